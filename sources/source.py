@@ -1,0 +1,335 @@
+"""The seam between where numbers come from and everything that reads them.
+
+A :class:`Source` streams :data:`Item`\\ s: batches of samples, facts with a time of validity, events,
+and the state of each target it watches. It knows nothing of other sources, of the history or of a
+screen; the collector joins identities and writes the history. Errors are in :mod:`.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch, by our own clock; steady between two readings (see collector.SteadyClock)."""
+
+Floats: TypeAlias = NDArray[np.float32]
+Codes: TypeAlias = NDArray[np.uint8]
+
+
+class Kind(StrEnum):
+    """What a metric can belong to; the first part of a metric's key (``gpu.power``)."""
+
+    GPU = "gpu"
+    NODE = "node"
+    PORT = "port"
+    DISK = "disk"
+    SERVER = "serve"
+    RACK = "rack"
+
+
+class Missing(IntEnum):
+    """Why a value is not there. In the history it is NaN; the reason is kept beside it."""
+
+    PRESENT = 0
+    NOT_SAMPLED = 1  # nobody has asked yet, or a rate waits for its second sample
+    NOT_SUPPORTED = 2  # this part or driver does not have it
+    NOT_EXPORTED = 3  # the exporter answers, without this metric
+    NOT_PERMITTED = 4  # our user may not read it
+    BLANK = 5  # a sentinel that means "no value" (DCGM blanks, [N/A])
+    LOST = 6  # the GPU fell off the bus, or needs a reset
+    FAILED = 7  # the call failed or hung
+    UNREACHABLE = 8  # the target does not answer
+    STALE = 9  # there was a value; it is older than three periods
+
+
+MISSING_TEXT: dict[Missing, str] = {
+    Missing.PRESENT: "",
+    Missing.NOT_SAMPLED: "not yet sampled",
+    Missing.NOT_SUPPORTED: "not supported by this part or driver",
+    Missing.NOT_EXPORTED: "not exported",
+    Missing.NOT_PERMITTED: "not permitted for our user",
+    Missing.BLANK: "the source says: no value",
+    Missing.LOST: "the GPU is lost",
+    Missing.FAILED: "the reading failed",
+    Missing.UNREACHABLE: "the node does not answer",
+    Missing.STALE: "stale",
+}
+
+
+class Rank(IntEnum):
+    """Who is believed when two sources measure the same cell; the lowest wins."""
+
+    PROBE = 0
+    EXPORTER = 1
+    PROMETHEUS = 2
+    SCHEDULER = 3
+
+
+class NodeRef(NamedTuple):
+    """A node, under the name by which this source knows it."""
+
+    node: str
+
+
+class GpuRef(NamedTuple):
+    """A GPU, or a MIG instance of one, as a source sees it. Joined by uuid, pci or minor, never by index alone.
+
+    ``pci`` is normalised (``0000:1b:00.0``, see :func:`normal_pci`). ``mig`` is None for a whole
+    board, else the instance (``gi1``); then uuid and pci are the *parent's*, and ``mig_uuid`` its own.
+    """
+
+    node: str
+    uuid: str | None = None
+    pci: str | None = None
+    minor: int | None = None
+    index: int | None = None
+    mig: str | None = None
+    mig_uuid: str | None = None
+
+
+class PortRef(NamedTuple):
+    """A network port: ``mlx5_0/1`` for InfiniBand and RoCE, ``eth0`` for a netdev."""
+
+    node: str
+    port: str
+
+
+class DiskRef(NamedTuple):
+    """A block device (``nvme0n1``) of a node."""
+
+    node: str
+    disk: str
+
+
+class ServerRef(NamedTuple):
+    """An inference server's endpoint (``host:port``) on a node."""
+
+    node: str
+    server: str
+
+
+class RackRef(NamedTuple):
+    """A rack, for facility metrics."""
+
+    rack: str
+
+
+EntityRef: TypeAlias = NodeRef | GpuRef | PortRef | DiskRef | ServerRef | RackRef
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Samples of one kind of entity, taken together.
+
+    ``entities`` and ``metrics`` stay the *same objects* while they do not change, so that whoever
+    maps them to rows does it once. A NaN in ``values`` is a missing value.
+    """
+
+    at: float
+    """When, by our clock (seconds since the epoch)."""
+    kind: Kind
+    entities: tuple[EntityRef, ...]
+    metrics: tuple[str, ...]
+    """Catalog keys, all of ``kind``."""
+    values: Floats
+    """[entity, metric], canonical units, rates already computed."""
+    reasons: Codes | None = None
+    """[entity, metric] of :class:`Missing`; None: nothing to say. The same object while unchanged."""
+    intervals: Floats | None = None
+    """[entity]: the seconds that this batch's rates cover; None: the time since the last batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened once: an XID, an OOM kill, a link down, a restart."""
+
+    at: float
+    entity: EntityRef
+    kind: str
+    """``xid``, ``oom``, ``link_down``, ``reboot``, ``gpu_lost``, ``gpu_replaced``, ``clock_jump``, ..."""
+    detail: str
+    """One line, foreign text possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """What is known of a node from ``at`` on, until the next fact. None: this source does not know."""
+
+    at: float
+    node: str
+    hostname: str | None = None
+    """As the node calls itself; joins aliases."""
+    rack: str | None = None
+    """Where the source says it stands."""
+    place: str | None = None
+    """How the source knows the rack (``simulator``, ``topology.conf``)."""
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    kernel: str | None = None
+    driver: str | None = None
+    booted_at: float | None = None
+    gpu_pci: tuple[str, ...] | None = None
+    """PCI addresses of all GPUs the kernel knows, also those we may not open, normalised, sorted."""
+    gpus_visible: int | None = None
+    clock_offset_s: float | None = None
+    """The node's clock minus ours."""
+    problem: str | None = None
+    """What hinders the readings ("driver not loaded"); an empty text: nothing does any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFact:
+    """What a board is, from ``at`` on."""
+
+    at: float
+    gpu: GpuRef
+    model: str | None = None
+    memory_bytes: int | None = None
+    power_limit_w: float | None = None
+    power_max_w: float | None = None
+    slowdown_c: float | None = None
+    mig_profile: str | None = None
+    mig_enabled: bool | None = None
+    serial: str | None = None
+    fabric: str | None = None
+    """Cluster UUID and clique, where NVSwitch fabric is registered, else its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact:
+    """A job that holds GPUs in [since, until); sent again when something of it changes."""
+
+    since: float
+    until: float | None
+    id: str
+    """``slurm:4711`` or ``k8s:<namespace>/<kind>/<owner>``."""
+    name: str
+    user: str
+    nodes: tuple[str, ...]
+    gpus: tuple[GpuRef, ...]
+    account: str | None = None
+    partition: str | None = None
+    state: str = "RUNNING"
+    limit_at: float | None = None
+    """When its time limit ends it."""
+    workload: str | None = None
+    """``training``, ``inference``, ``interactive``, if the source knows."""
+
+
+class Process(NamedTuple):
+    """A process on a GPU. ``user`` and ``command`` are other people's text."""
+
+    gpu: GpuRef
+    pid: int
+    user: str | None
+    command: str | None
+    memory_bytes: int | None
+    sm: float | None
+    """Share of the GPU's SM time, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFact:
+    """All GPU processes of a node at an instant; replaces the last one."""
+
+    at: float
+    node: str
+    processes: tuple[Process, ...]
+
+
+Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact
+
+
+class TargetState(StrEnum):
+    """How a target (a host, an exporter's page) is doing."""
+
+    CONNECTING = "connecting"
+    OK = "ok"
+    SLOW = "slow"
+    STALE = "stale"
+    FAILING = "failing"
+    DENIED = "denied"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The state of one target of a source; sent when it changes and at least once a minute."""
+
+    at: float
+    name: str
+    """Unique within the source: the host, or ``host:port``."""
+    state: TargetState
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes it speaks for, as this source knows them."""
+    detail: str = ""
+    """Why, in a sentence."""
+    remedy: str = ""
+    latency_s: float | None = None
+    what: str = ""
+    """What answered: ``probe 3.11 nvml 580.95``, ``dcgm-exporter``, ``node_exporter``, ``nvidia-smi``."""
+
+
+Item: TypeAlias = Batch | Event | NodeFact | GpuFact | JobFact | ProcessFact | Target
+
+
+class Source(Protocol):
+    """Where numbers come from. One object, one configured source, any number of targets."""
+
+    name: str
+    """Unique, shown to people."""
+    kind: str
+    """``local``, ``ssh``, ``exporters``, ``simulator``, ..."""
+    rank: Rank
+    interval: float
+    """Seconds between two samples of a target, as configured."""
+
+    def stream(self) -> AsyncIterator[Item]:
+        """Items until cancelled or closed; everything it started ends with it.
+
+        Raises SourceError when the source as a whole cannot go on; the collector starts it again
+        after a pause. One failing target never ends the stream: it becomes a :class:`Target`.
+        """
+        ...
+
+
+@runtime_checkable
+class Past(Protocol):
+    """A source that remembers."""
+
+    def read(self, start: float, end: float, step: float) -> AsyncIterator[Item]:
+        """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart."""
+        ...
+
+
+@dataclass(slots=True)
+class EntityList:
+    """Keeps an entity tuple the same object while its content does not change."""
+
+    _last: tuple[EntityRef, ...] = field(default=())
+
+    def same(self, entities: tuple[EntityRef, ...]) -> tuple[EntityRef, ...]:
+        """The earlier tuple if it is equal, else this one."""
+        if entities != self._last:
+            self._last = entities
+        return self._last
+
+
+def normal_pci(address: str) -> str | None:
+    """``00000000:1B:00.0`` (NVML), ``0000:1b:00.0`` (sysfs) or ``1B:00.0`` -> ``0000:1b:00.0``; None if none of these."""
+    parts = address.strip().lower().split(":")
+    if len(parts) == 2:
+        parts.insert(0, "0")
+    if len(parts) != 3 or "." not in parts[2]:
+        return None
+    device, function = parts[2].split(".", 1)
+    try:
+        return f"{int(parts[0], 16):04x}:{int(parts[1], 16):02x}:{int(device, 16):02x}.{int(function, 16):x}"
+    except ValueError:
+        return None
