@@ -179,6 +179,8 @@ class NodeFact:
     gpus_visible: int | None = None
     clock_offset_s: float | None = None
     """The node's clock minus ours."""
+    state: str | None = None
+    """The scheduler's: ``idle``, ``alloc``, ``drain``, ``down``."""
     problem: str | None = None
     """What hinders the readings ("driver not loaded"); an empty text: nothing does any more."""
 
