@@ -13,6 +13,8 @@ MAX_LENGTH = 1_000_000
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _RANGE = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15})(?:/([1-9][0-9]{0,8}))?)?", re.ASCII)
+_FOLDS = re.compile(r"[A-Za-z0-9_.:/-]{1,255}", re.ASCII)
+"""Names without a character that means something in a node set."""
 _OPERATORS = re.compile(r"[\s,!&^]+")
 
 
@@ -35,14 +37,12 @@ def expand(text: str) -> tuple[str, ...]:
 
 
 def fold(names: Iterable[str]) -> str:
-    """Names as one node set: ``n001 n002 n003 x`` -> ``n[001-003],x``; names it cannot hold stay as they are."""
-    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+    """Names as one node set: ``n001 n002 n003 x`` -> ``n[001-003],x``; odd names stand at its end as they are."""
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
 
     names = list(names)
-    try:
-        return str(NodeSet.fromlist(names, resolver=RESOLVER_NOGROUP))
-    except NodeSetException:
-        return ",".join(names)
+    folded = str(NodeSet.fromlist(filter(_FOLDS.fullmatch, names), resolver=RESOLVER_NOGROUP))
+    return ",".join(filter(None, [folded, *(name for name in names if not _FOLDS.fullmatch(name))]))
 
 
 def _plain_list(text: str) -> tuple[str, ...]:

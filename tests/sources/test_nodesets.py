@@ -53,6 +53,7 @@ def test_node_sets_that_are_refused(text: str, why: str) -> None:
 
 def test_names_fold() -> None:
     assert fold(["n003", "n001", "n002", "x"]) == "n[001-003],x"
+    assert fold(["n2", "@x", "n1", "a,b", "[red]"]) == "n[1-2],@x,a,b,[red]"
     assert fold([]) == ""
 
 
