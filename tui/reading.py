@@ -1,0 +1,146 @@
+"""One value of a snapshot as people read it: shown, with its age and source, or a dash and the reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import NO_VALUE, age, show
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Gpu
+
+# sources.source and sources.catalog import numpy, which must not load before the first paint:
+# the functions here import them when there is data.
+
+ACTIVITY = frozenset(
+    {
+        "gpu.util", "gpu.mem_util", "gpu.gr_active", "gpu.sm_active", "gpu.sm_occupancy", "gpu.tensor_active",
+        "gpu.fp64_active", "gpu.fp32_active", "gpu.fp16_active", "gpu.dram_active", "gpu.mem_used",
+        "gpu.mem_free", "gpu.mem_total", "gpu.mem_reserved", "gpu.mem_ratio", "gpu.processes",
+    }
+)  # fmt: skip
+"""What a MIG instance has of its own; the rest it shares with its board."""
+
+THROTTLE: tuple[tuple[int, str, str], ...] = (
+    (0x40, "HW thermal", "bad"),
+    (0x20, "SW thermal", "bad"),
+    (0x80, "power brake", "bad"),
+    (0x08, "HW slowdown", "bad"),
+    (0x200, "board limit", "warn"),
+    (0x400, "reliability", "warn"),
+    (0x04, "power cap", "warn"),
+    (0x10, "sync boost", "text"),
+    (0x02, "user clocks", "text"),
+    (0x100, "display clocks", "text"),
+    (0x01, "idle", "dim"),
+)
+"""NVML's clock-event bits, the worst first: bit, words, token (pynvml.py nvmlClocksEventReason*)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value of one entity, or why there is none."""
+
+    key: str
+    unit: str
+    value: float
+    """Canonical unit; NaN: missing."""
+    at: float
+    """When it was sampled; NaN: never."""
+    why: str
+    """Why it is missing or old; empty when it is there and fresh."""
+    source: str
+    """The name of the source it comes from; empty: none."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no value at all; a stale one is there."""
+        return math.isnan(self.value)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the value is older than three periods of its source."""
+        return bool(self.why) and not self.missing
+
+    @property
+    def token(self) -> str:
+        """The palette's token for its text."""
+        return "dim" if self.missing else "stale" if self.why else "text"
+
+    def text(self, *, ascii_only: bool = False) -> str:
+        """``612 W``; ``-`` when missing."""
+        return show(self.value, self.unit, ascii_only=ascii_only)
+
+    def number(self) -> str:
+        """The value without its unit, where a column's title has it."""
+        return NO_VALUE if self.missing else self.text().partition(" ")[0]
+
+    def origin(self, now: float) -> str:
+        """``ssh, 4 s ago``, ``stale for 43 s (ssh)`` or why it is missing."""
+        if self.missing:
+            return self.why
+        old = "" if math.isnan(self.at) else age(now - self.at)
+        if self.why:
+            return f"{self.why}: {old} old ({self.source})"
+        return f"{self.source}, {old} ago" if old else self.source
+
+
+def read(snapshot: Snapshot, key: str, index: int) -> Reading:
+    """The value of a metric for the entity at ``index`` of its kind's tuple in the layout.
+
+    A MIG instance reads from its board what belongs to the whole board (power, temperature, clocks).
+    """
+    from coldaisle.sources.catalog import catalog
+    from coldaisle.sources.source import MISSING_TEXT, Missing
+
+    known = catalog().get(key)
+    unit = known.unit if known else "1"
+    column = snapshot.column(key)
+    if key.startswith("gpu.") and key not in ACTIVITY:
+        index = board_of(snapshot, index)
+    if column is None or not 0 <= index < len(column.values):
+        return Reading(key, unit, math.nan, math.nan, f"no source delivers {key}", "")
+    value, reason = float(column.values[index]), Missing(int(column.reason[index]))
+    if math.isnan(value) and reason in (Missing.PRESENT, Missing.STALE):
+        reason = Missing.NOT_SAMPLED
+    source = int(column.source[index])
+    name = plain(snapshot.sources[source].name) if source < len(snapshot.sources) else ""
+    return Reading(key, unit, value, float(column.at[index]), MISSING_TEXT[reason], name)
+
+
+def board_of(snapshot: Snapshot, index: int) -> int:
+    """The board that a GPU is, or is a MIG instance of."""
+    gpus = snapshot.layout.gpus
+    parent = gpus[index].parent if 0 <= index < len(gpus) else -1
+    return parent if parent >= 0 else index
+
+
+def throttle_words(bits: float) -> tuple[tuple[str, str], ...]:
+    """Clock-event bits as (words, token), the worst first; empty for none and for a missing value."""
+    if math.isnan(bits):
+        return ()
+    mask = int(bits)
+    return tuple((words, token) for bit, words, token in THROTTLE if mask & bit)
+
+
+def status_word(code: int) -> tuple[str, str]:
+    """A node's or a GPU's Status as (word, token)."""
+    return (
+        (("unknown", "dim"), ("ok", "ok"), ("stale", "stale"), ("lost", "lost"))[code]
+        if 0 <= code < 4
+        else ("?", "dim")
+    )
+
+
+def gpu_name(gpu: Gpu) -> str:
+    """The part of a GPU's key that tells it from its neighbours: ``5``, ``5:gi1``."""
+    return gpu.key.rpartition("/")[2]
+
+
+def latest(snapshot: Snapshot, seen: float) -> str:
+    """How long ago something was heard of, or that it never was."""
+    return "never" if math.isnan(seen) else age(snapshot.at - seen)
