@@ -171,5 +171,3 @@ class SeriesAnswer:
     """[points] the middle of each bin"""
     values: Mapping[str, Floats]
     """By key: [entity, points]"""
-
-

@@ -11,9 +11,27 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from .source import Kind
+from coldaisle.sources.source import Kind
 
-UNITS = ("ratio", "W", "J", "C", "MHz", "B", "B/s", "s", "/s", "1", "tokens", "tokens/s", "V", "A", "rpm", "bits", "state")
+UNITS = (
+    "ratio",
+    "W",
+    "J",
+    "C",
+    "MHz",
+    "B",
+    "B/s",
+    "s",
+    "/s",
+    "1",
+    "tokens",
+    "tokens/s",
+    "V",
+    "A",
+    "rpm",
+    "bits",
+    "state",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """The cluster that the numbers describe: racks, nodes, GPUs, ports, disks, servers, jobs.
 
-:class:`Cluster` joins what every source says into one set of entities with stable history rows;
-:class:`Layout` is the immutable picture of it, in the order in which people read racks. Rows never
-move: renaming or joining an entity keeps its history.
+:class:`~coldaisle.sources.registry.Registry` knows who is who; a :class:`Layout` is the immutable picture
+of it, in the order in which people read racks.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .source import Kind
+from coldaisle.sources.racks import Placement, RackRules, place
+from coldaisle.sources.registry import GpuRecord, NodeRecord, PartRecord, Registry
+from coldaisle.sources.source import GpuFact, GpuRef, Kind, NodeFact
+from coldaisle.sources.text import natural_key
 
 Rows = NDArray[np.intp]
 
@@ -138,3 +140,149 @@ class Layout:
     gpu_of: Mapping[str, int] = field(default_factory=dict)
     boards: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     """Indices of the GPUs that are whole boards."""
+
+
+EMPTY = Layout(0)
+
+
+def build_layout(registry: Registry, rules: RackRules) -> Layout:
+    """The registry's picture: racks in natural order, their nodes, their slots; rows by kind beside it."""
+    nodes = [node for node in registry.nodes if node.joined_to is None]
+    reported = {n.key: (n.fact.rack, n.fact.place or "its source") for n in nodes if n.fact and n.fact.rack}
+    placements = place([node.key for node in nodes], rules, reported)
+    by_key = {node.key: node for node in nodes}
+    nodes = [by_key[key] for key in placements]
+    builder = _Builder(registry)
+    for position, record in enumerate(nodes):
+        builder.add_node(record, placements[record.key], last=position == len(nodes) - 1)
+    return builder.layout()
+
+
+class _Builder:
+    """Collects entities in reading order."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.racks: list[Rack] = []
+        self.nodes: list[Node] = []
+        self.gpus: list[Gpu] = []
+        self.parts: dict[Kind, list[Part]] = {kind: [] for kind in (Kind.PORT, Kind.DISK, Kind.SERVER)}
+        self.rows: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+        self._parts_of: dict[tuple[Kind, int], list[PartRecord]] = {}
+        for kind in self.parts:
+            for part in registry.parts[kind]:
+                if part.joined_to is None:
+                    self._parts_of.setdefault((kind, part.node), []).append(part)
+        self._open: tuple[Placement, int, int] | None = None
+
+    def add_node(self, record: NodeRecord, placement: Placement, last: bool) -> None:
+        if self._open is None or self._open[0].rack != placement.rack:
+            self._close_rack()
+            self._open = (placement, len(self.nodes), len(self.gpus))
+        number = len(self.nodes)
+        self.rows[Kind.NODE].append(record.row)
+        first_gpu = len(self.gpus)
+        for slot, row in enumerate(record.gpus):
+            self._add_board(record, number, slot, self.registry.gpus[row])
+        gpus = range(first_gpu, len(self.gpus))
+        ports, disks, servers = (self._add_parts(kind, record, number) for kind in self.parts)
+        self.nodes.append(_node(record, len(self.racks), gpus, ports, disks, servers))
+        if last:
+            self._close_rack()
+
+    def layout(self) -> Layout:
+        rows = {kind: np.array(numbers, dtype=np.intp) for kind, numbers in self.rows.items()}
+        racks = {part.name: part.row for part in self.registry.parts[Kind.RACK]}
+        rows[Kind.RACK] = np.array([racks.get(rack.name, -1) for rack in self.racks], dtype=np.intp)
+        return Layout(
+            version=self.registry.version,
+            racks=tuple(self.racks),
+            nodes=tuple(self.nodes),
+            gpus=tuple(self.gpus),
+            ports=tuple(self.parts[Kind.PORT]),
+            disks=tuple(self.parts[Kind.DISK]),
+            servers=tuple(self.parts[Kind.SERVER]),
+            rows=rows,
+            node_of={node.key: number for number, node in enumerate(self.nodes)},
+            gpu_of={gpu.key: number for number, gpu in enumerate(self.gpus)},
+            boards=np.array([n for n, gpu in enumerate(self.gpus) if gpu.parent < 0], dtype=np.intp),
+        )
+
+    def _close_rack(self) -> None:
+        if self._open is None:
+            return
+        placement, node, gpu = self._open
+        nodes, gpus = range(node, len(self.nodes)), range(gpu, len(self.gpus))
+        self.racks.append(Rack(placement.rack, placement.how, nodes, gpus))
+        self._open = None
+
+    def _add_board(self, record: NodeRecord, node: int, slot: int, board: GpuRecord) -> None:
+        number = len(self.gpus)
+        key = f"{record.key}/{slot}"
+        self._add_gpu(_gpu(key, node, slot, -1, board), board.row)
+        for row in board.instances:
+            instance = self.registry.gpus[row]
+            if instance.joined_to is None:
+                self._add_gpu(_gpu(f"{key}:{instance.mig}", node, slot, number, instance), row)
+
+    def _add_gpu(self, gpu: Gpu, row: int) -> None:
+        self.gpus.append(gpu)
+        self.rows[Kind.GPU].append(row)
+
+    def _add_parts(self, kind: Kind, record: NodeRecord, node: int) -> range:
+        entities = self.parts[kind]
+        first = len(entities)
+        parts = sorted(self._parts_of.get((kind, record.row), ()), key=lambda part: natural_key(part.name))
+        for part in parts:
+            entities.append(Part(f"{record.key}/{part.name}", node, part.name))
+            self.rows[kind].append(part.row)
+        return range(first, len(entities))
+
+
+def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range, servers: range) -> Node:
+    fact = record.fact or NodeFact(0.0, record.key)
+    return Node(
+        key=record.key,
+        rack=rack,
+        gpus=gpus,
+        ports=ports,
+        disks=disks,
+        servers=servers,
+        aliases=tuple(name for name in record.names if name != record.key.lower()),
+        hostname=fact.hostname,
+        cpus=fact.cpus,
+        memory_bytes=fact.memory_bytes,
+        kernel=fact.kernel,
+        driver=fact.driver,
+        booted_at=fact.booted_at,
+        gpus_expected=len(fact.gpu_pci) if fact.gpu_pci is not None else None,
+        gpus_visible=fact.gpus_visible,
+        clock_offset_s=fact.clock_offset_s,
+        state=fact.state,
+        problem=fact.problem or None,
+    )
+
+
+def _gpu(key: str, node: int, slot: int, parent: int, record: GpuRecord) -> Gpu:
+    fact = record.fact or GpuFact(0.0, GpuRef(""))
+    return Gpu(
+        key=key,
+        node=node,
+        slot=slot,
+        parent=parent,
+        uuid=record.uuid,
+        pci=record.pci,
+        minor=record.minor,
+        index=record.index,
+        mig=record.mig,
+        model=fact.model,
+        memory_bytes=fact.memory_bytes,
+        power_limit_w=fact.power_limit_w,
+        power_max_w=fact.power_max_w,
+        slowdown_c=fact.slowdown_c,
+        mig_profile=fact.mig_profile,
+        mig_enabled=fact.mig_enabled,
+        serial=fact.serial,
+        fabric=fact.fabric,
+        since=record.since,
+    )

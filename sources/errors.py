@@ -34,7 +34,9 @@ class ColdaisleError(Exception):
 class ConfigError(ColdaisleError):
     """A mistake in a configuration file (or in a flag, then ``file`` is None)."""
 
-    def __init__(self, problem: str, remedy: str = "", *, file: Path | None = None, line: int | None = None) -> None:
+    def __init__(
+        self, problem: str, remedy: str = "", *, file: Path | None = None, line: int | None = None
+    ) -> None:
         super().__init__(problem, remedy)
         self.file = file
         self.line = line

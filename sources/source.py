@@ -7,7 +7,7 @@ screen; the collector joins identities and writes the history. Errors are in :mo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -88,7 +88,7 @@ class GpuRef(NamedTuple):
     uuid: str | None = None
     pci: str | None = None
     minor: int | None = None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # NVML's word; nobody searches this tuple
     mig: str | None = None
     mig_uuid: str | None = None
 
@@ -292,7 +292,7 @@ class Source(Protocol):
     interval: float
     """Seconds between two samples of a target, as configured."""
 
-    def stream(self) -> AsyncIterator[Item]:
+    def stream(self) -> AsyncGenerator[Item, None]:
         """Items until cancelled or closed; everything it started ends with it.
 
         Raises SourceError when the source as a whole cannot go on; the collector starts it again
@@ -305,7 +305,7 @@ class Source(Protocol):
 class Past(Protocol):
     """A source that remembers."""
 
-    def read(self, start: float, end: float, step: float) -> AsyncIterator[Item]:
+    def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
         """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart."""
         ...
 

@@ -1,0 +1,411 @@
+"""The composition root: sources in, immutable snapshots out.
+
+Used by the dashboard and by every command without a screen. :class:`Monitor` lives on one event
+loop; :class:`MonitorThread` gives it a thread of its own, so that nothing here can hold up a screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.analyzers.snapshot import (
+    Column,
+    Cost,
+    Coverage,
+    EventView,
+    Join,
+    SeriesAnswer,
+    SeriesQuery,
+    Snapshot,
+    SourceView,
+    Status,
+    Times,
+)
+from coldaisle.sources.catalog import kind_of
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, build_layout
+from coldaisle.sources.collector import Collector, SteadyClock, Supervised, state_of
+from coldaisle.sources.history import History, Limits
+from coldaisle.sources.racks import RackRules
+from coldaisle.sources.registry import Registry
+from coldaisle.sources.source import Clock, Codes, Kind, Missing, Process, Source, TargetState
+
+log = logging.getLogger(__name__)
+
+EVENTS_SHOWN = 500
+LOST_AFTER_S = 30.0
+LOST_AFTER_PERIODS = 10.0
+EAGER_S = 5.0
+"""So long after the start, a snapshot is made as soon as samples come in."""
+EAGER_STEP_S = 0.25
+
+Publish = Callable[[Snapshot], None]
+Build = Callable[[Clock], Sequence[Source]]
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What the monitor is told by configuration."""
+
+    name: str = ""
+    interval: float = 2.0
+    """Seconds between snapshots."""
+    racks: RackRules = field(default_factory=RackRules)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other name → node key."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Monitor:
+    """Runs the collector and makes a snapshot a tick."""
+
+    def __init__(self, sources: Sequence[Source], settings: MonitorSettings, clock: SteadyClock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.history = History(settings.limits)
+        self.registry = Registry(settings.aliases)
+        self.collector = Collector(sources, self.history, self.registry, clock)
+        self._layout = EMPTY
+        self._tick_s = 0.0
+        self._meter = _Meter()
+
+    async def run(self, publish: Publish) -> None:
+        """Collect and publish until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.collector.run(), name="collector")
+            group.create_task(self._tick(publish), name="tick")
+
+    def snapshot(self) -> Snapshot:
+        """The cluster as known now."""
+        now = self.clock()
+        layout = self._current_layout()
+        columns = {key: self._column(key, layout, now) for key in self.history.keys()}  # noqa: SIM118
+        jobs, gpu_job = self._jobs(layout, now)
+        gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
+        _mark_lost(gpu_status, columns)
+        node_status, node_seen = self._status(Kind.NODE, layout, now)
+        _hear_from_gpus(layout, node_status, node_seen, gpu_status, gpu_seen)
+        return Snapshot(
+            at=now,
+            name=self.settings.name,
+            live=True,
+            layout=layout,
+            columns=columns,
+            gpu_status=gpu_status,
+            gpu_seen=gpu_seen,
+            node_status=node_status,
+            node_seen=node_seen,
+            jobs=jobs,
+            gpu_job=gpu_job,
+            jobs_known=bool(self.registry.jobs),
+            sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
+            coverage=self._coverage(layout, node_status, gpu_status),
+            events=self._events(layout),
+            processes=self._processes(layout),
+            joins=tuple(Join(j.at, j.name, j.node, j.how, j.conflict) for j in self.registry.joins),
+            cost=self._meter.read(self._tick_s, self.history.bytes),
+        )
+
+    def read(self, query: SeriesQuery) -> SeriesAnswer:
+        """Metrics over time. An entity that is not known is a row of NaN."""
+        layout = self._current_layout()
+        edges = np.linspace(query.start, query.end, query.points + 1)
+        values = {}
+        for key in query.keys:
+            rows = [_row(layout, kind_of(key), entity) for entity in query.entities]
+            values[key] = self.history.series(key, rows, query.start, query.end, query.points)
+        return SeriesAnswer(query, (edges[:-1] + edges[1:]) / 2, values)
+
+    async def _tick(self, publish: Publish) -> None:
+        """A snapshot every interval, on a schedule that does not drift and never catches up in bursts."""
+        started = time.monotonic()
+        due = started
+        while True:
+            begun = time.monotonic()
+            self.collector.follow_clock()
+            snapshot = self.snapshot()
+            self._tick_s = time.monotonic() - begun
+            publish(snapshot)
+            if time.monotonic() - started < EAGER_S:
+                await self._wait_for_samples()
+                continue
+            due = max(due + self.settings.interval, time.monotonic() + 0.1)
+            await asyncio.sleep(due - time.monotonic())
+
+    async def _wait_for_samples(self) -> None:
+        self.collector.arrived.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(1.0, self.settings.interval)):
+                await self.collector.arrived.wait()
+        await asyncio.sleep(EAGER_STEP_S)
+
+    # --- parts of a snapshot ---------------------------------------------------------------------
+
+    def _current_layout(self) -> Layout:
+        if self._layout.version != self.registry.version:
+            self._layout = build_layout(self.registry, self.settings.racks)
+        return self._layout
+
+    def _column(self, key: str, layout: Layout, now: float) -> Column:
+        kind = kind_of(key)
+        rows = layout.rows[kind]
+        size = int(rows.max(initial=-1)) + 1
+        latest = self.history.latest(key, size + 1, now)
+        # Row ``size`` was never written: it stands for entities without a row.
+        pick = np.where(rows < 0, size, rows)
+        return Column(latest.values[pick], latest.at[pick], latest.reason[pick], latest.source[pick])
+
+    def _status(self, kind: Kind, layout: Layout, now: float) -> tuple[Codes, Times]:
+        rows = layout.rows[kind] if kind in layout.rows else np.zeros(0, dtype=np.intp)
+        size = int(rows.max(initial=-1)) + 1
+        seen, limit = self.history.seen(kind, size)
+        seen, limit = seen[rows], limit[rows]
+        age = now - seen
+        status = np.full(len(rows), Status.OK, dtype=np.uint8)
+        status[age > limit] = Status.STALE
+        status[age > np.maximum(LOST_AFTER_S, limit / 3 * LOST_AFTER_PERIODS)] = Status.LOST
+        status[np.isnan(seen)] = Status.UNKNOWN
+        return status, seen
+
+    def _jobs(self, layout: Layout, now: float) -> tuple[tuple[Job, ...], NDArray[np.int32]]:
+        gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
+        place = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
+        jobs = []
+        for number, fact in enumerate(
+            sorted(self.registry.jobs_at(now), key=lambda job: (job.since, job.id))
+        ):
+            gpus = tuple(place[row] for row in self.registry.gpu_rows(fact.gpus) if row in place)
+            gpu_job[list(gpus)] = number
+            jobs.append(
+                Job(
+                    fact.id, fact.name, fact.user, fact.since, fact.nodes, gpus, fact.account, fact.partition,
+                    fact.state, fact.limit_at, fact.workload,
+                )
+            )  # fmt: skip
+        return tuple(jobs), gpu_job
+
+    def _events(self, layout: Layout) -> tuple[EventView, ...]:
+        keys = {
+            kind: _keys_by_row(layout, kind)
+            for kind in (Kind.NODE, Kind.GPU, Kind.PORT, Kind.DISK, Kind.SERVER, Kind.RACK)
+        }
+        newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
+        return tuple(
+            EventView(at, keys[kind].get(row, ""), what, detail) for at, kind, row, what, detail in newest
+        )
+
+    def _processes(self, layout: Layout) -> Mapping[str, tuple[Process, ...]]:
+        rows = _keys_by_row(layout, Kind.NODE)
+        return {rows[row]: fact.processes for row, fact in self.registry.processes.items() if row in rows}
+
+    def _coverage(self, layout: Layout, nodes: Codes, gpus: Codes) -> Coverage:
+        """Heard from now, of all that any source names: targets without a sample yet count as expected."""
+        named = {
+            name for s in self.collector.supervised for name in self.collector.nodes_of(s.targets.values())
+        }
+        silent = sum(
+            1
+            for s in self.collector.supervised
+            for target in s.targets.values()
+            if not target.nodes
+            and target.state is not TargetState.OK
+            and self.registry.find_node(target.name) is None
+        )
+        expected = {node.key for node in layout.nodes} | named
+        boards = layout.boards
+        more = sum(max(0, (n.gpus_expected or 0) - _boards_in(layout, n.gpus)) for n in layout.nodes)
+        return Coverage(
+            nodes=int((nodes == Status.OK).sum()),
+            nodes_expected=len(expected) + silent,
+            gpus=int((gpus[boards] == Status.OK).sum()),
+            gpus_expected=len(boards) + more,
+        )
+
+    def _source_view(self, supervised: Supervised, now: float) -> SourceView:
+        newest, period = self.history.newest(supervised.number), self.history.period(supervised.number)
+        state, why, remedy = state_of(supervised, newest, period, now)
+        targets = tuple(supervised.targets.values())
+        latencies = [t.latency_s for t in targets if t.latency_s is not None]
+        return SourceView(
+            name=supervised.source.name,
+            kind=supervised.source.kind,
+            state=str(state),
+            why=why,
+            remedy=remedy,
+            interval=supervised.source.interval,
+            period=period,
+            last_at=newest,
+            targets=targets,
+            targets_ok=sum(t.state in (TargetState.OK, TargetState.SLOW) for t in targets),
+            latency_s=median(latencies) if latencies else None,
+            metrics=tuple(supervised.metrics),
+            restarts=supervised.restarts,
+            retry_at=supervised.retry_at,
+        )
+
+
+class MonitorThread:
+    """A monitor in a thread with its own event loop."""
+
+    def __init__(
+        self,
+        build: Build,
+        settings: MonitorSettings,
+        publish: Publish,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """``publish`` and ``failed`` are called from the thread."""
+        self._build = build
+        self._settings = settings
+        self._publish = publish
+        self._failed = failed
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._monitor: Monitor | None = None
+
+    def start(self) -> None:
+        """Begin; the first snapshot follows at once, empty or not."""
+        self._thread.start()
+
+    def query(self, query: SeriesQuery) -> Future[SeriesAnswer]:
+        """Ask for metrics over time; the answer is computed in the thread. Cancelled if the monitor is not running."""
+        answer: Future[SeriesAnswer] = Future()
+        loop, monitor = self._loop, self._monitor
+        if loop is None or monitor is None or loop.is_closed():
+            answer.cancel()
+            return answer
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_answer, answer, monitor, query)
+            return answer
+        answer.cancel()
+        return answer
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """End it; True if it ended in time. What it started is cancelled, never waited for without bound."""
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(main.cancel)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                runner.run(self._watch())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            log.exception("the monitor ended")
+            self._failed(error)
+
+    async def _watch(self) -> None:
+        self._main = asyncio.current_task()
+        clock = SteadyClock()
+        self._monitor = Monitor(self._build(clock), self._settings, clock)
+        await self._monitor.run(self._publish)
+
+
+class _Meter:
+    """What our own process takes."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._wall = time.monotonic()
+        self._share = 0.0
+
+    def read(self, tick_s: float, history_bytes: int) -> Cost:
+        cpu, wall = time.process_time(), time.monotonic()
+        if wall - self._wall > 0.5:
+            share = (cpu - self._cpu) / (wall - self._wall)
+            self._share += 0.3 * (share - self._share) if self._share else share
+            self._cpu, self._wall = cpu, wall
+        return Cost(self._share, _resident_bytes(), tick_s, history_bytes)
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _answer(answer: Future[SeriesAnswer], monitor: Monitor, query: SeriesQuery) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(monitor.read(query))
+    except Exception as error:
+        log.exception("a query failed")
+        answer.set_exception(error)
+
+
+def _mark_lost(status: Codes, columns: Mapping[str, Column]) -> None:
+    """A GPU whose source says it is lost is lost at once."""
+    for key, column in columns.items():
+        if kind_of(key) is Kind.GPU:
+            status[column.reason == Missing.LOST] = Status.LOST
+
+
+def _hear_from_gpus(layout: Layout, status: Codes, seen: Times, gpu_status: Codes, gpu_seen: Times) -> None:
+    """A node without host metrics of its own is heard through its GPUs."""
+    for number, node in enumerate(layout.nodes):
+        if not len(node.gpus):
+            continue
+        gpus = slice(node.gpus.start, node.gpus.stop)
+        newest = np.fmax.reduce(gpu_seen[gpus])
+        if not newest <= seen[number] and not np.isnan(newest):
+            seen[number] = newest
+        if (gpu_status[gpus] == Status.OK).any():
+            status[number] = Status.OK
+        elif status[number] == Status.UNKNOWN:
+            status[number] = gpu_status[gpus].max()
+
+
+def _boards_in(layout: Layout, gpus: range) -> int:
+    return int(np.searchsorted(layout.boards, gpus.stop) - np.searchsorted(layout.boards, gpus.start))
+
+
+def _row(layout: Layout, kind: Kind, entity: str) -> int:
+    if kind is Kind.NODE:
+        number = layout.node_of.get(entity, -1)
+    elif kind is Kind.GPU:
+        number = layout.gpu_of.get(entity, -1)
+    else:
+        keys = [part.key for part in _parts(layout, kind)]
+        number = keys.index(entity) if entity in keys else -1
+    return int(layout.rows[kind][number]) if number >= 0 else -1
+
+
+def _parts(layout: Layout, kind: Kind) -> tuple[Part, ...]:
+    return {Kind.PORT: layout.ports, Kind.DISK: layout.disks, Kind.SERVER: layout.servers}.get(kind, ())
+
+
+def _keys_by_row(layout: Layout, kind: Kind) -> dict[int, str]:
+    keys: list[str]
+    match kind:
+        case Kind.RACK:
+            keys = [rack.name for rack in layout.racks]
+        case Kind.NODE:
+            keys = [node.key for node in layout.nodes]
+        case Kind.GPU:
+            keys = [gpu.key for gpu in layout.gpus]
+        case _:
+            keys = [part.key for part in _parts(layout, kind)]
+    return {int(row): key for row, key in zip(layout.rows.get(kind, ()), keys, strict=True)}

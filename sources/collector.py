@@ -1,0 +1,240 @@
+"""Runs the sources under supervision, joins identities, writes the history.
+
+Everything here happens on one event loop, in the monitor's thread. A source that fails is started
+again after a pause that grows; no source can stop another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from coldaisle.sources.errors import SourceError
+from coldaisle.sources.history import History
+from coldaisle.sources.registry import Registry
+from coldaisle.sources.source import (
+    Batch,
+    Event,
+    GpuFact,
+    Item,
+    JobFact,
+    NodeFact,
+    Past,
+    ProcessFact,
+    Source,
+    Target,
+    TargetState,
+)
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+STEADY_S = 60.0
+"""A source that ran so long starts its pauses afresh."""
+BACKFILL_S = 900.0
+MAX_TARGETS = 20_000
+CLOCK_JUMP_S = 1.5
+
+
+class SteadyClock:
+    """Seconds since the epoch that do not jump between two readings.
+
+    Anchored to the wall clock and carried on by the boot-time clock, which also counts while the
+    machine sleeps. :meth:`correct` follows the wall clock when somebody has set it.
+    """
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, steady: Callable[[], float] | None = None
+    ) -> None:
+        self._wall = wall
+        self._steady = steady or _boot_time
+        self._anchor = wall() - self._steady()
+
+    def __call__(self) -> float:
+        return self._anchor + self._steady()
+
+    def correct(self) -> float:
+        """By how many seconds the wall clock was set since the last call; 0.0: not noticeably."""
+        jump = self._wall() - self()
+        if abs(jump) < CLOCK_JUMP_S:
+            return 0.0
+        self._anchor += jump
+        return jump
+
+
+def _boot_time() -> float:
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+@dataclass(slots=True)
+class Supervised:
+    """A source with its state."""
+
+    source: Source
+    number: int
+    targets: dict[str, Target] = field(default_factory=dict)
+    metrics: dict[str, None] = field(default_factory=dict)
+    error: str = ""
+    remedy: str = ""
+    restarts: int = 0
+    retry_at: float | None = None
+    heard: bool = False
+    """Whether it has delivered a sample since it was started."""
+
+
+class Collector:
+    """The sources, the registry and the history they fill."""
+
+    def __init__(
+        self, sources: Sequence[Source], history: History, registry: Registry, clock: SteadyClock
+    ) -> None:
+        self.supervised = [Supervised(source, number) for number, source in enumerate(sources)]
+        self.history = history
+        self.registry = registry
+        self.clock = clock
+        self.arrived = asyncio.Event()
+        """Set when samples came in; whoever waits for it clears it."""
+
+    async def run(self) -> None:
+        """Run all sources until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for supervised in self.supervised:
+                group.create_task(self._supervise(supervised), name=f"source {supervised.source.name}")
+
+    def follow_clock(self) -> None:
+        """Move the past with our clock, if it was set."""
+        jump = self.clock.correct()
+        if jump:
+            log.warning("the clock was set by %+.1f s; the history moves with it", jump)
+            self.history.shift(jump)
+            self.registry.shift(jump)
+
+    def take(self, supervised: Supervised, item: Item) -> None:
+        """One item of a source into the registry and the history."""
+        name = supervised.source.name
+        match item:
+            case Batch():
+                self._take_batch(supervised, item)
+            case Target():
+                if len(supervised.targets) < MAX_TARGETS or item.name in supervised.targets:
+                    supervised.targets[item.name] = item
+            case NodeFact():
+                self.registry.take_node_fact(name, item)
+            case GpuFact():
+                self.registry.take_gpu_fact(name, item)
+            case JobFact():
+                self.registry.take_job(item)
+            case ProcessFact():
+                self.registry.take_processes(item)
+            case Event():
+                self.registry.take_event(name, item)
+        if self.registry.moved:
+            self._apply_moves()
+
+    def _take_batch(self, supervised: Supervised, batch: Batch) -> None:
+        source = supervised.source
+        rows = self.registry.rows_of(source.name, batch.kind, batch.entities, batch.at)
+        if self.registry.moved:
+            self._apply_moves()
+        self.history.write(batch, rows, supervised.number, source.rank, source.interval)
+        supervised.metrics.update(dict.fromkeys(batch.metrics))
+        supervised.heard = True
+        self.arrived.set()
+
+    def _apply_moves(self) -> None:
+        for move in self.registry.moved:
+            if move.old == move.new:
+                self.history.forget(move.kind, move.old)
+            else:
+                self.history.join(move.kind, move.old, move.new)
+        self.registry.moved.clear()
+
+    async def _supervise(self, supervised: Supervised) -> None:
+        """Run one source for ever; each failure is kept, shown and followed by a longer pause."""
+        pause = FIRST_PAUSE_S
+        await self._back_fill(supervised)
+        while True:
+            started = self.clock()
+            supervised.heard, supervised.retry_at = False, None
+            await self._run_once(supervised)
+            if self.clock() - started > STEADY_S:
+                pause = FIRST_PAUSE_S
+            wait = pause * random.uniform(0.8, 1.2)
+            supervised.restarts += 1
+            supervised.retry_at = self.clock() + wait
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _run_once(self, supervised: Supervised) -> None:
+        """The source's stream until it ends, for whatever reason."""
+        try:
+            async with aclosing(supervised.source.stream()) as items:
+                async for item in items:
+                    self.take(supervised, item)
+                    if supervised.error and supervised.heard:
+                        supervised.error = supervised.remedy = ""
+            supervised.error = "it ended by itself"
+        except SourceError as error:
+            supervised.error, supervised.remedy = str(error), error.remedy
+            log.warning("source %s: %s", supervised.source.name, error)
+        except Exception as error:
+            supervised.error, supervised.remedy = (
+                f"internal error: {error!r}",
+                "see the log file, and please report it",
+            )
+            log.exception("source %s failed", supervised.source.name)
+
+    async def _back_fill(self, supervised: Supervised) -> None:
+        """What a source with a memory knows of the last minutes, before it goes live."""
+        source = supervised.source
+        if not isinstance(source, Past):
+            return
+        now = self.clock()
+        step = max(source.interval, 5.0)
+        try:
+            async with aclosing(source.read(now - BACKFILL_S, now, step)) as items:
+                async for item in items:
+                    self.take(supervised, item)
+        except SourceError as error:
+            log.warning("source %s has no past to give: %s", source.name, error)
+        except Exception:
+            log.exception("source %s: its past could not be read", source.name)
+
+    def nodes_of(self, targets: Iterable[Target]) -> set[str]:
+        """Keys of the nodes that targets speak for."""
+        found = (self.registry.find_node(name) for target in targets for name in target.nodes)
+        return {node.key for node in found if node is not None}
+
+
+def state_of(
+    supervised: Supervised, newest: float | None, period: float | None, now: float
+) -> tuple[str, str, str]:
+    """(state, why, remedy) of a source as a whole, from its own error and its targets'."""
+    targets = supervised.targets.values()
+    bad = [t for t in targets if t.state in (TargetState.FAILING, TargetState.DENIED, TargetState.STALE)]
+    if supervised.error and not supervised.heard:
+        return TargetState.FAILING, supervised.error, supervised.remedy
+    if bad and len(bad) == len(supervised.targets):
+        worst = bad[0]
+        state = TargetState.DENIED if all(t.state is TargetState.DENIED for t in bad) else TargetState.FAILING
+        return state, f"{worst.name}: {worst.detail}", worst.remedy
+    if newest is None:
+        return TargetState.CONNECTING, "", ""
+    if period is not None and now - newest > 3 * period:
+        return TargetState.STALE, f"nothing new for {now - newest:.0f} s", ""
+    slow = [t for t in targets if t.state is TargetState.SLOW]
+    if bad or slow:
+        worst = (bad or slow)[0]
+        return (
+            TargetState.SLOW,
+            f"{len(bad) or len(slow)} of {len(supervised.targets)}: {worst.name}: {worst.detail}",
+            worst.remedy,
+        )
+    return TargetState.OK, "", ""

@@ -1,0 +1,589 @@
+"""Who is who: joins what every source calls its entities into nodes, GPUs and their parts.
+
+Rows are given once and never move. A name that turns out to be another node's is joined to it with
+all history; a doubt is recorded as a conflict and left alone. GPUs join by UUID, PCI address or
+minor number, never by index alone: inside a job's cgroup NVML counts from 0.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.sources.errors import Garbled
+from coldaisle.sources.source import (
+    DiskRef,
+    EntityRef,
+    Event,
+    GpuFact,
+    GpuRef,
+    JobFact,
+    Kind,
+    NodeFact,
+    NodeRef,
+    PortRef,
+    ProcessFact,
+    RackRef,
+    ServerRef,
+)
+
+Rows = NDArray[np.intp]
+
+ENDED_JOB_KEPT_S = 3600.0
+MAX_NODES = 20_000
+
+
+class Joined(NamedTuple):
+    """Two names found to be one node, or a doubt left alone."""
+
+    at: float
+    name: str
+    node: str
+    how: str
+    conflict: bool
+
+
+class Moved(NamedTuple):
+    """What the history must do after a join or a replaced board."""
+
+    kind: Kind
+    old: int
+    new: int
+    """Equal to ``old``: forget this row's past."""
+
+
+@dataclass(slots=True)
+class NodeRecord:
+    """A node as known so far."""
+
+    row: int
+    key: str
+    names: dict[str, str] = field(default_factory=dict)
+    """Every name it goes by, with how that is known."""
+    gpus: list[int] = field(default_factory=list)
+    """GPU rows by slot, boards only."""
+    settled: bool = False
+    """The slots were seen complete and keep their numbers."""
+    fact: NodeFact | None = None
+    hostnames: dict[str, str] = field(default_factory=dict)
+    """Source → the hostname it reported."""
+    joined_to: int | None = None
+
+
+@dataclass(slots=True)
+class GpuRecord:
+    """A board or MIG instance as known so far."""
+
+    row: int
+    node: int
+    parent: int | None
+    uuid: str | None = None
+    pci: str | None = None
+    minor: int | None = None
+    index: int | None = None
+    mig: str | None = None
+    fact: GpuFact | None = None
+    since: float | None = None
+    joined_to: int | None = None
+    past: list[tuple[float, str | None]] = field(default_factory=list)
+    """(until, uuid) of boards that were in this slot before."""
+    instances: list[int] = field(default_factory=list)
+    """Rows of its MIG instances."""
+
+
+@dataclass(slots=True)
+class PartRecord:
+    """A port, disk, server or rack."""
+
+    row: int
+    kind: Kind
+    node: int
+    name: str
+    joined_to: int | None = None
+
+
+class Registry:
+    """All entities. ``version`` changes whenever a layout made from it would differ."""
+
+    def __init__(
+        self, aliases: Mapping[str, str] | None = None, rename: Callable[[str], str] | None = None
+    ) -> None:
+        """``aliases`` maps other names to node keys; ``rename`` rewrites a name before it is looked up."""
+        self.version = 0
+        self.nodes: list[NodeRecord] = []
+        self.gpus: list[GpuRecord] = []
+        self.parts: dict[Kind, list[PartRecord]] = {
+            Kind.PORT: [],
+            Kind.DISK: [],
+            Kind.SERVER: [],
+            Kind.RACK: [],
+        }
+        self.jobs: dict[str, JobFact] = {}
+        self.processes: dict[int, ProcessFact] = {}
+        self.joins: deque[Joined] = deque(maxlen=1000)
+        self.events: deque[tuple[float, Kind, int, str, str]] = deque(maxlen=5000)
+        self.moved: list[Moved] = []
+        """For the history; whoever applies them clears the list."""
+        self._aliases = dict(aliases or {})
+        self._rename = rename
+        self._names: dict[str, int] = {}
+        self._uuids: dict[str, int] = {}
+        self._part_rows: dict[tuple[Kind, int, str], int] = {}
+        self._cache: dict[tuple[str, int], tuple[int, object, Rows]] = {}
+        self._joins_made = 0
+
+    # --- resolving -----------------------------------------------------------------------------
+
+    def rows_of(self, source: str, kind: Kind, entities: tuple[EntityRef, ...], at: float) -> Rows:
+        """History rows of a batch's entities; remembered while the tuple is the same object."""
+        cached = self._cache.get((source, id(entities)))
+        if cached is not None and cached[1] is entities and cached[0] == self._joins_made:
+            return cached[2]
+        if kind is Kind.GPU:
+            self._take_gpus(source, [ref for ref in entities if isinstance(ref, GpuRef)], at)
+        rows = np.array([self.row_of(source, ref, at) for ref in entities], dtype=np.intp)
+        if len(self._cache) > 64:
+            self._cache.clear()
+        self._cache[source, id(entities)] = (self._joins_made, entities, rows)
+        return rows
+
+    def row_of(self, source: str, ref: EntityRef, at: float) -> int:
+        """The row of one entity, made if it is new."""
+        if isinstance(ref, NodeRef):
+            return self.node(ref.node, at).row
+        if isinstance(ref, GpuRef):
+            found = self._find_gpu(self.node(ref.node, at), ref)
+            if found is None:
+                self._take_gpus(source, [ref], at)
+                found = self._find_gpu(self.node(ref.node, at), ref)
+            return found.row if found is not None else -1
+        if isinstance(ref, RackRef):
+            return self._part(Kind.RACK, -1, ref.rack)
+        kind, name = _part_name(ref)
+        return self._part(kind, self.node(ref.node, at).row, name)
+
+    def node(self, name: str, at: float) -> NodeRecord:
+        """The node that goes by ``name``, made if it is new."""
+        if self._rename is not None:
+            name = self._rename(name)
+        row = self._names.get(name.lower())
+        if row is None:
+            row = self._learn_name(name, at)
+        return self.nodes[row]
+
+    def find_node(self, name: str) -> NodeRecord | None:
+        """The node that goes by ``name``, if there is one."""
+        row = self._names.get(name.lower())
+        return None if row is None else self.nodes[row]
+
+    # --- facts and events ----------------------------------------------------------------------
+
+    def take_node_fact(self, source: str, fact: NodeFact) -> None:
+        """Learn of a node; a hostname may join it to another name's."""
+        record = self.node(fact.node, fact.at)
+        if fact.hostname:
+            record = self._take_hostname(source, record, fact)
+        merged = _merged(record.fact, fact)
+        if _differs(record.fact, merged):
+            self.version += 1
+        record.fact = merged
+        if fact.gpu_pci is not None and len(record.gpus) > 1:
+            self._number_slots(record)
+
+    def take_gpu_fact(self, source: str, fact: GpuFact) -> None:
+        """Learn what a board is."""
+        record = self.gpus[self.row_of(source, fact.gpu, fact.at)]
+        merged = _merged(record.fact, fact)
+        if _differs(record.fact, merged):
+            self.version += 1
+        record.fact = merged
+
+    def take_job(self, fact: JobFact) -> None:
+        """A job began, changed or ended. Jobs that ended an hour ago are forgotten."""
+        self.jobs[fact.id] = fact
+        self.version += 1
+        old = [
+            key
+            for key, job in self.jobs.items()
+            if job.until is not None and job.until < fact.since - ENDED_JOB_KEPT_S
+        ]
+        for key in old:
+            del self.jobs[key]
+
+    def take_processes(self, fact: ProcessFact) -> None:
+        """The GPU processes of a node."""
+        self.processes[self.node(fact.node, fact.at).row] = fact
+
+    def take_event(self, source: str, event: Event) -> None:
+        """Keep an event with the row of its entity."""
+        kind = _kind_of(event.entity)
+        self.events.append(
+            (event.at, kind, self.row_of(source, event.entity, event.at), event.kind, event.detail)
+        )
+
+    def jobs_at(self, at: float) -> list[JobFact]:
+        """Jobs that held GPUs at an instant."""
+        return [
+            job for job in self.jobs.values() if job.since <= at and (job.until is None or at < job.until)
+        ]
+
+    def gpu_rows(self, refs: Iterable[GpuRef]) -> list[int]:
+        """Rows of GPUs that are already known; unknown ones are left out."""
+        rows = []
+        for ref in refs:
+            node = self.find_node(ref.node)
+            found = self._find_gpu(node, ref) if node is not None else None
+            if found is None and node is not None:
+                found = self._by_minor_or_index(node, ref)
+            if found is not None:
+                rows.append(found.row)
+        return rows
+
+    def shift(self, seconds: float) -> None:
+        """Our clock was set: events move with it."""
+        self.events = deque(((at + seconds, *rest) for at, *rest in self.events), maxlen=self.events.maxlen)  # type: ignore[misc]
+
+    # --- nodes ---------------------------------------------------------------------------------
+
+    def _learn_name(self, name: str, at: float) -> int:
+        key = self._aliases.get(name) or self._aliases.get(name.lower())
+        if key is not None:
+            return self._alias(name, self._row_for_key(key), "configuration", at)
+        short = name.partition(".")[0]
+        if _is_address(name) or short == name:
+            return self._row_for_key(name)
+        known = self._names.get(short.lower())
+        if known is None:
+            return self._alias(name, self._row_for_key(short), "short name", at)
+        others = [other for other in self.nodes[known].names if "." in other and not _is_address(other)]
+        if others and name.lower() not in others:
+            self._note(at, name, self.nodes[known].key, "same short name, another domain", conflict=True)
+            return self._row_for_key(name)
+        return self._alias(name, known, "short name", at)
+
+    def _row_for_key(self, key: str) -> int:
+        row = self._names.get(key.lower())
+        if row is None:
+            row = len(self.nodes)
+            if row >= MAX_NODES:
+                raise Garbled(
+                    key,
+                    f"more than {MAX_NODES} different node names",
+                    "look at the node names this source gives",
+                )
+            self.nodes.append(NodeRecord(row, key, {key.lower(): "key"}))
+            self._names[key.lower()] = row
+            self.version += 1
+        return row
+
+    def _alias(self, name: str, row: int, how: str, at: float) -> int:
+        record = self.nodes[row]
+        self._names[name.lower()] = row
+        if name.lower() not in record.names:
+            record.names[name.lower()] = how
+            self._note(at, name, record.key, how)
+        return row
+
+    def _take_hostname(self, source: str, record: NodeRecord, fact: NodeFact) -> NodeRecord:
+        """A node says what it is called. Believed unless two targets of one source say the same."""
+        hostname = fact.hostname or ""
+        if record.hostnames.get(source) == hostname:
+            return record
+        record.hostnames[source] = hostname
+        twins = [n for n in self._live_nodes() if n is not record and n.hostnames.get(source) == hostname]
+        if twins:
+            self._note(
+                fact.at, record.key, hostname, f"several hosts call themselves {hostname}", conflict=True
+            )
+            return record
+        row = self._names.get(hostname.lower(), self._names.get(hostname.partition(".")[0].lower()))
+        if row is None:
+            self._alias(hostname, record.row, "hostname", fact.at)
+            if _is_address(record.key):
+                self._rename_node(record, hostname.partition(".")[0])
+            return record
+        other = self.nodes[row]
+        if other is record:
+            return record
+        if source in other.hostnames or len(set(other.hostnames.values()) | {hostname}) > 1:
+            self._note(
+                fact.at,
+                record.key,
+                other.key,
+                f"calls itself {hostname}, which is another node",
+                conflict=True,
+            )
+            return record
+        return self._join_nodes(record, other, "hostname", fact.at)
+
+    def _rename_node(self, record: NodeRecord, key: str) -> None:
+        if key.lower() not in self._names or self._names[key.lower()] == record.row:
+            record.key = key
+            record.names.setdefault(key.lower(), "hostname")
+            self._names[key.lower()] = record.row
+            self.version += 1
+
+    def _join_nodes(self, old: NodeRecord, new: NodeRecord, how: str, at: float) -> NodeRecord:
+        """Everything of ``old`` becomes ``new``'s."""
+        if _is_address(new.key) and not _is_address(old.key):
+            old, new = new, old
+        for name, known in old.names.items():
+            self._names[name] = new.row
+            new.names.setdefault(name, how if known == "key" else known)
+        new.hostnames.update(old.hostnames)
+        new.fact = _merged(new.fact, old.fact) if old.fact is not None else new.fact
+        old.joined_to = new.row
+        self._note(at, old.key, new.key, how)
+        self.moved.append(Moved(Kind.NODE, old.row, new.row))
+        for row in list(old.gpus):
+            self._adopt_board(self.gpus[row], new)
+        for kind, parts in self.parts.items():
+            for part in parts:
+                if part.node == old.row and part.joined_to is None:
+                    self._adopt_part(kind, part, new.row)
+        self._number_slots(new)
+        self._joins_made += 1
+        self.version += 1
+        return new
+
+    def _adopt_board(self, board: GpuRecord, node: NodeRecord) -> None:
+        twin = self._find_gpu(node, GpuRef(node.key, board.uuid, board.pci, board.minor, board.index))
+        if twin is None:
+            node.gpus.append(board.row)
+        else:
+            self._become(board, twin)
+        for row in list(board.instances):
+            self._adopt_instance(self.gpus[row], twin)
+            self.gpus[row].node = node.row
+        board.node = node.row
+
+    def _adopt_instance(self, instance: GpuRecord, board: GpuRecord | None) -> None:
+        if board is None:
+            return
+        same = _first([self.gpus[row] for row in board.instances], lambda g: g.mig == instance.mig)
+        if same is not None:
+            self._become(instance, same)
+        else:
+            instance.parent = board.row
+            board.instances.append(instance.row)
+
+    def _become(self, old: GpuRecord, new: GpuRecord) -> None:
+        """Two records are one GPU."""
+        old.joined_to = new.row
+        _fill(new, GpuRef("", old.uuid, old.pci, old.minor, old.index))
+        new.fact = _merged(new.fact, old.fact) if old.fact is not None else new.fact
+        self._index_gpu(new)
+        self.moved.append(Moved(Kind.GPU, old.row, new.row))
+
+    def _adopt_part(self, kind: Kind, part: PartRecord, node: int) -> None:
+        twin = self._part_rows.get((kind, node, part.name))
+        if twin is None:
+            self._part_rows[kind, node, part.name] = part.row
+            part.node = node
+            return
+        part.joined_to = twin
+        self.moved.append(Moved(kind, part.row, twin))
+
+    def _live_nodes(self) -> list[NodeRecord]:
+        return [node for node in self.nodes if node.joined_to is None]
+
+    def _note(self, at: float, name: str, node: str, how: str, conflict: bool = False) -> None:
+        self.joins.append(Joined(at, name, node, how, conflict))
+
+    # --- GPUs ----------------------------------------------------------------------------------
+
+    def _take_gpus(self, source: str, refs: Sequence[GpuRef], at: float) -> None:
+        """Learn the boards of each node in a batch; boards first, then their MIG instances."""
+        by_node: dict[str, list[GpuRef]] = {}
+        for ref in refs:
+            by_node.setdefault(ref.node, []).append(ref)
+        for name, mine in by_node.items():
+            node = self._join_by_uuid(source, self.node(name, at), mine, at)
+            for ref in sorted(mine, key=lambda ref: ref.mig is not None):
+                self._take_gpu(node, ref, at)
+            self._number_slots(node)
+
+    def _take_gpu(self, node: NodeRecord, ref: GpuRef, at: float) -> None:
+        found = self._find_gpu(node, ref)
+        if found is None:
+            self._new_gpu(node, ref)
+        elif ref.mig is None and found.uuid and ref.uuid and found.uuid != ref.uuid:
+            self._replace_board(found, ref, at)
+        else:
+            _fill(found, ref)
+            self._index_gpu(found)
+
+    def _new_gpu(self, node: NodeRecord, ref: GpuRef) -> int:
+        parent = self._board_of(node, ref) if ref.mig is not None else None
+        record = GpuRecord(len(self.gpus), node.row, parent, mig=ref.mig)
+        _fill(record, ref)
+        self.gpus.append(record)
+        if parent is None:
+            node.gpus.append(record.row)
+        else:
+            self.gpus[parent].instances.append(record.row)
+        self._index_gpu(record)
+        self.version += 1
+        return record.row
+
+    def _board_of(self, node: NodeRecord, ref: GpuRef) -> int:
+        """The row of a MIG instance's board, made if nobody has named it yet."""
+        whole = ref._replace(mig=None, mig_uuid=None)
+        board = self._find_gpu(node, whole)
+        return board.row if board is not None else self._new_gpu(node, whole)
+
+    def _replace_board(self, record: GpuRecord, ref: GpuRef, at: float) -> None:
+        """Another board answers at this address: the slot stays, its baselines start afresh."""
+        record.past.append((at, record.uuid))
+        self._uuids.pop(record.uuid or "", None)
+        self.events.append((at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}"))
+        record.uuid, record.fact, record.since = ref.uuid, None, at
+        _fill(record, ref)
+        self._index_gpu(record)
+        self.moved.append(Moved(Kind.GPU, record.row, record.row))
+        self.version += 1
+
+    def _index_gpu(self, record: GpuRecord) -> None:
+        if record.uuid and record.mig is None:
+            self._uuids[record.uuid] = record.row
+
+    def _find_gpu(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
+        """By UUID, PCI address or minor number; by index only when there is nothing else on either side."""
+        boards = [self.gpus[row] for row in node.gpus]
+        board = (
+            _first(boards, lambda g: ref.uuid is not None and g.uuid == ref.uuid)
+            or _first(boards, lambda g: ref.pci is not None and g.pci == ref.pci)
+            or _first(boards, lambda g: _same_minor(g, ref))
+            or _first(boards, lambda g: _only_index(g, ref))
+        )
+        if board is None or ref.mig is None:
+            return board
+        return _first([self.gpus[row] for row in board.instances], lambda g: g.mig == ref.mig)
+
+    def _by_minor_or_index(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
+        """For a scheduler's statement, which has nothing but a number: the slot of that number."""
+        if ref.uuid or ref.pci or ref.index is None or ref.index >= len(node.gpus):
+            return None
+        return self.gpus[node.gpus[ref.index]]
+
+    def _join_by_uuid(self, source: str, node: NodeRecord, refs: Sequence[GpuRef], at: float) -> NodeRecord:
+        """The same boards under another node's name: it is that node, unless its own word is against it."""
+        uuids = {ref.uuid for ref in refs if ref.uuid and ref.mig is None}
+        homes = {self.gpus[self._uuids[uuid]].node for uuid in uuids if uuid in self._uuids}
+        homes = {self._resolved(row) for row in homes} - {node.row}
+        if not uuids or not homes:
+            return node
+        other = self.nodes[min(homes)]
+        everything = all(uuid in self._uuids for uuid in uuids)
+        clash = source in node.hostnames and source in other.hostnames
+        if len(homes) > 1 or not everything or clash:
+            known = any(join.conflict and join.name == node.key for join in self.joins)
+            if not known:
+                self._note(at, node.key, other.key, "shares some GPU UUIDs, not all", conflict=True)
+            return node
+        return self._join_nodes(node, other, "GPU UUID", at)
+
+    def _resolved(self, row: int) -> int:
+        joined = self.nodes[row].joined_to
+        return row if joined is None else self._resolved(joined)
+
+    def _number_slots(self, node: NodeRecord) -> None:
+        """Slots in PCI order until the node was seen complete; boards that come later follow."""
+        node.gpus = list(dict.fromkeys(row for row in node.gpus if self.gpus[row].joined_to is None))
+        expected = node.fact.gpu_pci if node.fact is not None else None
+        if node.settled and expected is None:
+            return
+        if node.settled and len(node.gpus) <= len(expected or ()):
+            return
+        before = list(node.gpus)
+        node.gpus.sort(key=lambda row: _slot_order(self.gpus[row]))
+        node.settled = len(node.gpus) >= len(expected) if expected is not None else False
+        if node.gpus != before:
+            self.version += 1
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _part(self, kind: Kind, node: int, name: str) -> int:
+        row = self._part_rows.get((kind, node, name))
+        if row is None:
+            row = len(self.parts[kind])
+            self.parts[kind].append(PartRecord(row, kind, node, name))
+            self._part_rows[kind, node, name] = row
+            self.version += 1
+        return row
+
+
+def _part_name(ref: PortRef | DiskRef | ServerRef) -> tuple[Kind, str]:
+    if isinstance(ref, PortRef):
+        return Kind.PORT, ref.port
+    if isinstance(ref, DiskRef):
+        return Kind.DISK, ref.disk
+    return Kind.SERVER, ref.server
+
+
+def _kind_of(ref: EntityRef) -> Kind:
+    kinds: dict[type, Kind] = {NodeRef: Kind.NODE, GpuRef: Kind.GPU, RackRef: Kind.RACK}
+    return kinds.get(type(ref)) or _part_name(ref)[0]  # type: ignore[arg-type]
+
+
+def _fill(record: GpuRecord, ref: GpuRef) -> None:
+    """Learn what is not known yet; an address once known stays."""
+    record.uuid = record.uuid or (ref.mig_uuid if ref.mig else ref.uuid)
+    record.pci = record.pci or ref.pci
+    record.minor = ref.minor if record.minor is None else record.minor
+    record.index = ref.index if record.index is None else record.index
+
+
+def _same_minor(record: GpuRecord, ref: GpuRef) -> bool:
+    clash = (record.pci and ref.pci and record.pci != ref.pci) or (
+        record.uuid and ref.uuid and record.uuid != ref.uuid and record.pci is None and ref.pci is None
+    )
+    return ref.minor is not None and record.minor == ref.minor and not clash
+
+
+def _only_index(record: GpuRecord, ref: GpuRef) -> bool:
+    nothing_else = not (ref.uuid or ref.pci or ref.minor is not None)
+    bare = not (record.uuid or record.pci or record.minor is not None)
+    return nothing_else and bare and ref.index is not None and record.index == ref.index
+
+
+def _slot_order(record: GpuRecord) -> tuple[bool, str, int, int]:
+    number = record.minor if record.minor is not None else record.index
+    return (record.pci is None, record.pci or "", number if number is not None else 1 << 30, record.row)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _first(records: Iterable[GpuRecord], wanted: Callable[[GpuRecord], bool]) -> GpuRecord | None:
+    return next((record for record in records if wanted(record)), None)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """The newer fact, with what only the older one knew."""
+    if old is None:
+        return new
+    known = {f.name: getattr(old, f.name) for f in fields(new) if getattr(new, f.name) is None}
+    return replace(new, **known)
+
+
+def _differs(old: Any, new: Any) -> bool:
+    """Whether a fact changes what a layout shows."""
+    if old is None:
+        return True
+    return any(
+        getattr(old, f.name) != getattr(new, f.name)
+        for f in fields(new)
+        if f.name not in ("at", "clock_offset_s")
+    )
