@@ -1,0 +1,404 @@
+"""A cluster that does not exist, as a Source: same seed, same instants, same numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import time as wall
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..source import (
+    Batch,
+    Clock,
+    Codes,
+    DiskRef,
+    EntityRef,
+    Event,
+    Fact,
+    GpuFact,
+    GpuRef,
+    Item,
+    JobFact,
+    Kind,
+    NodeFact,
+    NodeRef,
+    PortRef,
+    Process,
+    ProcessFact,
+    Rank,
+    ServerRef,
+    Target,
+    TargetState,
+)
+from . import readings
+from .faults import LANES, Episode, Lane, Schedule
+from .plan import PARTS, Plan, build
+from .simulation import Instant, Simulation
+from .workloads import SERVICES, WORKLOADS, Assignment, JobRun, Work, Workload
+
+TARGET_EVERY_S = 60.0
+_HOST_METRICS_EVERY_S = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """Which entities answer, as tuples that stay the same objects while the answering nodes do."""
+
+    silent: tuple[int, ...]
+    gpus: tuple[EntityRef, ...]
+    nodes: tuple[EntityRef, ...]
+    ports: tuple[EntityRef, ...]
+    disks: tuple[EntityRef, ...]
+    servers: tuple[EntityRef, ...]
+    rows: dict[Kind, np.ndarray[tuple[int, ...], np.dtype[np.intp]] | None]
+    """Rows that answer; None: all."""
+
+
+class SimulatorSource:
+    """A simulated cluster of ``racks`` x ``nodes_per_rack`` x ``gpus_per_node``.
+
+    ``interval`` is in seconds; ``clock`` gives seconds since the epoch; ``noise`` scales measurement noise;
+    ``drops`` is the share of samples that a node fails to give; ``lanes`` are the faults (empty: none).
+    """
+
+    kind = "simulator"
+    rank = Rank.PROBE
+
+    def __init__(
+        self,
+        racks: int = 16,
+        nodes_per_rack: int = 4,
+        gpus_per_node: int = 8,
+        *,
+        seed: int = 7,
+        interval: float = 2.0,
+        clock: Clock = wall.time,
+        name: str = "simulator",
+        noise: float = 1.0,
+        drops: float = 0.0,
+        lanes: tuple[Lane, ...] = LANES,
+    ) -> None:
+        self.name = name
+        self.interval = interval
+        self.seed = seed
+        self._clock = clock
+        self._noise = noise
+        self._drops = drops
+        self.plan = build(racks, nodes_per_rack, gpus_per_node, seed)
+        self._workload = Workload(self.plan)
+        self._schedule = Schedule(self.plan, self._workload, lanes)
+
+    def episodes(self, start: float, end: float) -> tuple[Episode, ...]:
+        """The ground truth: every fault that touches [start, end), oldest first."""
+        return self._schedule.between(start, end)
+
+    async def stream(self) -> AsyncIterator[Item]:
+        """Facts first, then one sample of everything at each multiple of the interval."""
+        telling = self._telling()
+        at = np.floor(self._clock() / self.interval) * self.interval
+        telling.begin(float(at))
+        for item in telling.facts(float(at)):
+            yield item
+        while True:
+            for item in telling.tick(float(at), self.interval):
+                yield item
+            at = max(at + self.interval, np.floor(self._clock() / self.interval) * self.interval)
+            await asyncio.sleep(max(float(at) - self._clock(), 0.0))
+
+    async def read(self, start: float, end: float, step: float) -> AsyncIterator[Item]:
+        """The past, or any other time: samples at the multiples of ``step`` in [start, end)."""
+        telling = self._telling()
+        at = float(np.ceil(start / step) * step)
+        if at >= end:
+            return
+        telling.begin(at)
+        for item in telling.facts(at):
+            yield item
+        while at < end:
+            for item in telling.tick(at, step):
+                yield item
+            at += step
+            await asyncio.sleep(0)
+
+    def _telling(self) -> _Telling:
+        simulation = Simulation(self.plan, self._workload, self._schedule, self._noise)
+        return _Telling(self.plan, self._workload, self._schedule, simulation, self.seed, self._drops)
+
+
+@dataclass(eq=False)
+class _Telling:
+    """One run through time: what was said already, and what is new."""
+
+    plan: Plan
+    workload: Workload
+    schedule: Schedule
+    simulation: Simulation
+    seed: int
+    drops: float
+    _seen: _Seen | None = None
+    _jobs: Assignment | None = None
+    _told: float = -np.inf
+    _states: dict[str, str] = field(default_factory=dict)
+    _reasons: tuple[tuple[int, ...], Codes | None] = ((), None)
+    _metrics: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
+
+    def begin(self, at: float) -> None:
+        self.simulation.warm_up(at)
+
+    def facts(self, at: float) -> Iterator[Fact]:
+        """Everything that is known at the start."""
+        jobs = self._jobs = self.simulation.assignment(at)
+        states = self._node_states(jobs)
+        for node in range(len(self.plan.nodes)):
+            yield self._node_fact(node, at, states[node])
+        for index, gpu in enumerate(self.plan.gpu_refs):
+            yield _gpu_fact(self.plan, index, gpu, at)
+        for job in jobs.jobs:
+            yield self._job_fact(job, ended=False)
+        for node in range(len(self.plan.nodes)):
+            yield self._processes(node, at)
+        self._states = dict(zip(self.plan.nodes, states, strict=True))
+
+    def tick(self, at: float, seconds: float) -> Iterator[Item]:
+        """The items of one instant."""
+        now = self.simulation.advance(at, seconds)
+        yield from self._changes(at)
+        yield from self._events(at - seconds, at)
+        yield from self._targets(now)
+        yield from self._batches(now)
+
+    def _batches(self, now: Instant) -> Iterator[Batch]:
+        seen = self._answering(now)
+        nodes = readings.node_columns(self.plan, now)
+        yield self._gpu_batch(now, seen)
+        yield self._batch(now, Kind.NODE, seen.nodes, nodes, seen)
+        yield self._batch(now, Kind.PORT, seen.ports, readings.port_columns(self.plan, now), seen)
+        yield self._batch(now, Kind.DISK, seen.disks, readings.disk_columns(self.plan, now), seen)
+        if self.workload.replicas:
+            yield self._batch(now, Kind.SERVER, seen.servers, readings.serve_columns(self.simulation.fleet, now), seen)
+        yield self._batch(now, Kind.RACK, self.plan.rack_refs, readings.rack_columns(self.plan, now, nodes), seen)
+
+    def _batch(
+        self, now: Instant, kind: Kind, entities: tuple[EntityRef, ...], columns: readings.Columns, seen: _Seen
+    ) -> Batch:
+        rows = seen.rows.get(kind)
+        values = readings.table(columns)
+        return Batch(now.time, kind, entities, self._keys(kind, columns), values if rows is None else values[rows])
+
+    def _keys(self, kind: Kind, columns: readings.Columns) -> tuple[str, ...]:
+        """The metric tuple of a kind: the same object every time."""
+        return self._metrics.setdefault(kind, tuple(columns))
+
+    def _gpu_batch(self, now: Instant, seen: _Seen) -> Batch:
+        columns = readings.gpu_columns(self.plan, now)
+        values = readings.table(columns)
+        lost = tuple(int(i) for i in np.flatnonzero(now.effects.lost))
+        if lost:
+            values[list(lost)] = np.nan
+        if self.drops > 0:
+            values[(now.draw.random(len(self.plan.nodes)) < self.drops)[self.plan.node_of]] = np.nan
+        key = (*lost, -1, *seen.silent)
+        rows = seen.rows[Kind.GPU]
+        if key != self._reasons[0]:
+            reasons = readings.lost_reasons(self.plan, lost, values.shape[1]) if lost else None
+            self._reasons = (key, reasons if reasons is None or rows is None else reasons[rows])
+        return Batch(
+            now.time,
+            Kind.GPU,
+            seen.gpus,
+            self._keys(Kind.GPU, columns),
+            values if rows is None else values[rows],
+            reasons=self._reasons[1],
+        )
+
+    def _answering(self, now: Instant) -> _Seen:
+        """Who answers now; computed anew only when that changes."""
+        silent = tuple(int(i) for i in np.flatnonzero(now.effects.silent))
+        if self._seen is None or self._seen.silent != silent:
+            self._seen = _seen(self.plan, self.workload, silent)
+        return self._seen
+
+    def _changes(self, at: float) -> Iterator[Item]:
+        """Jobs that ended or started since the last instant, and what follows from it."""
+        before, jobs = self._jobs, self.simulation.assignment(at)
+        if before is None or before is jobs:
+            return
+        self._jobs = jobs
+        gone = [job for job in before.jobs if job.key not in jobs.index]
+        new = [job for job in jobs.jobs if job.key not in before.index]
+        for job in gone:
+            yield self._job_fact(job, ended=True)
+            yield Event(job.until, self._where(job), "job_end", f"job {job.id} {job.name} ({job.user}) ended")
+        for job in new:
+            yield self._job_fact(job, ended=False)
+            yield Event(job.since, self._where(job), "job_start", f"job {job.id} {job.name} ({job.user}) started")
+        states = self._node_states(jobs)
+        for node in sorted({node for job in (*gone, *new) for node in job.nodes}):
+            if self._states.get(self.plan.nodes[node]) != states[node]:
+                self._states[self.plan.nodes[node]] = states[node]
+                yield self._node_fact(node, at, states[node])
+            yield self._processes(node, at)
+
+    def _where(self, job: JobRun) -> NodeRef:
+        return self.plan.node_refs[job.nodes[0]]
+
+    def _node_states(self, jobs: Assignment) -> list[str]:
+        busy = {node for job in jobs.jobs for node in job.nodes}
+        return [
+            "drain" if node in self.workload.drained else "alloc" if node in busy else "idle"
+            for node in range(len(self.plan.nodes))
+        ]
+
+    def _node_fact(self, node: int, at: float, state: str) -> NodeFact:
+        plan = self.plan
+        return NodeFact(
+            at,
+            plan.nodes[node],
+            hostname=plan.nodes[node],
+            rack=plan.racks[plan.rack_of[node]],
+            place="simulator",
+            cpus=plan.spec.cpus,
+            memory_bytes=int(plan.spec.memory),
+            kernel=plan.spec.kernel,
+            driver=plan.spec.driver,
+            booted_at=float(plan.booted_at[node]),
+            gpu_pci=plan.pci,
+            clock_offset_s=0.0,
+            state=state,
+        )
+
+    def _job_fact(self, job: JobRun, *, ended: bool) -> JobFact:
+        return JobFact(
+            job.since,
+            job.until if ended else None,
+            job.id,
+            job.name,
+            job.user,
+            tuple(self.plan.nodes[node] for node in job.nodes),
+            tuple(self.plan.gpu_refs[gpu] for gpu in job.gpus),
+            account=job.account,
+            partition=job.partition,
+            state="COMPLETED" if ended else "RUNNING",
+            limit_at=None if job.profile.work is Work.SERVE else job.limit_at,
+            workload=None if job.profile.work is Work.IDLE else WORKLOADS[job.profile.work],
+        )
+
+    def _processes(self, node: int, at: float) -> ProcessFact:
+        """One process a GPU that a job holds, but a server's processes carry its command line."""
+        jobs = self._jobs or self.simulation.assignment(at)
+        first = node * self.plan.slots
+        found = []
+        for gpu in range(first, first + self.plan.slots):
+            index = int(jobs.job_of[gpu])
+            if index < len(jobs.jobs):
+                found.append(self._process(gpu, jobs.jobs[index], jobs))
+        return ProcessFact(at, self.plan.nodes[node], tuple(found))
+
+    def _process(self, gpu: int, job: JobRun, jobs: Assignment) -> Process:
+        command = job.profile.process
+        share = float(jobs.columns["memory"][jobs.job_of[gpu]])
+        if job.profile.work is Work.SERVE:
+            replica = next(r for r in self.workload.replicas if gpu in r.gpus)
+            command, share = f"vllm serve {SERVICES[replica.service].name} --port {replica.port}", 0.92
+        pid = 20_000 + (hash((job.slot, job.number, gpu)) % 900_000)
+        memory = int(share * self.plan.columns["memory"][gpu])
+        return Process(self.plan.gpu_refs[gpu], pid, job.user, command, memory, None)
+
+    def _events(self, after: float, until: float) -> Iterator[Event]:
+        """What the faults say in (after, until]."""
+        for episode in self.schedule.between(after - 1, until + 0.001):
+            if after < episode.start <= until:
+                yield from _begun(self.plan, episode)
+            if after < episode.end <= until:
+                yield from _over(self.plan, episode)
+
+    def _targets(self, now: Instant) -> Iterator[Target]:
+        """A target a rack, and one for each node that went silent; at changes and once a minute."""
+        silent = tuple(int(i) for i in np.flatnonzero(now.effects.silent))
+        before = self._seen.silent if self._seen is not None else ()
+        due = now.time - self._told >= TARGET_EVERY_S
+        if due:
+            self._told = now.time
+        for node, name in enumerate(self.plan.nodes):
+            if due or (node in silent) != (node in before):
+                yield _target(name, node in silent, now.time, self.seed)
+
+
+def _target(node: str, silent: bool, at: float, seed: int) -> Target:
+    if silent:
+        return Target(
+            at, node, TargetState.FAILING, (node,), "no answer (simulated)", "wait: the simulated node comes back"
+        )
+    return Target(at, node, TargetState.OK, (node,), latency_s=0.004, what=f"simulator, seed {seed}")
+
+
+def _gpu_fact(plan: Plan, index: int, gpu: GpuRef, at: float) -> GpuFact:
+    part = PARTS[int(plan.part_of[plan.node_of[index]])]
+    return GpuFact(
+        at,
+        gpu,
+        model=part.model,
+        memory_bytes=int(part.memory),
+        power_limit_w=part.power,
+        power_max_w=part.power,
+        slowdown_c=part.slowdown,
+        mig_enabled=False,
+        serial=f"16{plan.seed % 100:02d}{index:09d}",
+    )
+
+
+def _seen(plan: Plan, workload: Workload, silent: tuple[int, ...]) -> _Seen:
+    servers: tuple[EntityRef, ...] = tuple(
+        ServerRef(plan.nodes[replica.node], f"{plan.nodes[replica.node]}:{replica.port}") for replica in workload.replicas
+    )
+    everything: dict[Kind, tuple[EntityRef, ...]] = {
+        Kind.GPU: plan.gpu_refs,
+        Kind.NODE: plan.node_refs,
+        Kind.PORT: plan.port_refs,
+        Kind.DISK: plan.disk_refs,
+        Kind.SERVER: servers,
+    }
+    if not silent:
+        return _Seen(silent, *everything.values(), rows=dict.fromkeys(everything))
+    quiet = {plan.nodes[node] for node in silent}
+    rows = {kind: _rows(entities, quiet) for kind, entities in everything.items()}
+    kept = [tuple(entities[i] for i in rows[kind]) for kind, entities in everything.items()]
+    return _Seen(silent, *kept, rows=dict(rows))
+
+
+def _rows(entities: tuple[EntityRef, ...], quiet: set[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+    return np.array([i for i, entity in enumerate(entities) if entity[0] not in quiet], dtype=np.intp)
+
+
+def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
+    at = episode.start
+    if episode.fault == "gpu_lost":
+        gpu = plan.gpu_refs[episode.gpu]
+        text = f"NVRM: Xid (PCI:{gpu.pci}): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
+        yield Event(at, gpu, "xid", text)
+        yield Event(at, gpu, "gpu_lost", "Xid 79: GPU has fallen off the bus")
+    elif episode.fault == "inlet_rise":
+        yield Event(at, plan.rack_refs[episode.rack], "inlet_rise", f"{plan.racks[episode.rack]} inlet air is rising")
+    elif episode.fault == "lame_rail":
+        share = 0.25 if episode.strength < 0.375 else 0.5
+        yield Event(at, plan.port_refs[episode.port], "link_recovery", f"link retrained at {share:.0%} of its rate")
+    elif episode.fault == "power_cap":
+        share = np.round(episode.strength * 20) / 20
+        yield Event(at, plan.rack_refs[episode.rack], "power_limit", f"power limit set to {share:.0%} of the default")
+
+
+def _over(plan: Plan, episode: Episode) -> Iterator[Event]:
+    at = episode.end
+    if episode.fault == "gpu_lost":
+        yield Event(at, plan.gpu_refs[episode.gpu], "gpu_back", "the GPU is on the bus again after a reset")
+    elif episode.fault == "inlet_rise":
+        yield Event(at, plan.rack_refs[episode.rack], "inlet_fall", f"{plan.racks[episode.rack]} inlet air is falling")
+    elif episode.fault == "lame_rail":
+        yield Event(at, plan.port_refs[episode.port], "link_recovery", "link retrained at its full rate")
+    elif episode.fault == "power_cap":
+        yield Event(at, plan.rack_refs[episode.rack], "power_limit", "power limit back at the default")
+
+
+__all__ = ["Assignment", "DiskRef", "Episode", "PortRef", "SimulatorSource"]

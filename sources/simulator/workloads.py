@@ -1,0 +1,398 @@
+"""Whose work runs where, from when until when: slots of nodes, each with its own sequence of jobs.
+
+The timeline is a pure function of (seed, time): a slot cuts time into spans of its own length, and one job
+fills each span but for the gap in which the freed GPUs wait for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from .plan import PARTS, Array, Ints, Plan
+
+
+class Work(IntEnum):
+    """What a job does with its GPUs."""
+
+    TRAIN = 0
+    SERVE = 1
+    NOTEBOOK = 2
+    IDLE = 3
+
+
+WORKLOADS = {Work.TRAIN: "training", Work.SERVE: "inference", Work.NOTEBOOK: "interactive", Work.IDLE: "interactive"}
+
+
+class Profile(NamedTuple):
+    """What one kind of program does to a GPU, in its compute phase, on a healthy H100. Ratios 0..1; bytes/s."""
+
+    name: str
+    work: Work
+    weight: float
+    sm: float
+    tensor: float
+    """Tensor activity as a share of SM activity (measured .16 to .66)."""
+    dram: float
+    fp32: float
+    step: float
+    """Seconds of a step."""
+    comm: float
+    """Share of a step in exposed communication."""
+    host: float
+    """Share of a step without a kernel."""
+    nvlink: float
+    fabric: float
+    """InfiniBand bytes/s per rail when the job spans nodes."""
+    pcie: float
+    memory: float
+    cpu: float
+    read: float
+    """NFS bytes/s per GPU."""
+    clock: float
+    """How much of the compute phase stretches with the SM clock."""
+    checkpoint: float
+    """Seconds between two checkpoints; 0: none."""
+    pause: float
+    """Seconds that one takes."""
+    process: str
+
+
+PROFILES: tuple[Profile, ...] = (
+    Profile("llm-pretrain", Work.TRAIN, 5, 0.93, 0.50, 0.42, 0.10, 3.6, 0.07, 0.01, 110e9, 19e9, 2e9, 0.93, 0.14, 6e6, 1.0, 1260, 22, "python3 -u pretrain.py --fsdp"),
+    Profile("train-moe", Work.TRAIN, 3, 0.82, 0.42, 0.40, 0.10, 2.4, 0.17, 0.02, 190e9, 27e9, 2e9, 0.90, 0.16, 6e6, 0.9, 1500, 26, "python3 train_moe.py --ep 8"),
+    Profile("tp-pp-llm", Work.TRAIN, 3, 0.66, 0.27, 0.36, 0.10, 5.1, 0.20, 0.02, 55e9, 8e9, 3e9, 0.86, 0.12, 5e6, 0.8, 1800, 30, "python3 pretrain_gpt.py --tp 4 --pp 8"),
+    Profile("sft", Work.TRAIN, 3, 0.76, 0.44, 0.45, 0.12, 1.3, 0.09, 0.05, 70e9, 12e9, 3e9, 0.82, 0.18, 8e6, 0.95, 2400, 14, "python3 sft.py --deepspeed z3.json"),
+    Profile("lora", Work.TRAIN, 2, 0.58, 0.35, 0.42, 0.14, 0.8, 0.04, 0.10, 18e9, 3e9, 3e9, 0.55, 0.15, 8e6, 0.8, 0, 0, "python3 finetune.py --lora-r 16"),
+    Profile("vit-ddp", Work.TRAIN, 2, 0.71, 0.30, 0.52, 0.20, 0.45, 0.06, 0.12, 24e9, 5e9, 5e9, 0.68, 0.55, 9e7, 0.7, 3000, 8, "python3 main.py --model vit_l16 --workers 12"),
+    Profile("diffusion", Work.TRAIN, 2, 0.86, 0.36, 0.44, 0.22, 1.1, 0.04, 0.04, 22e9, 6e9, 4e9, 0.78, 0.35, 5e7, 0.9, 2700, 11, "python3 train_sdxl.py"),
+    Profile("protein-fold", Work.TRAIN, 1, 0.55, 0.17, 0.50, 0.25, 6.8, 0.05, 0.14, 14e9, 3e9, 2e9, 0.71, 0.40, 4e7, 0.6, 2000, 9, "python3 train_openfold.py"),
+    Profile("gnn", Work.TRAIN, 1, 0.43, 0.06, 0.38, 0.24, 0.3, 0.03, 0.22, 6e9, 1e9, 9e9, 0.44, 0.60, 3e7, 0.5, 0, 0, "python3 gnn/train.py --sampler neighbor"),
+    Profile("md-npt", Work.TRAIN, 1, 0.78, 0.00, 0.30, 0.58, 0.2, 0.02, 0.03, 4e9, 0.5e9, 1e9, 0.12, 0.12, 1e6, 0.9, 900, 1.5, "gmx_mpi mdrun -deffnm npt"),
+)
+NOTEBOOK = Profile("jupyter", Work.NOTEBOOK, 1, 0.46, 0.20, 0.30, 0.12, 1.0, 0, 0.0, 0, 0, 1e9, 0.36, 0.05, 1e6, 0.7, 0, 0, "python3 -m ipykernel_launcher")
+FORGOTTEN = Profile("bash", Work.IDLE, 1, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 1.0, 0, 0, 0, 0.21, 0.01, 0, 0.0, 0, 0, "python3 -i")
+
+
+class Service(NamedTuple):
+    """A model that is served: what a replica holds and what a request asks."""
+
+    name: str
+    gpus: int
+    weights: float
+    kv_token: float
+    """Bytes of KV cache per token."""
+    params: float
+    prompt: float
+    answer: float
+    """Mean tokens of a request."""
+    load: float
+    """Requests in flight, as a share of what fits."""
+
+
+SERVICES: tuple[Service, ...] = (
+    Service("chat-70b", 4, 70e9, 164e3, 70e9, 1900, 320, 0.60),
+    Service("code-32b", 2, 64e9, 262e3, 32e9, 2600, 180, 0.48),
+    Service("embed-8b", 1, 16e9, 131e3, 8e9, 700, 12, 0.25),
+    Service("staging-8b", 1, 16e9, 131e3, 8e9, 600, 150, 0.0),
+)
+
+_PEOPLE = (
+    ("mlee", "nlp"), ("kim", "proj-moe"), ("rsun", "bio"), ("kpark", "nlp"), ("asingh", "vision"), ("jdoe", "vision"),
+    ("tnovak", "proj-moe"), ("lmartin", "bio"), ("ychen", "speech"), ("okafor", "physics"), ("bweber", "physics"),
+    ("hsato", "speech"), ("dcosta", "climate"), ("emeyer", "climate"), ("fdubois", "nlp"),
+)  # fmt: skip
+_TRAIN_NODES = (1, 1, 2, 2, 3, 4, 4, 6, 8)
+_STARTUP_S = 75.0
+"""From the start of a job to its first step: imports, sharded weights, compilation."""
+
+
+class Slot(NamedTuple):
+    """GPUs that go from job to job together."""
+
+    kind: str
+    """``train``, ``serve``, ``notebook``, ``free``, ``drained``."""
+    nodes: tuple[int, ...]
+    gpus: Ints
+    span: float
+    """Seconds from the start of one job's place to the next one's."""
+    offset: float
+    gap: float
+    """Mean seconds between two jobs."""
+
+
+class Replica(NamedTuple):
+    """One server of a service, on some GPUs of one node."""
+
+    service: int
+    node: int
+    gpus: Ints
+    port: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JobRun:
+    """One job, from ``since`` until ``until`` (seconds since the epoch; the end is known to the simulator only)."""
+
+    slot: int
+    number: int
+    """Which of the slot's jobs."""
+    id: str
+    name: str
+    user: str
+    account: str
+    partition: str
+    since: float
+    until: float
+    limit_at: float
+    profile: Profile
+    nodes: tuple[int, ...]
+    gpus: Ints
+    cores: float
+    """Share of the node's cores that it may use."""
+    vary: float
+    """-1..1, how this job departs from its profile."""
+    seed: float
+    """0..1, phases."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.slot, self.number
+
+
+def _quotas(nodes: int) -> dict[str, int]:
+    """Nodes of each slot kind: a busy cluster with some of everything."""
+    if nodes < 4:
+        return {"train": nodes}
+    others = {"serve": max(1, round(nodes * 0.14)), "notebook": round(nodes * 0.05)}
+    others |= {"free": round(nodes * 0.05), "drained": round(nodes * 0.04)}
+    return {"train": nodes - sum(others.values())} | others
+
+
+def _blocks(draw: np.random.Generator, nodes: int) -> list[tuple[str, int]]:
+    """(kind, nodes) in the order in which they fill the racks."""
+    blocks: list[tuple[str, int]] = []
+    for kind, left in _quotas(nodes).items():
+        while left > 0:
+            size = int(draw.choice(_TRAIN_NODES)) if kind == "train" else 2 if kind in ("serve", "free") else 1
+            size = min(size, left, max(1, nodes // 3))
+            blocks.append((kind, size))
+            left -= size
+    order = draw.permutation(len(blocks))
+    return [blocks[i] for i in order]
+
+
+def _span(kind: str, draw: np.random.Generator) -> tuple[float, float]:
+    """(span, mean gap) in seconds of a slot of this kind."""
+    if kind == "serve":
+        return 40 * 86_400.0, 0.0
+    if kind == "notebook":
+        return float(draw.uniform(40, 200)) * 60, 600.0
+    return float(draw.uniform(50, 330)) * 60, 110.0
+
+
+def _shares(kind: str, gpus: int, draw: np.random.Generator) -> list[int]:
+    """How a node of this kind is divided between slots, in GPUs."""
+    if kind != "notebook":
+        return [gpus]
+    parts: list[int] = []
+    while sum(parts) < gpus:
+        parts.append(min(int(draw.choice((1, 1, 2, 4))), gpus - sum(parts)))
+    return parts
+
+
+def build_slots(plan: Plan) -> tuple[Slot, ...]:
+    """The seed's slots; a slot never mixes two models of GPU."""
+    draw = np.random.default_rng((plan.seed, 1))
+    slots: list[Slot] = []
+    at = 0
+    for kind, size in _blocks(draw, len(plan.nodes)):
+        block = range(at, at + size)
+        at += size
+        for part in dict.fromkeys(int(plan.part_of[n]) for n in block):
+            nodes = tuple(n for n in block if plan.part_of[n] == part)
+            slots.extend(_cut(plan, kind, nodes, draw))
+    return tuple(slots)
+
+
+def _cut(plan: Plan, kind: str, nodes: tuple[int, ...], draw: np.random.Generator) -> Iterator[Slot]:
+    gpus = np.concatenate([np.arange(n * plan.slots, (n + 1) * plan.slots) for n in nodes])
+    first = 0
+    for count in _shares(kind, len(gpus), draw):
+        span, gap = _span(kind, draw)
+        mine = gpus[first : first + count]
+        where = tuple(sorted({int(plan.node_of[g]) for g in mine}))
+        yield Slot(kind, where, mine, span, float(draw.random()) * span, gap)
+        first += count
+
+
+def build_replicas(plan: Plan, slots: tuple[Slot, ...]) -> tuple[Replica, ...]:
+    """Every serving slot belongs to one service and is filled with its replicas, node by node."""
+    replicas: list[Replica] = []
+    for number, slot in enumerate(s for s in slots if s.kind == "serve"):
+        service = (0, 1, 0, 2, 0, 1, 3)[number % 7]
+        each = min(SERVICES[service].gpus, plan.slots)
+        for node in slot.nodes:
+            for i in range(plan.slots // each):
+                first = node * plan.slots + i * each
+                replicas.append(Replica(service, node, np.arange(first, first + each), 8000 + i))
+    return tuple(replicas)
+
+
+@dataclass(eq=False)
+class Workload:
+    """The jobs of a plan at any instant."""
+
+    plan: Plan
+
+    def __post_init__(self) -> None:
+        self.slots = build_slots(self.plan)
+        self.replicas = build_replicas(self.plan, self.slots)
+        self._known: dict[tuple[int, int], JobRun] = {}
+        self._service_of = self._services()
+
+    def _services(self) -> dict[int, int]:
+        """Slot -> service, for the serving slots."""
+        by_node = {replica.node: replica.service for replica in self.replicas}
+        return {i: by_node[slot.nodes[0]] for i, slot in enumerate(self.slots) if slot.kind == "serve"}
+
+    @cached_property
+    def drained(self) -> frozenset[int]:
+        """Nodes that the scheduler may not use."""
+        return frozenset(n for slot in self.slots if slot.kind == "drained" for n in slot.nodes)
+
+    def at(self, time: float) -> tuple[JobRun, ...]:
+        """Jobs that run at ``time``, in slot order."""
+        jobs = (self._job(i, time) for i in range(len(self.slots)))
+        return tuple(job for job in jobs if job is not None and job.since <= time < job.until)
+
+    def next_change(self, time: float) -> float:
+        """The first instant after ``time`` at which a job starts or ends."""
+        ends = [time + 3600.0]
+        for i in range(len(self.slots)):
+            job = self._job(i, time)
+            if job is not None:
+                ends.append(job.since if time < job.since else job.until)
+        return min(ends)
+
+    def _job(self, slot: int, time: float) -> JobRun | None:
+        """The job whose span holds ``time``; None for slots without work."""
+        at = self.slots[slot]
+        if at.kind in ("free", "drained"):
+            return None
+        key = (slot, int((time - at.offset) // at.span))
+        job = self._known.get(key)
+        if job is None:
+            if len(self._known) > 8 * len(self.slots) + 256:
+                self._known.clear()
+            job = self._known[key] = self._draw(*key)
+        return job
+
+    def _draw(self, slot: int, number: int) -> JobRun:
+        at = self.slots[slot]
+        draw = np.random.default_rng((self.plan.seed, 2, slot, number % 2**31))
+        since = at.offset + number * at.span + min(float(draw.exponential(at.gap)) if at.gap else 0.0, at.span / 3)
+        until = at.offset + (number + 1) * at.span
+        limit = max(1800.0, np.ceil((until - since) * draw.uniform(1.05, 1.7) / 1800) * 1800)
+        user, account = _PEOPLE[int(draw.integers(len(_PEOPLE)))]
+        serial = int(since // 60) % 10_000 * len(self.slots) + slot
+        job = JobRun(
+            slot, number, f"slurm:{100_000 + serial}", "", user, account, _partition(self.plan, at), since, until,
+            since + limit, self._profile(at, draw), at.nodes, at.gpus, len(at.gpus) / (self.plan.slots * len(at.nodes)),
+            float(draw.uniform(-1, 1)), float(draw.random()),
+        )  # fmt: skip
+        return self._named(job, draw)
+
+    def _profile(self, slot: Slot, draw: np.random.Generator) -> Profile:
+        if slot.kind == "serve":
+            return NOTEBOOK._replace(name="serve", work=Work.SERVE, process="vllm serve")
+        if slot.kind == "notebook":
+            return FORGOTTEN if draw.random() < 0.25 else NOTEBOOK
+        weights = np.array([profile.weight for profile in PROFILES])
+        chosen = PROFILES[int(draw.choice(len(PROFILES), p=weights / weights.sum()))]
+        small = len(slot.nodes) == 1
+        return PROFILES[int(draw.integers(3, len(PROFILES)))] if small and chosen.fabric > 15e9 else chosen
+
+    def _named(self, job: JobRun, draw: np.random.Generator) -> JobRun:
+        from dataclasses import replace
+
+        if job.profile.work is not Work.SERVE:
+            return replace(job, name=f"{job.profile.name}-{int(draw.integers(2, 40))}" if draw.random() < 0.6 else job.profile.name)
+        service = SERVICES[self._service_of[job.slot]].name
+        number = [i for i in self._service_of if self._service_of[i] == self._service_of[job.slot]].index(job.slot)
+        name = service if number == 0 else f"{service}-{number + 1}"
+        return replace(job, id=f"k8s:serving/Deployment/{name}", name=name, user="svc-llm", account="serving", partition="k8s")
+
+
+def _partition(plan: Plan, slot: Slot) -> str:
+    model = PARTS[int(plan.part_of[slot.nodes[0]])].model.split()[1].split("-")[0].lower()
+    return "interactive" if slot.kind == "notebook" else model
+
+
+COLUMNS = ("sm", "tensor", "dram", "fp32", "step", "comm", "host", "nvlink", "fabric", "pcie", "memory", "cpu", "read", "clock", "checkpoint", "pause")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """Which job holds which GPU, between two changes, with the jobs' numbers as columns."""
+
+    jobs: tuple[JobRun, ...]
+    since: float
+    until: float
+    """Valid in [since, until)."""
+    job_of: Ints
+    """[gpu] index into jobs; ``len(jobs)`` stands for none."""
+    count: Array
+    """[job + 1] GPUs."""
+    columns: dict[str, Array]
+    """[job + 1] of each of :data:`COLUMNS`; the last row is "no job"."""
+    work: Ints
+    """[job + 1] of :class:`Work`; IDLE for no job."""
+    multi: Array
+    """[job + 1] 1 where the job spans nodes."""
+    starts: Array
+    """[job + 1]"""
+    phase: Array
+    """[job + 1] 0..1"""
+    index: dict[tuple[int, int], int]
+
+
+def assign(plan: Plan, workload: Workload, time: float) -> Assignment:
+    """The assignment in force at ``time``."""
+    jobs = workload.at(time)
+    job_of = np.full(plan.gpus, len(jobs), dtype=np.intp)
+    for i, job in enumerate(jobs):
+        job_of[job.gpus] = i
+    rows = [_numbers(job) for job in jobs] + [[0.0] * len(COLUMNS)]
+    table = np.array(rows)
+    columns = {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
+    columns["step"][-1] = 1.0
+    return Assignment(
+        jobs=jobs,
+        since=time,
+        until=workload.next_change(time),
+        job_of=job_of,
+        count=np.bincount(job_of, minlength=len(jobs) + 1).astype(np.float64),
+        columns=columns,
+        work=np.array([*(job.profile.work for job in jobs), Work.IDLE], dtype=np.intp),
+        multi=np.array([*(float(len(job.nodes) > 1) for job in jobs), 0.0]),
+        starts=np.array([*(job.since for job in jobs), 0.0]),
+        phase=np.array([*(job.seed for job in jobs), 0.0]),
+        index={job.key: i for i, job in enumerate(jobs)},
+    )
+
+
+def _numbers(job: JobRun) -> list[float]:
+    """A job's profile, departed from a little; shares stay shares."""
+    profile = job.profile
+    spread = {"sm": 0.05, "tensor": 0.12, "dram": 0.08, "step": 0.3, "memory": 0.06, "read": 0.4, "comm": 0.25}
+    values = []
+    for name in COLUMNS:
+        value = float(getattr(profile, name)) * (1 + spread.get(name, 0.1 if name in ("nvlink", "fabric") else 0) * job.vary)
+        values.append(min(value, 0.97) if name in ("sm", "memory", "tensor") else value)
+    return values
