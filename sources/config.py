@@ -1,0 +1,552 @@
+"""The configuration: one TOML file, flags over it, every mistake with its file, line and remedy.
+
+::
+
+    name = "atlas"
+    [[source]]
+    kind = "ssh"                       # or local, exporters, simulator
+    hosts = "r[01-16]n[01-04]"
+    interval = "2s"
+    [racks]
+    pattern = '(?P<rack>r\\d+)n\\d+'     # or file = "racks.csv", or map = { r01 = "n[01-04]" }
+    [screen]
+    theme = "dark"
+
+Paths in the file are relative to the file. Secrets never stand in it: they come from a file, an
+environment variable or a command.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from coldaisle.sources import positions
+from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.nodesets import expand
+from coldaisle.sources.racks import RackRules, compile_pattern, read_table, table_from
+from coldaisle.sources.settings import (
+    ExporterSettings,
+    Flags,
+    HistorySettings,
+    LocalSettings,
+    NodeSettings,
+    RackSettings,
+    ScreenSettings,
+    SimulatorSettings,
+    SourceSettings,
+    SshSettings,
+)
+from coldaisle.sources.text import valid_host_name
+from coldaisle.sources.units import parse
+
+MAX_CONFIG_BYTES = 1_000_000
+LATER_KINDS = ("prometheus", "slurm")
+"""Kinds that the file format knows and this version does not read."""
+
+Raw: TypeAlias = dict[str, Any]
+
+_KINDS: Mapping[str, type[SourceSettings]] = {
+    "local": LocalSettings,
+    "ssh": SshSettings,
+    "exporters": ExporterSettings,
+    "simulator": SimulatorSettings,
+}
+_TABLES: Mapping[str, type[Struct]] = {
+    "racks": RackSettings,
+    "nodes": NodeSettings,
+    "screen": ScreenSettings,
+    "history": HistorySettings,
+}
+_UNITS = {
+    "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
+}  # fmt: skip
+_PATHS = ("identity", "ssh_config", "known_hosts", "token_file", "vocabulary", "file")
+_LISTS = ("hosts", "targets", "identity", "ssh_config", "known_hosts", "vocabulary")
+_SECRETS = ("token", "password", "passphrase", "bearer", "secret", "api_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that was configured, checked."""
+
+    name: str = ""
+    """The cluster's; empty: not given."""
+    sources: tuple[SourceSettings, ...] = ()
+    racks: RackSettings = field(default_factory=RackSettings)
+    nodes: NodeSettings = field(default_factory=NodeSettings)
+    screen: ScreenSettings = field(default_factory=ScreenSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
+    file: Path | None = field(default=None, compare=False)
+    rack_rules: RackRules = field(default_factory=RackRules, compare=False)
+    """``racks``, read: its table and its pattern."""
+    raw: Raw = field(default_factory=dict, compare=False, repr=False)
+    """As written; flags are laid over it."""
+
+    def with_sources(self, sources: Sequence[Raw]) -> Settings:
+        """The same with these sources, as written, instead."""
+        return _settings(self.raw | {"source": list(sources)}, self.file)
+
+    def with_flags(self, flags: Flags) -> Settings:
+        """The same with what flags say over it; ConfigError names the flag."""
+        try:
+            return _settings(_overlaid(self.raw, flags), self.file)
+        except _SettingError as error:
+            setting = next((str(part) for part in reversed(error.path) if part in _FLAG_OF), "")
+            problem = error.problem.removeprefix(f"{setting}: ")
+            raise ConfigError(f"{_FLAG_OF.get(setting, 'flags')}: {problem}", error.remedy) from None
+
+
+_FLAG_OF = {setting.name: f"--{setting.name.replace('_', '-')}" for setting in fields(Flags)} | {
+    "hosts": "--ssh",
+    "targets": "--exporter",
+    "pattern": "--rack-pattern",
+    "file": "--racks-file",
+    "bytes_per_second": "--bytes",
+    "minutes": "--history",
+}
+_FLAGS_OF_KIND = {
+    "local": ("interval",),
+    "simulator": ("interval",),
+    "ssh": ("interval", "user", "port", "jump", "identity", "ssh_config", "known_hosts", "connect_timeout"),
+    "exporters": (
+        "interval",
+        "timeout",
+        "token_file",
+        "token_env",
+        "token_command",
+        "insecure",
+        "vocabulary",
+    ),
+}
+_FLAGS_OF_TABLE = {
+    "racks": ("pattern", "file"),
+    "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse", "bell"),
+    "history": ("minutes", "memory"),
+}
+
+
+class _SettingError(Exception):
+    """A mistake at a place in the raw settings; becomes a ConfigError where the file is known."""
+
+    def __init__(self, path: positions.Path, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+
+
+def default_path() -> Path:
+    """``$XDG_CONFIG_HOME/coldaisle/config.toml``."""
+    from platformdirs import user_config_path
+
+    return user_config_path("coldaisle") / "config.toml"
+
+
+def load(path: Path) -> Settings:
+    """The settings of a file; ConfigError with file, line and remedy for the first mistake in it."""
+    text = _read(path)
+    try:
+        return _settings(_toml(text, path), path)
+    except _SettingError as error:
+        line = positions.line_of(text, error.path)
+        raise ConfigError(error.problem, error.remedy, file=path, line=line) from None
+
+
+def load_default(path: Path | None = None) -> Settings:
+    """The file given, else the default one if there is one, else no settings at all."""
+    if path is not None:
+        return load(path)
+    return load(default_path()) if default_path().exists() else Settings()
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        problem = f"cannot read the configuration: {error.strerror or error}"
+        raise ConfigError(problem, "check the path and its permissions", file=path) from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError("not UTF-8 text", "save the file as UTF-8", file=path, line=line) from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError("larger than 1 MB: not a configuration", "give the TOML file itself", file=path)
+    return text
+
+
+def _toml(text: str, path: Path) -> Raw:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problem, line, column = _toml_problem(str(error), text)
+        where = f" (column {column})" if column else ""
+        remedy = 'text stands in quotes: name = "atlas"; tables in brackets: [screen], [[source]]'
+        raise ConfigError(f"not TOML: {problem}{where}", remedy, file=path, line=line) from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", "write it flat", file=path) from None
+
+
+def _toml_problem(message: str, text: str) -> tuple[str, int, int | None]:
+    match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
+    if match is None:
+        return message, 1, None
+    last = max(text.rstrip().count("\n") + 1, 1)
+    return match[1], int(match[2] or last), int(match[3]) if match[3] else None
+
+
+def _settings(raw: Raw, file: Path | None) -> Settings:
+    folder = file.parent.absolute() if file else Path.cwd()
+    _known(raw, ("name", "source", *_TABLES), (), "at the top of the file")
+    sources = _sources(raw.get("source", []), folder)
+    tables = {key: _table(kind, raw.get(key, {}), key, folder) for key, kind in _TABLES.items()}
+    name = raw.get("name", "")
+    if not isinstance(name, str) or len(name) > 64:
+        raise _SettingError(("name",), "name must be a text of at most 64 characters", 'write name = "atlas"')
+    racks = cast(RackSettings, tables["racks"])
+    screen = cast(ScreenSettings, tables["screen"])
+    _check_metric(screen.metric)
+    return Settings(
+        name=name,
+        sources=sources,
+        racks=racks,
+        nodes=cast(NodeSettings, tables["nodes"]),
+        screen=screen,
+        history=cast(HistorySettings, tables["history"]),
+        file=file,
+        rack_rules=_rules(racks),
+        raw=raw,
+    )
+
+
+def _sources(raws: Any, folder: Path) -> tuple[SourceSettings, ...]:
+    if not isinstance(raws, list):
+        raise _SettingError(
+            ("source",), "source must be written as [[source]]", "each source has its own [[source]]"
+        )
+    sources: list[SourceSettings] = []
+    for number, raw in enumerate(raws):
+        path: positions.Path = ("source", number)
+        source = _source(raw, path, folder)
+        names = [earlier.name for earlier in sources]
+        if source.name in names:
+            if "name" in raw:
+                problem = f"two sources are called {source.name!r}"
+                raise _SettingError((*path, "name"), problem, "give each its own name")
+            source = msgspec.structs.replace(source, name=f"{source.name}-{number + 1}")
+        sources.append(source)
+    return tuple(sources)
+
+
+def _source(raw: Any, path: positions.Path, folder: Path) -> SourceSettings:
+    if not isinstance(raw, dict):
+        raise _SettingError(path, "a source must be a table", "write it as [[source]] with kind = ...")
+    kind = _kind(raw, path)
+    settings = _KINDS[kind]
+    _known(raw, ("kind", *settings.__struct_fields__), path, f"of a source of kind {kind}")
+    source: SourceSettings = _convert(settings, _prepared(raw, path, folder), path)
+    if isinstance(source, SshSettings):
+        _check_hosts(source, path)
+    elif isinstance(source, ExporterSettings):
+        _check_targets(source, path)
+        _check_token(source, path)
+    return source
+
+
+def _kind(raw: Raw, path: positions.Path) -> str:
+    kind = raw.get("kind")
+    known = ", ".join(_KINDS)
+    if kind is None:
+        raise _SettingError(path, "a source without a kind", f"write kind = one of {known}")
+    if kind in LATER_KINDS:
+        raise _SettingError(
+            (*path, "kind"),
+            f"sources of kind {kind} are not available in this version",
+            f"remove it; available: {known}",
+        )
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise _SettingError(
+            (*path, "kind"), f"no source has the kind {kind!r:.40}", _meant(str(kind), _KINDS)
+        )
+    return kind
+
+
+def _table(kind: type[Struct], raw: Any, key: str, folder: Path) -> Struct:
+    if not isinstance(raw, dict):
+        raise _SettingError((key,), f"{key} must be a table", f"write it as [{key}]")
+    _known(raw, kind.__struct_fields__, (key,), f"in [{key}]")
+    raw = _prepared(raw, (key,), folder)
+    for field_name in ("map", "aliases"):
+        if isinstance(raw.get(field_name), dict):
+            raw[field_name] = {
+                name: _listed(nodes, (key, field_name, name)) for name, nodes in raw[field_name].items()
+            }
+    table: Struct = _convert(kind, raw, (key,))
+    return table
+
+
+def _known(raw: Raw, known: Iterable[str], path: positions.Path, where: str) -> None:
+    names = list(known)
+    for key in raw:
+        if key in names:
+            continue
+        remedy = _meant(key, names)
+        if key.lower() in _SECRETS:
+            remedy = "a secret does not stand in this file: use token_file, token_env or token_command"
+        raise _SettingError((*path, key), f"no setting {key!r:.60} {where}", remedy)
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+
+
+def _prepared(raw: Raw, path: positions.Path, folder: Path) -> Raw:
+    """What was written as text (durations, sizes, node sets, paths) as msgspec takes it."""
+    ready = {key: value for key, value in raw.items() if key != "kind"}
+    for key, value in ready.items():
+        if isinstance(value, str) and key in _UNITS:
+            ready[key] = _quantity(value, _UNITS[key], (*path, key))
+        elif key in ("hosts", "targets"):
+            ready[key] = _expanded(value, (*path, key))
+        elif key in _PATHS:
+            ready[key] = _paths(value, (*path, key), folder)
+    return ready
+
+
+def _quantity(text: str, unit: str, path: positions.Path) -> float:
+    try:
+        return parse(text, unit)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition(": ")
+        raise _SettingError(path, f"{path[-1]}: {problem}", remedy) from None
+
+
+def _expanded(value: Any, path: positions.Path) -> Any:
+    """A node set, or a list of them, as names; anything else is left to the type check."""
+    sets = [value] if isinstance(value, str) else value
+    if not isinstance(sets, list) or not all(isinstance(part, str) for part in sets):
+        return value
+    try:
+        names = dict.fromkeys(name for part in sets for name in _expand_one(part))
+    except ValueError as error:
+        raise _SettingError(
+            path, f"{path[-1]}: {error}", 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
+        ) from None
+    if not names:
+        raise _SettingError(
+            path, f"{path[-1]}: nothing is listed", 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
+        )
+    return list(names)
+
+
+def _listed(value: Any, path: positions.Path) -> list[str]:
+    """The same inside a map, where the type check could not say which line is wrong."""
+    names = _expanded(value, path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _SettingError(path, f"{path[-1]}: expected a list of names", 'write "n[1-4]" or ["n1", "n2"]')
+    return names
+
+
+def _expand_one(text: str) -> tuple[str, ...]:
+    # the brackets of [fe80::1]:9100 are no node set
+    return (text,) if re.match(r"(?:https?://)?\[[0-9a-fA-F]*:", text) else expand(text)
+
+
+def _paths(value: Any, path: positions.Path, folder: Path) -> Any:
+    several = path[-1] in _LISTS
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        return value
+    found = [str(folder / Path(os.path.expanduser(item))) for item in items]
+    for item, full in zip(items, found, strict=True):
+        if not os.path.exists(full):
+            raise _SettingError(
+                path, f"{path[-1]}: no file {item!r}", f"check the path; it was looked for at {full}"
+            )
+    return found if several else found[0] if isinstance(value, str) else value
+
+
+def _convert(kind: type[Any], raw: Raw, path: positions.Path) -> Any:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        inner = _path(place.strip("`"))
+        raise _SettingError((*path, *inner), _type_problem(message, inner), _type_remedy(message)) from None
+
+
+def _path(text: str) -> positions.Path:
+    """``$.source[1].hosts`` -> ("source", 1, "hosts"); a place inside a map ends it."""
+    parts = re.findall(r"\.([A-Za-z_0-9]+)|\[(\d+)\]|(\[\.\.\.\])", text)
+    path: list[str | int] = []
+    for name, index, unknown in parts:
+        if unknown:
+            break
+        path.append(name or int(index))
+    return tuple(path)
+
+
+_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
+
+
+def _type_words(types: str) -> str:
+    """``int | null`` -> ``a whole number``"""
+    return " or ".join(_WORDS.get(name, name) for name in types.split(" | ") if name != "null")
+
+
+def _type_problem(message: str, path: positions.Path) -> str:
+    """msgspec's message in the words of a configuration file."""
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        return f"{missing[1]} is missing"
+    message = re.sub(r"`([^`]*)`", lambda match: _type_words(match[1]), message)
+    setting = next((part for part in reversed(path) if isinstance(part, str)), "")
+    return f"{setting}: {message[:1].lower()}{message[1:]}"
+
+
+def _type_remedy(message: str) -> str:
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        example = {"hosts": '"r[01-16]n[01-04]"', "targets": '["n[01-16]:9400"]'}.get(missing[1], "...")
+        return f"add {missing[1]} = {example}"
+    return "text stands in quotes, numbers and true or false do not; lists stand in [ ]"
+
+
+def _check_hosts(source: SshSettings, path: positions.Path) -> None:
+    for host in source.hosts:
+        if "@" in host:
+            raise _SettingError(
+                (*path, "hosts"), f"hosts: {host!r:.80} holds a user", 'write user = "..." beside hosts'
+            )
+        if not valid_host_name(host):
+            raise _SettingError(
+                (*path, "hosts"), f"hosts: {host!r:.80} is not a host name", "letters, digits, . - and _ only"
+            )
+    for key, value in (("user", source.user), ("jump", source.jump)):
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_\[][^\s;|&`$<>\\\"']*", value):
+            raise _SettingError(
+                (*path, key), f"{key}: {value!r:.80} cannot be used", 'write a name, as in "login1"'
+            )
+
+
+def _check_targets(source: ExporterSettings, path: positions.Path) -> None:
+    for target in source.targets:
+        try:
+            url = urlsplit(target if "://" in target else f"http://{target}")
+            host, port = url.hostname or "", url.port
+        except ValueError:
+            host, port, url = "", None, urlsplit("")
+        if url.username or url.password:
+            remedy = "a secret does not stand in this file: use token_file, token_env or token_command"
+            raise _SettingError(
+                (*path, "targets"), f"targets: the URL of {host} holds a user or password", remedy
+            )
+        if (
+            url.scheme not in ("http", "https")
+            or not valid_host_name(host)
+            or ("://" not in target and port is None)
+        ):
+            remedy = 'write "host:9400" or "https://host:9400/metrics"'
+            raise _SettingError(
+                (*path, "targets"), f"targets: {target!r:.80} is not host:port or a URL", remedy
+            )
+
+
+def _check_token(source: ExporterSettings, path: positions.Path) -> None:
+    ways = [key for key in ("token_file", "token_env", "token_command") if getattr(source, key)]
+    if len(ways) > 1:
+        raise _SettingError(
+            (*path, ways[1]), f"{ways[0]} and {ways[1]}: one token is enough", "keep one of them"
+        )
+    if not ways or source.insecure:
+        return
+    for target in source.targets:
+        if not target.startswith("https://") and not _is_loopback(target):
+            remedy = "write the target as https://..., or allow it with insecure = true"
+            raise _SettingError(
+                (*path, "targets"), f"targets: the token would travel to {target!r:.80} in the clear", remedy
+            )
+
+
+def _is_loopback(target: str) -> bool:
+    host = urlsplit(target if "://" in target else f"http://{target}").hostname or ""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
+def _check_metric(key: str | None) -> None:
+    if key is None:
+        return
+    # read as data: importing the catalog would import numpy
+    tables = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))
+    keys = [f"gpu.{name}" for name in tables["gpu"]]
+    if key not in keys:
+        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+        remedy = f"did you mean {close[0]}?" if close else "as in gpu.sm_active, gpu.power, gpu.temp"
+        raise _SettingError(("screen", "metric"), f"metric: no GPU metric {key!r:.60}", remedy)
+
+
+def _rules(racks: RackSettings) -> RackRules:
+    table = table_from(racks.map, "configuration")
+    if racks.file:
+        table = read_table(Path(racks.file)) | table
+    if racks.pattern is None:
+        return RackRules(table)
+    try:
+        return RackRules(table, compile_pattern(racks.pattern))
+    except ConfigError as error:
+        raise _SettingError(("racks", "pattern"), error.problem, error.remedy) from None
+
+
+def _overlaid(raw: Raw, flags: Flags) -> Raw:
+    """The raw settings with the flags laid over them."""
+    given: Raw = {setting.name: getattr(flags, setting.name) for setting in fields(flags)}
+    given = {key: value for key, value in given.items() if value not in (None, ())}
+    given |= {key: _absolute(value) for key, value in given.items() if key in _PATHS}
+    merged = dict(raw)
+    if flags.name is not None:
+        merged["name"] = flags.name
+    sources = _flag_sources(flags) or raw.get("source", [])
+    merged["source"] = [
+        source | {key: given[key] for key in _FLAGS_OF_KIND[source["kind"]] if key in given}
+        for source in sources
+    ]
+    for table, keys in _FLAGS_OF_TABLE.items():
+        over = {key: given[key] for key in keys if key in given}
+        if over:
+            merged[table] = raw.get(table, {}) | over
+    return merged
+
+
+def _flag_sources(flags: Flags) -> list[Raw]:
+    sources: list[Raw] = []
+    if flags.local:
+        sources.append({"kind": "local"})
+    if flags.ssh:
+        sources.append({"kind": "ssh", "hosts": list(flags.ssh)})
+    if flags.exporter:
+        sources.append({"kind": "exporters", "targets": list(flags.exporter)})
+    return sources
+
+
+def _absolute(value: str | tuple[str, ...]) -> Any:
+    """A path given on the command line is relative to where one stands, not to the file."""
+    if isinstance(value, str):
+        return str(Path(os.path.expanduser(value)).absolute())
+    return [_absolute(item) for item in value]

@@ -1,0 +1,160 @@
+"""What can be configured, typed: one struct for each kind of source and each table of the file.
+
+Values are canonical here: seconds, bytes, expanded node sets, absolute paths. :mod:`.config` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+Interval = Annotated[float, Meta(ge=0.2, le=3600)]
+Timeout = Annotated[float, Meta(ge=0.1, le=600)]
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class LocalSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="local"
+):
+    """This machine, through the probe."""
+
+    name: Name = "local"
+    interval: Interval = 2.0
+
+
+class SshSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="ssh"):
+    """Hosts through the probe, over SSH. None: as ssh_config says."""
+
+    hosts: tuple[str, ...]
+    name: Name = "ssh"
+    interval: Interval = 2.0
+    user: str | None = None
+    port: PortNumber | None = None
+    identity: tuple[str, ...] = ()
+    """Private key files, absolute."""
+    jump: str | None = None
+    """``[user@]host[:port]``, several joined by commas, as ssh -J takes them."""
+    ssh_config: tuple[str, ...] = ()
+    """Instead of the user's and the system's, absolute."""
+    known_hosts: tuple[str, ...] = ()
+    """Instead of the user's and the system's, absolute."""
+    connect_timeout: Timeout = 10.0
+
+
+class ExporterSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="exporters"
+):
+    """Pages of metrics over HTTP."""
+
+    targets: tuple[str, ...]
+    """``host:port`` or ``http[s]://host[:port][/path]``, expanded."""
+    name: Name = "exporters"
+    interval: Interval = 5.0
+    timeout: Timeout = 5.0
+    token_file: str | None = None
+    token_env: str | None = None
+    token_command: str | tuple[str, ...] | None = None
+    insecure: bool = False
+    """Whether the token may travel over plain http."""
+    vocabulary: tuple[str, ...] = ()
+    """The site's own vocabulary files, absolute."""
+
+
+class SimulatorSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="simulator"
+):
+    """A cluster that does not exist."""
+
+    name: Name = "simulator"
+    interval: Interval = 2.0
+    racks: Annotated[int, Meta(ge=1, le=1000)] = 16
+    nodes: Annotated[int, Meta(ge=1, le=256)] = 4
+    """Nodes a rack."""
+    gpus: Annotated[int, Meta(ge=0, le=16)] = 8
+    """GPUs a node."""
+    seed: int = 1
+
+
+SourceSettings: TypeAlias = LocalSettings | SshSettings | ExporterSettings | SimulatorSettings
+
+
+class RackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where nodes stand, as the site says."""
+
+    pattern: str | None = None
+    file: str | None = None
+    map: dict[str, tuple[str, ...]] = {}
+    """Rack -> its nodes, expanded."""
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names that the site knows to be one node."""
+
+    aliases: dict[str, tuple[str, ...]] = {}
+    """Node -> its other names."""
+    rename: dict[str, str] = {}
+    """Name -> the name to show."""
+
+    def names(self) -> dict[str, str]:
+        """Every other name -> the node it belongs to."""
+        return {alias: node for node, others in self.aliases.items() for alias in others} | self.rename
+
+
+class ScreenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How it looks. None: as the terminal allows."""
+
+    theme: str | None = None
+    metric: str | None = None
+    """The catalog key that cells show first."""
+    interval: Interval | None = None
+    """Seconds between repaints; None: the fastest source's."""
+    bytes_per_second: Annotated[float, Meta(ge=1000, le=1e9)] = 50_000.0
+    ascii: bool | None = None
+    mouse: bool = True
+    bell: bool = False
+
+
+class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is remembered."""
+
+    minutes: Annotated[float, Meta(ge=1, le=1440)] = 15.0
+    """Of full resolution."""
+    memory: Annotated[float, Meta(ge=16e6, le=1e12)] = 500e6
+    """Bytes, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line says, as typed; None or empty: nothing."""
+
+    ssh: tuple[str, ...] = ()
+    exporter: tuple[str, ...] = ()
+    local: bool = False
+    name: str | None = None
+    interval: str | None = None
+    user: str | None = None
+    port: int | None = None
+    jump: str | None = None
+    identity: tuple[str, ...] = ()
+    ssh_config: tuple[str, ...] = ()
+    known_hosts: tuple[str, ...] = ()
+    connect_timeout: str | None = None
+    timeout: str | None = None
+    token_file: str | None = None
+    token_env: str | None = None
+    token_command: str | None = None
+    insecure: bool | None = None
+    vocabulary: tuple[str, ...] = ()
+    pattern: str | None = None
+    file: str | None = None
+    theme: str | None = None
+    metric: str | None = None
+    bytes_per_second: str | None = None
+    ascii: bool | None = None
+    mouse: bool | None = None
+    bell: bool | None = None
+    minutes: float | None = None
+    memory: str | None = None

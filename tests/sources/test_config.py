@@ -1,0 +1,281 @@
+"""The configuration file: what it can say, and what every mistake in it is answered."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldaisle.sources import config, positions
+from coldaisle.sources.config import Flags, Settings, load, load_default
+from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.racks import Placement
+from coldaisle.sources.settings import (
+    ExporterSettings,
+    LocalSettings,
+    SimulatorSettings,
+    SshSettings,
+)
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "config"
+
+MISTAKES = [
+    # file, line, problem, remedy
+    ("syntax", 3, "not TOML: Invalid value (column 8)", "quotes"),
+    ("unfinished", 2, "not TOML: Invalid value", "quotes"),
+    ("duplicate_key", 2, "Cannot overwrite a value", "quotes"),
+    ("unknown_top_level", 3, "no setting 'screens'", "did you mean screen?"),
+    ("unknown_setting", 8, "no setting 'host' of a source of kind ssh", "did you mean hosts?"),
+    ("unknown_in_table", 2, "no setting 'them' in [screen]", "did you mean theme?"),
+    ("unknown_kind", 2, "no source has the kind 'exporter'", "did you mean exporters?"),
+    ("later_kind", 4, "kind prometheus are not available in this version", "available: local, ssh"),
+    ("slurm_kind", 2, "kind slurm are not available in this version", "available: local, ssh"),
+    ("no_kind", 2, "a source without a kind", "local, ssh, exporters, simulator"),
+    ("no_hosts", 1, "hosts is missing", 'add hosts = "r[01-16]n[01-04]"'),
+    ("empty_hosts", 3, "nothing is listed", 'write "r[01-16]n[01-04]"'),
+    ("bad_node_set", 3, "a bracket is missing in 'login[1-2'", 'write "r[01-16]n[01-04]"'),
+    ("huge_node_set", 3, "99,999,999 nodes, more than 100,000", "write"),
+    ("option_as_host", 3, "'-oProxyCommand=true' is not a host name", "letters"),
+    ("user_in_host", 3, "'kim@n1' holds a user", "write user"),
+    ("bad_jump", 4, "jump: '-oProxyCommand=true' cannot be used", "write a name"),
+    ("bad_duration", 3, "interval: '2 parsecs' is not a duration", "write 500ms, 2s"),
+    ("interval_too_short", 3, "interval: expected a number >= 0.2", ""),
+    ("port_as_text", 4, "port: expected a whole number, got text", "quotes"),
+    ("port_out_of_range", 4, "port: expected a whole number <= 65535", ""),
+    ("no_identity", 4, "identity: no file 'keys/none'", "check the path"),
+    ("host_as_number", 3, "hosts: expected text, got a whole number", "quotes"),
+    ("target_without_port", 3, "'n1' is not host:port or a URL", "host:9400"),
+    ("target_scheme", 3, "'ftp://n1:21/metrics' is not host:port or a URL", "https://"),
+    ("password_in_target", 3, "the URL of n1 holds a user or password", "token_file"),
+    ("token_in_file", 4, "no setting 'token'", "a secret does not stand in this file"),
+    ("token_in_clear", 4, "the token would travel to 'n2:9400' in the clear", "https://"),
+    ("two_tokens", 5, "token_env and token_command", "keep one"),
+    ("two_names", 6, "two sources are called 'here'", "own name"),
+    ("source_as_table", 1, "source must be written as [[source]]", "[[source]]"),
+    ("bad_pattern", 3, "not a regular expression", "(?P<rack>"),
+    ("pattern_without_rack", 2, "no group named rack", "(?P<rack>"),
+    ("no_rack_table", 2, "file: no file 'none.csv'", "check the path"),
+    ("bad_rack_map", 3, "r02: a bracket is missing", "write"),
+    ("bad_alias", 2, "n01: expected a list of names", '["n1", "n2"]'),
+    ("bad_metric", 2, "no GPU metric 'gpu.sm_activ'", "did you mean gpu.sm_active?"),
+    ("bad_bytes", 2, "bytes_per_second: 'fast' is not a rate", "50kB/s"),
+    ("bad_memory", 3, "memory: expected a number >= 16000000", ""),
+    ("mouse_as_text", 2, "mouse: expected true or false, got text", "quotes"),
+    ("racks_as_text", 1, "racks must be a table", "[racks]"),
+    ("too_many_racks", 3, "racks: expected a whole number <= 1000", ""),
+    ("name_as_number", 1, "name must be a text", 'name = "atlas"'),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "problem", "remedy"), MISTAKES, ids=[row[0] for row in MISTAKES])
+def test_every_mistake_has_its_line_and_a_remedy(name: str, line: int, problem: str, remedy: str) -> None:
+    path = FIXTURES / f"{name}.toml"
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert caught.value.remedy
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert "hunter2" not in str(caught.value) + caught.value.remedy
+
+
+def test_every_fixture_is_a_case() -> None:
+    assert {path.stem for path in FIXTURES.glob("*.toml")} == {row[0] for row in MISTAKES} | {"good"}
+
+
+def test_what_a_file_can_say() -> None:
+    settings = load(FIXTURES / "good.toml")
+    assert settings.name == "atlas"
+    assert settings.sources == (
+        SshSettings(
+            hosts=("r01n01", "r01n02", "r02n01", "r02n02", "login1"),
+            user="kim",
+            jump="gate",
+            identity=(str(FIXTURES / "id_test"),),
+            connect_timeout=5.0,
+        ),
+        ExporterSettings(
+            targets=(
+                "r01n01:9400",
+                "r01n02:9400",
+                "r02n01:9400",
+                "r02n02:9400",
+                "https://serve1:8000/metrics",
+                "https://serve2:8000/metrics",
+                "[fe80::1]:9100",
+            ),
+            interval=10.0,
+            token_env="TOKEN",
+            insecure=True,
+        ),
+        LocalSettings(),
+        SimulatorSettings(racks=2, seed=7),
+    )
+    assert settings.rack_rules.table["r01n02"] == Placement("east", "racks.csv")
+    assert settings.rack_rules.table["login1"] == Placement("edge", "configuration")
+    assert settings.rack_rules.pattern is not None
+    assert settings.nodes.names() == {"gpu-a": "r01n01", "10.0.0.1": "r01n01", "old-name": "r01n02"}
+    assert (settings.screen.metric, settings.screen.bytes_per_second, settings.screen.ascii) == (
+        "gpu.power",
+        100e3,
+        True,
+    )
+    assert settings.screen.mouse is False
+    assert (settings.history.minutes, settings.history.memory) == (30.0, 1e9)
+
+
+def test_sources_of_one_kind_get_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        '[[source]]\nkind = "ssh"\nhosts = "a"\n[[source]]\nkind = "ssh"\nhosts = "b"\n'
+    )
+    assert [source.name for source in load(tmp_path / "c.toml").sources] == ["ssh", "ssh-2"]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'a = 1\nname = "\xe9"\n')
+    with pytest.raises(ConfigError, match=r"latin.toml:2: not UTF-8"):
+        load(tmp_path / "latin.toml")
+    (tmp_path / "big.toml").write_bytes(b"#" * 2_000_000)
+    with pytest.raises(ConfigError, match="larger than 1 MB"):
+        load(tmp_path / "big.toml")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError):
+        load(tmp_path / "deep.toml")
+
+
+def test_no_file_is_no_mistake_unless_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "default_path", lambda: tmp_path / "config.toml")
+    assert load_default() == Settings()
+    (tmp_path / "config.toml").write_text('name = "here"')
+    assert load_default().name == "here"
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_default(tmp_path / "other.toml")
+
+
+def test_the_default_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert config.default_path() == tmp_path / "coldaisle" / "config.toml"
+
+
+def test_source_flags_take_the_place_of_the_files_sources() -> None:
+    settings = load(FIXTURES / "good.toml").with_flags(
+        Flags(ssh=("n[1-2]",), local=True, interval="5s", user="root")
+    )
+    assert settings.sources == (
+        LocalSettings(interval=5.0),
+        SshSettings(hosts=("n1", "n2"), interval=5.0, user="root"),
+    )
+    assert settings.name == "atlas"
+
+
+def test_other_flags_lie_over_the_file() -> None:
+    settings = load(FIXTURES / "good.toml").with_flags(
+        Flags(
+            name="x",
+            interval="1s",
+            jump="other",
+            theme="day",
+            bytes_per_second="20kB",
+            ascii=False,
+            memory="100MB",
+        )
+    )
+    ssh = settings.sources[0]
+    assert isinstance(ssh, SshSettings)
+    assert (ssh.jump, ssh.interval, ssh.user) == ("other", 1.0, "kim")
+    assert (settings.name, settings.screen.theme, settings.screen.ascii) == ("x", "day", False)
+    assert (settings.screen.bytes_per_second, settings.screen.metric) == (20e3, "gpu.power")
+    assert settings.history.memory == 100e6
+
+
+def test_paths_of_flags_are_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("")
+    (tmp_path / "r.csv").write_text("n1,r1\n")
+    monkeypatch.chdir(tmp_path)
+    settings = load(FIXTURES / "good.toml").with_flags(Flags(identity=("key",), file="r.csv"))
+    ssh = settings.sources[0]
+    assert isinstance(ssh, SshSettings)
+    assert ssh.identity == (str(tmp_path / "key"),)
+    assert settings.rack_rules.table["n1"] == Placement("r1", "r.csv")
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (Flags(ssh=("n[1-99999999]",)), "--ssh: it stands for 99,999,999 nodes"),
+        (Flags(ssh=("-x",)), "--ssh: '-x' is not a host name"),
+        (Flags(exporter=("n1",)), "--exporter: 'n1' is not host:port"),
+        (Flags(local=True, interval="soon"), "--interval: 'soon' is not a duration"),
+        (Flags(pattern="("), "--rack-pattern: the rack pattern is not a regular expression"),
+        (Flags(file="none.csv"), "--racks-file: no file"),
+        (Flags(metric="gpu.heat"), "--metric: no GPU metric"),
+        (Flags(ssh=("n1",), identity=("none",)), "--identity: no file"),
+        (Flags(bytes_per_second="1"), "--bytes: expected a number >= 1000"),
+    ],
+)
+def test_mistakes_in_flags_name_the_flag(flags: Flags, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings().with_flags(flags)
+    assert problem in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_nothing_given_changes_nothing() -> None:
+    settings = load(FIXTURES / "good.toml")
+    assert settings.with_flags(Flags()) == settings
+
+
+TOML = """\
+# a comment with [brackets] and = signs
+name = "a # b"
+[[source]]
+hosts = [
+  "a[1-2]",  # ]
+  "b",
+]
+text = '''
+[not.a.table]
+key = 1
+'''
+"quoted key" . inner = { x = 1 }
+[[source]]
+[source.deep]
+x = 1
+[table."with.dot"]
+y = [[1], [2]]
+z = ""
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("name",), 2),
+        (("source", 0), 3),
+        (("source", 0, "hosts"), 4),
+        (("source", 0, "hosts", 1), 4),
+        (("source", 0, "text"), 8),
+        (("source", 0, "quoted key", "inner"), 12),
+        (("source", 0, "quoted key", "inner", "x"), 12),
+        (("source", 1), 13),
+        (("source", 1, "none"), 13),
+        (("source", 1, "deep", "x"), 15),
+        (("table", "with.dot", "y"), 17),
+        (("table", "with.dot", "z"), 18),
+        (("table",), None),
+        ((), None),
+    ],
+)
+def test_lines_of_settings(path: positions.Path, line: int | None) -> None:
+    assert positions.line_of(TOML, path) == line
+
+
+@given(st.text("[]\"'=#\n\\ab.{}", max_size=60))
+def test_any_text_can_be_asked(text: str) -> None:
+    with contextlib.suppress(ValueError):  # not TOML: whoever asks has parsed it before
+        positions.lines(text)
