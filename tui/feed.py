@@ -1,0 +1,96 @@
+"""Where the screen's snapshots come from: a monitor in its own thread, brought up after the first paint."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from coldaisle.sources.errors import ColdaisleError
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.monitor import MonitorSettings, MonitorThread
+    from coldaisle.analyzers.snapshot import SeriesAnswer, SeriesQuery, Snapshot
+    from coldaisle.sources.source import Clock, Source
+
+Publish: TypeAlias = "Callable[[Snapshot], None]"
+Failed: TypeAlias = Callable[[BaseException], None]
+
+STOP_S = 2.0
+"""The longest that leaving the dashboard waits for its sources."""
+
+log = logging.getLogger(__name__)
+
+
+class Feed(Protocol):
+    """Gives out snapshots from a thread of its own, and answers questions about the past."""
+
+    def start(self, publish: Publish, failed: Failed) -> None:
+        """Begin; both functions are called from any thread, ``failed`` at most once, as the last."""
+        ...
+
+    def query(self, q: SeriesQuery) -> Future[SeriesAnswer]:
+        """Metrics over time; the future fails when there is nothing to ask yet."""
+        ...
+
+    def stop(self) -> None:
+        """End within STOP_S; nothing is published afterwards."""
+        ...
+
+
+class MonitorFeed:
+    """The feed of the real dashboard.
+
+    Everything heavy (numpy, httpx, asyncssh) is imported in the thread that ``start`` begins; so both
+    functions are called there, and must import what they need themselves.
+    """
+
+    def __init__(
+        self,
+        build_sources: Callable[[Clock], list[Source]],
+        settings: Callable[[], MonitorSettings],
+    ) -> None:
+        self._build = build_sources
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._monitor: MonitorThread | None = None
+        self._starter: threading.Thread | None = None
+        self._stopped = False
+
+    def start(self, publish: Publish, failed: Failed) -> None:
+        self._starter = threading.Thread(
+            target=self._bring_up, args=(publish, failed), name="feed-start", daemon=True
+        )
+        self._starter.start()
+
+    def query(self, q: SeriesQuery) -> Future[SeriesAnswer]:
+        if (monitor := self._monitor) is not None:
+            return monitor.query(q)
+        refused: Future[SeriesAnswer] = Future()
+        refused.set_exception(ColdaisleError("nothing has been measured yet"))
+        return refused
+
+    def stop(self) -> None:
+        until = time.monotonic() + STOP_S
+        with self._lock:
+            self._stopped = True
+        if self._starter is not None:
+            self._starter.join(STOP_S)
+        if self._monitor is not None and not self._monitor.stop(max(until - time.monotonic(), 0.1)):
+            log.warning("the monitor did not end within %.0f s; it ends with the process", STOP_S)
+
+    def _bring_up(self, publish: Publish, failed: Failed) -> None:
+        try:
+            from coldaisle.analyzers.monitor import MonitorThread
+
+            monitor = MonitorThread(self._build, self._settings(), publish, failed)
+            with self._lock:
+                if not self._stopped:
+                    self._monitor = monitor
+                    monitor.start()
+        except Exception as error:  # supervision: whatever it is, the screen says so
+            log.exception("the monitor could not be started")
+            failed(error)
