@@ -275,6 +275,7 @@ class MonitorThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._monitor: Monitor | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Begin; the first snapshot follows at once, empty or not."""
@@ -295,6 +296,7 @@ class MonitorThread:
 
     def stop(self, timeout: float = 2.0) -> bool:
         """End it; True if it ended in time. What it started is cancelled, never waited for without bound."""
+        self._stopped = True
         loop, main = self._loop, self._main
         if loop is not None and main is not None:
             with contextlib.suppress(RuntimeError):
@@ -316,6 +318,8 @@ class MonitorThread:
 
     async def _watch(self) -> None:
         self._main = asyncio.current_task()
+        if self._stopped:
+            return
         clock = SteadyClock()
         self._monitor = Monitor(self._build(clock), self._settings, clock)
         await self._monitor.run(self._publish)

@@ -1,0 +1,191 @@
+"""From sources to snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import numpy as np
+import pytest
+from lab.scripted import ScriptedSource, gpu_batch, node_batch
+
+from coldaisle.analyzers.monitor import Monitor, MonitorSettings, MonitorThread
+from coldaisle.analyzers.snapshot import SeriesQuery, Status
+from coldaisle.sources.collector import SteadyClock
+from coldaisle.sources.source import Batch, GpuRef, JobFact, Kind, Missing, NodeFact, Target, TargetState
+
+AT = 1_700_000_000.0
+
+
+class StoppedClock(SteadyClock):
+    """A clock that a test moves by hand."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        super().__init__(lambda: self.now, lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def monitor(*items, sources=1):
+    clock = StoppedClock(AT)
+    made = Monitor(
+        [ScriptedSource(f"s{n}", [], interval=2.0) for n in range(sources)], MonitorSettings("atlas"), clock
+    )
+    for item in items:
+        made.collector.take(made.collector.supervised[0], item)
+    return made, clock
+
+
+def test_an_empty_cluster_is_a_snapshot_too() -> None:
+    made, _ = monitor()
+    snapshot = made.snapshot()
+    assert snapshot.layout.racks == ()
+    assert snapshot.coverage.nodes_expected == 0
+    assert snapshot.column("gpu.power") is None
+
+
+def test_columns_are_in_reading_order() -> None:
+    made, _ = monitor(gpu_batch(AT, "n2", [30, 40]), gpu_batch(AT, "n1", [10, 20]))
+    snapshot = made.snapshot()
+    assert [gpu.key for gpu in snapshot.layout.gpus] == ["n1/0", "n1/1", "n2/0", "n2/1"]
+    assert snapshot.columns["gpu.power"].values.tolist() == [10, 20, 30, 40]
+
+
+def test_a_silent_gpu_turns_stale_then_lost_and_comes_back() -> None:
+    made, clock = monitor(gpu_batch(AT, "n1", [10, 20]))
+    seen = []
+    for step in range(1, 40):
+        clock.now = AT + 2 * step
+        power = [10, 20] if step > 35 else [10, np.nan]
+        made.collector.take(made.collector.supervised[0], gpu_batch(clock.now, "n1", power))
+        seen.append(int(made.snapshot().gpu_status[1]))
+    order = [Status.OK, Status.STALE, Status.LOST, Status.OK]
+    assert [s for n, s in enumerate(seen) if n == 0 or seen[n - 1] != s] == order
+
+
+def test_a_gpu_that_its_source_calls_lost_is_lost_at_once() -> None:
+    batch = gpu_batch(AT, "n1", [10, np.nan])
+    reasons = np.array([[Missing.PRESENT], [Missing.LOST]], dtype=np.uint8)
+    made, _ = monitor(Batch(AT, Kind.GPU, batch.entities, batch.metrics, batch.values, reasons))
+    snapshot = made.snapshot()
+    assert snapshot.gpu_status.tolist() == [Status.OK, Status.LOST]
+    assert snapshot.columns["gpu.power"].reason.tolist() == [Missing.PRESENT, Missing.LOST]
+    assert snapshot.coverage.gpus == 1
+    assert snapshot.coverage.gpus_expected == 2
+
+
+def test_jobs_point_at_their_gpus() -> None:
+    made, _ = monitor(
+        gpu_batch(AT, "n1", [10, 20]),
+        JobFact(AT - 60, None, "slurm:7", "train", "kim", ("n1",), (GpuRef("n1", "GPU-n1-1"),)),
+    )
+    snapshot = made.snapshot()
+    assert snapshot.gpu_job.tolist() == [-1, 0]
+    assert snapshot.jobs[0].gpus == (1,)
+    assert snapshot.jobs[0].bare_id == "7"
+
+
+def test_coverage_counts_what_is_expected() -> None:
+    made, clock = monitor(
+        gpu_batch(AT, "n1", [10]),
+        NodeFact(AT, "n1", gpu_pci=("0000:10:00.0", "0000:11:00.0")),
+        Target(AT, "n1", TargetState.OK, ("n1",)),
+        Target(AT, "n9", TargetState.FAILING, detail="refused"),
+    )
+    coverage = made.snapshot().coverage
+    assert (coverage.nodes, coverage.nodes_expected) == (1, 2)
+    assert (coverage.gpus, coverage.gpus_expected) == (1, 2)
+    clock.now += 60
+    assert made.snapshot().coverage.nodes == 0
+
+
+def test_series_come_by_key_and_strangers_are_missing() -> None:
+    made, _ = monitor(*(gpu_batch(AT + 2 * n, "n1", [n, 2 * n]) for n in range(5)))
+    answer = made.read(SeriesQuery(("gpu.power",), ("n1/1", "n1/0", "nobody/3"), AT, AT + 10, 5))
+    assert answer.values["gpu.power"][0].tolist() == [0, 2, 4, 6, 8]
+    assert answer.values["gpu.power"][1].tolist() == [0, 1, 2, 3, 4]
+    assert np.isnan(answer.values["gpu.power"][2]).all()
+    assert answer.times[0] == AT + 1
+
+
+def test_a_snapshot_does_not_change_after_it_was_made() -> None:
+    made, clock = monitor(gpu_batch(AT, "n1", [10, 20]))
+    first = made.snapshot()
+    clock.now += 2
+    made.collector.take(made.collector.supervised[0], gpu_batch(clock.now, "n1", [99, 99]))
+    made.snapshot()
+    assert first.columns["gpu.power"].values.tolist() == [10, 20]
+
+
+def test_the_layout_is_the_same_object_while_nothing_moves() -> None:
+    made, clock = monitor(gpu_batch(AT, "n1", [10, 20]))
+    first = made.snapshot().layout
+    clock.now += 2
+    made.collector.take(made.collector.supervised[0], gpu_batch(clock.now, "n1", [99, 99]))
+    assert made.snapshot().layout is first
+
+
+async def test_it_publishes_while_a_source_is_silent() -> None:
+    made = Monitor([ScriptedSource("mute", [])], MonitorSettings(interval=0.1), SteadyClock())
+    published = []
+    task = asyncio.create_task(made.run(published.append))
+    try:
+        async with asyncio.timeout(10):
+            while len(published) < 2:
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def test_the_thread_answers_queries_and_ends() -> None:
+    arrived = threading.Event()
+    failures: list[BaseException] = []
+
+    def publish(snapshot):
+        if snapshot.layout.nodes:
+            arrived.set()
+
+    now = time.time()
+    source = ScriptedSource("s", [node_batch(now, ["n1"], [3.0])])
+    thread = MonitorThread(lambda clock: [source], MonitorSettings(interval=0.1), publish, failures.append)
+    thread.start()
+    assert arrived.wait(10)
+    answer = thread.query(SeriesQuery(("node.load1",), ("n1",), now - 1, now + 1, 1)).result(10)
+    assert answer.values["node.load1"][0, 0] == 3
+    assert thread.stop(5)
+    assert source.ended == 1
+    assert not failures
+    assert thread.query(SeriesQuery(("node.load1",), ("n1",), 0, 1, 1)).cancelled()
+
+
+def test_a_failure_to_build_reaches_whoever_started_it() -> None:
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def build(clock):
+        raise RuntimeError("no sources")
+
+    def failed(error):
+        failures.append(error)
+        ended.set()
+
+    thread = MonitorThread(build, MonitorSettings(), lambda snapshot: None, failed)
+    thread.start()
+    assert ended.wait(10)
+    assert isinstance(failures[0], RuntimeError)
+    assert thread.stop(5)
+
+
+@pytest.mark.parametrize("interval", [0.1])
+def test_stop_before_anything_happened(interval: float) -> None:
+    thread = MonitorThread(
+        lambda clock: [], MonitorSettings(interval=interval), lambda snapshot: None, lambda error: None
+    )
+    thread.start()
+    assert thread.stop(5)
