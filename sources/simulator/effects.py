@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .faults import Episode
-from .plan import Array, Bools, Plan
-from .workloads import Assignment
+from coldaisle.sources.simulator.faults import Episode
+from coldaisle.sources.simulator.plan import Array, Bools, Plan
+from coldaisle.sources.simulator.workloads import Assignment
 
 INLET_LAG_S = 45.0
 """The room's air answers a loss of cooling with this lag, both ways."""
@@ -44,7 +44,9 @@ class Effects:
     """[node] does not answer our questions; its work goes on."""
 
 
-def effects(plan: Plan, assignment: Assignment, episodes: tuple[Episode, ...], replicas: int, time: float) -> Effects:
+def effects(
+    plan: Plan, assignment: Assignment, episodes: tuple[Episode, ...], replicas: int, time: float
+) -> Effects:
     """The sum of all episodes at ``time``; an inlet's tail outlives its episode."""
     jobs = len(assignment.jobs) + 1
     total = Effects(

@@ -7,13 +7,13 @@ that exists then. What an episode *does* is physics (:mod:`.simulation`), not a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .plan import Plan
-from .workloads import JobRun, Work, Workload
+from coldaisle.sources.simulator.plan import Plan
+from coldaisle.sources.simulator.workloads import JobRun, Work, Workload
 
 
 class Lane(NamedTuple):
@@ -85,7 +85,9 @@ class Schedule:
 
     def between(self, start: float, end: float) -> tuple[Episode, ...]:
         """Episodes that touch [start, end), oldest first."""
-        found = [episode for episode in self._candidates(start, end) if episode.start < end and episode.end > start]
+        found = [
+            episode for episode in self._candidates(start, end) if episode.start < end and episode.end > start
+        ]
         return tuple(sorted(found, key=lambda episode: (episode.start, episode.fault)))
 
     def _candidates(self, start: float, end: float) -> Iterator[Episode]:
@@ -109,14 +111,15 @@ class Schedule:
         lane = self._lanes[number]
         draw = np.random.default_rng((self._plan.seed, 4, number, cycle % 2**31))
         length = float(draw.uniform(lane.shortest, lane.longest))
-        start = round((cycle + self._offsets[number]) * lane.cycle + draw.random() * (lane.cycle - length) * 0.5, 1)
-        episode = Episode(lane.fault, start, round(start + length, 1), float(draw.uniform(lane.weakest, lane.strongest)))
+        place = (cycle + float(self._offsets[number])) * lane.cycle
+        start = round(place + float(draw.random()) * (lane.cycle - length) * 0.5, 1)
+        episode = Episode(
+            lane.fault, start, round(start + length, 1), float(draw.uniform(lane.weakest, lane.strongest))
+        )
         return self._aimed(episode, draw)
 
     def _aimed(self, episode: Episode, draw: np.random.Generator) -> Episode | None:
         """The episode with its target, or None where the cluster has none."""
-        from dataclasses import replace
-
         fault = episode.fault
         if fault in ("inlet_rise", "power_cap"):
             return replace(episode, rack=int(draw.integers(len(self._plan.racks))))
@@ -148,8 +151,6 @@ def _fits(episode: Episode, job: JobRun) -> bool:
 
 
 def _at_job(episode: Episode, job: JobRun, slots: int, draw: np.random.Generator) -> Episode:
-    from dataclasses import replace
-
     gpu = int(draw.choice(job.gpus))
     if episode.fault == "loader_starvation":
         return replace(episode, job=job.key, variant="cpu" if draw.random() < 0.65 else "io")

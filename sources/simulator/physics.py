@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .plan import Array
+from coldaisle.sources.simulator.plan import Array
 
 CLOCK_BIN = 15.0
 """MHz between two clocks that a board can run at."""
@@ -21,7 +21,9 @@ _TRANSIENT = 1.9
 """Highest demand of an uncapped kernel, of the board's limit."""
 
 
-def demand(limit: Array, context: Array, gain: Array, sm: Array, tensor: Array, dram: Array, nvlink: Array) -> Array:
+def demand(
+    limit: Array, context: Array, gain: Array, sm: Array, tensor: Array, dram: Array, nvlink: Array
+) -> Array:
     """Watts that this activity would draw at the highest clock. Activities 0..1, nvlink in bytes/s sent."""
     fit = 438 * sm + 1408 * tensor - 442 * dram + 165 * (nvlink / 100e9)
     dynamic = np.maximum(fit, _FLOOR * 698 * sm) * (limit / 700.0) * gain

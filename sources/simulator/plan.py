@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..source import DiskRef, GpuRef, NodeRef, PortRef, RackRef
+from coldaisle.sources.source import DiskRef, GpuRef, NodeRef, PortRef, RackRef
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -49,10 +49,86 @@ class Part(NamedTuple):
 
 
 PARTS: tuple[Part, ...] = (
-    Part("NVIDIA H100 80GB HBM3", 81559 * MIB, 700, 200, 70, 120, 1980, 345, 2619, 87, 92, 95, 18, 450e9, 5, 3.35e12, 989e12, 50e9),
-    Part("NVIDIA H200", 143771 * MIB, 700, 200, 74, 122, 1980, 345, 3201, 87, 92, 95, 18, 450e9, 5, 4.8e12, 989e12, 50e9),
-    Part("NVIDIA A100-SXM4-80GB", 81920 * MIB, 400, 100, 54, 82, 1410, 210, 1593, 85, 92, 95, 12, 300e9, 4, 2.04e12, 312e12, 25e9),
-    Part("NVIDIA B200", 183359 * MIB, 1000, 300, 138, 190, 1965, 120, 3996, 87, 92, 95, 18, 900e9, 5, 8.0e12, 2250e12, 50e9),
+    Part(
+        "NVIDIA H100 80GB HBM3",
+        81559 * MIB,
+        700,
+        200,
+        70,
+        120,
+        1980,
+        345,
+        2619,
+        87,
+        92,
+        95,
+        18,
+        450e9,
+        5,
+        3.35e12,
+        989e12,
+        50e9,
+    ),
+    Part(
+        "NVIDIA H200",
+        143771 * MIB,
+        700,
+        200,
+        74,
+        122,
+        1980,
+        345,
+        3201,
+        87,
+        92,
+        95,
+        18,
+        450e9,
+        5,
+        4.8e12,
+        989e12,
+        50e9,
+    ),
+    Part(
+        "NVIDIA A100-SXM4-80GB",
+        81920 * MIB,
+        400,
+        100,
+        54,
+        82,
+        1410,
+        210,
+        1593,
+        85,
+        92,
+        95,
+        12,
+        300e9,
+        4,
+        2.04e12,
+        312e12,
+        25e9,
+    ),
+    Part(
+        "NVIDIA B200",
+        183359 * MIB,
+        1000,
+        300,
+        138,
+        190,
+        1965,
+        120,
+        3996,
+        87,
+        92,
+        95,
+        18,
+        900e9,
+        5,
+        8.0e12,
+        2250e12,
+        50e9,
+    ),
 )
 _PATTERN = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3)
 """Part of each of sixteen racks; a larger cluster stretches it, a smaller one takes its beginning."""
@@ -158,7 +234,9 @@ def build(racks: int, nodes_per_rack: int, gpus_per_node: int, seed: int) -> Pla
         raise ValueError("a cluster has at least one rack, one node and one GPU")
     draw = np.random.default_rng((seed, 0))
     rack_names = tuple(_name("r", r, racks) for r in range(racks))
-    nodes = tuple(f"{rack}{_name('n', n, nodes_per_rack)}" for rack in rack_names for n in range(nodes_per_rack))
+    nodes = tuple(
+        f"{rack}{_name('n', n, nodes_per_rack)}" for rack in rack_names for n in range(nodes_per_rack)
+    )
     rack_of = np.repeat(np.arange(racks), nodes_per_rack)
     stretched = np.arange(racks) * 16 // racks if racks > 16 else np.arange(racks)
     part_of = np.asarray(_PATTERN, dtype=np.intp)[stretched][rack_of]
@@ -182,7 +260,9 @@ def build(racks: int, nodes_per_rack: int, gpus_per_node: int, seed: int) -> Pla
         node_refs=tuple(NodeRef(node) for node in nodes),
         rack_refs=tuple(RackRef(rack) for rack in rack_names),
         gpu_refs=tuple(
-            GpuRef(node, _uuid(draw), pci[slot], slot, slot) for node in nodes for slot in range(gpus_per_node)
+            GpuRef(node, _uuid(draw), pci[slot], slot, slot)
+            for node in nodes
+            for slot in range(gpus_per_node)
         ),
         port_refs=tuple(PortRef(node, f"mlx5_{i}/1") for node in nodes for i in range(gpus_per_node)),
         disk_refs=tuple(DiskRef(node, disk) for node in nodes for disk in ("nvme0n1", "nvme1n1")),
@@ -199,5 +279,5 @@ def build(racks: int, nodes_per_rack: int, gpus_per_node: int, seed: int) -> Pla
         spin_power=draw.uniform(22, 58, count) / scale,
         phase=draw.random(count),
         ecc=np.where(draw.random(count) < 0.06, draw.uniform(0.5, 9, count), 0.0),
-        booted_at=1.75e9 + draw.integers(0, 40, len(nodes)) * 86_400.0,
+        booted_at=1.75e9 + np.floor(draw.uniform(0, 40, len(nodes))) * 86_400.0,
     )

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..source import Codes, Floats, Missing
-from .plan import MIB, PARTS, Array, Plan
-from .serving import Fleet
-from .simulation import Instant
-from .workloads import Work
+from coldaisle.sources.simulator.plan import MIB, PARTS, Array, Plan
+from coldaisle.sources.simulator.serving import PREFIX_HIT, Fleet
+from coldaisle.sources.simulator.simulation import Instant
+from coldaisle.sources.simulator.workloads import Work
+from coldaisle.sources.source import Codes, Floats, Missing
 
 Columns = Mapping[str, Array]
 
@@ -193,7 +193,9 @@ def _mean(plan: Plan, values: Array) -> Array:
     return _per_node(plan, values) / plan.slots
 
 
-def _nfs(plan: Plan, now: Instant, io_starved: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[Array, Array]:
+def _nfs(
+    plan: Plan, now: Instant, io_starved: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+) -> tuple[Array, Array]:
     """(read, written) bytes/s of each node: batches, loading at the start, checkpoints."""
     jobs, of = now.assignment, now.assignment.job_of
     per_node = _NFS_CEILING / plan.slots
@@ -209,7 +211,9 @@ def _memory(plan: Plan, now: Instant) -> Array:
     jobs, of = now.assignment, now.assignment.job_of
     share = np.where(jobs.work == Work.TRAIN, 0.16 + 0.45 * jobs.columns["cpu"], 0.08)
     share[-1] = 0.0
-    return plan.spec.memory * (0.014 + _mean(plan, share[of]) * (0.6 + 0.4 * plan.phase.reshape(-1, plan.slots)[:, 0]))
+    return plan.spec.memory * (
+        0.014 + _mean(plan, share[of]) * (0.6 + 0.4 * plan.phase.reshape(-1, plan.slots)[:, 0])
+    )
 
 
 def _scratch(plan: Plan, now: Instant) -> Array:
@@ -280,7 +284,9 @@ def serve_columns(fleet: Fleet, now: Instant) -> Columns:
         "serve.waiting": np.floor(s.waiting),
         "serve.max_running": np.full(count, 256.0),
         "serve.preemptions": np.where(s.preempted < 1e-3, 0.0, s.preempted),
-        "serve.prefix_hit": np.clip(0.42 - 0.35 * np.clip((s.kv - 0.85) / 0.15, 0, 1) + 0.02 * normal[1], 0, 1),
+        "serve.prefix_hit": np.clip(
+            PREFIX_HIT - 0.35 * np.clip((s.kv - 0.85) / 0.15, 0, 1) + 0.02 * normal[1], 0, 1
+        ),
         "serve.prompt_tokens": s.prompt_rate,
         "serve.gen_tokens": s.token_rate,
         "serve.requests": s.finished,
@@ -300,7 +306,9 @@ def serve_columns(fleet: Fleet, now: Instant) -> Columns:
         "serve.queue_p50": 0.55 * s.queue_s,
         "serve.queue_p99": 1.6 * s.queue_s,
     }
-    return columns | {key: np.where(served, np.maximum(value, 1e-4), np.nan) for key, value in latencies.items()}
+    return columns | {
+        key: np.where(served, np.maximum(value, 1e-4), np.nan) for key, value in latencies.items()
+    }
 
 
 def rack_columns(plan: Plan, now: Instant, nodes: Columns) -> Columns:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .plan import Array, Ints, Plan
-from .workloads import SERVICES, Replica
+from coldaisle.sources.simulator.plan import Array, Ints, Plan
+from coldaisle.sources.simulator.workloads import SERVICES, Replica
 
 _MAX_RUNNING = 256.0
 _PATIENCE_S = 90.0
@@ -19,6 +19,8 @@ _PATIENCE_S = 90.0
 _BANDWIDTH_SHARE = 0.62
 """Achieved share of the memory bandwidth in decode."""
 _FLOPS_SHARE = 0.42
+PREFIX_HIT = 0.42
+"""Prompt tokens found in the prefix cache while it has room."""
 _FLOOR_S = 0.006
 """Launch and scheduling cost of one iteration."""
 
@@ -57,16 +59,18 @@ def build_fleet(plan: Plan, replicas: tuple[Replica, ...]) -> Fleet:
     capacity = np.floor((0.92 * plan.columns["memory"][first] * gpus - weights) / kv_token / 16) * 16
     prompt, answer = np.array([s.prompt for s in service]), np.array([s.answer for s in service])
     flops = plan.columns["flops"][first] * gpus * _FLOPS_SHARE
-    prefill = flops / (2 * np.array([s.params for s in service]))
+    prefill = flops / (2 * np.array([s.params for s in service])) / (1 - PREFIX_HIT)
     load = np.array([s.load for s in service])
     running = np.minimum(capacity / (prompt + answer / 2), _MAX_RUNNING * 0.9) * load
     iteration = _FLOOR_S + (weights + running * (prompt + answer / 2) * kv_token) / bandwidth
     by_decode = running / (answer * iteration)
-    arrivals = by_decode * prefill / (prefill + by_decode * prompt)
+    arrivals = np.minimum(by_decode * prefill / (prefill + by_decode * prompt), 0.4 * prefill / prompt)
     phase = np.random.default_rng((plan.seed, 5)).random(len(replicas))
     node = np.array([replica.node for replica in replicas], dtype=np.intp)
     memory = np.full(len(replicas), 0.92)
-    return Fleet(node, gpus, weights, kv_token, bandwidth, capacity, prefill, prompt, answer, arrivals, memory, phase)
+    return Fleet(
+        node, gpus, weights, kv_token, bandwidth, capacity, prefill, prompt, answer, arrivals, memory, phase
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +132,9 @@ def serve(fleet: Fleet, queues: Queues, time: float, seconds: float, factor: Arr
     admitted, generated, finished, preempted, left = sums / seconds
     mean_iteration = np.maximum(iteration, 1e-4)
     decode = np.where(
-        queues.running > 0.5, (fleet.weights + queues.tokens * fleet.kv_token) / mean_iteration / fleet.bandwidth, 0.0
+        queues.running > 0.5,
+        (fleet.weights + queues.tokens * fleet.kv_token) / mean_iteration / fleet.bandwidth,
+        0.0,
     )
     return Served(
         kv=np.clip(queues.tokens / fleet.capacity, 0.0, 1.0),
@@ -146,6 +152,16 @@ def serve(fleet: Fleet, queues: Queues, time: float, seconds: float, factor: Arr
     )
 
 
+def _squeeze(fleet: Fleet) -> Array:
+    """Preemptions per admission into a full cache.
+
+    An admission leaves, on average, half a prompt of room; until the next request finishes, the batch grows by
+    ``answer`` tokens. Each preemption frees a whole context, which lasts for the growth of several.
+    """
+    context = fleet.prompt + fleet.answer / 2
+    return np.minimum(fleet.answer / fleet.prompt, 1.0) / (1 + context / fleet.answer)
+
+
 def _advance(fleet: Fleet, queues: Queues, rate: Array, h: float) -> tuple[Array, Array, Array]:
     """One small step; (admitted, generated, finished, preempted, abandoned), iteration time, prefill share."""
     waiting = queues.waiting + rate * h
@@ -156,14 +172,17 @@ def _advance(fleet: Fleet, queues: Queues, rate: Array, h: float) -> tuple[Array
     running = queues.running + admitted
     tokens = queues.tokens + admitted * fleet.prompt
     iteration = (_FLOOR_S + (fleet.weights + tokens * fleet.kv_token) / fleet.bandwidth) / (1 - prefill_share)
-    generated = running * h / iteration
-    finished = np.minimum(generated / fleet.answer, running)
-    mean = np.maximum(tokens / np.maximum(running, 1e-6), 1.0)
-    tokens = np.maximum(tokens + generated - finished * (fleet.prompt + fleet.answer), 0.0)
-    running = running - finished
-    preempted = np.minimum(np.maximum(tokens - fleet.capacity, 0.0) / mean, running)
-    tokens = np.minimum(tokens - preempted * mean, fleet.capacity)
+    finished = np.minimum(running * h / iteration / fleet.answer, running)
+    generated = finished * fleet.answer
+    mean = fleet.prompt + fleet.answer / 2
+    full = (room < waiting) & (room <= admitted)
+    preempted = np.minimum(np.where(full, admitted * _squeeze(fleet), 0.0), running - finished)
+    running = running - finished - preempted
+    tokens = tokens + generated - finished * (fleet.prompt + fleet.answer) - preempted * mean
+    tokens = np.clip(
+        tokens, running * fleet.prompt, np.minimum(running * (fleet.prompt + fleet.answer), fleet.capacity)
+    )
     waiting = waiting - admitted + preempted
     kept = np.minimum(waiting, np.maximum(rate * _PATIENCE_S, 1.0))
-    queues.running, queues.tokens, queues.waiting = running - preempted, np.maximum(tokens, 0.0), kept
+    queues.running, queues.tokens, queues.waiting = running, tokens, kept
     return np.stack([admitted, generated, finished, preempted, waiting - kept]), iteration, prefill_share

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import physics, serving
-from .effects import Effects, effects
-from .faults import Schedule
-from .plan import Array, Bools, Ints, Plan
-from .workloads import Assignment, Work, Workload, assign
+from coldaisle.sources.simulator import physics, serving
+from coldaisle.sources.simulator.effects import Effects, effects
+from coldaisle.sources.simulator.faults import Schedule
+from coldaisle.sources.simulator.plan import Array, Bools, Ints, Plan
+from coldaisle.sources.simulator.workloads import Assignment, Replica, Work, Workload, assign
 
 GAUGE_S = 1.0
 """Power and utilisation are means over the last second (H100)."""
 _HEAT_STEP_S = 10.0
 _TAU_MEM = 22.0
 _STARTUP_S = 75.0
+"""From the start of a job to its first step: imports, sharded weights, compilation."""
 _CONTEXT_S = 20.0
 """From the start of a job until its processes hold a CUDA context."""
 _TRAFFIC_CAP = 0.82
@@ -156,7 +157,12 @@ class Simulation:
         wrong = effects(self.plan, jobs, episodes, len(self.workload.replicas), time)
         draw = np.random.Generator(np.random.Philox(key=[self.plan.seed % 2**64, int(time * 1000) % 2**63]))
         served = serving.serve(
-            self.fleet, self._queues, time, seconds, wrong.arrivals, draw.standard_normal(len(self.fleet.gpus))
+            self.fleet,
+            self._queues,
+            time,
+            seconds,
+            wrong.arrivals,
+            draw.standard_normal(len(self.fleet.gpus)),
         )
         wobble = 0.4 * np.sin(2 * np.pi * (time / 613 + np.arange(len(self.plan.racks)) * 0.37))
         inlet = self.plan.inlet + wobble + wrong.inlet
@@ -169,12 +175,16 @@ class Simulation:
         state = _Governed(wanted, clock, heat_bound)
         boards = self._boards(jobs, wrong, pace, phase, state, now, over, inlet, time, seconds, draw)
         pausing = physics.on_share(pace.pause, _checkpoint_cycle(jobs), jobs.phase, time, seconds)
-        return Instant(time, seconds, jobs, wrong, pace, over, pausing, starting, boards, served, inlet, draw, self.noise)
+        return Instant(
+            time, seconds, jobs, wrong, pace, over, pausing, starting, boards, served, inlet, draw, self.noise
+        )
 
     def _compute_phase(self, jobs: Assignment, served: serving.Served, time: float, seconds: float) -> _Phase:
         """Activities while a kernel computes, [gpu]: the job's, or the replica's mix of prefill and decode."""
         of, cols = jobs.job_of, jobs.columns
-        drift = 1 + 0.02 * np.sin(2 * np.pi * (time / 173 + self.plan.phase)) + 0.015 * (2 * self.plan.phase - 1)
+        drift = (
+            1 + 0.02 * np.sin(2 * np.pi * (time / 173 + self.plan.phase)) + 0.015 * (2 * self.plan.phase - 1)
+        )
         sm = np.minimum(cols["sm"][of] * drift, 0.99)
         tensor, dram, fp32 = sm * cols["tensor"][of], cols["dram"][of] * drift, cols["fp32"][of]
         nvlink = np.where(jobs.count[of] > 1, cols["nvlink"][of], 0.0)
@@ -187,11 +197,17 @@ class Simulation:
             tensor[on] = prefill * 0.42 + (1 - prefill) * 0.09 * batch
             dram[on] = prefill * 0.35 + (1 - prefill) * served.decode_read[replica]
             fp32[on] = 0.06
-            nvlink[on] = np.where(self.fleet.gpus[replica] > 1, 3e9 + 2.2e6 * served.prompt_rate[replica], 0.0)
+            nvlink[on] = np.where(
+                self.fleet.gpus[replica] > 1, 3e9 + 2.2e6 * served.prompt_rate[replica], 0.0
+            )
         scaled = nvlink * self.plan.columns["nvlink"] / 450e9
-        return _Phase(sm, tensor, np.minimum(dram, 0.95), fp32, np.minimum(scaled, 0.8 * self.plan.columns["nvlink"]))
+        return _Phase(
+            sm, tensor, np.minimum(dram, 0.95), fp32, np.minimum(scaled, 0.8 * self.plan.columns["nvlink"])
+        )
 
-    def _govern(self, phase: _Phase, jobs: Assignment, wrong: Effects, inlet: Array) -> tuple[Array, Array, Array]:
+    def _govern(
+        self, phase: _Phase, jobs: Assignment, wrong: Effects, inlet: Array
+    ) -> tuple[Array, Array, Array]:
         """(watts wanted at full clock, clock, 1 where heat rather than the limit binds)."""
         plan, board = self.plan, self.plan.columns
         relative = phase.nvlink * 450e9 / board["nvlink"]
@@ -257,7 +273,9 @@ class Simulation:
             dram=np.clip((over.compute * phase.dram + 0.01 * over.spin) * (1 + 0.008 * normal[2]), 0, 1),
             fp32=np.clip(over.compute * phase.fp32, 0, 1),
             power=np.maximum(power + (1.0 + 0.006 * power) * normal[3], 20.0),
-            power_instant=np.maximum(np.where(uniform[0] < now.compute, working, power) + 3 * normal[2], 20.0),
+            power_instant=np.maximum(
+                np.where(uniform[0] < now.compute, working, power) + 3 * normal[2], 20.0
+            ),
             energy=energy,
             limit=board["power"] * wrong.cap,
             temp=np.round(core + 0.2 * normal[0]),
@@ -313,10 +331,10 @@ class _Governed:
     heat_bound: Array
 
 
-def _owner(gpus: int, replicas: tuple[object, ...]) -> Ints:
+def _owner(gpus: int, replicas: tuple[Replica, ...]) -> Ints:
     owner = np.full(gpus, -1, dtype=np.intp)
     for i, replica in enumerate(replicas):
-        owner[replica.gpus] = i  # type: ignore[attr-defined]
+        owner[replica.gpus] = i
     return owner
 
 
@@ -324,11 +342,15 @@ def _checkpoint_cycle(jobs: Assignment) -> Array:
     return np.maximum(jobs.columns["checkpoint"], 60.0)
 
 
-def _pace(plan: Plan, jobs: Assignment, wrong: Effects, ratio: Array, draw: np.random.Generator, noise: float) -> Pace:
+def _pace(
+    plan: Plan, jobs: Assignment, wrong: Effects, ratio: Array, draw: np.random.Generator, noise: float
+) -> Pace:
     """The step as its slowest rank sets it: t = max over ranks (compute) + exposed communication + waiting for batches."""
     of, cols = jobs.job_of, jobs.columns
     step, healthy = cols["step"], 1 - cols["comm"] - cols["host"]
-    slower = physics.stretch(cols["clock"][of], ratio) * np.exp(0.02 * noise * draw.standard_normal(plan.gpus))
+    slower = physics.stretch(cols["clock"][of], ratio) * np.exp(
+        0.02 * noise * draw.standard_normal(plan.gpus)
+    )
     slowest = np.zeros(len(step))
     np.maximum.at(slowest, of, slower)
     compute = step * healthy * slowest

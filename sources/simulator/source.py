@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..source import (
+from coldaisle.sources.simulator import readings
+from coldaisle.sources.simulator.faults import LANES, Episode, Lane, Schedule
+from coldaisle.sources.simulator.plan import PARTS, Ints, Plan, build
+from coldaisle.sources.simulator.simulation import Instant, Simulation
+from coldaisle.sources.simulator.workloads import SERVICES, WORKLOADS, Assignment, JobRun, Work, Workload
+from coldaisle.sources.source import (
     Batch,
     Clock,
     Codes,
-    DiskRef,
     EntityRef,
     Event,
     Fact,
@@ -24,7 +28,6 @@ from ..source import (
     Kind,
     NodeFact,
     NodeRef,
-    PortRef,
     Process,
     ProcessFact,
     Rank,
@@ -32,14 +35,8 @@ from ..source import (
     Target,
     TargetState,
 )
-from . import readings
-from .faults import LANES, Episode, Lane, Schedule
-from .plan import PARTS, Plan, build
-from .simulation import Instant, Simulation
-from .workloads import SERVICES, WORKLOADS, Assignment, JobRun, Work, Workload
 
 TARGET_EVERY_S = 60.0
-_HOST_METRICS_EVERY_S = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +44,8 @@ class _Seen:
     """Which entities answer, as tuples that stay the same objects while the answering nodes do."""
 
     silent: tuple[int, ...]
-    gpus: tuple[EntityRef, ...]
-    nodes: tuple[EntityRef, ...]
-    ports: tuple[EntityRef, ...]
-    disks: tuple[EntityRef, ...]
-    servers: tuple[EntityRef, ...]
-    rows: dict[Kind, np.ndarray[tuple[int, ...], np.dtype[np.intp]] | None]
+    entities: dict[Kind, tuple[EntityRef, ...]]
+    rows: dict[Kind, Ints | None]
     """Rows that answer; None: all."""
 
 
@@ -99,8 +92,8 @@ class SimulatorSource:
         telling = self._telling()
         at = np.floor(self._clock() / self.interval) * self.interval
         telling.begin(float(at))
-        for item in telling.facts(float(at)):
-            yield item
+        for fact in telling.facts(float(at)):
+            yield fact
         while True:
             for item in telling.tick(float(at), self.interval):
                 yield item
@@ -114,8 +107,8 @@ class SimulatorSource:
         if at >= end:
             return
         telling.begin(at)
-        for item in telling.facts(at):
-            yield item
+        for fact in telling.facts(at):
+            yield fact
         while at < end:
             for item in telling.tick(at, step):
                 yield item
@@ -173,19 +166,18 @@ class _Telling:
         seen = self._answering(now)
         nodes = readings.node_columns(self.plan, now)
         yield self._gpu_batch(now, seen)
-        yield self._batch(now, Kind.NODE, seen.nodes, nodes, seen)
-        yield self._batch(now, Kind.PORT, seen.ports, readings.port_columns(self.plan, now), seen)
-        yield self._batch(now, Kind.DISK, seen.disks, readings.disk_columns(self.plan, now), seen)
+        yield self._batch(now, Kind.NODE, nodes, seen)
+        yield self._batch(now, Kind.PORT, readings.port_columns(self.plan, now), seen)
+        yield self._batch(now, Kind.DISK, readings.disk_columns(self.plan, now), seen)
         if self.workload.replicas:
-            yield self._batch(now, Kind.SERVER, seen.servers, readings.serve_columns(self.simulation.fleet, now), seen)
-        yield self._batch(now, Kind.RACK, self.plan.rack_refs, readings.rack_columns(self.plan, now, nodes), seen)
+            yield self._batch(now, Kind.SERVER, readings.serve_columns(self.simulation.fleet, now), seen)
+        yield self._batch(now, Kind.RACK, readings.rack_columns(self.plan, now, nodes), seen)
 
-    def _batch(
-        self, now: Instant, kind: Kind, entities: tuple[EntityRef, ...], columns: readings.Columns, seen: _Seen
-    ) -> Batch:
-        rows = seen.rows.get(kind)
+    def _batch(self, now: Instant, kind: Kind, columns: readings.Columns, seen: _Seen) -> Batch:
+        rows = seen.rows[kind]
         values = readings.table(columns)
-        return Batch(now.time, kind, entities, self._keys(kind, columns), values if rows is None else values[rows])
+        keys = self._keys(kind, columns)
+        return Batch(now.time, kind, seen.entities[kind], keys, values if rows is None else values[rows])
 
     def _keys(self, kind: Kind, columns: readings.Columns) -> tuple[str, ...]:
         """The metric tuple of a kind: the same object every time."""
@@ -207,7 +199,7 @@ class _Telling:
         return Batch(
             now.time,
             Kind.GPU,
-            seen.gpus,
+            seen.entities[Kind.GPU],
             self._keys(Kind.GPU, columns),
             values if rows is None else values[rows],
             reasons=self._reasons[1],
@@ -233,7 +225,9 @@ class _Telling:
             yield Event(job.until, self._where(job), "job_end", f"job {job.id} {job.name} ({job.user}) ended")
         for job in new:
             yield self._job_fact(job, ended=False)
-            yield Event(job.since, self._where(job), "job_start", f"job {job.id} {job.name} ({job.user}) started")
+            yield Event(
+                job.since, self._where(job), "job_start", f"job {job.id} {job.name} ({job.user}) started"
+            )
         states = self._node_states(jobs)
         for node in sorted({node for job in (*gone, *new) for node in job.nodes}):
             if self._states.get(self.plan.nodes[node]) != states[node]:
@@ -302,7 +296,7 @@ class _Telling:
         if job.profile.work is Work.SERVE:
             replica = next(r for r in self.workload.replicas if gpu in r.gpus)
             command, share = f"vllm serve {SERVICES[replica.service].name} --port {replica.port}", 0.92
-        pid = 20_000 + (hash((job.slot, job.number, gpu)) % 900_000)
+        pid = 20_000 + (job.slot * 7919 + job.number * 104_729 + gpu * 13) % 900_000
         memory = int(share * self.plan.columns["memory"][gpu])
         return Process(self.plan.gpu_refs[gpu], pid, job.user, command, memory, None)
 
@@ -329,7 +323,12 @@ class _Telling:
 def _target(node: str, silent: bool, at: float, seed: int) -> Target:
     if silent:
         return Target(
-            at, node, TargetState.FAILING, (node,), "no answer (simulated)", "wait: the simulated node comes back"
+            at,
+            node,
+            TargetState.FAILING,
+            (node,),
+            "no answer (simulated)",
+            "wait: the simulated node comes back",
         )
     return Target(at, node, TargetState.OK, (node,), latency_s=0.004, what=f"simulator, seed {seed}")
 
@@ -351,7 +350,8 @@ def _gpu_fact(plan: Plan, index: int, gpu: GpuRef, at: float) -> GpuFact:
 
 def _seen(plan: Plan, workload: Workload, silent: tuple[int, ...]) -> _Seen:
     servers: tuple[EntityRef, ...] = tuple(
-        ServerRef(plan.nodes[replica.node], f"{plan.nodes[replica.node]}:{replica.port}") for replica in workload.replicas
+        ServerRef(plan.nodes[replica.node], f"{plan.nodes[replica.node]}:{replica.port}")
+        for replica in workload.replicas
     )
     everything: dict[Kind, tuple[EntityRef, ...]] = {
         Kind.GPU: plan.gpu_refs,
@@ -359,16 +359,17 @@ def _seen(plan: Plan, workload: Workload, silent: tuple[int, ...]) -> _Seen:
         Kind.PORT: plan.port_refs,
         Kind.DISK: plan.disk_refs,
         Kind.SERVER: servers,
+        Kind.RACK: plan.rack_refs,
     }
     if not silent:
-        return _Seen(silent, *everything.values(), rows=dict.fromkeys(everything))
+        return _Seen(silent, everything, dict.fromkeys(everything))
     quiet = {plan.nodes[node] for node in silent}
-    rows = {kind: _rows(entities, quiet) for kind, entities in everything.items()}
-    kept = [tuple(entities[i] for i in rows[kind]) for kind, entities in everything.items()]
-    return _Seen(silent, *kept, rows=dict(rows))
+    rows: dict[Kind, Ints | None] = {kind: _rows(entities, quiet) for kind, entities in everything.items()}
+    kept = {kind: tuple(e for e in entities if e[0] not in quiet) for kind, entities in everything.items()}
+    return _Seen(silent, kept, rows)
 
 
-def _rows(entities: tuple[EntityRef, ...], quiet: set[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+def _rows(entities: tuple[EntityRef, ...], quiet: set[str]) -> Ints:
     return np.array([i for i, entity in enumerate(entities) if entity[0] not in quiet], dtype=np.intp)
 
 
@@ -380,13 +381,19 @@ def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
         yield Event(at, gpu, "xid", text)
         yield Event(at, gpu, "gpu_lost", "Xid 79: GPU has fallen off the bus")
     elif episode.fault == "inlet_rise":
-        yield Event(at, plan.rack_refs[episode.rack], "inlet_rise", f"{plan.racks[episode.rack]} inlet air is rising")
+        yield Event(
+            at, plan.rack_refs[episode.rack], "inlet_rise", f"{plan.racks[episode.rack]} inlet air is rising"
+        )
     elif episode.fault == "lame_rail":
         share = 0.25 if episode.strength < 0.375 else 0.5
-        yield Event(at, plan.port_refs[episode.port], "link_recovery", f"link retrained at {share:.0%} of its rate")
+        yield Event(
+            at, plan.port_refs[episode.port], "link_recovery", f"link retrained at {share:.0%} of its rate"
+        )
     elif episode.fault == "power_cap":
         share = np.round(episode.strength * 20) / 20
-        yield Event(at, plan.rack_refs[episode.rack], "power_limit", f"power limit set to {share:.0%} of the default")
+        yield Event(
+            at, plan.rack_refs[episode.rack], "power_limit", f"power limit set to {share:.0%} of the default"
+        )
 
 
 def _over(plan: Plan, episode: Episode) -> Iterator[Event]:
@@ -394,11 +401,10 @@ def _over(plan: Plan, episode: Episode) -> Iterator[Event]:
     if episode.fault == "gpu_lost":
         yield Event(at, plan.gpu_refs[episode.gpu], "gpu_back", "the GPU is on the bus again after a reset")
     elif episode.fault == "inlet_rise":
-        yield Event(at, plan.rack_refs[episode.rack], "inlet_fall", f"{plan.racks[episode.rack]} inlet air is falling")
+        yield Event(
+            at, plan.rack_refs[episode.rack], "inlet_fall", f"{plan.racks[episode.rack]} inlet air is falling"
+        )
     elif episode.fault == "lame_rail":
         yield Event(at, plan.port_refs[episode.port], "link_recovery", "link retrained at its full rate")
     elif episode.fault == "power_cap":
         yield Event(at, plan.rack_refs[episode.rack], "power_limit", "power limit back at the default")
-
-
-__all__ = ["Assignment", "DiskRef", "Episode", "PortRef", "SimulatorSource"]

@@ -7,14 +7,14 @@ fills each span but for the gap in which the freed GPUs wait for the next one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from .plan import PARTS, Array, Ints, Plan
+from coldaisle.sources.simulator.plan import PARTS, Array, Ints, Plan
 
 
 class Work(IntEnum):
@@ -26,7 +26,12 @@ class Work(IntEnum):
     IDLE = 3
 
 
-WORKLOADS = {Work.TRAIN: "training", Work.SERVE: "inference", Work.NOTEBOOK: "interactive", Work.IDLE: "interactive"}
+WORKLOADS = {
+    Work.TRAIN: "training",
+    Work.SERVE: "inference",
+    Work.NOTEBOOK: "interactive",
+    Work.IDLE: "interactive",
+}
 
 
 class Profile(NamedTuple):
@@ -64,19 +69,252 @@ class Profile(NamedTuple):
 
 
 PROFILES: tuple[Profile, ...] = (
-    Profile("llm-pretrain", Work.TRAIN, 5, 0.93, 0.50, 0.42, 0.10, 3.6, 0.07, 0.01, 110e9, 19e9, 2e9, 0.93, 0.14, 6e6, 1.0, 1260, 22, "python3 -u pretrain.py --fsdp"),
-    Profile("train-moe", Work.TRAIN, 3, 0.82, 0.42, 0.40, 0.10, 2.4, 0.17, 0.02, 190e9, 27e9, 2e9, 0.90, 0.16, 6e6, 0.9, 1500, 26, "python3 train_moe.py --ep 8"),
-    Profile("tp-pp-llm", Work.TRAIN, 3, 0.66, 0.27, 0.36, 0.10, 5.1, 0.20, 0.02, 55e9, 8e9, 3e9, 0.86, 0.12, 5e6, 0.8, 1800, 30, "python3 pretrain_gpt.py --tp 4 --pp 8"),
-    Profile("sft", Work.TRAIN, 3, 0.76, 0.44, 0.45, 0.12, 1.3, 0.09, 0.05, 70e9, 12e9, 3e9, 0.82, 0.18, 8e6, 0.95, 2400, 14, "python3 sft.py --deepspeed z3.json"),
-    Profile("lora", Work.TRAIN, 2, 0.58, 0.35, 0.42, 0.14, 0.8, 0.04, 0.10, 18e9, 3e9, 3e9, 0.55, 0.15, 8e6, 0.8, 0, 0, "python3 finetune.py --lora-r 16"),
-    Profile("vit-ddp", Work.TRAIN, 2, 0.71, 0.30, 0.52, 0.20, 0.45, 0.06, 0.12, 24e9, 5e9, 5e9, 0.68, 0.55, 9e7, 0.7, 3000, 8, "python3 main.py --model vit_l16 --workers 12"),
-    Profile("diffusion", Work.TRAIN, 2, 0.86, 0.36, 0.44, 0.22, 1.1, 0.04, 0.04, 22e9, 6e9, 4e9, 0.78, 0.35, 5e7, 0.9, 2700, 11, "python3 train_sdxl.py"),
-    Profile("protein-fold", Work.TRAIN, 1, 0.55, 0.17, 0.50, 0.25, 6.8, 0.05, 0.14, 14e9, 3e9, 2e9, 0.71, 0.40, 4e7, 0.6, 2000, 9, "python3 train_openfold.py"),
-    Profile("gnn", Work.TRAIN, 1, 0.43, 0.06, 0.38, 0.24, 0.3, 0.03, 0.22, 6e9, 1e9, 9e9, 0.44, 0.60, 3e7, 0.5, 0, 0, "python3 gnn/train.py --sampler neighbor"),
-    Profile("md-npt", Work.TRAIN, 1, 0.78, 0.00, 0.30, 0.58, 0.2, 0.02, 0.03, 4e9, 0.5e9, 1e9, 0.12, 0.12, 1e6, 0.9, 900, 1.5, "gmx_mpi mdrun -deffnm npt"),
+    Profile(
+        "llm-pretrain",
+        Work.TRAIN,
+        5,
+        0.93,
+        0.50,
+        0.42,
+        0.10,
+        3.6,
+        0.07,
+        0.01,
+        110e9,
+        19e9,
+        2e9,
+        0.93,
+        0.14,
+        6e6,
+        1.0,
+        1260,
+        22,
+        "python3 -u pretrain.py --fsdp",
+    ),
+    Profile(
+        "train-moe",
+        Work.TRAIN,
+        3,
+        0.82,
+        0.22,
+        0.40,
+        0.10,
+        2.4,
+        0.17,
+        0.02,
+        120e9,
+        27e9,
+        2e9,
+        0.90,
+        0.16,
+        6e6,
+        0.9,
+        1500,
+        26,
+        "python3 train_moe.py --ep 8",
+    ),
+    Profile(
+        "tp-pp-llm",
+        Work.TRAIN,
+        3,
+        0.66,
+        0.27,
+        0.36,
+        0.10,
+        5.1,
+        0.20,
+        0.02,
+        55e9,
+        8e9,
+        3e9,
+        0.86,
+        0.12,
+        5e6,
+        0.8,
+        1800,
+        30,
+        "python3 pretrain_gpt.py --tp 4 --pp 8",
+    ),
+    Profile(
+        "sft",
+        Work.TRAIN,
+        3,
+        0.76,
+        0.27,
+        0.45,
+        0.12,
+        1.3,
+        0.09,
+        0.05,
+        70e9,
+        12e9,
+        3e9,
+        0.82,
+        0.18,
+        8e6,
+        0.95,
+        2400,
+        14,
+        "python3 sft.py --deepspeed z3.json",
+    ),
+    Profile(
+        "lora",
+        Work.TRAIN,
+        2,
+        0.58,
+        0.33,
+        0.42,
+        0.14,
+        0.8,
+        0.04,
+        0.10,
+        18e9,
+        3e9,
+        3e9,
+        0.55,
+        0.15,
+        8e6,
+        0.8,
+        0,
+        0,
+        "python3 finetune.py --lora-r 16",
+    ),
+    Profile(
+        "vit-ddp",
+        Work.TRAIN,
+        2,
+        0.71,
+        0.26,
+        0.52,
+        0.20,
+        0.45,
+        0.06,
+        0.12,
+        24e9,
+        5e9,
+        5e9,
+        0.68,
+        0.55,
+        9e7,
+        0.7,
+        3000,
+        8,
+        "python3 main.py --model vit_l16 --workers 12",
+    ),
+    Profile(
+        "diffusion",
+        Work.TRAIN,
+        2,
+        0.86,
+        0.26,
+        0.44,
+        0.22,
+        1.1,
+        0.04,
+        0.04,
+        22e9,
+        6e9,
+        4e9,
+        0.78,
+        0.35,
+        5e7,
+        0.9,
+        2700,
+        11,
+        "python3 train_sdxl.py",
+    ),
+    Profile(
+        "protein-fold",
+        Work.TRAIN,
+        1,
+        0.55,
+        0.17,
+        0.50,
+        0.25,
+        6.8,
+        0.05,
+        0.14,
+        14e9,
+        3e9,
+        2e9,
+        0.71,
+        0.40,
+        4e7,
+        0.6,
+        2000,
+        9,
+        "python3 train_openfold.py",
+    ),
+    Profile(
+        "gnn",
+        Work.TRAIN,
+        1,
+        0.43,
+        0.06,
+        0.38,
+        0.24,
+        0.3,
+        0.03,
+        0.22,
+        6e9,
+        1e9,
+        9e9,
+        0.44,
+        0.60,
+        3e7,
+        0.5,
+        0,
+        0,
+        "python3 gnn/train.py --sampler neighbor",
+    ),
+    Profile(
+        "md-npt",
+        Work.TRAIN,
+        1,
+        0.78,
+        0.00,
+        0.30,
+        0.58,
+        0.2,
+        0.02,
+        0.03,
+        4e9,
+        0.5e9,
+        1e9,
+        0.12,
+        0.12,
+        1e6,
+        0.9,
+        900,
+        1.5,
+        "gmx_mpi mdrun -deffnm npt",
+    ),
 )
-NOTEBOOK = Profile("jupyter", Work.NOTEBOOK, 1, 0.46, 0.20, 0.30, 0.12, 1.0, 0, 0.0, 0, 0, 1e9, 0.36, 0.05, 1e6, 0.7, 0, 0, "python3 -m ipykernel_launcher")
-FORGOTTEN = Profile("bash", Work.IDLE, 1, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 1.0, 0, 0, 0, 0.21, 0.01, 0, 0.0, 0, 0, "python3 -i")
+NOTEBOOK = Profile(
+    "jupyter",
+    Work.NOTEBOOK,
+    1,
+    0.46,
+    0.20,
+    0.30,
+    0.12,
+    1.0,
+    0,
+    0.0,
+    0,
+    0,
+    1e9,
+    0.36,
+    0.05,
+    1e6,
+    0.7,
+    0,
+    0,
+    "python3 -m ipykernel_launcher",
+)
+FORGOTTEN = Profile(
+    "bash", Work.IDLE, 1, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 1.0, 0, 0, 0, 0.21, 0.01, 0, 0.0, 0, 0, "python3 -i"
+)
 
 
 class Service(NamedTuple):
@@ -96,8 +334,8 @@ class Service(NamedTuple):
 
 
 SERVICES: tuple[Service, ...] = (
-    Service("chat-70b", 4, 70e9, 164e3, 70e9, 1900, 320, 0.60),
-    Service("code-32b", 2, 64e9, 262e3, 32e9, 2600, 180, 0.48),
+    Service("chat-70b", 2, 70e9, 328e3, 70e9, 1900, 900, 0.55),
+    Service("code-32b", 2, 64e9, 262e3, 32e9, 2600, 500, 0.42),
     Service("embed-8b", 1, 16e9, 131e3, 8e9, 700, 12, 0.25),
     Service("staging-8b", 1, 16e9, 131e3, 8e9, 600, 150, 0.0),
 )
@@ -108,8 +346,6 @@ _PEOPLE = (
     ("hsato", "speech"), ("dcosta", "climate"), ("emeyer", "climate"), ("fdubois", "nlp"),
 )  # fmt: skip
 _TRAIN_NODES = (1, 1, 2, 2, 3, 4, 4, 6, 8)
-_STARTUP_S = 75.0
-"""From the start of a job to its first step: imports, sharded weights, compilation."""
 
 
 class Slot(NamedTuple):
@@ -179,7 +415,9 @@ def _blocks(draw: np.random.Generator, nodes: int) -> list[tuple[str, int]]:
     blocks: list[tuple[str, int]] = []
     for kind, left in _quotas(nodes).items():
         while left > 0:
-            size = int(draw.choice(_TRAIN_NODES)) if kind == "train" else 2 if kind in ("serve", "free") else 1
+            size = (
+                int(draw.choice(_TRAIN_NODES)) if kind == "train" else 2 if kind in ("serve", "free") else 1
+            )
             size = min(size, left, max(1, nodes // 3))
             blocks.append((kind, size))
             left -= size
@@ -296,7 +534,11 @@ class Workload:
     def _draw(self, slot: int, number: int) -> JobRun:
         at = self.slots[slot]
         draw = np.random.default_rng((self.plan.seed, 2, slot, number % 2**31))
-        since = at.offset + number * at.span + min(float(draw.exponential(at.gap)) if at.gap else 0.0, at.span / 3)
+        since = (
+            at.offset
+            + number * at.span
+            + min(float(draw.exponential(at.gap)) if at.gap else 0.0, at.span / 3)
+        )
         until = at.offset + (number + 1) * at.span
         limit = max(1800.0, np.ceil((until - since) * draw.uniform(1.05, 1.7) / 1800) * 1800)
         user, account = _PEOPLE[int(draw.integers(len(_PEOPLE)))]
@@ -319,14 +561,26 @@ class Workload:
         return PROFILES[int(draw.integers(3, len(PROFILES)))] if small and chosen.fabric > 15e9 else chosen
 
     def _named(self, job: JobRun, draw: np.random.Generator) -> JobRun:
-        from dataclasses import replace
-
         if job.profile.work is not Work.SERVE:
-            return replace(job, name=f"{job.profile.name}-{int(draw.integers(2, 40))}" if draw.random() < 0.6 else job.profile.name)
+            return replace(
+                job,
+                name=f"{job.profile.name}-{int(draw.integers(2, 40))}"
+                if draw.random() < 0.6
+                else job.profile.name,
+            )
         service = SERVICES[self._service_of[job.slot]].name
-        number = [i for i in self._service_of if self._service_of[i] == self._service_of[job.slot]].index(job.slot)
+        number = [i for i in self._service_of if self._service_of[i] == self._service_of[job.slot]].index(
+            job.slot
+        )
         name = service if number == 0 else f"{service}-{number + 1}"
-        return replace(job, id=f"k8s:serving/Deployment/{name}", name=name, user="svc-llm", account="serving", partition="k8s")
+        return replace(
+            job,
+            id=f"k8s:serving/Deployment/{name}",
+            name=name,
+            user="svc-llm",
+            account="serving",
+            partition="k8s",
+        )
 
 
 def _partition(plan: Plan, slot: Slot) -> str:
@@ -334,7 +588,24 @@ def _partition(plan: Plan, slot: Slot) -> str:
     return "interactive" if slot.kind == "notebook" else model
 
 
-COLUMNS = ("sm", "tensor", "dram", "fp32", "step", "comm", "host", "nvlink", "fabric", "pcie", "memory", "cpu", "read", "clock", "checkpoint", "pause")
+COLUMNS = (
+    "sm",
+    "tensor",
+    "dram",
+    "fp32",
+    "step",
+    "comm",
+    "host",
+    "nvlink",
+    "fabric",
+    "pcie",
+    "memory",
+    "cpu",
+    "read",
+    "clock",
+    "checkpoint",
+    "pause",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -390,9 +661,19 @@ def assign(plan: Plan, workload: Workload, time: float) -> Assignment:
 def _numbers(job: JobRun) -> list[float]:
     """A job's profile, departed from a little; shares stay shares."""
     profile = job.profile
-    spread = {"sm": 0.05, "tensor": 0.12, "dram": 0.08, "step": 0.3, "memory": 0.06, "read": 0.4, "comm": 0.25}
+    spread = {
+        "sm": 0.05,
+        "tensor": 0.12,
+        "dram": 0.08,
+        "step": 0.3,
+        "memory": 0.06,
+        "read": 0.4,
+        "comm": 0.25,
+    }
     values = []
     for name in COLUMNS:
-        value = float(getattr(profile, name)) * (1 + spread.get(name, 0.1 if name in ("nvlink", "fabric") else 0) * job.vary)
+        value = float(getattr(profile, name)) * (
+            1 + spread.get(name, 0.1 if name in ("nvlink", "fabric") else 0) * job.vary
+        )
         values.append(min(value, 0.97) if name in ("sm", "memory", "tensor") else value)
     return values
