@@ -1,0 +1,271 @@
+"""Real terminals for tests: tmux on its own socket, and a pty that drains as slowly as a bad link."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self, TypeVar
+
+import pyte
+
+T = TypeVar("T")
+
+
+def wait_for(
+    what: str, probe: Callable[[], T | None], seconds: float = 20.0, context: Callable[[], str] = str
+) -> T:
+    """What `probe` returns once it is true; fails after `seconds`, showing `context`."""
+    deadline = time.monotonic() + seconds
+    while not (result := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}\n{context()}")
+        time.sleep(0.05)
+    return result
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """This environment without what a test's own terminal leaves in it, with `changes`."""
+    dropped = ("TMUX", "TMUX_PANE", "STY", "NO_COLOR", "COLORTERM", "LC_ALL", "LC_CTYPE", "TERM_PROGRAM")
+    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("TEXTUAL")}
+    return kept | {"LANG": "C.UTF-8", "TERM": "xterm-256color"} | changes
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def descendants(pid: int) -> set[int]:
+    """The process ids of all its children, and theirs."""
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{todo.pop()}/task").iterdir():
+                children = {int(child) for child in (task / "children").read_text().split()} - found
+                found |= children
+                todo += children
+    return found
+
+
+class Tmux:
+    """A tmux server of its own with one window."""
+
+    def __init__(
+        self, directory: Path, argv: Sequence[str], environ: Mapping[str, str], size: tuple[int, int]
+    ):
+        """Run `argv` in a window of `size` (columns, lines)."""
+        self._base = ["tmux", "-S", str(directory / "tmux"), "-f", "/dev/null"]
+        inner = ["env", "-i", *(f"{k}={v}" for k, v in environ.items() if k != "TERM"), "TERM=tmux-256color"]
+        columns, lines = size
+        self._run("new-session", "-d", "-x", str(columns), "-y", str(lines), shlex.join([*inner, *argv]),
+                  ";", "set", "-g", "status", "off", ";", "set", "-g", "remain-on-exit", "on")  # fmt: skip
+        self.resize(columns, lines)
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._base, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+            env=clean_environment(TERM="xterm-256color"),
+        )
+        return done.stdout
+
+    @property
+    def pid(self) -> int:
+        """Of what runs in the window."""
+        return int(self._run("display", "-p", "#{pane_pid}"))
+
+    @property
+    def server_pid(self) -> int:
+        """Of the tmux server."""
+        return int(self._run("display", "-p", "#{pid}"))
+
+    def capture(self, *, has_colours: bool = False) -> str:
+        """What the window shows."""
+        return self._run("capture-pane", "-p", *(["-e"] if has_colours else []))
+
+    def mode(self, name: str) -> str:
+        """A terminal mode as tmux names it: ``alternate_on``, ``cursor_flag``, ``mouse_any_flag`` ..."""
+        return self._run("display", "-p", f"#{{{name}}}").strip()
+
+    def exit_status(self) -> str:
+        """Of what ran in the window: a number, ``SIG9``, or empty while it runs."""
+        line = self._run("display", "-p", "#{pane_dead} #{pane_dead_status} #{pane_dead_signal}")
+        dead, _, status = line.strip().partition(" ")
+        return status.strip() if dead == "1" else ""
+
+    def send(self, *keys: str) -> None:
+        """Press keys, as tmux names them."""
+        self._run("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Make the window this large."""
+        self._run("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        """The first place on the screen that `pattern` matches, within `seconds`."""
+        return wait_for(
+            pattern, lambda: re.search(pattern, self.capture(), re.M), seconds, context=self.capture
+        )
+
+    def wait_until(self, what: str, holds: Callable[[str], object], seconds: float = 20.0) -> None:
+        """Wait until `holds` is true of the screen."""
+        wait_for(what, lambda: holds(self.capture()), seconds, context=self.capture)
+
+    def kill_server(self) -> None:
+        """End the server, and with it the terminal of what runs in it."""
+        with suppress(subprocess.CalledProcessError):
+            self._run("kill-server")
+
+
+@contextmanager
+def tmux(
+    directory: Path, *argv: str, size: tuple[int, int] = (80, 24), environ: Mapping[str, str] | None = None
+) -> Iterator[Tmux]:
+    """A tmux that runs `argv`, ended afterwards."""
+    terminal = Tmux(directory, argv, environ or clean_environment(), size)
+    pids = {terminal.pid} | descendants(terminal.pid)
+    try:
+        yield terminal
+    finally:
+        with suppress(subprocess.SubprocessError, ValueError):
+            pids |= {terminal.pid} | descendants(terminal.pid)
+        terminal.kill_server()
+        for pid in filter(is_running, pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Pty:
+    """A program in a terminal of our own that takes a limited number of bytes a second."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        size: tuple[int, int] = (80, 24),
+        rate: float = float("inf"),
+        answers: bool = True,
+        environ: Mapping[str, str] | None = None,
+    ):
+        """`rate`: bytes a second that are drawn; `answers`: whether status requests are answered."""
+        self.size = size
+        self.rate = rate
+        self.answers = answers
+        self.taken = 0
+        """Bytes drawn so far."""
+        columns, lines = size
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self._drawing = threading.Lock()
+        master, slave = pty.openpty()
+        self._master = master
+        self.resize(columns, lines)
+        self._slave_attributes = termios.tcgetattr(slave)
+        self.process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environ or clean_environment(),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+        )
+        os.close(slave)
+        setattr(self.screen, "write_process_input", self._answer)  # noqa: B010: pyte's way to answer
+        self._ending = threading.Event()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the program and the terminal."""
+        self.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+
+    def _answer(self, data: str) -> None:
+        if self.answers:
+            with suppress(OSError):
+                os.write(self._master, data.encode())
+
+    def _drain(self) -> None:
+        """Read as a link of `rate` does: in pieces of a twentieth of a second."""
+        due = time.monotonic()
+        while not self._ending.is_set():
+            piece = int(min(65536, max(64, self.rate / 20)))
+            try:
+                if not select.select([self._master], [], [], 0.1)[0]:
+                    due = time.monotonic()
+                    continue
+                data = os.read(self._master, piece)
+            except OSError:
+                return
+            if not data:
+                return
+            with self._drawing:
+                self._stream.feed(_without_private(data))
+                self.taken += len(data)
+            due = max(due, time.monotonic() - 0.05) + len(data) / self.rate
+            self._ending.wait(max(0.0, due - time.monotonic()))
+
+    def text(self) -> str:
+        """What the terminal shows."""
+        with self._drawing:
+            return "\n".join(self.screen.display)
+
+    def send(self, keys: str) -> None:
+        """Type."""
+        os.write(self._master, keys.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the terminal's size; the program is told."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+        """The first place on the screen that `pattern` matches, within `seconds`."""
+        return wait_for(pattern, lambda: re.search(pattern, self.text(), re.M), seconds, context=self.text)
+
+    def attributes_are_restored(self) -> bool:
+        """Whether echo and line editing are as they were at the start."""
+        return bool(termios.tcgetattr(self._master)[3] == self._slave_attributes[3])
+
+    def close(self) -> None:
+        """Hang up."""
+        self._ending.set()
+        if self._reader is not threading.current_thread():
+            self._reader.join(5)
+        with suppress(OSError):
+            os.close(self._master)
+        self._master = -1
+
+
+_PRIVATE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
+
+
+def _without_private(data: bytes) -> bytes:
+    """Leave out what pyte prints instead of ignoring: keyboard protocols and mode requests."""
+    return _PRIVATE.sub(b"", data)
