@@ -6,8 +6,11 @@ slot by slot, so that arrays over GPUs reshape to [node, slot]; port ``i`` of a 
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,88 +51,21 @@ class Part(NamedTuple):
     """The node's InfiniBand ports, bytes/s."""
 
 
-PARTS: tuple[Part, ...] = (
-    Part(
-        "NVIDIA H100 80GB HBM3",
-        81559 * MIB,
-        700,
-        200,
-        70,
-        120,
-        1980,
-        345,
-        2619,
-        87,
-        92,
-        95,
-        18,
-        450e9,
-        5,
-        3.35e12,
-        989e12,
-        50e9,
-    ),
-    Part(
-        "NVIDIA H200",
-        143771 * MIB,
-        700,
-        200,
-        74,
-        122,
-        1980,
-        345,
-        3201,
-        87,
-        92,
-        95,
-        18,
-        450e9,
-        5,
-        4.8e12,
-        989e12,
-        50e9,
-    ),
-    Part(
-        "NVIDIA A100-SXM4-80GB",
-        81920 * MIB,
-        400,
-        100,
-        54,
-        82,
-        1410,
-        210,
-        1593,
-        85,
-        92,
-        95,
-        12,
-        300e9,
-        4,
-        2.04e12,
-        312e12,
-        25e9,
-    ),
-    Part(
-        "NVIDIA B200",
-        183359 * MIB,
-        1000,
-        300,
-        138,
-        190,
-        1965,
-        120,
-        3996,
-        87,
-        92,
-        95,
-        18,
-        900e9,
-        5,
-        8.0e12,
-        2250e12,
-        50e9,
-    ),
-)
+Rows = dict[str, dict[str, Any]]
+
+
+@cache
+def models() -> dict[str, Rows]:
+    """The tables of ``models.toml``."""
+    text = (files(__package__) / "models.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _part(model: str, row: dict[str, Any]) -> Part:
+    return Part(**{"model": model, **row, "memory": row["memory"] * MIB})
+
+
+PARTS: tuple[Part, ...] = tuple(_part(model, row) for model, row in models()["parts"].items())
 _PATTERN = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3)
 """Part of each of sixteen racks; a larger cluster stretches it, a smaller one takes its beginning."""
 

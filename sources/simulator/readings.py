@@ -27,7 +27,12 @@ _SWITCH_W = 420.0
 
 def table(columns: Columns) -> Floats:
     """[entity, metric] of a table's columns."""
-    return np.stack([np.asarray(column, dtype=np.float32) for column in columns.values()], axis=1)
+    width = len(columns)
+    first = next(iter(columns.values()))
+    values = np.empty((width, len(first)), dtype=np.float32)
+    for i, column in enumerate(columns.values()):
+        values[i] = column
+    return np.ascontiguousarray(values.T)
 
 
 def gpu_columns(plan: Plan, now: Instant) -> Columns:

@@ -19,6 +19,8 @@ _PATIENCE_S = 90.0
 _BANDWIDTH_SHARE = 0.62
 """Achieved share of the memory bandwidth in decode."""
 _FLOPS_SHARE = 0.42
+_STEP_S = 2.0
+"""Longest step of the fluid; requests take tens of seconds."""
 PREFIX_HIT = 0.42
 """Prompt tokens found in the prefix cache while it has room."""
 _FLOOR_S = 0.006
@@ -116,11 +118,11 @@ def arrival_rate(fleet: Fleet, time: float, factor: Array) -> Array:
 
 
 def serve(fleet: Fleet, queues: Queues, time: float, seconds: float, factor: Array, noise: Array) -> Served:
-    """Advances the queues to ``time`` in steps of at most a second and returns the interval's means.
+    """Advances the queues to ``time`` in small steps and returns the interval's means.
 
     ``factor`` [replica] multiplies the arrivals; ``noise`` [replica] is standard normal.
     """
-    steps = max(1, int(np.ceil(seconds)))
+    steps = max(1, int(np.ceil(seconds / _STEP_S)))
     h = seconds / steps
     usual = arrival_rate(fleet, time, factor)
     rate = np.maximum(usual + noise * np.sqrt(usual / max(seconds, 1.0)), 0.0)
@@ -168,7 +170,7 @@ def _advance(fleet: Fleet, queues: Queues, rate: Array, h: float) -> tuple[Array
     room = np.maximum(0.99 * fleet.capacity - queues.tokens, 0.0) / fleet.prompt
     admitted = np.minimum(np.minimum(waiting, room), np.maximum(_MAX_RUNNING - queues.running, 0.0))
     admitted = np.minimum(admitted, 0.9 * fleet.prefill * h / fleet.prompt)
-    prefill_share = np.clip(admitted * fleet.prompt / (fleet.prefill * h), 0.0, 0.9)
+    prefill_share = admitted * fleet.prompt / (fleet.prefill * h)
     running = queues.running + admitted
     tokens = queues.tokens + admitted * fleet.prompt
     iteration = (_FLOOR_S + (fleet.weights + tokens * fleet.kv_token) / fleet.bandwidth) / (1 - prefill_share)

@@ -124,7 +124,7 @@ class Simulation:
         self.schedule = schedule
         self.noise = noise
         self.fleet = serving.build_fleet(plan, workload.replicas)
-        self._replica_of = _owner(plan.gpus, workload.replicas)
+        self.replica_of = _owner(plan.gpus, workload.replicas)
         self._slow = np.zeros(plan.gpus)
         self._mem = np.zeros(plan.gpus)
         self._queues = serving.start(self.fleet)
@@ -188,9 +188,9 @@ class Simulation:
         sm = np.minimum(cols["sm"][of] * drift, 0.99)
         tensor, dram, fp32 = sm * cols["tensor"][of], cols["dram"][of] * drift, cols["fp32"][of]
         nvlink = np.where(jobs.count[of] > 1, cols["nvlink"][of], 0.0)
-        on = self._replica_of >= 0
+        on = self.replica_of >= 0
         if on.any():
-            replica = self._replica_of[on]
+            replica = self.replica_of[on]
             prefill = served.prefill_share[replica]
             batch = 1 - np.exp(-served.running[replica] / 48)
             sm[on] = prefill * 0.86 + (1 - prefill) * (0.22 + 0.36 * batch) * drift[on]
@@ -239,8 +239,8 @@ class Simulation:
         comm = physics.on_share(pace.comm, pace.seconds, jobs.phase + 0.37, time, window)
         gap[wrong.hung], comm[wrong.hung] = 0.0, 1.0
         idle = gap[of]
-        on = self._replica_of >= 0
-        idle[on] = 1 - np.clip(2 * served.running[self._replica_of[on]], 0.0, 1.0)
+        on = self.replica_of >= 0
+        idle[on] = 1 - np.clip(2 * served.running[self.replica_of[on]], 0.0, 1.0)
         compute = (1 - idle) * (1 - comm[of]) * pace.busy
         return Shares(compute, np.maximum(1 - idle - compute, 0.0), idle)
 
@@ -306,8 +306,8 @@ class Simulation:
         of = jobs.job_of
         filled = np.clip((time - jobs.starts[of] - _CONTEXT_S) / (_STARTUP_S - _CONTEXT_S), 0.0, 1.0)
         memory = jobs.columns["memory"][of] * (0.98 + 0.02 * self.plan.phase) * filled
-        on = self._replica_of >= 0
-        memory[on] = self.fleet.memory[self._replica_of[on]]
+        on = self.replica_of >= 0
+        memory[on] = self.fleet.memory[self.replica_of[on]]
         return memory
 
 

@@ -294,7 +294,7 @@ class _Telling:
         command = job.profile.process
         share = float(jobs.columns["memory"][jobs.job_of[gpu]])
         if job.profile.work is Work.SERVE:
-            replica = next(r for r in self.workload.replicas if gpu in r.gpus)
+            replica = self.workload.replicas[self.simulation.replica_of[gpu]]
             command, share = f"vllm serve {SERVICES[replica.service].name} --port {replica.port}", 0.92
         pid = 20_000 + (job.slot * 7919 + job.number * 104_729 + gpu * 13) % 900_000
         memory = int(share * self.plan.columns["memory"][gpu])

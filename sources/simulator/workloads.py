@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from coldaisle.sources.simulator.plan import PARTS, Array, Ints, Plan
+from coldaisle.sources.simulator.plan import PARTS, Array, Ints, Plan, models
 
 
 class Work(IntEnum):
@@ -68,253 +68,15 @@ class Profile(NamedTuple):
     process: str
 
 
-PROFILES: tuple[Profile, ...] = (
-    Profile(
-        "llm-pretrain",
-        Work.TRAIN,
-        5,
-        0.93,
-        0.50,
-        0.42,
-        0.10,
-        3.6,
-        0.07,
-        0.01,
-        110e9,
-        19e9,
-        2e9,
-        0.93,
-        0.14,
-        6e6,
-        1.0,
-        1260,
-        22,
-        "python3 -u pretrain.py --fsdp",
-    ),
-    Profile(
-        "train-moe",
-        Work.TRAIN,
-        3,
-        0.82,
-        0.22,
-        0.40,
-        0.10,
-        2.4,
-        0.17,
-        0.02,
-        120e9,
-        27e9,
-        2e9,
-        0.90,
-        0.16,
-        6e6,
-        0.9,
-        1500,
-        26,
-        "python3 train_moe.py --ep 8",
-    ),
-    Profile(
-        "tp-pp-llm",
-        Work.TRAIN,
-        3,
-        0.66,
-        0.27,
-        0.36,
-        0.10,
-        5.1,
-        0.20,
-        0.02,
-        55e9,
-        8e9,
-        3e9,
-        0.86,
-        0.12,
-        5e6,
-        0.8,
-        1800,
-        30,
-        "python3 pretrain_gpt.py --tp 4 --pp 8",
-    ),
-    Profile(
-        "sft",
-        Work.TRAIN,
-        3,
-        0.76,
-        0.27,
-        0.45,
-        0.12,
-        1.3,
-        0.09,
-        0.05,
-        70e9,
-        12e9,
-        3e9,
-        0.82,
-        0.18,
-        8e6,
-        0.95,
-        2400,
-        14,
-        "python3 sft.py --deepspeed z3.json",
-    ),
-    Profile(
-        "lora",
-        Work.TRAIN,
-        2,
-        0.58,
-        0.33,
-        0.42,
-        0.14,
-        0.8,
-        0.04,
-        0.10,
-        18e9,
-        3e9,
-        3e9,
-        0.55,
-        0.15,
-        8e6,
-        0.8,
-        0,
-        0,
-        "python3 finetune.py --lora-r 16",
-    ),
-    Profile(
-        "vit-ddp",
-        Work.TRAIN,
-        2,
-        0.71,
-        0.26,
-        0.52,
-        0.20,
-        0.45,
-        0.06,
-        0.12,
-        24e9,
-        5e9,
-        5e9,
-        0.68,
-        0.55,
-        9e7,
-        0.7,
-        3000,
-        8,
-        "python3 main.py --model vit_l16 --workers 12",
-    ),
-    Profile(
-        "diffusion",
-        Work.TRAIN,
-        2,
-        0.86,
-        0.26,
-        0.44,
-        0.22,
-        1.1,
-        0.04,
-        0.04,
-        22e9,
-        6e9,
-        4e9,
-        0.78,
-        0.35,
-        5e7,
-        0.9,
-        2700,
-        11,
-        "python3 train_sdxl.py",
-    ),
-    Profile(
-        "protein-fold",
-        Work.TRAIN,
-        1,
-        0.55,
-        0.17,
-        0.50,
-        0.25,
-        6.8,
-        0.05,
-        0.14,
-        14e9,
-        3e9,
-        2e9,
-        0.71,
-        0.40,
-        4e7,
-        0.6,
-        2000,
-        9,
-        "python3 train_openfold.py",
-    ),
-    Profile(
-        "gnn",
-        Work.TRAIN,
-        1,
-        0.43,
-        0.06,
-        0.38,
-        0.24,
-        0.3,
-        0.03,
-        0.22,
-        6e9,
-        1e9,
-        9e9,
-        0.44,
-        0.60,
-        3e7,
-        0.5,
-        0,
-        0,
-        "python3 gnn/train.py --sampler neighbor",
-    ),
-    Profile(
-        "md-npt",
-        Work.TRAIN,
-        1,
-        0.78,
-        0.00,
-        0.30,
-        0.58,
-        0.2,
-        0.02,
-        0.03,
-        4e9,
-        0.5e9,
-        1e9,
-        0.12,
-        0.12,
-        1e6,
-        0.9,
-        900,
-        1.5,
-        "gmx_mpi mdrun -deffnm npt",
-    ),
+def _profile(name: str, work: Work, row: dict[str, Any]) -> Profile:
+    return Profile(**{"name": name, "work": work, **row})
+
+
+PROFILES: tuple[Profile, ...] = tuple(
+    _profile(name, Work.TRAIN, row) for name, row in models()["training"].items()
 )
-NOTEBOOK = Profile(
-    "jupyter",
-    Work.NOTEBOOK,
-    1,
-    0.46,
-    0.20,
-    0.30,
-    0.12,
-    1.0,
-    0,
-    0.0,
-    0,
-    0,
-    1e9,
-    0.36,
-    0.05,
-    1e6,
-    0.7,
-    0,
-    0,
-    "python3 -m ipykernel_launcher",
-)
-FORGOTTEN = Profile(
-    "bash", Work.IDLE, 1, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 1.0, 0, 0, 0, 0.21, 0.01, 0, 0.0, 0, 0, "python3 -i"
-)
+NOTEBOOK = _profile("jupyter", Work.NOTEBOOK, models()["other"]["notebook"])
+FORGOTTEN = _profile("bash", Work.IDLE, models()["other"]["forgotten"])
 
 
 class Service(NamedTuple):
@@ -333,11 +95,8 @@ class Service(NamedTuple):
     """Requests in flight, as a share of what fits."""
 
 
-SERVICES: tuple[Service, ...] = (
-    Service("chat-70b", 2, 70e9, 328e3, 70e9, 1900, 900, 0.55),
-    Service("code-32b", 2, 64e9, 262e3, 32e9, 2600, 500, 0.42),
-    Service("embed-8b", 1, 16e9, 131e3, 8e9, 700, 12, 0.25),
-    Service("staging-8b", 1, 16e9, 131e3, 8e9, 600, 150, 0.0),
+SERVICES: tuple[Service, ...] = tuple(
+    Service(**{"name": name, **row}) for name, row in models()["services"].items()
 )
 
 _PEOPLE = (
@@ -346,6 +105,26 @@ _PEOPLE = (
     ("hsato", "speech"), ("dcosta", "climate"), ("emeyer", "climate"), ("fdubois", "nlp"),
 )  # fmt: skip
 _TRAIN_NODES = (1, 1, 2, 2, 3, 4, 4, 6, 8)
+
+
+COLUMNS = (
+    "sm",
+    "tensor",
+    "dram",
+    "fp32",
+    "step",
+    "comm",
+    "host",
+    "nvlink",
+    "fabric",
+    "pcie",
+    "memory",
+    "cpu",
+    "read",
+    "clock",
+    "checkpoint",
+    "pause",
+)
 
 
 class Slot(NamedTuple):
@@ -389,10 +168,8 @@ class JobRun:
     profile: Profile
     nodes: tuple[int, ...]
     gpus: Ints
-    cores: float
-    """Share of the node's cores that it may use."""
-    vary: float
-    """-1..1, how this job departs from its profile."""
+    numbers: tuple[float, ...]
+    """Its profile in :data:`COLUMNS`, departed from a little."""
     seed: float
     """0..1, phases."""
 
@@ -534,20 +311,30 @@ class Workload:
     def _draw(self, slot: int, number: int) -> JobRun:
         at = self.slots[slot]
         draw = np.random.default_rng((self.plan.seed, 2, slot, number % 2**31))
-        since = (
-            at.offset
-            + number * at.span
-            + min(float(draw.exponential(at.gap)) if at.gap else 0.0, at.span / 3)
-        )
+        gap = float(draw.exponential(at.gap)) if at.gap else 0.0
+        since = at.offset + number * at.span + min(gap, at.span / 3)
         until = at.offset + (number + 1) * at.span
         limit = max(1800.0, np.ceil((until - since) * draw.uniform(1.05, 1.7) / 1800) * 1800)
         user, account = _PEOPLE[int(draw.integers(len(_PEOPLE)))]
         serial = int(since // 60) % 10_000 * len(self.slots) + slot
+        profile = self._profile(at, draw)
         job = JobRun(
-            slot, number, f"slurm:{100_000 + serial}", "", user, account, _partition(self.plan, at), since, until,
-            since + limit, self._profile(at, draw), at.nodes, at.gpus, len(at.gpus) / (self.plan.slots * len(at.nodes)),
-            float(draw.uniform(-1, 1)), float(draw.random()),
-        )  # fmt: skip
+            slot=slot,
+            number=number,
+            id=f"slurm:{100_000 + serial}",
+            name=profile.name,
+            user=user,
+            account=account,
+            partition=_partition(self.plan, at),
+            since=since,
+            until=until,
+            limit_at=since + limit,
+            profile=profile,
+            nodes=at.nodes,
+            gpus=at.gpus,
+            numbers=_numbers(profile, float(draw.uniform(-1, 1))),
+            seed=float(draw.random()),
+        )
         return self._named(job, draw)
 
     def _profile(self, slot: Slot, draw: np.random.Generator) -> Profile:
@@ -583,29 +370,28 @@ class Workload:
         )
 
 
+_SPREAD = {
+    "sm": 0.05,
+    "tensor": 0.12,
+    "dram": 0.08,
+    "step": 0.3,
+    "comm": 0.25,
+    "nvlink": 0.1,
+    "fabric": 0.1,
+    "memory": 0.06,
+    "read": 0.4,
+}
+
+
+def _numbers(profile: Profile, vary: float) -> tuple[float, ...]:
+    """A job's profile, departed from by ``vary`` (-1..1) of each number's spread; shares stay shares."""
+    values = ((name, float(getattr(profile, name)) * (1 + _SPREAD.get(name, 0.0) * vary)) for name in COLUMNS)
+    return tuple(min(value, 0.97) if name in ("sm", "memory", "tensor") else value for name, value in values)
+
+
 def _partition(plan: Plan, slot: Slot) -> str:
     model = PARTS[int(plan.part_of[slot.nodes[0]])].model.split()[1].split("-")[0].lower()
     return "interactive" if slot.kind == "notebook" else model
-
-
-COLUMNS = (
-    "sm",
-    "tensor",
-    "dram",
-    "fp32",
-    "step",
-    "comm",
-    "host",
-    "nvlink",
-    "fabric",
-    "pcie",
-    "memory",
-    "cpu",
-    "read",
-    "clock",
-    "checkpoint",
-    "pause",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -639,8 +425,7 @@ def assign(plan: Plan, workload: Workload, time: float) -> Assignment:
     job_of = np.full(plan.gpus, len(jobs), dtype=np.intp)
     for i, job in enumerate(jobs):
         job_of[job.gpus] = i
-    rows = [_numbers(job) for job in jobs] + [[0.0] * len(COLUMNS)]
-    table = np.array(rows)
+    table = np.array([*(job.numbers for job in jobs), (0.0,) * len(COLUMNS)])
     columns = {name: table[:, i].copy() for i, name in enumerate(COLUMNS)}
     columns["step"][-1] = 1.0
     return Assignment(
@@ -656,24 +441,3 @@ def assign(plan: Plan, workload: Workload, time: float) -> Assignment:
         phase=np.array([*(job.seed for job in jobs), 0.0]),
         index={job.key: i for i, job in enumerate(jobs)},
     )
-
-
-def _numbers(job: JobRun) -> list[float]:
-    """A job's profile, departed from a little; shares stay shares."""
-    profile = job.profile
-    spread = {
-        "sm": 0.05,
-        "tensor": 0.12,
-        "dram": 0.08,
-        "step": 0.3,
-        "memory": 0.06,
-        "read": 0.4,
-        "comm": 0.25,
-    }
-    values = []
-    for name in COLUMNS:
-        value = float(getattr(profile, name)) * (
-            1 + spread.get(name, 0.1 if name in ("nvlink", "fabric") else 0) * job.vary
-        )
-        values.append(min(value, 0.97) if name in ("sm", "memory", "tensor") else value)
-    return values
