@@ -130,10 +130,14 @@ class Monitor:
 
     async def _tick(self, publish: Publish) -> None:
         """A snapshot every interval, on a schedule that does not drift and never catches up in bursts."""
-        started = time.monotonic()
-        due = started
+        started = due = time.monotonic()
+        await asyncio.sleep(0)  # the sources have begun
         while True:
             begun = time.monotonic()
+            if begun - started < EAGER_S and any(s.filling for s in self.collector.supervised):
+                # A picture of the past alone would show every node as silent.
+                await asyncio.sleep(EAGER_STEP_S / 5)
+                continue
             self.collector.follow_clock()
             snapshot = self.snapshot()
             self._tick_s = time.monotonic() - begun

@@ -38,6 +38,7 @@ LONGEST_PAUSE_S = 60.0
 STEADY_S = 60.0
 """A source that ran so long starts its pauses afresh."""
 BACKFILL_S = 900.0
+BACKFILL_STEP_S = 10.0
 MAX_TARGETS = 20_000
 CLOCK_JUMP_S = 1.5
 
@@ -87,6 +88,8 @@ class Supervised:
     retry_at: float | None = None
     heard: bool = False
     """Whether it has delivered a sample since it was started."""
+    filling: bool = False
+    """Whether it is still telling the past."""
 
 
 class Collector:
@@ -143,7 +146,9 @@ class Collector:
         rows = self.registry.rows_of(source.name, batch.kind, batch.entities, batch.at)
         if self.registry.moved:
             self._apply_moves()
-        self.history.write(batch, rows, supervised.number, source.rank, source.interval)
+        self.history.write(
+            batch, rows, supervised.number, source.rank, source.interval, is_past=supervised.filling
+        )
         supervised.metrics.update(dict.fromkeys(batch.metrics))
         supervised.heard = True
         self.arrived.set()
@@ -159,7 +164,9 @@ class Collector:
     async def _supervise(self, supervised: Supervised) -> None:
         """Run one source for ever; each failure is kept, shown and followed by a longer pause."""
         pause = FIRST_PAUSE_S
+        supervised.filling = isinstance(supervised.source, Past)
         await self._back_fill(supervised)
+        supervised.filling = False
         while True:
             started = self.clock()
             supervised.heard, supervised.retry_at = False, None
@@ -197,7 +204,7 @@ class Collector:
         if not isinstance(source, Past):
             return
         now = self.clock()
-        step = max(source.interval, 5.0)
+        step = max(source.interval, BACKFILL_STEP_S)
         try:
             async with aclosing(source.read(now - BACKFILL_S, now, step)) as items:
                 async for item in items:

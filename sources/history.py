@@ -48,7 +48,7 @@ class Limits:
 
     full_s: float = FULL_S
     minutes: int = 60
-    full_bytes: int = 350_000_000
+    full_bytes: int = 260_000_000
     """Full resolution ends earlier than ``full_s`` when all blocks together would pass this."""
 
 
@@ -151,12 +151,14 @@ class Block:
     def keys(self) -> Iterable[str]:
         return self.last.keys()
 
-    def write(self, batch: Batch, rows: Rows, limits: Limits, may_grow: bool) -> None:
+    def write(self, batch: Batch, rows: Rows, limits: Limits, may_grow: bool, is_past: bool = False) -> None:
         """Take a batch in; ``rows`` are the history rows of its entities. An older batch than the last is dropped."""
         if batch.at < self.full.newest:
             return
         columns = self._columns_for(batch.entities, rows)
         if batch.at > self.full.newest:
+            if self.full.count and not is_past:
+                self._learn_period(batch.at - self.full.newest)
             self._advance(batch.at, limits, may_grow)
         values = _in_range(batch)
         present = ~np.isnan(values)
@@ -247,10 +249,8 @@ class Block:
 
     def _advance(self, at: float, limits: Limits, may_grow: bool) -> None:
         ring = self.full
-        if ring.count:
-            self._learn_period(at - ring.newest)
-            if at // MINUTE != ring.newest // MINUTE:
-                self._fold_minute(ring.newest // MINUTE * MINUTE, limits)
+        if ring.count and at // MINUTE != ring.newest // MINUTE:
+            self._fold_minute(ring.newest // MINUTE * MINUTE, limits)
         if ring.count == ring.capacity and may_grow and ring.oldest > at - limits.full_s:
             ring.grow(ring.capacity * 3 // 2)
         ring.append(at)
@@ -368,14 +368,19 @@ class History:
         """Metrics of which there is a sample, or a reason for its absence."""
         return tuple(dict.fromkeys(key for b in self.blocks if kind in (None, b.kind) for key in b.keys))
 
-    def write(self, batch: Batch, rows: Rows, source: int, rank: Rank, interval: float) -> None:
-        """Store a batch; ``rows`` holds the history row of each of its entities."""
+    def write(
+        self, batch: Batch, rows: Rows, source: int, rank: Rank, interval: float, *, is_past: bool = False
+    ) -> None:
+        """Store a batch; ``rows`` holds the history row of each of its entities.
+
+        The steps of a told past (``is_past``) say nothing about the source's live period.
+        """
         block = self._by_source.get((source, batch.kind))
         if block is None:
             block = self._by_source[source, batch.kind] = Block(source, rank, batch.kind, interval)
             self.blocks.append(block)
         may_grow = sum(b.full.bytes for b in self.blocks) < self.limits.full_bytes
-        block.write(batch, rows, self.limits, may_grow)
+        block.write(batch, rows, self.limits, may_grow, is_past)
 
     def latest(self, key: str, size: int, now: float) -> Latest:
         """The state of a metric at ``now`` for rows 0..size-1."""
