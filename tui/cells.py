@@ -1,0 +1,365 @@
+"""What a GPU's cell says: a digit and a level for its value, or the letter of what is the matter.
+
+Pure: a snapshot in, small arrays out. numpy is imported by the functions, when there is data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Layout
+    from coldaisle.sources.source import Codes, Floats
+
+    Flags = NDArray[np.bool_]
+    Indices = NDArray[np.intp]
+
+
+class CellMetric(NamedTuple):
+    """A metric that cells can show."""
+
+    key: str
+    label: str
+    low: float
+    """What is written 0, canonical unit."""
+    high: float
+    """What would be written 10."""
+    quiet: float | None
+    """A free GPU below this is simply free; None: its value is always worth showing."""
+    extent: str
+    """What the digits mean, for the legend."""
+
+
+METRICS: Final = (
+    CellMetric("gpu.sm_active", "SM active", 0.0, 1.0, 0.05, "tenths"),
+    CellMetric("gpu.tensor_active", "tensor active", 0.0, 1.0, 0.05, "tenths"),
+    CellMetric("gpu.dram_active", "DRAM active", 0.0, 1.0, 0.05, "tenths"),
+    CellMetric("gpu.util", "util", 0.0, 1.0, 0.05, "tenths"),
+    CellMetric("gpu.power_ratio", "power", 0.0, 1.0, 0.25, "tenths of the limit"),
+    CellMetric("gpu.temp", "temperature", 0.0, 100.0, None, "tens of degrees C"),
+    CellMetric("gpu.mem_temp", "HBM temperature", 0.0, 100.0, None, "tens of degrees C"),
+    CellMetric("gpu.mem_ratio", "memory used", 0.0, 1.0, 0.05, "tenths"),
+    CellMetric("gpu.nvlink_tx", "NVLink sent", 0.0, 500e9, 1e9, "of 50 GB/s"),
+    CellMetric("gpu.nvlink_rx", "NVLink received", 0.0, 500e9, 1e9, "of 50 GB/s"),
+    CellMetric("gpu.sm_clock", "SM clock", 0.0, 2500.0, None, "of 250 MHz"),
+    CellMetric("gpu.thermal_violation", "held back by heat", 0.0, 1.0, 0.05, "tenths of the time"),
+)
+DEFAULTS: Final = ("gpu.sm_active", "gpu.power_ratio", "gpu.util")
+"""The first of these that anybody delivers is shown at the start."""
+
+
+class Mark(NamedTuple):
+    """A letter in place of the digit."""
+
+    letter: str
+    token: str
+    """``cell.<token>`` of the palette."""
+    meaning: str
+
+
+MARKS: Final = (
+    Mark("X", "lost", "lost"),
+    Mark("?", "stale", "stale"),
+    Mark("-", "nodata", "no data"),
+    Mark(".", "free", "free"),
+    Mark("d", "drained", "drained"),
+)
+"""What can be told without a diagnosis; its letters join at the end of this table."""
+
+BLANK: Final = 0
+LEVEL_0: Final = 1
+"""Codes LEVEL_0 .. LEVEL_0 + 10 are values."""
+MARK_0: Final = 12
+FADED: Final = 64
+"""Added to a code: the filter does not match it."""
+LOST, STALE, NO_DATA, FREE, DRAINED = range(MARK_0, MARK_0 + 5)
+FULL_SHARE: Final = 0.995
+
+THERMAL_BITS: Final = 0x20 | 0x40
+POWER_BRAKE_BITS: Final = 0x08 | 0x80
+
+
+def letter(code: int) -> str:
+    """The character of a code."""
+    code = int(code) & ~FADED
+    if code == BLANK:
+        return " "
+    return MARKS[code - MARK_0].letter if code >= MARK_0 else str(min(code - LEVEL_0, 9))
+
+
+def token(code: int) -> str:
+    """The palette's token of a code."""
+    if code == BLANK:
+        return "text"
+    if code & FADED:
+        return "cell.faded"
+    return f"cell.{MARKS[code - MARK_0].token}" if code >= MARK_0 else f"cell{code - LEVEL_0}"
+
+
+def ink(code: int) -> str:
+    """The token of a code as a character on the ground, for tables and charts."""
+    if code >= MARK_0:
+        return MARKS[code - MARK_0].token
+    return "text" if code == BLANK else f"scale{code - LEVEL_0}"
+
+
+def metric_of(key: str) -> CellMetric:
+    """The metric of a key; the first of METRICS where cells cannot show it."""
+    return next((metric for metric in METRICS if metric.key == key), METRICS[0])
+
+
+def has_values(snapshot: Snapshot, key: str) -> bool:
+    """Whether anybody delivers a value of the metric."""
+    import numpy as np
+
+    column = snapshot.column(key)
+    return column is not None and bool(np.isfinite(column.values).any())
+
+
+def default_metric(snapshot: Snapshot) -> CellMetric:
+    """What says most about use, of what is there."""
+    return metric_of(next((key for key in DEFAULTS if has_values(snapshot, key)), DEFAULTS[0]))
+
+
+def next_metric(snapshot: Snapshot, current: CellMetric, step: int) -> CellMetric:
+    """The next metric that has values; the current one if no other has."""
+    at = METRICS.index(current)
+    for offset in range(1, len(METRICS)):
+        metric = METRICS[(at + step * offset) % len(METRICS)]
+        if has_values(snapshot, metric.key):
+            return metric
+    return current
+
+
+def values_of(snapshot: Snapshot, key: str) -> Floats:
+    """[gpu] of a metric; a board without one gets its instances' mean, an instance its board's value."""
+    import numpy as np
+
+    column = snapshot.column(key)
+    size = len(snapshot.layout.gpus)
+    if column is None or len(column.values) != size:
+        return np.full(size, np.nan, dtype=np.float32)
+    if len(snapshot.layout.boards) == size:
+        return column.values
+    return _shared(snapshot.layout, column.values)
+
+
+def _shared(layout: Layout, values: Floats) -> Floats:
+    import numpy as np
+
+    parent = np.array([gpu.parent for gpu in layout.gpus], dtype=np.intp)
+    child = np.flatnonzero(parent >= 0)
+    known = child[np.isfinite(values[child])]
+    count = np.bincount(parent[known], minlength=len(values))
+    total = np.bincount(parent[known], weights=values[known], minlength=len(values))
+    shared = values.copy()
+    fill = np.isnan(shared) & (count > 0)
+    shared[fill] = total[fill] / count[fill]
+    orphan = child[np.isnan(values[child])]
+    shared[orphan] = values[parent[orphan]]
+    return shared
+
+
+def levels(values: Floats, metric: CellMetric) -> Codes:
+    """[gpu] 0..10; what has no value is 0."""
+    import numpy as np
+
+    share = (np.nan_to_num(values) - metric.low) / (metric.high - metric.low)
+    level = np.clip(np.floor(share * 10 + 1e-4), 0, 9)
+    return np.where(share >= FULL_SHARE, 10, level).astype(np.uint8)
+
+
+def cell_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
+    """[gpu] the code of each cell; what hides a value wins over it, the worst first."""
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+
+    values = values_of(snapshot, metric.key)
+    missing = np.isnan(values)
+    codes = (levels(values, metric) + LEVEL_0).astype(np.uint8)
+    idle = snapshot.gpu_job < 0
+    if snapshot.jobs_known and metric.quiet is not None:
+        codes[idle & (missing | (values < metric.quiet))] = FREE
+        missing = missing & ~idle
+    codes[missing] = NO_DATA
+    codes[idle & drained(snapshot)] = DRAINED
+    codes[stale(snapshot, metric.key)] = STALE
+    codes[snapshot.gpu_status == Status.UNKNOWN] = NO_DATA
+    codes[snapshot.gpu_status == Status.LOST] = LOST
+    return codes
+
+
+def stale(snapshot: Snapshot, key: str) -> Flags:
+    """[gpu] whether its readings, or its last reading of this metric, are too old to be believed."""
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+    from coldaisle.sources.source import Missing
+
+    old = np.asarray(snapshot.gpu_status == Status.STALE)
+    column = snapshot.column(key)
+    if column is not None and len(column.reason) == len(old):
+        old = old | (column.reason == Missing.STALE)
+    return old
+
+
+def node_index(layout: Layout) -> Indices:
+    """[gpu] the node it is in."""
+    import numpy as np
+
+    return np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
+
+
+def is_drained(state: str | None) -> bool:
+    """Whether the scheduler gives the node no new work: drain, draining, down, with or without flags."""
+    return bool(state) and str(state).lower().startswith(("drain", "down", "fail", "maint"))
+
+
+def drained(snapshot: Snapshot) -> Flags:
+    """[gpu] whether its node gets no new work."""
+    import numpy as np
+
+    layout = snapshot.layout
+    flags = np.array([is_drained(node.state) for node in layout.nodes], dtype=bool)
+    if not flags.any():
+        return np.zeros(len(layout.gpus), dtype=bool)
+    return flags[node_index(layout)]
+
+
+def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
+    """One code for a rack: its worst letter that means trouble, else its mean value, else what its cells say."""
+    import numpy as np
+
+    for mark in (LOST, STALE):
+        if (codes == mark).any():
+            return mark
+    shown = (codes >= LEVEL_0) & (codes < MARK_0)
+    if shown.any():
+        return int(levels(np.nanmean(values[shown], keepdims=True).astype(np.float32), metric)[0]) + LEVEL_0
+    return int(codes.max()) if len(codes) else BLANK
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the GPUs of a cluster are doing, in one line."""
+
+    allocated: int
+    free: int
+    drained: int
+    lost: int
+    stale: int
+    unseen: int
+    mean: float
+    """Of the metric, over allocated GPUs (over all, where jobs are not known); canonical unit; NaN: no value."""
+    power: float
+    """W, of all boards that tell."""
+    powered: int
+    """How many boards tell."""
+    jobs_known: bool
+
+
+def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
+    """Counts boards, never MIG instances; each board once, under the first of lost, stale, unseen, allocated, drained, free."""
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+
+    boards = snapshot.layout.boards
+    status, held = snapshot.gpu_status[boards], _held(snapshot)[boards]
+    out = drained(snapshot)[boards]
+    answering = status == Status.OK
+    values = values_of(snapshot, metric.key)[boards]
+    counted = answering & np.isfinite(values) & (held if snapshot.jobs_known else True)
+    power = values_of(snapshot, "gpu.power")[boards][answering]
+    return Tally(
+        allocated=int(held.sum()),
+        free=int((answering & ~held & ~out).sum()) if snapshot.jobs_known else 0,
+        drained=int((~held & out).sum()),
+        lost=int((status == Status.LOST).sum()),
+        stale=int((status == Status.STALE).sum()),
+        unseen=int((status == Status.UNKNOWN).sum()),
+        mean=float(values[counted].mean()) if counted.any() else math.nan,
+        power=float(np.nansum(power)),
+        powered=int(np.isfinite(power).sum()),
+        jobs_known=snapshot.jobs_known,
+    )
+
+
+def _held(snapshot: Snapshot) -> Flags:
+    """[gpu] whether a job holds it, or one of its MIG instances."""
+    import numpy as np
+
+    held = np.asarray(snapshot.gpu_job >= 0)
+    if len(snapshot.layout.boards) != len(held):
+        held = held.copy()
+        for index in np.flatnonzero(held):
+            if (parent := snapshot.layout.gpus[index].parent) >= 0:
+                held[parent] = True
+    return held
+
+
+class Trouble(NamedTuple):
+    """A GPU that deserves a look."""
+
+    gpu: int
+    why: str
+
+
+def troubles(snapshot: Snapshot, metric: CellMetric) -> list[Trouble]:
+    """Boards that deserve a look, the worst kind first, each kind in reading order.
+
+    Lost while its node answers; node silent; never seen; driver asks for a reset or a remap failed;
+    stale; slowed by heat; slowed by a power brake; no value of the metric. Where nothing of this is
+    found: allocated boards by the metric, the lowest first.
+    """
+    import numpy as np
+
+    boards = snapshot.layout.boards
+    found: list[Trouble] = []
+    told = np.zeros(len(snapshot.layout.gpus), dtype=bool)
+    for why, flags in _kinds(snapshot, metric):
+        fresh = boards[flags[boards] & ~told[boards]]
+        told[fresh] = True
+        found += [Trouble(int(gpu), why) for gpu in fresh]
+    return found or _lowest(snapshot, metric)
+
+
+def _kinds(snapshot: Snapshot, metric: CellMetric) -> list[tuple[str, Flags]]:
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+
+    silent = (snapshot.node_status == Status.LOST)[node_index(snapshot.layout)]
+    status = snapshot.gpu_status
+    bits = np.nan_to_num(values_of(snapshot, "gpu.throttle")).astype(np.int64)
+    answering = status == Status.OK
+    values = values_of(snapshot, metric.key)
+    return [
+        ("lost", (status == Status.LOST) & ~silent),
+        ("node does not answer", (status == Status.LOST) & silent),
+        ("never seen", status == Status.UNKNOWN),
+        ("row remap failed", values_of(snapshot, "gpu.remap_failure") > 0),
+        ("driver asks for a reset", values_of(snapshot, "gpu.recovery_action") > 0),
+        ("stale", stale(snapshot, metric.key)),
+        ("slowed by heat", answering & (bits & THERMAL_BITS > 0)),
+        ("slowed by a power brake", answering & (bits & POWER_BRAKE_BITS > 0)),
+        (f"no {metric.label}", answering & np.isnan(values) & _held(snapshot)),
+    ]
+
+
+def _lowest(snapshot: Snapshot, metric: CellMetric) -> list[Trouble]:
+    import numpy as np
+
+    boards = snapshot.layout.boards
+    values = values_of(snapshot, metric.key)
+    held = _held(snapshot) if snapshot.jobs_known else np.ones(len(values), dtype=bool)
+    usable = boards[held[boards] & np.isfinite(values[boards])]
+    ordered = usable[np.argsort(values[usable], kind="stable")]
+    return [Trouble(int(gpu), f"lowest {metric.label}") for gpu in ordered]

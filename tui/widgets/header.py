@@ -1,0 +1,242 @@
+"""The three lines at the top of every screen: can I trust it, is my fleet good, where am I."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from textual.app import App
+from textual.strip import Strip
+from textual.timer import Timer
+from textual.widget import Widget
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import age, show
+from coldaisle.tui.widgets.lines import Row, Run, cut, row_width
+from coldaisle.tui.widgets.painted import painted
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot, SourceView
+    from coldaisle.tui.cells import CellMetric, Tally
+
+
+class Tab(NamedTuple):
+    """A screen in the line of screens."""
+
+    key: str
+    name: str
+    ready: bool
+    """False: comes with a later version."""
+
+
+TABS = (
+    Tab("1", "Racks", True),
+    Tab("2", "Triage", False),
+    Tab("3", "Jobs", False),
+    Tab("4", "Nodes", True),
+    Tab("5", "Serving", False),
+    Tab("6", "Sizing", False),
+    Tab("7", "Sources", True),
+)
+
+
+class Piece(NamedTuple):
+    """A part of a line; where the line is too narrow the highest rank goes first, rank 0 never."""
+
+    rank: int
+    row: Row
+
+
+def fitted(pieces: list[Piece], width: int, gap: str = "  ") -> Row:
+    """Pieces side by side in at most ``width`` cells."""
+    kept = list(pieces)
+    while _joined_width(kept, gap) > width and (last := max((piece.rank for piece in kept), default=0)):
+        kept = [piece for piece in kept if piece.rank != last]
+    runs: list[Run] = []
+    for piece in kept:
+        runs += [Run(gap), *piece.row] if runs else piece.row
+    return cut(tuple(runs), width)
+
+
+def _joined_width(pieces: list[Piece], gap: str) -> int:
+    return sum(row_width(piece.row) for piece in pieces) + len(gap) * max(len(pieces) - 1, 0)
+
+
+def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> Row:
+    """Line 1: cluster, live or past, clock, age of the data, what answers of what is expected, sources."""
+    at = now if snapshot is None or snapshot.live else snapshot.at
+    cluster = Run(plain((snapshot.name if snapshot else "") or name or "coldaisle", 24), "title")
+    local = time.localtime(at)
+    zone = f" {local.tm_zone}" if local.tm_zone else ""
+    clock = Piece(2, (Run(time.strftime("%H:%M:%S", local) + zone),))
+    if snapshot is None:
+        return fitted([Piece(0, (cluster,)), Piece(0, (Run("connecting", "accent"),)), clock], width)
+    live = Run("LIVE", "live") if snapshot.live else Run(time.strftime(" %Y-%m-%d ", local), "past")
+    utc = time.strftime("(%H:%MZ)", time.gmtime(at))
+    seen = snapshot.coverage
+    return fitted(
+        [
+            Piece(0, (cluster,)),
+            Piece(0, (live,)),
+            clock,
+            Piece(7, (Run(utc, "dim"),)),
+            Piece(1, _data_age(snapshot, now)),
+            Piece(3, _share(seen.nodes, seen.nodes_expected, "nodes")),
+            Piece(1, _share(seen.gpus, seen.gpus_expected, "GPUs")),
+            Piece(5, _sources(snapshot.sources)),
+        ],
+        width,
+    )
+
+
+def _data_age(snapshot: Snapshot, now: float) -> Row:
+    seconds = data_age(snapshot, now)
+    if math.isnan(seconds):
+        return (Run("no data yet", "warn"),)
+    periods = [source.period or source.interval for source in snapshot.sources]
+    old = seconds > 3 * max(periods, default=10.0) + 5
+    return (Run("data ", "dim"), Run(age(seconds), "warn" if old else "text"))
+
+
+def data_age(snapshot: Snapshot, now: float) -> float:
+    """Seconds since the oldest sample among what is not marked stale or lost; NaN: there is none."""
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+
+    for seen, status in (
+        (snapshot.gpu_seen, snapshot.gpu_status),
+        (snapshot.node_seen, snapshot.node_status),
+    ):
+        fresh = seen[(status == Status.OK) & np.isfinite(seen)]
+        if len(fresh):
+            return max(0.0, (now if snapshot.live else snapshot.at) - float(fresh.min()))
+    return math.nan
+
+
+def _share(seen: int, expected: int, what: str) -> Row:
+    return (Run(f"{seen}/{expected}", "text" if seen >= expected else "warn"), Run(f" {what}", "dim"))
+
+
+def _sources(sources: tuple[SourceView, ...]) -> Row:
+    """``ssh+exporters ok  slurm failing``: the healthy ones together, each other one with its state."""
+    healthy = [plain(source.name, 16) for source in sources if source.state == "ok"]
+    rest = [source for source in sources if source.state != "ok"]
+    runs = [Run("+".join(healthy) + " ", "text"), Run("ok", "ok")] if healthy else []
+    for source in rest:
+        runs += [Run("  " if runs else ""), Run(f"{plain(source.name, 16)} "), Run(source.state, "warn")]
+    return tuple(runs)
+
+
+def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> Row:
+    """Line 2: how many GPUs work, at what, and what they draw."""
+    if tally is None or metric is None:
+        return (Run("the first readings are on their way", "dim"),)
+    counts = [
+        (0, tally.allocated, "allocated", "title") if tally.jobs_known else None,
+        (2, tally.free, "free", "free") if tally.jobs_known else None,
+        (3, tally.drained, "drained", "drained"),
+        (0, tally.lost, "lost", "bad"),
+        (1, tally.stale, "stale", "stale"),
+        (4, tally.unseen, "never seen", "warn"),
+    ]
+    pieces = [
+        Piece(rank, (Run(f"{count} {word}", token),))
+        for rank, count, word, token in filter(None, counts)
+        if count or word == "allocated"
+    ]
+    if not tally.jobs_known:
+        pieces.append(Piece(6, (Run("no scheduler is read: which GPUs are held is not known", "dim"),)))
+    if not math.isnan(tally.mean):
+        whose = "of allocated" if tally.jobs_known else "of all GPUs"
+        mean = f"{metric.label} {show_mean(tally.mean, metric)}"
+        pieces.append(Piece(0, (Run(mean, "title"), Run(f" {whose}", "dim"))))
+    if tally.powered:
+        pieces.append(Piece(5, (Run(f"GPUs draw {show(tally.power, 'W')}", "text"),)))
+    return fitted(pieces, width, gap="   ")
+
+
+def show_mean(value: float, metric: CellMetric) -> str:
+    """A mean of a cell metric in its display unit; a ratio in whole per cent."""
+    from coldaisle.sources.catalog import catalog
+
+    unit = catalog()[metric.key].unit
+    return f"{value * 100:.0f} %" if unit == "ratio" else show(value, unit)
+
+
+def tab_line(current: str, note: Row, width: int) -> Row:
+    """Line 3: the screens, and at the right what this one shows."""
+    for spaced in ("{0.key} {0.name}  ", "{0.key}{0.name} "):
+        tabs = tuple(Run(spaced.format(tab), _tab_token(tab, current)) for tab in TABS)
+        if (room := width - row_width(tabs) - row_width(note)) >= 0:
+            return (*tabs, Run(" " * room), *note)
+    short = tuple(Run(f"{tab.key}{tab.name} ", _tab_token(tab, current)) for tab in TABS if tab.ready)
+    room = width - row_width(short) - row_width(note)
+    return cut((*short, Run(" " * max(room, 0)), *note), width)
+
+
+def _tab_token(tab: Tab, current: str) -> str:
+    if tab.name == current:
+        return "cursor"
+    return "accent" if tab.ready else "rule"
+
+
+class TopLines(Widget):
+    """Lines 1 to 3. The clock and the age of the data go on between snapshots."""
+
+    DEFAULT_CSS = "TopLines { height: 3; width: 1fr; }"
+
+    def __init__(self, tab: str = "") -> None:
+        super().__init__()
+        self.tab = tab
+        self.note: Row = ()
+        self._snapshot: Snapshot | None = None
+        self._tally: Tally | None = None
+        self._rows: tuple[Row, ...] = ((), (), ())
+        self._timer: Timer | None = None
+
+    def on_mount(self) -> None:
+        self._timer = self.set_interval(1.0, self.tick)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Take a new snapshot."""
+        from coldaisle.tui.cells import tally
+
+        self._snapshot = snapshot
+        metric = _metric(self.app)
+        self._tally = tally(snapshot, metric) if metric else None
+        self.tick()
+
+    def set_note(self, note: Row) -> None:
+        """What stands at the right end of line 3."""
+        self.note = note
+        self.tick()
+
+    def tick(self) -> None:
+        """Paint again what changed since the last time."""
+        if self.screen.is_current and self._rows != (rows := self._lines()):
+            self._rows = rows
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        self._rows = self._lines() if not self._rows[0] else self._rows
+        return painted(self, self._rows[y] if y < 3 else (), self.size.width)
+
+    def on_resize(self) -> None:
+        self._rows = self._lines()
+
+    def _lines(self) -> tuple[Row, ...]:
+        width = self.size.width
+        now: float = getattr(self.app, "now", time.time)()
+        name: str = getattr(self.app, "cluster_name", "")
+        return (
+            trust_line(self._snapshot, name, now, width),
+            summary_line(self._tally, _metric(self.app), width),
+            tab_line(self.tab or getattr(self.screen, "TAB", ""), self.note, width),
+        )
+
+
+def _metric(app: App[Any]) -> CellMetric | None:
+    """The metric that the app's cells show; None: not chosen yet."""
+    return getattr(app, "metric", None)
