@@ -18,24 +18,19 @@ environment variable or a command.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
-from coldaisle.sources import positions
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.nodesets import expand
-from coldaisle.sources.racks import RackRules, compile_pattern, read_table, table_from
 from coldaisle.sources.settings import (
     ExporterSettings,
     Flags,
@@ -51,11 +46,16 @@ from coldaisle.sources.settings import (
 from coldaisle.sources.text import valid_host_name
 from coldaisle.sources.units import parse
 
+if TYPE_CHECKING:
+    from coldaisle.sources.racks import RackRules
+
 MAX_CONFIG_BYTES = 1_000_000
 LATER_KINDS = ("prometheus", "slurm")
 """Kinds that the file format knows and this version does not read."""
 
 Raw: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[str | int, ...]
+"""Where a setting stands, as in positions.Path: ``("source", 1, "hosts")``."""
 
 _KINDS: Mapping[str, type[SourceSettings]] = {
     "local": LocalSettings,
@@ -89,10 +89,15 @@ class Settings:
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     file: Path | None = field(default=None, compare=False)
-    rack_rules: RackRules = field(default_factory=RackRules, compare=False)
-    """``racks``, read: its table and its pattern."""
     raw: Raw = field(default_factory=dict, compare=False, repr=False)
     """As written; flags are laid over it."""
+
+    def rack_rules(self) -> RackRules:
+        """``racks``, with its table read; ConfigError if that has changed for the worse since."""
+        try:
+            return _rules(self.racks)
+        except _SettingError as error:
+            raise ConfigError(error.problem, error.remedy, file=self.file) from None
 
     def with_sources(self, sources: Sequence[Raw]) -> Settings:
         """The same with these sources, as written, instead."""
@@ -140,7 +145,7 @@ _FLAGS_OF_TABLE = {
 class _SettingError(Exception):
     """A mistake at a place in the raw settings; becomes a ConfigError where the file is known."""
 
-    def __init__(self, path: positions.Path, problem: str, remedy: str = "") -> None:
+    def __init__(self, path: Place, problem: str, remedy: str = "") -> None:
         super().__init__(problem)
         self.path = path
         self.problem = problem
@@ -160,6 +165,8 @@ def load(path: Path) -> Settings:
     try:
         return _settings(_toml(text, path), path)
     except _SettingError as error:
+        from coldaisle.sources import positions
+
         line = positions.line_of(text, error.path)
         raise ConfigError(error.problem, error.remedy, file=path, line=line) from None
 
@@ -188,6 +195,8 @@ def _read(path: Path) -> str:
 
 
 def _toml(text: str, path: Path) -> Raw:
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -218,6 +227,8 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
     racks = cast(RackSettings, tables["racks"])
     screen = cast(ScreenSettings, tables["screen"])
     _check_metric(screen.metric)
+    if racks != RackSettings():
+        _rules(racks)
     return Settings(
         name=name,
         sources=sources,
@@ -226,7 +237,6 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
         file=file,
-        rack_rules=_rules(racks),
         raw=raw,
     )
 
@@ -238,7 +248,7 @@ def _sources(raws: Any, folder: Path) -> tuple[SourceSettings, ...]:
         )
     sources: list[SourceSettings] = []
     for number, raw in enumerate(raws):
-        path: positions.Path = ("source", number)
+        path: Place = ("source", number)
         source = _source(raw, path, folder)
         names = [earlier.name for earlier in sources]
         if source.name in names:
@@ -250,7 +260,7 @@ def _sources(raws: Any, folder: Path) -> tuple[SourceSettings, ...]:
     return tuple(sources)
 
 
-def _source(raw: Any, path: positions.Path, folder: Path) -> SourceSettings:
+def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
     if not isinstance(raw, dict):
         raise _SettingError(path, "a source must be a table", "write it as [[source]] with kind = ...")
     kind = _kind(raw, path)
@@ -265,7 +275,7 @@ def _source(raw: Any, path: positions.Path, folder: Path) -> SourceSettings:
     return source
 
 
-def _kind(raw: Raw, path: positions.Path) -> str:
+def _kind(raw: Raw, path: Place) -> str:
     kind = raw.get("kind")
     known = ", ".join(_KINDS)
     if kind is None:
@@ -297,7 +307,7 @@ def _table(kind: type[Struct], raw: Any, key: str, folder: Path) -> Struct:
     return table
 
 
-def _known(raw: Raw, known: Iterable[str], path: positions.Path, where: str) -> None:
+def _known(raw: Raw, known: Iterable[str], path: Place, where: str) -> None:
     names = list(known)
     for key in raw:
         if key in names:
@@ -308,13 +318,15 @@ def _known(raw: Raw, known: Iterable[str], path: positions.Path, where: str) -> 
         raise _SettingError((*path, key), f"no setting {key!r:.60} {where}", remedy)
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    import difflib
+
     names = list(known)
     close = difflib.get_close_matches(word.lower(), names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
+    return f"did you mean {close[0]}?" if close else otherwise or f"known here: {', '.join(names)}"
 
 
-def _prepared(raw: Raw, path: positions.Path, folder: Path) -> Raw:
+def _prepared(raw: Raw, path: Place, folder: Path) -> Raw:
     """What was written as text (durations, sizes, node sets, paths) as msgspec takes it."""
     ready = {key: value for key, value in raw.items() if key != "kind"}
     for key, value in ready.items():
@@ -327,7 +339,7 @@ def _prepared(raw: Raw, path: positions.Path, folder: Path) -> Raw:
     return ready
 
 
-def _quantity(text: str, unit: str, path: positions.Path) -> float:
+def _quantity(text: str, unit: str, path: Place) -> float:
     try:
         return parse(text, unit)
     except ValueError as error:
@@ -335,7 +347,7 @@ def _quantity(text: str, unit: str, path: positions.Path) -> float:
         raise _SettingError(path, f"{path[-1]}: {problem}", remedy) from None
 
 
-def _expanded(value: Any, path: positions.Path) -> Any:
+def _expanded(value: Any, path: Place) -> Any:
     """A node set, or a list of them, as names; anything else is left to the type check."""
     sets = [value] if isinstance(value, str) else value
     if not isinstance(sets, list) or not all(isinstance(part, str) for part in sets):
@@ -353,7 +365,7 @@ def _expanded(value: Any, path: positions.Path) -> Any:
     return list(names)
 
 
-def _listed(value: Any, path: positions.Path) -> list[str]:
+def _listed(value: Any, path: Place) -> list[str]:
     """The same inside a map, where the type check could not say which line is wrong."""
     names = _expanded(value, path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -366,7 +378,7 @@ def _expand_one(text: str) -> tuple[str, ...]:
     return (text,) if re.match(r"(?:https?://)?\[[0-9a-fA-F]*:", text) else expand(text)
 
 
-def _paths(value: Any, path: positions.Path, folder: Path) -> Any:
+def _paths(value: Any, path: Place, folder: Path) -> Any:
     several = path[-1] in _LISTS
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
@@ -380,7 +392,7 @@ def _paths(value: Any, path: positions.Path, folder: Path) -> Any:
     return found if several else found[0] if isinstance(value, str) else value
 
 
-def _convert(kind: type[Any], raw: Raw, path: positions.Path) -> Any:
+def _convert(kind: type[Any], raw: Raw, path: Place) -> Any:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -389,7 +401,7 @@ def _convert(kind: type[Any], raw: Raw, path: positions.Path) -> Any:
         raise _SettingError((*path, *inner), _type_problem(message, inner), _type_remedy(message)) from None
 
 
-def _path(text: str) -> positions.Path:
+def _path(text: str) -> Place:
     """``$.source[1].hosts`` -> ("source", 1, "hosts"); a place inside a map ends it."""
     parts = re.findall(r"\.([A-Za-z_0-9]+)|\[(\d+)\]|(\[\.\.\.\])", text)
     path: list[str | int] = []
@@ -411,7 +423,7 @@ def _type_words(types: str) -> str:
     return " or ".join(_WORDS.get(name, name) for name in types.split(" | ") if name != "null")
 
 
-def _type_problem(message: str, path: positions.Path) -> str:
+def _type_problem(message: str, path: Place) -> str:
     """msgspec's message in the words of a configuration file."""
     missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
     if missing:
@@ -429,7 +441,7 @@ def _type_remedy(message: str) -> str:
     return "text stands in quotes, numbers and true or false do not; lists stand in [ ]"
 
 
-def _check_hosts(source: SshSettings, path: positions.Path) -> None:
+def _check_hosts(source: SshSettings, path: Place) -> None:
     for host in source.hosts:
         if "@" in host:
             raise _SettingError(
@@ -446,7 +458,7 @@ def _check_hosts(source: SshSettings, path: positions.Path) -> None:
             )
 
 
-def _check_targets(source: ExporterSettings, path: positions.Path) -> None:
+def _check_targets(source: ExporterSettings, path: Place) -> None:
     for target in source.targets:
         try:
             url = urlsplit(target if "://" in target else f"http://{target}")
@@ -469,7 +481,7 @@ def _check_targets(source: ExporterSettings, path: positions.Path) -> None:
             )
 
 
-def _check_token(source: ExporterSettings, path: positions.Path) -> None:
+def _check_token(source: ExporterSettings, path: Place) -> None:
     ways = [key for key in ("token_file", "token_env", "token_command") if getattr(source, key)]
     if len(ways) > 1:
         raise _SettingError(
@@ -493,16 +505,21 @@ def _is_loopback(target: str) -> bool:
 def _check_metric(key: str | None) -> None:
     if key is None:
         return
+    import tomllib
+    from importlib.resources import files
+
     # read as data: importing the catalog would import numpy
     tables = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))
     keys = [f"gpu.{name}" for name in tables["gpu"]]
     if key not in keys:
-        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-        remedy = f"did you mean {close[0]}?" if close else "as in gpu.sm_active, gpu.power, gpu.temp"
+        remedy = _meant(key, keys, otherwise="as in gpu.sm_active, gpu.power, gpu.temp")
         raise _SettingError(("screen", "metric"), f"metric: no GPU metric {key!r:.60}", remedy)
 
 
 def _rules(racks: RackSettings) -> RackRules:
+    # imported here: before the first paint only a site with rules pays for it
+    from coldaisle.sources.racks import RackRules, compile_pattern, read_table, table_from
+
     table = table_from(racks.map, "configuration")
     if racks.file:
         table = read_table(Path(racks.file)) | table

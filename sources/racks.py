@@ -6,19 +6,16 @@ source reports, what the names give away, and last a grouping that at least keep
 
 from __future__ import annotations
 
-import csv
-import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.nodesets import expand, fold
-from coldaisle.sources.text import natural_key
+from coldaisle.sources.text import is_address, natural_key
 
 LEARNT = "learnt from names"
 GROUPED = "no rack known: grouped by name"
@@ -109,12 +106,12 @@ def place(
 
 def short_name(node: str) -> str:
     """A host name without its domain; an address stays whole."""
-    return node if _is_address(node) else node.partition(".")[0]
+    return node if is_address(node) else node.partition(".")[0]
 
 
 def learn(nodes: Iterable[str]) -> dict[str, Placement]:
     """Racks from the names alone, where these agree: two racks or more, alike in size, for most nodes."""
-    names = {node: short_name(node) for node in nodes if not _is_address(node)}
+    names = {node: short_name(node) for node in nodes if not is_address(node)}
     for template in _TEMPLATES:
         racks = {node: rack for node, name in names.items() if (rack := _rack_in(name, template.pattern))}
         if len(racks) >= 0.8 * len(names) and _credible(racks.values(), template.smallest):
@@ -184,6 +181,8 @@ def table_from(racks: Mapping[str, Sequence[str]], how: str) -> dict[str, Placem
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    import csv
+
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_TABLE_BYTES + 1)
@@ -257,17 +256,9 @@ def _credible(racks: Iterable[str], smallest: int) -> bool:
         sizes[rack] += 1
     if len(sizes) < 2:
         return False
-    usual = median(sizes.values())
+    usual = sorted(sizes.values())[len(sizes) // 2]
     alike = sum(usual / 2 <= size <= 2 * usual for size in sizes.values())
     return usual >= smallest and alike >= 0.75 * len(sizes) and max(sizes.values()) <= 4 * usual
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _stem(node: str) -> str:

@@ -122,8 +122,8 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     minutes: Annotated[float, Meta(ge=1, le=1440)] = 15.0
     """Of full resolution."""
-    memory: Annotated[float, Meta(ge=16e6, le=1e12)] = 500e6
-    """Bytes, at most."""
+    memory: Annotated[float, Meta(ge=16e6, le=1e12)] = 260e6
+    """Bytes of full resolution, at most; beyond them it is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ escape: it is only ever shown as a literal Text or Segment.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import unicodedata
 from functools import lru_cache
@@ -30,6 +29,8 @@ _ESCAPES = re.compile(
 )
 _DIGITS = re.compile(r"([0-9]+)")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+_ADDRESS = re.compile(r"[0-9a-fA-F:.]{2,45}")
+"""What an IP address can be made of; so few names are, that the real check can wait."""
 _MAX_MARKS = 2
 _ODD_WIDTH = re.compile(
     r"[\u00ad\u0600-\u0605\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u11ff\u3164\ua8fa-\ua8ff\ud7b0-\ud7ff\uffa0"
@@ -92,7 +93,19 @@ def valid_host_name(name: str) -> bool:
 
     Refused: a leading ``-`` (an option to whoever reads it as one), spaces, ``/``, ``@``, control characters.
     """
-    return len(name) <= 253 and (_HOST.fullmatch(name) is not None or _is_address(name))
+    return len(name) <= 253 and (_HOST.fullmatch(name) is not None or is_address(name))
+
+
+def is_address(name: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address, without a zone."""
+    if not _ADDRESS.fullmatch(name):
+        return False
+    import ipaddress
+
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def natural_key(text: str) -> NaturalKey:
@@ -105,13 +118,6 @@ def natural_key(text: str) -> NaturalKey:
 def _number(digits: str) -> tuple[int, str]:
     significant = digits.lstrip("0")
     return len(significant), significant
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return "%" not in name and bool(ipaddress.ip_address(name))
-    except ValueError:
-        return False
 
 
 def _inert(text: str) -> str:

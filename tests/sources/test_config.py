@@ -112,9 +112,9 @@ def test_what_a_file_can_say() -> None:
         LocalSettings(),
         SimulatorSettings(racks=2, seed=7),
     )
-    assert settings.rack_rules.table["r01n02"] == Placement("east", "racks.csv")
-    assert settings.rack_rules.table["login1"] == Placement("edge", "configuration")
-    assert settings.rack_rules.pattern is not None
+    assert settings.rack_rules().table["r01n02"] == Placement("east", "racks.csv")
+    assert settings.rack_rules().table["login1"] == Placement("edge", "configuration")
+    assert settings.rack_rules().pattern is not None
     assert settings.nodes.names() == {"gpu-a": "r01n01", "10.0.0.1": "r01n01", "old-name": "r01n02"}
     assert (settings.screen.metric, settings.screen.bytes_per_second, settings.screen.ascii) == (
         "gpu.power",
@@ -201,7 +201,7 @@ def test_paths_of_flags_are_relative_to_here(tmp_path: Path, monkeypatch: pytest
     ssh = settings.sources[0]
     assert isinstance(ssh, SshSettings)
     assert ssh.identity == (str(tmp_path / "key"),)
-    assert settings.rack_rules.table["n1"] == Placement("r1", "r.csv")
+    assert settings.rack_rules().table["n1"] == Placement("r1", "r.csv")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
         settings.name, settings.racks, settings.screen, settings.history,
     )  # fmt: skip
     assert again.nodes.names() == settings.nodes.names()
-    assert again.rack_rules == settings.rack_rules
+    assert again.rack_rules() == settings.rack_rules()
 
 
 def test_defaults_are_left_out() -> None:
