@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench quality screenshot clean
+.PHONY: demo test check bench screenshot clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -17,3 +17,21 @@ demo: $(STAMP)  ## a simulated cluster of 16 racks
 
 test: $(STAMP)  ## every test this machine can run
 	$(BIN)/pytest
+
+check: $(STAMP)  ## what has to hold before a change goes in; the built wheel and sdist are among the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+	$(BIN)/vermin --target=3.6- --no-tips --violations sources/probe.py
+	$(MAKE) test
+
+bench: $(STAMP)  ## the table of budgets; ROW=name for one line of it
+	$(BIN)/python -m benchmarks $(ROW)
+
+screenshot: $(STAMP)  ## the README's picture, from the demo
+	$(BIN)/python -m benchmarks.screenshot .dev/screenshot.svg
+
+clean:  ## everything that make builds
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

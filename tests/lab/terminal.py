@@ -156,6 +156,17 @@ def tmux(
                 os.kill(pid, signal.SIGKILL)
 
 
+class _Screen(pyte.Screen):
+    """A screen that gives out what a terminal answers."""
+
+    def __init__(self, columns: int, lines: int, answer: Callable[[str], None]):
+        self._answer = answer
+        super().__init__(columns, lines)
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data)
+
+
 class Pty:
     """A program in a terminal of our own that takes a limited number of bytes a second."""
 
@@ -174,7 +185,7 @@ class Pty:
         self.taken = 0
         """Bytes drawn so far."""
         columns, lines = size
-        self.screen = pyte.Screen(columns, lines)
+        self.screen = _Screen(columns, lines, self._answer)
         self._stream = pyte.ByteStream(self.screen)
         self._drawing = threading.Lock()
         master, slave = pty.openpty()
@@ -191,7 +202,6 @@ class Pty:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
         )
         os.close(slave)
-        setattr(self.screen, "write_process_input", self._answer)  # noqa: B010: pyte's way to answer
         self._ending = threading.Event()
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()
