@@ -120,7 +120,7 @@ def area(
     scale: Scale,
     *,
     ink: Ink = UNICODE,
-    paint: Paint = lambda _: "chart",
+    paint: Paint = lambda _: "accent",
     marks: Sequence[Mark] = (),
 ) -> list[Row]:
     """A filled chart of ``height`` rows, top first; thresholds show where the area does not reach."""
@@ -146,7 +146,7 @@ def braille(
     height: int,
     scale: Scale,
     *,
-    paint: Paint = lambda _: "chart",
+    paint: Paint = lambda _: "accent",
     marks: Sequence[Mark] = (),
     rule: str = UNICODE.rule,
 ) -> list[Row]:

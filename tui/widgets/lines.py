@@ -48,10 +48,10 @@ def text_of(rows: Iterable[Row]) -> str:
 
 def pad(row: Row, width: int) -> Row:
     """A row in exactly ``width`` cells: cut with an ellipsis, or filled with blanks."""
-    room = width - row_width(row)
-    if room >= 0:
-        return (*row, Run(" " * room)) if room else row
-    return cut(row, width)
+    if row_width(row) > width:
+        row = cut(row, width)
+    room = width - row_width(row)  # a wide character that did not fit leaves a cell
+    return (*row, Run(" " * room)) if room else row
 
 
 def cut(row: Row, width: int) -> Row:
@@ -95,7 +95,7 @@ def merged(runs: Iterable[Run]) -> Row:
     return tuple(joined)
 
 
-class Lines(ScrollView, can_focus=True):
+class Lines(ScrollView, can_focus=False, inherit_bindings=False):
     """Shows rows, scrolls them, and marks one as the cursor's where asked to.
 
     The screen that owns it builds the rows; this widget knows nothing of what they mean.

@@ -76,7 +76,7 @@ def cells_row(cells: Sequence[Cell], placed: Sequence[Placed], gap: int = 1) -> 
     return tuple(runs)
 
 
-class Table(ScrollView, can_focus=True):
+class Table(ScrollView, can_focus=True, inherit_bindings=False):
     """Rows by key under a header that stays; the cursor follows its key."""
 
     DEFAULT_CSS = """
@@ -96,16 +96,28 @@ class Table(ScrollView, can_focus=True):
     class Opened(Message):
         """Enter or a click on the cursor's row."""
 
-        def __init__(self, key: str) -> None:
+        def __init__(self, table: Table, key: str) -> None:
             super().__init__()
+            self.table = table
             self.key = key
+
+        @property
+        def control(self) -> Table:
+            """The table it happened in."""
+            return self.table
 
     class Moved(Message):
         """The cursor stands on another row."""
 
-        def __init__(self, key: str) -> None:
+        def __init__(self, table: Table, key: str) -> None:
             super().__init__()
+            self.table = table
             self.key = key
+
+        @property
+        def control(self) -> Table:
+            """The table it happened in."""
+            return self.table
 
     def __init__(
         self, columns: Sequence[Column], *, empty: str = "nothing to show", id: str | None = None
@@ -173,7 +185,8 @@ class Table(ScrollView, can_focus=True):
         if y > 0:
             self._drawn[index] = row
         base = self.rich_style
-        over = style_of(self.app, "cursor") if y > 0 and index == self._at and self._keys else None
+        mark = "cursor" if self.has_focus else "title"
+        over = style_of(self.app, mark) if y > 0 and index == self._at and self._keys else None
         segments = []
         for run in pad(row, width):
             style = style_of(self.app, run.token)
@@ -195,7 +208,13 @@ class Table(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Open what the cursor stands on."""
         if self.key is not None:
-            self.post_message(self.Opened(self.key))
+            self.post_message(self.Opened(self, self.key))
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
 
     def on_click(self, event: Click) -> None:
         index = event.y - 1 + round(self.scroll_y)
@@ -249,7 +268,7 @@ class Table(ScrollView, can_focus=True):
         rows = [at - top + 1 for at in (before, index) if 0 <= at - top < self._body_height]
         self.refresh(*(Region(0, row, width, 1) for row in rows))
         self._reveal()
-        self.post_message(self.Moved(self._keys[index]))
+        self.post_message(self.Moved(self, self._keys[index]))
 
     def _reveal(self) -> None:
         top = round(self.scroll_y)

@@ -1,0 +1,343 @@
+"""The Nodes screen: a row a node, for thousands of them; sorted and filtered, nothing moves by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import NO_VALUE, age, show
+from coldaisle.tui import cells
+from coldaisle.tui.reading import latest, read, status_word
+from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, merged
+from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Layout
+    from coldaisle.sources.source import Codes
+
+COLUMNS = (
+    Column("node", "node", 11, keep=0),
+    Column("rack", "rack", 7, keep=9),
+    Column("state", "state", 8, keep=1),
+    Column("gpus", "GPUs", 8, keep=2),
+    Column("cpu", "CPU", 5, right=True, keep=5),
+    Column("memory", "mem", 5, right=True, keep=6),
+    Column("psi", "pressure", 10, right=True, keep=7),
+    Column("gpu_power", "GPU power", 9, right=True, keep=8),
+    Column("power", "power", 8, right=True, keep=11),
+    Column("net", "net", 9, right=True, keep=10),
+    Column("age", "heard", 6, right=True, keep=3),
+    Column("problem", "problem", 14, keep=4, grows=True),
+)
+PSI = (("node.psi_cpu_some", "cpu"), ("node.psi_io_full", "io"), ("node.psi_mem_full", "mem"))
+PSI_WORTH = 0.10
+"""Pressure above this share of time is marked."""
+
+
+class Sort(NamedTuple):
+    """An order of the nodes."""
+
+    column: str
+    name: str
+
+
+SORTS = (
+    Sort("node", "place"),
+    Sort("state", "state, worst first"),
+    Sort("gpus", "GPU activity, lowest first"),
+    Sort("cpu", "CPU, highest first"),
+    Sort("memory", "memory, highest first"),
+    Sort("psi", "pressure, highest first"),
+    Sort("gpu_power", "GPU power, highest first"),
+    Sort("net", "network, highest first"),
+    Sort("age", "longest silent first"),
+)
+
+
+def order(snapshot: Snapshot, sort: Sort) -> list[str]:
+    """Node keys in an order; without a value last, equal ones by place."""
+    nodes = snapshot.layout.nodes
+    if sort.column == "node":
+        return [node.key for node in nodes]
+    weights = [_weight(snapshot, index, sort.column) for index in range(len(nodes))]
+    ranked = sorted(range(len(nodes)), key=lambda index: (math.isnan(weights[index]), weights[index], index))
+    return [nodes[index].key for index in ranked]
+
+
+def matches(snapshot: Snapshot, index: int, words: Sequence[str]) -> bool:
+    """Whether every word is in the node's name, rack, state or in a job of it."""
+    node = snapshot.layout.nodes[index]
+    state = status_word(int(snapshot.node_status[index]))[0]
+    jobs = {int(snapshot.gpu_job[gpu]) for gpu in node.gpus} - {-1}
+    said = [
+        node.key,
+        snapshot.layout.racks[node.rack].name,
+        state,
+        node.state or "",
+        node.hostname or "",
+        *node.aliases,
+    ]
+    said += [
+        f"{snapshot.jobs[job].bare_id} {snapshot.jobs[job].user} {snapshot.jobs[job].name}" for job in jobs
+    ]
+    text = " ".join(said).casefold()
+    return all(word in text for word in words)
+
+
+def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row) -> list[Cell]:
+    """A node's cells for some columns; ``gpus`` are its GPUs as Racks draws them."""
+    makers = {
+        "node": lambda: Run(plain(snapshot.layout.nodes[index].key), "text"),
+        "rack": lambda: Run(plain(snapshot.layout.racks[snapshot.layout.nodes[index].rack].name), "dim"),
+        "state": lambda: _state(snapshot, index),
+        "gpus": lambda: gpus,
+        "cpu": lambda: _number(snapshot, "node.cpu_util", index),
+        "memory": lambda: _number(snapshot, "node.mem_ratio", index),
+        "psi": lambda: _pressure(snapshot, index),
+        "gpu_power": lambda: _gpu_power(snapshot, index),
+        "power": lambda: _number(snapshot, "node.power", index),
+        "net": lambda: _net(snapshot, index),
+        "age": lambda: Run(
+            latest(snapshot, float(snapshot.node_seen[index])),
+            status_word(int(snapshot.node_status[index]))[1],
+        ),
+        "problem": lambda: _problem(snapshot, index),
+    }
+    return [makers[column]() for column in columns]
+
+
+def gpu_cells(layout: Layout, index: int, codes: Codes) -> Row:
+    """A node's boards, a character each, as Racks draws them."""
+    boards = (gpu for gpu in layout.nodes[index].gpus if layout.gpus[gpu].parent < 0)
+    return merged(Run(cells.letter(code), cells.token(code)) for code in (int(codes[gpu]) for gpu in boards))
+
+
+class NodesScreen(LiveScreen):
+    """All nodes as a table."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "sort", "Sort"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("escape", "back", "Back"),
+    ]
+    DEFAULT_CSS = """
+    NodesScreen #filter { height: 1; border: none; padding: 0; display: none; }
+    NodesScreen #filter.open { display: block; }
+    NodesScreen #status { height: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sort = SORTS[0]
+        self.filter = ""
+        self._order: list[str] = []
+        self._ordered_for: tuple[int, str] | None = None
+        self._ordered_at = 0.0
+
+    def body(self) -> ComposeResult:
+        yield Table(COLUMNS, empty="no node is known yet", id="nodes")
+        yield Lines(id="status")
+        yield Input(placeholder="filter: words of node, rack, state, job or user", id="filter", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(Table).focus()
+
+    def redraw(self, snapshot: Snapshot) -> None:
+        """Rows in the order that was chosen; values of what is in sight."""
+        self._keep_order(snapshot)
+        keys = self._filtered(snapshot)
+        layout, codes = snapshot.layout, cells.cell_codes(snapshot, self._cell_metric(snapshot))
+
+        def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
+            index = layout.node_of[key]
+            drawn = gpu_cells(layout, index, codes)
+            return node_cells(snapshot, index, [item.column.key for item in placed], drawn)
+
+        empty = "no node matches the filter" if self.filter else "no node is known yet"
+        self.query_one(Table).show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
+        self.query_one("#status", Lines).show([self._status(snapshot, len(keys))])
+
+    def action_sort(self) -> None:
+        """The next order, as the values are now."""
+        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        self._ordered_for = None
+        self.again()
+        self.query_one(Table).action_edge(0)
+
+    def action_filter(self) -> None:
+        """Open the line that takes the filter."""
+        box = self.query_one("#filter", Input)
+        box.add_class("open")
+        box.value = self.filter
+        box.focus()
+
+    def action_back(self) -> None:
+        """Close the filter line and drop the filter; else leave."""
+        if self.query_one("#filter", Input).has_class("open") or self.filter:
+            self.set_filter("")
+            self._close_filter()
+        else:
+            super().action_back()
+
+    def set_filter(self, text: str) -> None:
+        """Show only nodes that have every word of ``text``."""
+        self.filter = text
+        self.again()
+
+    @on(Input.Changed, "#filter")
+    def _typed(self, event: Input.Changed) -> None:
+        self.set_filter(event.value)
+
+    @on(Input.Submitted, "#filter")
+    def _entered(self) -> None:
+        self._close_filter()
+
+    @on(Table.Opened)
+    def _opened(self, event: Table.Opened) -> None:
+        from coldaisle.tui.screens.node import NodeScreen
+
+        self.app.push_screen(NodeScreen(event.key))
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter", Input).remove_class("open")
+        self.query_one(Table).focus()
+
+    def _cell_metric(self, snapshot: Snapshot) -> cells.CellMetric:
+        """The metric that Racks shows."""
+        chosen: cells.CellMetric | None = getattr(self.app, "metric", None)
+        return chosen or cells.default_metric(snapshot)
+
+    def _keep_order(self, snapshot: Snapshot) -> None:
+        """Sort only when the order was chosen or nodes came or went: rows keep their place while values change."""
+        wanted = (snapshot.layout.version, self.sort.column)
+        if self._ordered_for != wanted:
+            self._order = order(snapshot, self.sort)
+            self._ordered_for, self._ordered_at = wanted, snapshot.at
+
+    def _filtered(self, snapshot: Snapshot) -> list[str]:
+        words = self.filter.casefold().split()
+        if not words:
+            return self._order
+        return [key for key in self._order if matches(snapshot, snapshot.layout.node_of[key], words)]
+
+    def _status(self, snapshot: Snapshot, shown: int) -> Row:
+        total = len(snapshot.layout.nodes)
+        hidden = len(COLUMNS) - len(self.query_one(Table).placed)
+        runs = [
+            Run(f"{shown} of {total} nodes", "text" if shown == total else "accent"),
+            Run(f"  by {self.sort.name} (s)", "dim"),
+        ]
+        if self.sort.column != "node":
+            runs.append(Run(f", as it was {age(snapshot.at - self._ordered_at)} ago", "dim"))
+        if self.filter:
+            runs.append(Run(f"  filter: {plain(self.filter)} (Esc drops it)", "accent"))
+        if hidden:
+            runs.append(Run(f"  {hidden} columns need a wider terminal", "dim"))
+        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+
+
+def _weight(snapshot: Snapshot, index: int, column: str) -> float:
+    """What a node is sorted by, the first being the lowest."""
+    if column == "state":
+        return -float(snapshot.node_status[index]) - bool(snapshot.layout.nodes[index].problem) * 0.5
+    if column == "gpus":
+        return _mean(read(snapshot, "gpu.sm_active", gpu).value for gpu in snapshot.layout.nodes[index].gpus)
+    if column == "cpu":
+        return -read(snapshot, "node.cpu_util", index).value
+    if column == "memory":
+        return -read(snapshot, "node.mem_ratio", index).value
+    if column == "psi":
+        return -max((read(snapshot, key, index).value for key, _ in PSI), default=math.nan)
+    if column == "gpu_power":
+        return -power_of(snapshot, index)[0]
+    if column == "net":
+        return -read(snapshot, "node.net_rx", index).value
+    return float(snapshot.node_seen[index])
+
+
+def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
+    """Watts of a node's boards and whether all of them are counted; NaN: none is."""
+    boards = [gpu for gpu in snapshot.layout.nodes[index].gpus if snapshot.layout.gpus[gpu].parent < 0]
+    there = [value for gpu in boards if not math.isnan(value := read(snapshot, "gpu.power", gpu).value)]
+    return (sum(there) if there else math.nan), len(there) == len(boards)
+
+
+def _mean(values: Iterable[float]) -> float:
+    there = [value for value in values if not math.isnan(value)]
+    return sum(there) / len(there) if there else math.nan
+
+
+def _state(snapshot: Snapshot, index: int) -> Run:
+    node = snapshot.layout.nodes[index]
+    word, token = status_word(int(snapshot.node_status[index]))
+    if word == "ok" and node.state:
+        return Run(plain(node.state), "drained" if cells.is_drained(node.state) else "ok")
+    return Run(word, token)
+
+
+def _number(snapshot: Snapshot, key: str, index: int) -> Run:
+    reading = read(snapshot, key, index)
+    return Run(reading.text(), reading.token)
+
+
+def _pressure(snapshot: Snapshot, index: int) -> Run:
+    """The highest of the three pressures, and whose it is."""
+    found = [
+        (reading.value, name) for key, name in PSI if not (reading := read(snapshot, key, index)).missing
+    ]
+    if not found:
+        return Run(NO_VALUE, "dim")
+    value, name = max(found)
+    return Run(
+        f"{name} {show(value, 'ratio')}" if value else "none",
+        "warn" if value >= PSI_WORTH else _token(snapshot, index),
+    )
+
+
+def _gpu_power(snapshot: Snapshot, index: int) -> Run:
+    """The sum of its boards; ``>`` where some do not tell."""
+    total, whole = power_of(snapshot, index)
+    if math.isnan(total):
+        return Run(NO_VALUE, "dim")
+    return Run(("" if whole else ">") + show(total, "W"), _token(snapshot, index))
+
+
+def _token(snapshot: Snapshot, index: int) -> str:
+    """The token for what was computed of a node's values."""
+    return "text" if snapshot.node_status[index] == 1 else "stale"
+
+
+def _net(snapshot: Snapshot, index: int) -> Run:
+    rx, tx = read(snapshot, "node.net_rx", index), read(snapshot, "node.net_tx", index)
+    if rx.missing or tx.missing:
+        return Run(NO_VALUE, "dim")
+    return Run(show(rx.value + tx.value, "B/s"), rx.token)
+
+
+def _problem(snapshot: Snapshot, index: int) -> Run:
+    """What hinders the node or one of its GPUs, in a few words."""
+    node = snapshot.layout.nodes[index]
+    if node.problem:
+        return Run(plain(node.problem), "bad")
+    if snapshot.node_status[index] != 1:
+        silent = latest(snapshot, float(snapshot.node_seen[index]))
+        return Run("never heard of" if silent == "never" else f"silent for {silent}", _token(snapshot, index))
+    lost = [gpu for gpu in node.gpus if snapshot.gpu_status[gpu] == 3]
+    if lost:
+        names = " ".join(str(snapshot.layout.gpus[gpu].slot) for gpu in lost)
+        return Run(f"GPU {names} lost", "lost")
+    offset = node.clock_offset_s
+    if offset is not None and abs(offset) > 1:
+        return Run(f"clock off {offset:+.1f} s", "warn")
+    if node.gpus_visible is not None and node.gpus_visible < (node.gpus_expected or 0):
+        return Run(f"{node.gpus_visible} of {node.gpus_expected} GPUs visible", "warn")
+    return Run("")
