@@ -1,0 +1,547 @@
+"""A page's numbers as metrics of entities: a shape and a vocabulary, compiled once, then only arrays.
+
+:func:`translate` works through the labels of a :class:`~coldaisle.sources.exposition.Shape`: whose
+series these are, which rule reads them, how they fold. :class:`Translation` then turns the values
+of each further page of that shape into one matrix per kind of entity, in float64. Pure: no clock,
+no socket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.sources.catalog import catalog
+from coldaisle.sources.exposition import Series, Shape
+from coldaisle.sources.source import (
+    DiskRef,
+    EntityRef,
+    GpuRef,
+    Kind,
+    Missing,
+    NodeRef,
+    PortRef,
+    ServerRef,
+    normal_pci,
+)
+from coldaisle.sources.vocabularies import NAME, Derived, Labels, Rule, Vocabulary
+
+Values = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
+_NOBODY = {"localhost", "localhost.localdomain", "localhost4", "localhost6"}
+_MINOR = re.compile(r"nvidia(\d{1,4})")
+_NUMBER = re.compile(r"\d{1,6}")
+_OPERATORS: Mapping[str, np.ufunc] = {"sum": np.add, "max": np.maximum, "min": np.minimum, "mean": np.add}
+
+
+class Job(NamedTuple):
+    """A job that a page's labels name beside a GPU."""
+
+    id: str
+    """``slurm:4711`` or ``k8s:<namespace>/Pod/<pod>``."""
+    name: str
+    gpu: GpuRef
+
+
+class Board(NamedTuple):
+    """What labels say of a GPU."""
+
+    gpu: GpuRef
+    model: str | None
+    serial: str | None
+    mig_profile: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The entities of one kind on a page, and what of each metric is there."""
+
+    kind: Kind
+    entities: tuple[EntityRef, ...]
+    metrics: tuple[str, ...]
+    """Keys that this page gives, parts of derived ones included, then those it should give and does not."""
+    absent: NDArray[np.uint8]
+    """[entity, metric]: PRESENT where the page has series, else why not."""
+    folds: tuple[_Fold, ...]
+    derived: tuple[tuple[int, Derived, tuple[int, ...]], ...]
+    low: Values
+    high: Values
+    shown: Indices
+    """Columns that are metrics, not parts."""
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        return tuple(self.metrics[i] for i in self.shown)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Translation:
+    """A shape in the words of a vocabulary."""
+
+    vocabulary: Vocabulary
+    shape: Shape
+    node: str
+    hostname: str | None
+    kernel: str | None
+    driver: str | None
+    tables: Mapping[Kind, Table]
+    boards: tuple[Board, ...]
+    jobs: tuple[Job, ...]
+    booted_at: int | None
+    """Index of the value that says when the node booted."""
+    clock: int | None
+    missing: tuple[str, ...]
+    """Catalog keys that this vocabulary expects and the page lacks."""
+    events: tuple[tuple[Kind, int, int, Rule], ...] = ()
+    """(kind, row, column, rule) of cells whose change is an event, read from raw values."""
+    event_sources: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
+
+    def evaluate(self, values: Values, rates: Values) -> dict[Kind, tuple[Values, NDArray[np.uint8]]]:
+        """[entity, metric] and the reasons for what is missing, per kind.
+
+        ``rates``: increase per second of every series, NaN without an earlier page or after a reset.
+        """
+        blank = is_blank(values, self.vocabulary)
+        return {kind: _evaluate(table, values, rates, blank) for kind, table in self.tables.items()}
+
+
+def is_blank(values: Values, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Where a value means "no value"."""
+    blank = ~np.isfinite(values)
+    for low, high in vocabulary.blanks:
+        blank |= (values >= low) & (values <= high)
+    return blank
+
+
+def rates_between(before: Values, after: Values, seconds: float) -> Values:
+    """Increase per second; NaN where a counter went back (a reset) or time did not pass."""
+    if seconds <= 0:
+        return np.full(len(after), np.nan)
+    with np.errstate(invalid="ignore", over="ignore"):
+        change = after - before
+        change[change < 0] = np.nan
+        return change / seconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fold:
+    """All cells of a table that fold alike: terms -> (inner sums ->) cells."""
+
+    operator: str
+    sources: Indices
+    is_rate: NDArray[np.bool_]
+    scale: Values
+    offset: Values
+    inner: Indices | None
+    """Where each inner sum begins among the terms; None: every term stands alone."""
+    starts: Indices
+    """Where each cell begins among the inner sums."""
+    rows: Indices
+    columns: Indices
+
+
+def _evaluate(
+    table: Table, values: Values, rates: Values, blank: NDArray[np.bool_]
+) -> tuple[Values, NDArray[np.uint8]]:
+    out = np.full((len(table.entities), len(table.metrics)), np.nan)
+    reasons = table.absent.copy()
+    for fold in table.folds:
+        cells, why = _folded(fold, values, rates, blank)
+        out[fold.rows, fold.columns] = cells
+        reasons[fold.rows, fold.columns] = why
+    _derive(table, out, reasons)
+    _keep_in_range(table, out, reasons)
+    return out[:, table.shown], reasons[:, table.shown]
+
+
+def _folded(
+    fold: _Fold, values: Values, rates: Values, blank: NDArray[np.bool_]
+) -> tuple[Values, NDArray[np.uint8]]:
+    terms = np.where(fold.is_rate, rates[fold.sources], values[fold.sources]) * fold.scale + fold.offset
+    empty = blank[fold.sources]
+    terms[empty] = np.nan
+    if fold.operator == "one":
+        cells, all_empty = terms, empty
+    else:
+        cells, all_empty = _reduced(fold, terms, empty)
+    why = np.where(np.isnan(cells), np.uint8(Missing.NOT_SAMPLED), np.uint8(Missing.PRESENT))
+    why[all_empty] = Missing.BLANK
+    return cells, why
+
+
+def _reduced(fold: _Fold, terms: Values, empty: NDArray[np.bool_]) -> tuple[Values, NDArray[np.bool_]]:
+    """Blank terms are left out; a rate that is not known yet makes its cell unknown."""
+    if fold.inner is not None:
+        terms = np.add.reduceat(np.where(empty, 0.0, terms), fold.inner)
+        empty = np.logical_and.reduceat(empty, fold.inner)
+    present = np.add.reduceat((~empty).astype(np.float64), fold.starts)
+    none = present == 0
+    if fold.operator == "count":
+        return np.where(none, np.nan, present), none
+    neutral = {"max": -np.inf, "min": np.inf}.get(fold.operator, 0.0)
+    cells = _OPERATORS[fold.operator].reduceat(np.where(empty, neutral, terms), fold.starts)
+    if fold.operator == "mean":
+        cells = cells / np.maximum(present, 1.0)
+    return np.where(none, np.nan, cells), none
+
+
+def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+    """Fill what no rule measured from its parts."""
+    for column, derived, parts in table.derived:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if derived.ratio:
+                whole = out[:, parts[1]]
+                made = np.where(whole > 0, out[:, parts[0]] / whole, np.nan)
+            elif derived.difference:
+                made = out[:, parts[0]] - out[:, parts[1]]
+            else:
+                made = out[:, list(parts)].sum(axis=1)
+        hole = np.isnan(out[:, column])
+        out[hole, column] = made[hole]
+        why = reasons[:, list(parts)].max(axis=1)
+        # Parts without a fault that still give nothing: a ratio of nothing, such as the time of no reads.
+        why[np.isnan(made) & (why == Missing.PRESENT)] = Missing.NOT_SAMPLED
+        reasons[hole, column] = np.where(np.isnan(made), why, Missing.PRESENT)[hole]
+
+
+def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+    """What the catalog calls impossible is a blank; a share a little above 1 is the jitter of two clocks."""
+    with np.errstate(invalid="ignore"):
+        slight = (out > table.high) & (out <= table.high * 1.1) & (table.high == 1.0)
+        np.copyto(out, 1.0, where=slight)
+        wrong = (out < table.low) | (out > table.high)
+    out[wrong] = np.nan
+    reasons[wrong] = Missing.BLANK
+
+
+# ---- compiling
+
+
+def translate(shape: Shape, vocabulary: Vocabulary, host: str, *, ignore_names: bool = False) -> Translation:
+    """Compile. ``host`` names the node where the page does not, or where ``ignore_names`` says not to believe it."""
+    return _Compiler(shape, vocabulary, host, ignore_names).compile()
+
+
+class _Term(NamedTuple):
+    rule: Rule
+    source: int
+    part: tuple[str, ...]
+    group: tuple[str, ...]
+
+
+@dataclass
+class _Sheet:
+    """A table being filled: rows, columns, and for each cell its terms."""
+
+    rows: dict[EntityRef, int] = field(default_factory=dict)
+    cells: dict[tuple[int, str], list[_Term]] = field(default_factory=dict)
+    owners: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Which rule (by its place in the file) holds a cell."""
+
+
+class _Compiler:
+    def __init__(self, shape: Shape, vocabulary: Vocabulary, host: str, ignore_names: bool) -> None:
+        self._shape = shape
+        self._words = vocabulary
+        self._labels = [dict(series.labels) for series in shape.series]
+        self._by_name: dict[str, list[int]] = {}
+        for number, series in enumerate(shape.series):
+            self._by_name.setdefault(series.name, []).append(number)
+        self._sheets: dict[Kind, _Sheet] = {}
+        self.hostname = self._text_fact(vocabulary.facts.hostname) or self._first(vocabulary.labels.node)
+        believed = None if ignore_names else _host_name(self.hostname)
+        self._node = believed or host
+        self._boards = _Boards(self._node, vocabulary.labels)
+
+    def compile(self) -> Translation:
+        for labels in self._labels:
+            self._boards.learn(labels)
+        for place, rule in enumerate(self._words.metric):
+            self._apply(place, rule)
+        tables = {kind: self._table(kind, sheet) for kind, sheet in self._sheets.items()}
+        jobs = dict.fromkeys(job for labels in self._labels for job in self._jobs(labels))
+        facts = self._words.facts
+        events, sources = self._events(tables)
+        return Translation(
+            vocabulary=self._words,
+            shape=self._shape,
+            node=self._node,
+            hostname=self.hostname,
+            kernel=self._text_fact(facts.kernel),
+            driver=self._first(self._words.labels.driver),
+            tables=tables,
+            boards=tuple(self._boards.all()),
+            jobs=tuple(jobs),
+            booted_at=self._value_fact(facts.booted_at),
+            clock=self._value_fact(facts.clock),
+            missing=self._missing(tables),
+            events=events,
+            event_sources=sources,
+        )
+
+    def _apply(self, place: int, rule: Rule) -> None:
+        selection = self._words.select.get(rule.select)
+        for name in rule.names:
+            for number in self._by_name.get(name, ()):
+                labels = self._labels[number]
+                if selection is not None and not selection.takes(labels):
+                    continue
+                entity = self._entity(rule, labels)
+                if entity is not None:
+                    self._add(place, rule, entity, number, self._shape.series[number], labels)
+
+    def _add(
+        self, place: int, rule: Rule, entity: EntityRef, number: int, series: Series, labels: dict[str, str]
+    ) -> None:
+        sheet = self._sheets.setdefault(rule.kind, _Sheet())
+        cell = (sheet.rows.setdefault(entity, len(sheet.rows)), rule.key)
+        if sheet.owners.setdefault(cell, place) != place:
+            return
+        part = tuple(series.name if label == NAME else labels.get(label, "") for label in rule.parts)
+        terms = sheet.cells.setdefault(cell, [])
+        if all(term.part != part for term in terms):
+            terms.append(_Term(rule, number, part, tuple(labels.get(label, "") for label in rule.within)))
+
+    def _entity(self, rule: Rule, labels: dict[str, str]) -> EntityRef | None:
+        if rule.kind is Kind.GPU:
+            return self._boards.ref(labels, whole=rule.board)
+        if rule.kind is Kind.NODE:
+            return NodeRef(self._node)
+        name = _made(rule.entity or self._words.entity.get(rule.kind, ""), labels)
+        if not name:
+            return None
+        if rule.kind is Kind.PORT:
+            return PortRef(self._node, name)
+        if rule.kind is Kind.DISK:
+            return DiskRef(self._node, name)
+        return ServerRef(self._node, name) if rule.kind is Kind.SERVER else None
+
+    def _table(self, kind: Kind, sheet: _Sheet) -> Table:
+        given = dict.fromkeys(key for _, key in sheet.cells)
+        derived = self._derivable(kind, given)
+        given.update(dict.fromkeys(one.key for one in derived))
+        expected = [rule.key for rule in self._words.metric if rule.kind is kind and rule.expected]
+        metrics = tuple(given) + tuple(dict.fromkeys(key for key in expected if key not in given))
+        column = {key: place for place, key in enumerate(metrics)}
+        absent = np.full((len(sheet.rows), len(metrics)), Missing.NOT_EXPORTED, np.uint8)
+        for row, key in sheet.cells:
+            absent[row, column[key]] = Missing.PRESENT
+        self._mark_instances(kind, sheet, column, absent)
+        known = catalog()
+        bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
+        return Table(
+            kind=kind,
+            entities=tuple(sheet.rows),
+            metrics=metrics,
+            absent=absent,
+            folds=tuple(_folds(sheet, column)),
+            derived=tuple(
+                (column[one.key], one, tuple(column[part] for part in one.parts)) for one in derived
+            ),
+            low=np.array([low for low, _ in bounds]),
+            high=np.array([high for _, high in bounds]),
+            shown=np.array(
+                [i for i, key in enumerate(metrics) if not key.partition(".")[2].startswith("_")], np.intp
+            ),
+        )
+
+    def _derivable(self, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
+        """Derived metrics whose parts this page has, in the file's order."""
+        have, found = set(given), []
+        for one in self._words.derived:
+            if one.key.partition(".")[0] == kind and have.issuperset(one.parts):
+                have.add(one.key)
+                found.append(one)
+        return found
+
+    def _mark_instances(
+        self, kind: Kind, sheet: _Sheet, column: Mapping[str, int], absent: NDArray[np.uint8]
+    ) -> None:
+        """A MIG instance has no power or temperature of its own: its board has."""
+        if kind is not Kind.GPU:
+            return
+        boards = [column[rule.key] for rule in self._words.metric if rule.board and rule.key in column]
+        for entity, row in sheet.rows.items():
+            if isinstance(entity, GpuRef) and entity.mig is not None:
+                absent[row, boards] = Missing.NOT_SUPPORTED
+
+    def _jobs(self, labels: dict[str, str]) -> Iterator[Job]:
+        gpu = self._boards.ref(labels, whole=False)
+        if gpu is None:
+            return
+        job = _first_of(self._words.labels.job, labels)
+        if job:
+            yield Job(f"slurm:{job}", job, gpu)
+        pod = _first_of(self._words.labels.pod, labels)
+        if pod:
+            space = _first_of(self._words.labels.namespace, labels) or "default"
+            yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+
+    def _events(
+        self, tables: Mapping[Kind, Table]
+    ) -> tuple[tuple[tuple[Kind, int, int, Rule], ...], Indices]:
+        events: list[tuple[Kind, int, int, Rule]] = []
+        sources: list[int] = []
+        for kind, sheet in self._sheets.items():
+            for (row, key), terms in sheet.cells.items():
+                if terms[0].rule.event:
+                    events.append((kind, row, tables[kind].metrics.index(key), terms[0].rule))
+                    sources.append(terms[0].source)
+        return tuple(events), np.array(sources, np.intp)
+
+    def _missing(self, tables: Mapping[Kind, Table]) -> tuple[str, ...]:
+        given = {
+            key
+            for table in tables.values()
+            for place, key in enumerate(table.metrics)
+            if (table.absent[:, place] == Missing.PRESENT).any()
+        } | {one.key for table in tables.values() for _, one, _ in table.derived}
+        return tuple(dict.fromkeys(r.key for r in self._words.metric if r.expected and r.key not in given))
+
+    def _first(self, names: Iterable[str]) -> str | None:
+        for labels in self._labels:
+            found = _first_of(names, labels)
+            if found:
+                return found
+        return None
+
+    def _text_fact(self, place: str) -> str | None:
+        name, _, label = place.partition(".")
+        numbers = self._by_name.get(name, ())
+        return next((value for n in numbers if (value := self._labels[n].get(label))), None)
+
+    def _value_fact(self, name: str) -> int | None:
+        numbers = self._by_name.get(name) if name else None
+        return numbers[0] if numbers else None
+
+
+class _Boards:
+    """The GPUs of a page. Families differ in the labels they carry; what any of them says of a board counts for all."""
+
+    def __init__(self, node: str, words: Labels) -> None:
+        self._node = node
+        self._words = words
+        self._known: dict[str, dict[str, str]] = {}
+        self._refs: dict[tuple[str, str, bool], GpuRef | None] = {}
+
+    def learn(self, labels: dict[str, str]) -> None:
+        name = self._name(labels)
+        if name is None:
+            return
+        known = self._known.setdefault(name, {})
+        for role in ("pci", "index", "device", "model", "serial"):
+            value = _first_of(getattr(self._words, role), labels)
+            if value:
+                known.setdefault(role, value)
+        instance = _first_of(self._words.mig_id, labels)
+        if instance:
+            known.setdefault(f"profile {instance}", _first_of(self._words.mig_profile, labels) or "")
+
+    def ref(self, labels: dict[str, str], *, whole: bool) -> GpuRef | None:
+        """Whose series this is; ``whole``: the board, also for a MIG instance's series."""
+        name = self._name(labels)
+        if name is None:
+            return None
+        instance = "" if whole else (_first_of(self._words.mig_id, labels) or "")
+        return self._made(name, instance)
+
+    def all(self) -> Iterator[Board]:
+        for name, known in self._known.items():
+            yield Board(self._made(name, ""), known.get("model"), known.get("serial"), None)
+            for role, profile in known.items():
+                if role.startswith("profile "):
+                    gpu = self._made(name, role.removeprefix("profile "))
+                    yield Board(gpu, known.get("model"), known.get("serial"), profile or None)
+
+    def _made(self, name: str, instance: str) -> GpuRef:
+        known = self._known.get(name, {})
+        minor = _MINOR.fullmatch(known.get("device", ""))
+        index = known.get("index", "")
+        return GpuRef(
+            node=self._node,
+            uuid=name if not name.startswith(_UNNAMED) else None,
+            pci=normal_pci(known["pci"]) if "pci" in known else None,
+            minor=int(minor[1]) if minor else None,
+            index=int(index) if _NUMBER.fullmatch(index) else None,
+            mig=f"gi{instance}" if instance else None,
+        )
+
+    def _name(self, labels: dict[str, str]) -> str | None:
+        """What tells boards apart on a page: the UUID, else the PCI address, else the index."""
+        uuid = _first_of(self._words.uuid, labels)
+        if uuid:
+            return uuid
+        other = _first_of(self._words.pci, labels) or _first_of(self._words.index, labels)
+        return _UNNAMED + other if other else None
+
+
+_UNNAMED = "#"
+
+
+def _folds(sheet: _Sheet, column: Mapping[str, int]) -> Iterator[_Fold]:
+    """Cells grouped by how they fold."""
+    groups: dict[tuple[str, bool], list[tuple[tuple[int, str], list[_Term]]]] = {}
+    for cell, terms in sheet.cells.items():
+        rule = terms[0].rule
+        groups.setdefault((rule.fold, bool(rule.within)), []).append((cell, terms))
+    for (operator, has_inner), cells in groups.items():
+        yield _fold(operator, has_inner, cells, column)
+
+
+def _fold(
+    operator: str,
+    has_inner: bool,
+    cells: list[tuple[tuple[int, str], list[_Term]]],
+    column: Mapping[str, int],
+) -> _Fold:
+    terms: list[_Term] = []
+    inner: list[int] = []
+    starts: list[int] = []
+    for _, members in cells:
+        starts.append(len(inner))
+        ordered = sorted(members, key=lambda term: term.group) if has_inner else members
+        for place, term in enumerate(ordered):
+            if not has_inner or place == 0 or term.group != ordered[place - 1].group:
+                inner.append(len(terms))
+            terms.append(term)
+    return _Fold(
+        operator=operator,
+        sources=np.array([term.source for term in terms], np.intp),
+        is_rate=np.array([term.rule.type == "rate" for term in terms], np.bool_),
+        scale=np.array([term.rule.scale for term in terms]),
+        offset=np.array([term.rule.offset for term in terms]),
+        inner=np.array(inner, np.intp) if has_inner else None,
+        starts=np.array(starts, np.intp),
+        rows=np.array([row for (row, _), _ in cells], np.intp),
+        columns=np.array([column[key] for (_, key), _ in cells], np.intp),
+    )
+
+
+def _first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
+    for name in names:
+        value = labels.get(name)
+        if value:
+            return value
+    return None
+
+
+def _made(template: str, labels: Mapping[str, str]) -> str | None:
+    """``{device}/{port}`` with a series' labels; None when one is not there."""
+    try:
+        return template.format_map(labels)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return None
+
+
+def _host_name(text: str | None) -> str | None:
+    """A name that can be a host's and says which."""
+    if text is None or not _HOST.fullmatch(text) or text.lower() in _NOBODY:
+        return None
+    return text
