@@ -30,7 +30,7 @@ class Lane(NamedTuple):
 
 
 LANES: tuple[Lane, ...] = (
-    Lane("inlet_rise", 1260, 270, 480, 14.0, 23.0),
+    Lane("inlet_rise", 1260, 270, 480, 17.0, 26.0),
     Lane("gpu_lost", 1500, 240, 420, 1.0, 1.0),
     Lane("loader_starvation", 1080, 300, 600, 1.6, 3.0),
     Lane("idle_allocation", 7200, 3600, 5400, 1.0, 1.0),
@@ -122,7 +122,7 @@ class Schedule:
         """The episode with its target, or None where the cluster has none."""
         fault = episode.fault
         if fault in ("inlet_rise", "power_cap"):
-            return replace(episode, rack=int(draw.integers(len(self._plan.racks))))
+            return replace(episode, rack=self._loaded_rack(episode.start, draw))
         if fault == "node_silent":
             return replace(episode, node=int(draw.integers(len(self._plan.nodes))))
         if fault == "kv_pressure":
@@ -130,13 +130,28 @@ class Schedule:
             return replace(episode, replica=int(draw.choice(busy))) if busy else None
         return self._on_job(episode, draw)
 
+    def _loaded_rack(self, time: float, draw: np.random.Generator) -> int:
+        """A rack, the likelier the more heat it makes."""
+        heat = np.full(len(self._plan.racks), 0.1)
+        for job in self._workload.at(time):
+            np.add.at(heat, self._plan.rack_of[list(job.nodes)], _load(job) / len(job.nodes))
+        heat **= 2
+        return int(draw.choice(len(heat), p=heat / heat.sum()))
+
     def _on_job(self, episode: Episode, draw: np.random.Generator) -> Episode | None:
         jobs = [job for job in self._workload.at(episode.start) if _fits(episode, job)]
         if not jobs:
             return None
         lasting = [job for job in jobs if job.until >= episode.end and job.since + 120 < episode.start]
-        job = (lasting or jobs)[int(draw.integers(len(lasting or jobs)))]
+        choice = lasting or jobs
+        load = np.array([_load(job) for job in choice])
+        job = choice[int(draw.choice(len(choice), p=load / load.sum()))]
         return _at_job(episode, job, self._plan.slots, draw)
+
+
+def _load(job: JobRun) -> float:
+    """How much a job strains its part of the room: boards and how busy they are."""
+    return len(job.gpus) * (0.05 + job.profile.sm) ** 2
 
 
 def _fits(episode: Episode, job: JobRun) -> bool:

@@ -87,6 +87,14 @@ class SimulatorSource:
         """The ground truth: every fault that touches [start, end), oldest first."""
         return self._schedule.between(start, end)
 
+    def jobs(self, time: float) -> tuple[JobRun, ...]:
+        """The jobs that run at ``time``, with what each of them will do."""
+        return self._workload.at(time)
+
+    def simulation(self) -> Simulation:
+        """A fresh run of this cluster, for whoever wants the physics rather than the items."""
+        return Simulation(self.plan, self._workload, self._schedule, self._noise)
+
     async def stream(self) -> AsyncIterator[Item]:
         """Facts first, then one sample of everything at each multiple of the interval."""
         telling = self._telling()
@@ -116,8 +124,7 @@ class SimulatorSource:
             await asyncio.sleep(0)
 
     def _telling(self) -> _Telling:
-        simulation = Simulation(self.plan, self._workload, self._schedule, self._noise)
-        return _Telling(self.plan, self._workload, self._schedule, simulation, self.seed, self._drops)
+        return _Telling(self.plan, self._workload, self._schedule, self.simulation(), self.seed, self._drops)
 
 
 @dataclass(eq=False)
@@ -222,11 +229,16 @@ class _Telling:
         new = [job for job in jobs.jobs if job.key not in before.index]
         for job in gone:
             yield self._job_fact(job, ended=True)
-            yield Event(job.until, self._where(job), "job_end", f"job {job.id} {job.name} ({job.user}) ended")
+            yield Event(
+                job.until, self._where(job), "job_end", f"job {_bare(job.id)} {job.name} ({job.user}) ended"
+            )
         for job in new:
             yield self._job_fact(job, ended=False)
             yield Event(
-                job.since, self._where(job), "job_start", f"job {job.id} {job.name} ({job.user}) started"
+                job.since,
+                self._where(job),
+                "job_start",
+                f"job {_bare(job.id)} {job.name} ({job.user}) started",
             )
         states = self._node_states(jobs)
         for node in sorted({node for job in (*gone, *new) for node in job.nodes}):
@@ -309,7 +321,7 @@ class _Telling:
                 yield from _over(self.plan, episode)
 
     def _targets(self, now: Instant) -> Iterator[Target]:
-        """A target a rack, and one for each node that went silent; at changes and once a minute."""
+        """A target a node, as over SSH; at changes and once a minute."""
         silent = tuple(int(i) for i in np.flatnonzero(now.effects.silent))
         before = self._seen.silent if self._seen is not None else ()
         due = now.time - self._told >= TARGET_EVERY_S
@@ -318,6 +330,11 @@ class _Telling:
         for node, name in enumerate(self.plan.nodes):
             if due or (node in silent) != (node in before):
                 yield _target(name, node in silent, now.time, self.seed)
+
+
+def _bare(job: str) -> str:
+    """``4711`` of ``slurm:4711``."""
+    return job.partition(":")[2]
 
 
 def _target(node: str, silent: bool, at: float, seed: int) -> Target:
