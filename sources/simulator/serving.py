@@ -19,6 +19,8 @@ _PATIENCE_S = 90.0
 _BANDWIDTH_SHARE = 0.62
 """Achieved share of the memory bandwidth in decode."""
 _FLOPS_SHARE = 0.42
+CLUMP_S = 10.0
+"""Requests come in clumps: their number varies from one such stretch to the next (Poisson)."""
 _STEP_S = 2.0
 """Longest step of the fluid; requests take tens of seconds."""
 PREFIX_HIT = 0.42
@@ -120,12 +122,13 @@ def arrival_rate(fleet: Fleet, time: float, factor: Array) -> Array:
 def serve(fleet: Fleet, queues: Queues, time: float, seconds: float, factor: Array, noise: Array) -> Served:
     """Advances the queues to ``time`` in small steps and returns the interval's means.
 
-    ``factor`` [replica] multiplies the arrivals; ``noise`` [replica] is standard normal.
+    ``factor`` [replica] multiplies the arrivals; ``noise`` [replica] is standard normal, one draw for each
+    :data:`CLUMP_S` seconds, so that arrivals do not depend on how finely time is cut.
     """
     steps = max(1, int(np.ceil(seconds / _STEP_S)))
     h = seconds / steps
     usual = arrival_rate(fleet, time, factor)
-    rate = np.maximum(usual + noise * np.sqrt(usual / max(seconds, 1.0)), 0.0)
+    rate = np.maximum(usual + noise * np.sqrt(usual / CLUMP_S), 0.0)
     sums = np.zeros((5, len(rate)))
     iteration = prefill_share = np.zeros(len(rate))
     for _ in range(steps):

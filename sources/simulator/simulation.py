@@ -155,15 +155,9 @@ class Simulation:
         jobs = self.assignment(time)
         episodes = self.schedule.between(time - 300.0, time + 0.001)
         wrong = effects(self.plan, jobs, episodes, len(self.workload.replicas), time)
-        draw = np.random.Generator(np.random.Philox(key=[self.plan.seed % 2**64, int(time * 1000) % 2**63]))
-        served = serving.serve(
-            self.fleet,
-            self._queues,
-            time,
-            seconds,
-            wrong.arrivals,
-            draw.standard_normal(len(self.fleet.gpus)),
-        )
+        draw = self._draw(1, int(time * 1000))
+        clump = self._draw(2, int(time // serving.CLUMP_S)).standard_normal(len(self.fleet.gpus))
+        served = serving.serve(self.fleet, self._queues, time, seconds, wrong.arrivals, clump)
         wobble = 0.4 * np.sin(2 * np.pi * (time / 613 + np.arange(len(self.plan.racks)) * 0.37))
         inlet = self.plan.inlet + wobble + wrong.inlet
         phase = self._compute_phase(jobs, served, time, seconds)
@@ -178,6 +172,11 @@ class Simulation:
         return Instant(
             time, seconds, jobs, wrong, pace, over, pausing, starting, boards, served, inlet, draw, self.noise
         )
+
+    def _draw(self, stream: int, counter: int) -> np.random.Generator:
+        """Random numbers that belong to an instant, whoever asks and whenever."""
+        key = [(self.plan.seed * 4 + stream) % 2**64, counter % 2**63]
+        return np.random.Generator(np.random.Philox(key=key))
 
     def _compute_phase(self, jobs: Assignment, served: serving.Served, time: float, seconds: float) -> _Phase:
         """Activities while a kernel computes, [gpu]: the job's, or the replica's mix of prefill and decode."""
