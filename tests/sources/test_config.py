@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldaisle.sources import config, positions
-from coldaisle.sources.config import Flags, Settings, load, load_default
+from coldaisle.sources.config import Settings, load, load_default
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.racks import Placement
 from coldaisle.sources.settings import (
     ExporterSettings,
+    Flags,
     LocalSettings,
     SimulatorSettings,
     SshSettings,

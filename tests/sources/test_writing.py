@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldaisle.sources import writing
 from coldaisle.sources.config import Settings, load
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import LocalSettings, NodeSettings, SourceSettings
@@ -70,7 +69,7 @@ def test_a_write_that_fails_leaves_what_was(tmp_path: Path, monkeypatch: pytest.
     def full(handle: int) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(writing.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ConfigError, match="No space left"):
         save(Settings(name="new"), path, force=True)
     assert path.read_text() == 'name = "old"\n'
