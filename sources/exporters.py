@@ -1,0 +1,839 @@
+"""Exporters' /metrics pages, scraped over HTTP: dcgm-exporter, node_exporter, whatever a vocabulary knows.
+
+Every target has a transport of its own (a shared client costs seconds of CPU a sweep), a phase of its
+own within the interval, and bounds on bytes and time: an endless, dripping or silent page costs its own
+target and nobody else. What answered is recognised by its page. Once per interval all targets'
+values leave as one Batch per kind of entity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import ssl
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.sources.errors import (
+    AccessDenied,
+    ConfigError,
+    Garbled,
+    SourceError,
+    TimedOut,
+    Unreachable,
+    Unusable,
+)
+from coldaisle.sources.exposition import Limits, Page, Reader
+from coldaisle.sources.nodesets import expand
+from coldaisle.sources.source import (
+    Batch,
+    Clock,
+    EntityRef,
+    Event,
+    GpuFact,
+    GpuRef,
+    Item,
+    JobFact,
+    Kind,
+    Missing,
+    NodeFact,
+    NodeRef,
+    Rank,
+    Target,
+    TargetState,
+)
+from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
+from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
+
+log = logging.getLogger(__name__)
+
+ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
+"""Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
+HOLD_S = 60.0
+"""A page that is byte for byte the last one is no new sample (dcgm-exporter renews its own every 30 s):
+its rates stand for as long, then they are what they are."""
+REPEAT_S = 55.0
+"""A target's state is told again after this, changed or not."""
+DENIED_S = 600.0
+BACKOFF_S = 30.0
+REDIRECTS = 3
+
+
+class Address(NamedTuple):
+    """Where a page is."""
+
+    name: str
+    """``host:port``, shown and unique."""
+    url: str
+    host: str
+
+
+def address(text: str) -> Address:
+    """``n01:9400``, ``[::1]:9100`` or ``https://n01:9400/metrics``. Raises ConfigError."""
+    remedy = "write host:port, or http://host:port/metrics"
+    full = text.strip() if "://" in text else f"http://{text.strip()}"
+    try:
+        url = httpx.URL(full)
+    except httpx.InvalidURL:
+        raise ConfigError(f"not the address of an exporter: {text[:80]!r}", remedy) from None
+    if url.scheme not in ("http", "https") or not url.host or url.host.startswith("-"):
+        raise ConfigError(f"not the address of an exporter: {text[:80]!r}", remedy)
+    if url.userinfo:
+        raise ConfigError("a password in an exporter's address", "use a token file instead")
+    if url.port is None and "://" not in text:
+        raise ConfigError(
+            f"the port is missing: {text[:80]!r}", "dcgm-exporter listens on 9400, node_exporter on 9100"
+        )
+    if url.path in ("", "/"):
+        url = url.copy_with(path="/metrics")
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    name = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+    return Address(name if url.path == "/metrics" else name + url.path, str(url), url.host)
+
+
+def addresses(texts: Iterable[str]) -> tuple[Address, ...]:
+    """Targets as configured, node sets unfolded: ``r[01-16]n[01-04]:9400``. Raises ConfigError."""
+    found: dict[str, Address] = {}
+    for text in texts:
+        try:
+            names = (text,) if "[" not in text or "://[" in text or text.startswith("[") else expand(text)
+        except ValueError as error:
+            raise ConfigError(f"{text[:80]}: {error}", "write n[01-16]:9400") from None
+        found.update((one.name, one) for one in map(address, names))
+    return tuple(found.values())
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A target and what is known of it."""
+
+    address: Address
+    reader: Reader
+    transport: httpx.AsyncHTTPTransport
+    body: bytes = b""
+    page: Page | None = None
+    translation: Translation | None = None
+    rates: Values | None = None
+    read_at: float = 0.0
+    """When the page last changed, monotonic."""
+    seconds: float = float("nan")
+    """What the rates cover."""
+    tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
+    is_fresh: bool = False
+    failures: int = 0
+    error: SourceError | None = None
+    latency: float | None = None
+    remark: str = ""
+    booted_at: float | None = None
+    clock_offset: float | None = None
+    seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
+    """Values of cells whose change is an event."""
+    told: Target | None = None
+
+
+class ExporterSource:
+    """Scrapes exporters. ``targets`` as :func:`addresses` reads them. Raises ConfigError.
+
+    ``token`` gives the bearer token (it may read a file or run a command; it is called off the event
+    loop, and again after a refusal). It is never sent over plain http, except to loopback or with
+    ``insecure``. ``timeout`` bounds a whole scrape, in seconds.
+    """
+
+    kind = "exporters"
+    rank = Rank.EXPORTER
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        name: str = "exporters",
+        interval: float = 5.0,
+        timeout: float | None = None,
+        token: Callable[[], str] | None = None,
+        insecure: bool = False,
+        tls: ssl.SSLContext | None = None,
+        compress: bool = False,
+        concurrency: int = 256,
+        vocabularies: Sequence[Vocabulary] | None = None,
+        limits: Limits | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.name = name
+        self.interval = interval
+        self._addresses = addresses(targets)
+        if not self._addresses:
+            raise ConfigError("no exporter to scrape", "give targets such as n[01-16]:9400")
+        if token is not None and not insecure:
+            _refuse_clear_text(self._addresses)
+        self._timeout = timeout if timeout is not None else min(10.0, max(2.0, interval))
+        self._token = token
+        self._bearer: str | None = None
+        self._tls = tls
+        self._compress = compress
+        self._vocabularies = tuple(vocabularies) if vocabularies is not None else shipped()
+        self._wanted = frozenset().union(*(one.wanted() for one in self._vocabularies))
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._lane = asyncio.Semaphore(concurrency)
+        self._slow_lane = asyncio.Semaphore(max(8, concurrency // 8))
+        self._watched: list[_Watched] = []
+        self._outbox: list[Item] = []
+        self._facts: dict[object, Item] = {}
+        self._jobs: dict[str, JobFact] = {}
+        self._composer = _Composer()
+
+    async def stream(self) -> AsyncIterator[Item]:
+        """Batches once per interval; facts, events and target states as they come."""
+        self._watched = self._open()
+        tasks = [
+            asyncio.create_task(
+                self._watch(one, place / len(self._watched)), name=f"scrape {one.address.name}"
+            )
+            for place, one in enumerate(self._watched)
+        ]
+        try:
+            for one in self._watched:
+                yield self._target(one, TargetState.CONNECTING, "")
+            loop = asyncio.get_running_loop()
+            due = loop.time() + self._first_due()
+            while True:
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                for item in self._due():
+                    yield item
+                due += self.interval * max(1, np.ceil((loop.time() - due) / self.interval))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(one.transport.aclose() for one in self._watched), return_exceptions=True)
+
+    def _first_due(self) -> float:
+        """Seconds from the start to the first batch."""
+        return min(0.5, self.interval / 2)
+
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Target -> catalog keys that an exporter of its kind can export and this page lacks."""
+        return {one.address.name: one.translation.missing for one in self._watched if one.translation}
+
+    # -- one target
+
+    def _open(self) -> list[_Watched]:
+        plain = ssl.SSLContext(
+            ssl.PROTOCOL_TLS_CLIENT
+        )  # never used: building a real one per target costs 20 ms
+        tls = self._tls
+        if tls is None and any(one.url.startswith("https:") for one in self._addresses):
+            tls = httpx.create_ssl_context()
+        bounds = httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=3 * self.interval + BACKOFF_S
+        )
+        return [
+            _Watched(
+                one,
+                Reader(one.name, wanted=self._wanted.__contains__, limits=self._limits),
+                httpx.AsyncHTTPTransport(
+                    verify=tls if tls is not None and one.url.startswith("https:") else plain, limits=bounds
+                ),
+            )
+            for one in self._addresses
+        ]
+
+    async def _watch(self, one: _Watched, phase: float) -> None:
+        """Scrape one target for ever: at once, then in its place within each interval."""
+        loop = asyncio.get_running_loop()
+        # Visits lie between two batches, none close to one: each batch then holds one sample of each target.
+        due = loop.time() + self._first_due() + (0.05 + 0.7 * phase - 1.0) * self.interval
+        await asyncio.sleep(phase * 0.6 * self._first_due())
+        while True:
+            try:
+                await self._visit(one)
+            except Exception:
+                # The boundary between targets: a mistake of ours in one must not end the others.
+                log.exception("scraping %s", one.address.name)
+                self._fail(one, Unusable(one.address.name, "an error of coldaisle's own, see its log"))
+            pause = self._pause(one)
+            due += self.interval * max(1, np.ceil((loop.time() + pause - due) / self.interval))
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    def _pause(self, one: _Watched) -> float:
+        """Seconds a failing target is left alone beyond the interval."""
+        if isinstance(one.error, AccessDenied):
+            return DENIED_S
+        return min(BACKOFF_S, self.interval * (2 ** min(one.failures, 8) - 1)) if one.failures > 1 else 0.0
+
+    async def _visit(self, one: _Watched) -> None:
+        lane = self._slow_lane if one.failures else self._lane
+        async with lane:
+            started = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    body, openmetrics, at = await self._scrape(one)
+                self._take(one, body, openmetrics, at)
+            except TimeoutError:
+                self._fail(one, _silent(one.address.name, self._timeout))
+            except SourceError as error:
+                self._fail(one, error)
+            else:
+                one.latency = asyncio.get_running_loop().time() - started
+                one.failures, one.error = 0, None
+                self._tell(one)
+
+    async def _scrape(self, one: _Watched) -> tuple[bytes, bool | None, float]:
+        """The page, whether it says it is OpenMetrics, and when its answer began (monotonic)."""
+        try:
+            return await self._answer(one, one.address.url)
+        except AccessDenied:
+            if self._token is None or self._bearer is None:
+                raise
+            self._bearer = None  # it may have been renewed on disk
+            return await self._answer(one, one.address.url)
+
+    async def _answer(self, one: _Watched, url: str) -> tuple[bytes, bool | None, float]:
+        headers = await self._headers()
+        for _ in range(REDIRECTS):
+            response = await self._ask(one, url, headers)
+            try:
+                at = asyncio.get_running_loop().time()
+                if response.status_code in (301, 302, 303, 307, 308):
+                    url = _same_place(one.address, url, response.headers.get("location", ""))
+                    continue
+                _check_status(one.address, response)
+                kind = response.headers.get("content-type", "")
+                return await self._body(one, response), "openmetrics" in kind or None, at
+            finally:
+                with contextlib.suppress(httpx.TransportError):
+                    await response.aclose()
+        raise Unusable(one.address.name, "redirects in circles", "give the address of the page itself")
+
+    async def _headers(self) -> list[tuple[str, str]]:
+        headers = [
+            ("Accept", ACCEPT),
+            ("Accept-Encoding", "gzip" if self._compress else "identity"),
+            ("User-Agent", "coldaisle"),
+        ]
+        if self._token is not None:
+            if self._bearer is None:
+                self._bearer = (await asyncio.to_thread(self._token)).strip()
+            headers.append(("Authorization", f"Bearer {self._bearer}"))
+        return headers
+
+    async def _ask(self, one: _Watched, url: str, headers: list[tuple[str, str]]) -> httpx.Response:
+        wait = {
+            "connect": self._timeout,
+            "read": self._timeout,
+            "write": self._timeout,
+            "pool": self._timeout,
+        }
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": wait})
+        try:
+            try:
+                return await one.transport.handle_async_request(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if one.page is None:
+                    raise
+                # A kept connection may be closed by the server just as we write on it.
+                return await one.transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise _translated(one.address, error, self._timeout) from error
+
+    async def _body(self, one: _Watched, response: httpx.Response) -> bytes:
+        """The page, unpacked, refused as soon as it is larger than the limit."""
+        limit = self._limits.page_bytes
+        unpack = _unpacker(one.address.name, response.headers.get("content-encoding", ""))
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in response.stream:  # type: ignore[union-attr]
+                part = unpack(chunk, limit - size + 1)
+                size += len(part)
+                if size > limit:
+                    raise Garbled(
+                        one.address.name,
+                        f"the page is larger than {limit} bytes, or has no end",
+                        "is this an exporter?",
+                    )
+                chunks.append(part)
+        except httpx.TransportError as error:
+            raise _translated(one.address, error, self._timeout) from error
+        except zlib.error:
+            raise Garbled(one.address.name, "the page is not packed as it says (gzip)") from None
+        return b"".join(chunks)
+
+    # -- what a page says
+
+    def _take(self, one: _Watched, body: bytes, openmetrics: bool | None, at: float) -> None:
+        """Read a page and evaluate it. Raises Garbled, Unusable."""
+        if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
+            one.is_fresh = True
+            return
+        page = one.reader.read(body, openmetrics=openmetrics)
+        translation = self._translated(one, page)
+        before = _aligned(one.page, page)
+        seconds = at - one.read_at
+        one.rates = (
+            rates_between(before, page.values, seconds) if one.page else np.full(len(page.values), np.nan)
+        )
+        one.tables = translation.evaluate(page.values, one.rates)
+        one.seconds = seconds if one.page else float("nan")
+        one.body, one.page, one.read_at, one.is_fresh = body, page, at, True
+        if translation is not one.translation:
+            one.translation = translation
+            self._composer.is_stale = True
+        self._note(one, page, translation)
+
+    def _translated(self, one: _Watched, page: Page) -> Translation:
+        if one.translation is not None and one.page is not None and one.page.shape is page.shape:
+            return one.translation
+        vocabulary = recognise(page.shape.names, self._vocabularies)
+        if vocabulary is None:
+            raise _unknown(one.address.name, page, self._vocabularies)
+        one.remark = ""
+        made = translate(page.shape, vocabulary, one.address.host)
+        rival = self._rival(one, made)
+        if rival is not None:
+            one.remark = (
+                f"calls itself {made.node}, as {rival.address.name} does; shown as {one.address.host}"
+            )
+            made = replace(
+                translate(page.shape, vocabulary, one.address.host, ignore_names=True), hostname=None
+            )
+        return made
+
+    def _rival(self, one: _Watched, made: Translation) -> _Watched | None:
+        """Another host that has the same name already, and is not the same machine."""
+        uuids = {board.gpu.uuid for board in made.boards if board.gpu.uuid}
+        for other in self._watched:
+            theirs = other.translation
+            if (
+                other is one
+                or theirs is None
+                or theirs.node != made.node
+                or other.address.host == one.address.host
+            ):
+                continue
+            if theirs.vocabulary is made.vocabulary and not uuids & {
+                board.gpu.uuid for board in theirs.boards
+            }:
+                return other
+        return None
+
+    def _note(self, one: _Watched, page: Page, translation: Translation) -> None:
+        """Events and facts of a page."""
+        now = self._clock()
+        self._outbox += _events(one, page, translation, now)
+        if translation.booted_at is not None:
+            booted = float(page.values[translation.booted_at])
+            if one.booted_at is not None and booted > one.booted_at + 60:
+                self._outbox.append(
+                    Event(now, NodeRef(translation.node), "reboot", f"booted at {booted:.0f}")
+                )
+            one.booted_at = booted
+        if translation.clock is not None:
+            offset = float(page.values[translation.clock]) - now
+            # The page's stamp is older than our reading of it: only a change of seconds is news.
+            if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
+                one.clock_offset = round(offset, 1)
+        for fact in _facts(one, translation, now):
+            self._say(fact)
+
+    def _say(self, fact: NodeFact | GpuFact) -> None:
+        """Send a fact once, and again when something of it changes."""
+        subject: object = (NodeFact, fact.node) if isinstance(fact, NodeFact) else (GpuFact, fact.gpu)
+        known = self._facts.get(subject)
+        if isinstance(known, NodeFact | GpuFact):
+            merged = _merged(known, fact)
+            if replace(merged, at=0.0) == replace(known, at=0.0):
+                return
+            fact = merged
+        self._facts[subject] = fact
+        self._outbox.append(fact)
+
+    # -- how a target is doing
+
+    def _fail(self, one: _Watched, error: SourceError) -> None:
+        one.failures += 1
+        one.error = error
+        one.is_fresh = False
+        one.body = b""
+        self._tell(one)
+
+    def _tell(self, one: _Watched) -> None:
+        if one.error is not None:
+            state = TargetState.DENIED if isinstance(one.error, AccessDenied) else TargetState.FAILING
+            target = self._target(one, state, one.error.problem, one.error.remedy)
+        else:
+            is_slow = one.latency is not None and one.latency > self.interval / 2
+            target = self._target(one, TargetState.SLOW if is_slow else TargetState.OK, *self._lacks(one))
+        known = one.told
+        if (
+            known is not None
+            and replace(known, at=target.at, latency_s=target.latency_s) == target
+            and target.at < known.at + REPEAT_S
+        ):
+            return
+        one.told = target
+        self._outbox.append(target)
+
+    def _target(self, one: _Watched, state: TargetState, detail: str, remedy: str = "") -> Target:
+        made = one.translation
+        return Target(
+            at=self._clock(),
+            name=one.address.name,
+            state=state,
+            nodes=(made.node,) if made else (),
+            detail=detail,
+            remedy=remedy,
+            latency_s=one.latency,
+            what=made.vocabulary.name if made else "",
+        )
+
+    def _lacks(self, one: _Watched) -> tuple[str, str]:
+        """What the page could have and has not, and how to get it."""
+        made = one.translation
+        if made is None or not made.missing:
+            return one.remark, ""
+        lacks = f"does not export {', '.join(made.missing)}"
+        lines = counters_for(made.missing, made.vocabulary)
+        remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
+        return "; ".join(filter(None, (one.remark, lacks))), remedy
+
+    # -- once per interval
+
+    def _due(self) -> list[Item]:
+        """Everything that has come together since the last call."""
+        now = self._clock()
+        items, self._outbox = self._outbox, []
+        if self._composer.is_stale:
+            items += self._changed_jobs(now)
+        items += self._composer.compose(self._watched, now)
+        for one in self._watched:
+            one.is_fresh = False
+        return items
+
+    def _changed_jobs(self, now: float) -> list[Item]:
+        current = _jobs_now(self._watched)
+        changed: list[Item] = []
+        for key, (name, gpus) in current.items():
+            known = self._jobs.get(key)
+            fact = JobFact(
+                since=known.since if known else now,
+                until=None,
+                id=key,
+                name=name,
+                user="",
+                nodes=tuple(dict.fromkeys(gpu.node for gpu in gpus)),
+                gpus=gpus,
+                account=key.removeprefix("k8s:").partition("/")[0] if key.startswith("k8s:") else None,
+            )
+            if fact != known:
+                self._jobs[key] = fact
+                changed.append(fact)
+        ended = self._jobs.keys() - current.keys()
+        return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
+
+
+class _Part(NamedTuple):
+    """Where one target's table goes in the batch of its kind."""
+
+    one: _Watched
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    is_shared: bool
+    """Whether another target has some of these entities too; then it only fills holes."""
+
+
+@dataclass(slots=True, eq=False)
+class _Layout:
+    entities: tuple[EntityRef, ...]
+    metrics: tuple[str, ...]
+    parts: list[_Part]
+    reasons: NDArray[np.uint8] | None = None
+
+
+class _Composer:
+    """Puts the targets' tables together, one batch per kind."""
+
+    def __init__(self) -> None:
+        self.is_stale = True
+        self._layouts: dict[Kind, _Layout] = {}
+
+    def compose(self, watched: Sequence[_Watched], at: float) -> list[Batch]:
+        """The batches of this moment; a kind without anything new has none."""
+        if self.is_stale:
+            self._layouts = _laid_out(watched, self._layouts)
+            self.is_stale = False
+        return [batch for kind, layout in self._layouts.items() if (batch := _composed(kind, layout, at))]
+
+
+def _composed(kind: Kind, layout: _Layout, at: float) -> Batch | None:
+    shape = (len(layout.entities), len(layout.metrics))
+    values = np.full(shape, np.nan, np.float32)
+    reasons = np.full(shape, Missing.NOT_EXPORTED, np.uint8)
+    seconds = np.full(shape[0], np.nan, np.float32)
+    for part in layout.parts:
+        _place(part, kind, values, reasons, seconds)
+    if layout.reasons is not None and np.array_equal(layout.reasons, reasons):
+        reasons = layout.reasons
+    is_news = reasons is not layout.reasons or any(part.one.is_fresh for part in layout.parts)
+    layout.reasons = reasons
+    return Batch(at, kind, layout.entities, layout.metrics, values, reasons, seconds) if is_news else None
+
+
+def _place(
+    part: _Part,
+    kind: Kind,
+    values: NDArray[np.float32],
+    reasons: NDArray[np.uint8],
+    seconds: NDArray[np.float32],
+) -> None:
+    one, where = part.one, np.ix_(part.rows, part.columns)
+    theirs, why = one.tables[kind]
+    if one.failures:
+        why = np.full_like(why, Missing.UNREACHABLE)
+    if not one.is_fresh:  # no new sample is no statement: the last reasons stand
+        theirs = np.full_like(theirs, np.nan)
+    if part.is_shared:
+        have = ~np.isnan(values[where])
+        theirs = np.where(have, values[where], theirs)
+        why = np.where(have, np.uint8(Missing.PRESENT), why)
+    values[where] = theirs
+    reasons[where] = why
+    if one.is_fresh:
+        seconds[part.rows] = one.seconds
+    elif one.failures and not part.is_shared:
+        reasons[part.rows] = Missing.UNREACHABLE
+
+
+def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[Kind, _Layout]:
+    """Rows and columns for all targets' tables; tuples that did not change stay the same objects."""
+    layouts: dict[Kind, _Layout] = {}
+    for kind in Kind:
+        rows: dict[object, int] = {}
+        entities: list[EntityRef] = []
+        columns: dict[str, int] = {}
+        parts: list[_Part] = []
+        for one in watched:
+            table = one.translation.tables.get(kind) if one.translation else None
+            if table is None:
+                continue
+            places = []
+            is_shared = False
+            for entity in table.entities:
+                place = rows.setdefault(_same(entity), len(entities))
+                is_shared = is_shared or place < len(entities)
+                if place == len(entities):
+                    entities.append(entity)
+                places.append(place)
+            wide = [columns.setdefault(key, len(columns)) for key in table.shown_metrics]
+            parts.append(_Part(one, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
+        if parts:
+            layouts[kind] = _kept(_Layout(tuple(entities), tuple(columns), parts), known.get(kind))
+    return layouts
+
+
+def _kept(new: _Layout, old: _Layout | None) -> _Layout:
+    if old is not None and old.entities == new.entities:
+        new.entities = old.entities
+    if old is not None and old.metrics == new.metrics:
+        new.metrics = old.metrics
+    return new
+
+
+def _same(entity: EntityRef) -> object:
+    """What two targets must agree on to speak of the same thing."""
+    return (entity.uuid, entity.mig) if isinstance(entity, GpuRef) and entity.uuid else entity
+
+
+def _aligned(before: Page | None, page: Page) -> Values:
+    """The earlier page's values in this page's order, NaN for series it had not."""
+    if before is None:
+        return np.full(len(page.values), np.nan)
+    if before.shape is page.shape:
+        return before.values
+    known = dict(zip(before.shape.series, before.values.tolist(), strict=True))
+    return np.array([known.get(series, np.nan) for series in page.shape.series], np.float64)
+
+
+def _events(one: _Watched, page: Page, translation: Translation, now: float) -> list[Event]:
+    """Sticky codes that became another one than 0, counters that rose. The first sight of a cell is no event."""
+    if not translation.events:
+        return []
+    values = page.values[translation.event_sources]
+    blank = is_blank(values, translation.vocabulary)
+    found: list[Event] = []
+    for place, (kind, row, _, rule) in enumerate(translation.events):
+        if blank[place]:
+            continue
+        value = float(values[place])
+        cell = (translation.tables[kind].entities[row], rule.key)
+        before = one.seen.get(cell)
+        one.seen[cell] = value
+        if before is None or value == before or (value == 0 if rule.sticky else value < before):
+            continue
+        labels = dict(page.shape.series[int(translation.event_sources[place])].labels)
+        detail = (
+            f"{rule.event} {value:.0f} {labels.get('err_msg', '')}".strip()
+            if rule.sticky
+            else f"{value - before:.0f} more"
+        )
+        found.append(Event(now, cell[0], rule.event, detail[:200]))
+    return found
+
+
+def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[NodeFact | GpuFact]:
+    whole = [board.gpu for board in translation.boards if board.gpu.mig is None]
+    node = _row(one, Kind.NODE, 0)
+    yield NodeFact(
+        at=now,
+        node=translation.node,
+        hostname=translation.hostname,
+        cpus=_whole(node.get("node.cpus")),
+        memory_bytes=_whole(node.get("node.mem_total")),
+        kernel=translation.kernel,
+        driver=translation.driver,
+        booted_at=one.booted_at,
+        gpus_visible=len(whole) if whole else None,
+        clock_offset_s=one.clock_offset,
+    )
+    table = translation.tables.get(Kind.GPU)
+    places = {entity: row for row, entity in enumerate(table.entities)} if table else {}
+    for board in translation.boards:
+        row = _row(one, Kind.GPU, places[board.gpu]) if board.gpu in places else {}
+        limit = row.get("gpu.power_limit")
+        yield GpuFact(
+            at=now,
+            gpu=board.gpu,
+            model=board.model,
+            memory_bytes=_whole(row.get("gpu.mem_total")),
+            power_limit_w=limit,
+            power_max_w=row.get("gpu.power_max"),
+            slowdown_c=row.get("gpu.temp_slowdown"),
+            mig_profile=board.mig_profile,
+            mig_enabled=True if board.gpu.mig else None,
+            serial=board.serial,
+        )
+
+
+def _row(one: _Watched, kind: Kind, row: int) -> dict[str, float]:
+    """One entity's values that are there."""
+    table = one.translation.tables.get(kind) if one.translation else None
+    if table is None or kind not in one.tables:
+        return {}
+    values = one.tables[kind][0][row].tolist()
+    return {key: value for key, value in zip(table.shown_metrics, values, strict=True) if value == value}
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _merged(old: NodeFact | GpuFact, new: NodeFact | GpuFact) -> NodeFact | GpuFact:
+    """The new fact, with what only the old one knew (another exporter of the same node said it)."""
+    kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
+    return replace(new, **kept)
+
+
+def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef, ...]]]:
+    """Job -> its name and GPUs, over all targets."""
+    jobs: dict[str, tuple[str, dict[object, GpuRef]]] = {}
+    for one in watched:
+        for job in one.translation.jobs if one.translation else ():
+            jobs.setdefault(job.id, (job.name, {}))[1].setdefault(_same(job.gpu), job.gpu)
+    return {key: (name, tuple(gpus.values())) for key, (name, gpus) in jobs.items()}
+
+
+# ---- HTTP
+
+
+def _refuse_clear_text(targets: Iterable[Address]) -> None:
+    for one in targets:
+        if one.url.startswith("http:") and not _is_loopback(one.host):
+            raise ConfigError(
+                f"the token would go to {one.name} in clear text", "use https://, or set insecure = true"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _same_place(one: Address, url: str, location: str) -> str:
+    """Where a redirect leads, if that is the same server. Raises Unusable."""
+    try:
+        old, new = httpx.URL(url), httpx.URL(url).join(location)
+    except httpx.InvalidURL:
+        raise Unusable(one.name, "redirects to something that is no address") from None
+    if (old.scheme, old.host, old.port) != (new.scheme, new.host, new.port):
+        raise Unusable(
+            one.name,
+            f"redirects to another server ({new.scheme}://{new.host[:80]}), which is not followed",
+            "give the address of the page itself",
+        )
+    return str(new)
+
+
+def _check_status(one: Address, response: httpx.Response) -> None:
+    status = response.status_code
+    if status in (401, 403):
+        raise AccessDenied(one.name, f"the exporter refuses us (HTTP {status})", "configure a token for it")
+    if status == 404:
+        raise Unusable(one.name, "there is no such page (HTTP 404)", "the path is usually /metrics")
+    if status != 200:
+        raise Unusable(one.name, f"answered HTTP {status}", "look at the exporter's log")
+
+
+def _unpacker(target: str, encoding: str) -> Callable[[bytes, int], bytes]:
+    """A function (chunk, most bytes wanted) -> page bytes."""
+    if encoding in ("", "identity"):
+        return lambda chunk, most: chunk[:most]
+    if encoding not in ("gzip", "x-gzip"):
+        raise Garbled(target, f"the page is packed as {encoding[:40]!r}, which was not asked for")
+    unpack = zlib.decompressobj(wbits=31)
+    return lambda chunk, most: unpack.decompress(chunk, max(1, most))
+
+
+def _translated(one: Address, error: httpx.TransportError, seconds: float) -> SourceError:
+    """httpx's errors in our tree."""
+    if isinstance(error, httpx.ConnectError):
+        return Unreachable(
+            one.name, f"no connection: {_said(error)}", "is the exporter running, and the port open?"
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return _silent(one.name, seconds)
+    if isinstance(error, httpx.RemoteProtocolError):
+        return Garbled(one.name, f"broke the HTTP protocol: {_said(error)}", "is this an exporter's port?")
+    return Unreachable(one.name, f"the connection broke: {_said(error)}", "look at the exporter's log")
+
+
+def _silent(target: str, seconds: float) -> TimedOut:
+    return TimedOut(target, f"no whole page within {seconds:g} s", "the exporter hangs, or sends too slowly")
+
+
+def _said(error: Exception) -> str:
+    return str(error).encode("unicode_escape").decode("ascii")[:120] or type(error).__name__
+
+
+def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:
+    known = " nor ".join(one.name for one in vocabularies)
+    some = sorted(page.shape.names)
+    shown = ", ".join(some[:5]).encode("unicode_escape").decode("ascii")[:200] or "nothing"
+    more = f" and {len(some) - 5} more" if len(some) > 5 else ""
+    return Unusable(
+        target,
+        f"answers, but is neither {known}: it exports {shown}{more}",
+        "a vocabulary of your own can teach coldaisle what these mean",
+    )

@@ -1,0 +1,182 @@
+"""Generated dcgm-exporter pages, and an HTTP server that serves them, or misbehaves, on loopback.
+
+``python -m`` is not needed: benchmarks run :func:`serve_forever` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+FIELDS: tuple[tuple[str, str, float, float, int], ...] = (
+    # name, type, low, high, decimals
+    ("DCGM_FI_DEV_SM_CLOCK", "gauge", 1200, 1980, 0),
+    ("DCGM_FI_DEV_MEM_CLOCK", "gauge", 2619, 2619, 0),
+    ("DCGM_FI_DEV_MEMORY_TEMP", "gauge", 40, 80, 0),
+    ("DCGM_FI_DEV_GPU_TEMP", "gauge", 35, 75, 0),
+    ("DCGM_FI_DEV_POWER_USAGE", "gauge", 70, 700, 6),
+    ("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", 1e11, 2e11, 0),
+    ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "counter", 0, 0, 0),
+    ("DCGM_FI_DEV_GPU_UTIL", "gauge", 0, 100, 0),
+    ("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", 0, 100, 0),
+    ("DCGM_FI_DEV_ENC_UTIL", "gauge", 0, 0, 0),
+    ("DCGM_FI_DEV_DEC_UTIL", "gauge", 0, 0, 0),
+    ("DCGM_FI_DEV_XID_ERRORS", "gauge", 0, 0, 0),
+    ("DCGM_FI_DEV_FB_FREE", "gauge", 10000, 80000, 0),
+    ("DCGM_FI_DEV_FB_USED", "gauge", 100, 70000, 0),
+    ("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "counter", 0, 200000, 0),
+    ("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", 0, 0, 0),
+    ("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", 0, 2, 0),
+    ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "gauge", 0, 1, 6),
+    ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "gauge", 0, 1, 6),
+    ("DCGM_FI_PROF_DRAM_ACTIVE", "gauge", 0, 1, 6),
+    ("DCGM_FI_PROF_PCIE_TX_BYTES", "gauge", 0, 5e10, 0),
+    ("DCGM_FI_PROF_PCIE_RX_BYTES", "gauge", 0, 5e10, 0),
+)
+
+
+def gpu_labels(node: str, gpu: int) -> dict[str, str]:
+    """Labels as dcgm-exporter 3.3 to 4.5 write them."""
+    return {
+        "gpu": str(gpu),
+        "UUID": f"GPU-{node}-0000-4000-8000-{gpu:012d}",
+        "pci_bus_id": f"00000000:{0x10 + gpu * 0x11:02X}:00.0",
+        "device": f"nvidia{gpu}",
+        "modelName": "NVIDIA H100 80GB HBM3",
+        "Hostname": node,
+        "DCGM_FI_DRIVER_VERSION": "580.105.08",
+    }
+
+
+def line(name: str, labels: dict[str, str], value: object) -> str:
+    """One sample as exporters write it."""
+    block = ",".join(f'{key}="{value_}"' for key, value_ in labels.items())
+    return f"{name}{{{block}}} {value}\n"
+
+
+def dcgm_page(node: str = "n01", gpus: int = 8, seed: int = 0) -> bytes:
+    """8 GPUs × 22 metrics, about 45 kB; another seed gives other numbers of the same shape."""
+    chance = random.Random(f"{node} {seed}")
+    lines: list[str] = []
+    for name, type_, low, high, decimals in FIELDS:
+        lines.append(f"# HELP {name} A field of DCGM.\n# TYPE {name} {type_}\n")
+        for gpu in range(gpus):
+            value = chance.uniform(low, high)
+            lines.append(line(name, gpu_labels(node, gpu), f"{value:.{decimals}f}"))
+    return "".join(lines).encode()
+
+
+def one_gpu(values: dict[str, object], labels: dict[str, str] | None = None) -> bytes:
+    """A page of one GPU with these fields."""
+    return "".join(
+        line(name, labels or gpu_labels("n01", 0), value) for name, value in values.items()
+    ).encode()
+
+
+Writer = asyncio.StreamWriter
+Behaviour = Callable[[Writer, bytes], Awaitable[None]]
+"""Answers one request, whose head it is given, as it likes."""
+
+
+def ok(body: bytes, *, extra: str = "", packed: bool = False) -> bytes:
+    """A whole answer."""
+    content = gzip.compress(body) if packed else body
+    encoding = "Content-Encoding: gzip\r\n" if packed else ""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{encoding}{extra}Content-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+@dataclass
+class Pages:
+    """A server on loopback. ``answer`` is the page now; ``behave``, if set, answers instead."""
+
+    answer: bytes | Callable[[], bytes] = b""
+    behave: Behaviour | None = None
+    status: str = ""
+    """``301 Moved``, with ``extra`` headers, instead of a page."""
+    extra: str = ""
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+    host: str = "127.0.0.1"
+
+    @property
+    def target(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: Writer) -> None:
+        """One connection, kept alive."""
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head)
+                if self.behave is not None:
+                    await self.behave(writer, head)
+                    break
+                writer.write(self._whole())
+                await writer.drain()
+        writer.close()
+
+    def _whole(self) -> bytes:
+        if self.status:
+            return f"HTTP/1.1 {self.status}\r\n{self.extra}Content-Length: 0\r\n\r\n".encode()
+        return ok(self.answer() if callable(self.answer) else self.answer, extra=self.extra)
+
+
+@contextlib.asynccontextmanager
+async def served(pages: Pages) -> AsyncIterator[Pages]:
+    """The server for the length of a block; open connections end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: Writer) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await pages.serve(reader, writer)
+        except asyncio.CancelledError:
+            writer.close()
+        finally:
+            tasks.discard(task)
+
+    server = await asyncio.start_server(handle, pages.host, pages.port)
+    pages.port = server.sockets[0].getsockname()[1]
+    try:
+        yield pages
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def serve_many(count: int, ready: Callable[[list[int]], None]) -> None:
+    """``count`` servers with changing dcgm-exporter pages, for ever."""
+    async with contextlib.AsyncExitStack() as stack:
+        ports: list[int] = []
+        for place in range(count):
+            node = f"n{place:04d}"
+            turns = [ok(dcgm_page(node, seed=seed)) for seed in range(2)]
+            pages = await stack.enter_async_context(served(_Turning(turns)))
+            ports.append(pages.port)
+        ready(ports)
+        await asyncio.Event().wait()
+
+
+class _Turning(Pages):
+    """Answers in turn, made beforehand."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        super().__init__()
+        self._answers = answers
+        self._turn = 0
+
+    def _whole(self) -> bytes:
+        self._turn += 1
+        self.requests.clear()
+        return self._answers[self._turn % len(self._answers)]
