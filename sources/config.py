@@ -137,7 +137,7 @@ _FLAGS_OF_KIND = {
 }
 _FLAGS_OF_TABLE = {
     "racks": ("pattern", "file"),
-    "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse", "bell"),
+    "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse"),
     "history": ("minutes", "memory"),
 }
 

@@ -53,7 +53,8 @@ class ExporterSettings(
     """``host:port`` or ``http[s]://host[:port][/path]``, expanded."""
     name: Name = "exporters"
     interval: Interval = 5.0
-    timeout: Timeout = 5.0
+    timeout: Timeout | None = None
+    """Of a whole page; None: as the interval allows."""
     token_file: str | None = None
     token_env: str | None = None
     token_command: str | tuple[str, ...] | None = None
@@ -114,7 +115,6 @@ class ScreenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bytes_per_second: Annotated[float, Meta(ge=1000, le=1e9)] = 50_000.0
     ascii: bool | None = None
     mouse: bool = True
-    bell: bool = False
 
 
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,6 +155,5 @@ class Flags:
     bytes_per_second: str | None = None
     ascii: bool | None = None
     mouse: bool | None = None
-    bell: bool | None = None
     minutes: float | None = None
     memory: str | None = None

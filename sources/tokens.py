@@ -19,8 +19,8 @@ COMMAND_S = 10.0
 MAX_TOKEN = 16_384
 
 
-def token_of(source: ExporterSettings) -> str | None:
-    """The token as it is now; None where none is configured. ConfigError never holds any of it.
+def token_of(source: ExporterSettings) -> str:
+    """The token as it is now; empty where none is configured. ConfigError never holds any of it.
 
     May block for COMMAND_S: call it in a thread.
     """
@@ -30,7 +30,7 @@ def token_of(source: ExporterSettings) -> str | None:
         return _clean(os.environ.get(source.token_env, ""), f"token_env {source.token_env}")
     if source.token_command:
         return _clean(_from_command(source.token_command), "token_command")
-    return None
+    return ""
 
 
 def _from_file(path: Path) -> str:

@@ -17,7 +17,7 @@ def source(**given: str | tuple[str, ...]) -> ExporterSettings:
 
 
 def test_no_token() -> None:
-    assert token_of(source()) is None
+    assert token_of(source()) == ""
 
 
 def test_from_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

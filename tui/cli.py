@@ -1,0 +1,325 @@
+"""The commands. What they need is imported when they run: ``--help`` and the first paint stay fast."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from coldaisle.sources import __version__
+from coldaisle.sources.errors import ColdaisleError, ConfigError
+
+if TYPE_CHECKING:
+    from coldaisle.sources.config import Settings
+    from coldaisle.sources.settings import Flags
+
+OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 3, 130, 141
+"""Exit statuses, as monitoring plug-ins have them: 3 is bad usage, or a crash; else 128 + the signal."""
+ASK_ABOVE = 64
+"""Hosts that may be logged in to without asking."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+log = logging.getLogger(__name__)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit status. Nobody sees a traceback: the log has it."""
+    try:
+        status = main.main(list(arguments), prog_name="coldaisle", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else OK
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "coldaisle"
+        return _complain(error.format_message(), f"{where} --help lists what there is")
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except ColdaisleError as error:
+        return _complain(str(error), error.remedy)
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except Exception as error:  # supervision: the last line before a traceback on somebody's terminal
+        log.exception("crashed")
+        return _complain(f"a mistake of ours: {type(error).__name__}: {error}", _where_the_log_is())
+
+
+def _complain(problem: str, remedy: str = "") -> int:
+    from coldaisle.sources.text import plain
+
+    ascii_only = not (sys.stderr.encoding or "").lower().startswith("utf")
+    for line in filter(None, [f"coldaisle: {problem}", f"  {remedy}" if remedy else ""]):
+        click.echo(plain(line, ascii_only=ascii_only), err=True)
+    return FAILED
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output has left: nothing more is written, not at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _where_the_log_is() -> str:
+    from coldaisle.sources.log import default_log_path
+
+    return f"the details are in {default_log_path()}"
+
+
+def _data_names(folder: str, package: str) -> list[str]:
+    from importlib.resources import files
+
+    return sorted(
+        item.name.removesuffix(folder) for item in files(package).iterdir() if item.name.endswith(folder)
+    )
+
+
+def _themes() -> list[str]:
+    return _data_names(".toml", "coldaisle.themes")
+
+
+def _complete_theme(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in _themes() if name.startswith(begun)]
+
+
+def _complete_metric(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    import tomllib
+    from importlib.resources import files
+
+    table = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))["gpu"]
+    items = ((f"gpu.{name}", row["help"]) for name, row in table.items())
+    return [CompletionItem(key, help=text) for key, text in items if key.startswith(begun)]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in their order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_source_options = _options(
+    click.option("--config", type=_FILE, help="The configuration file, instead of the default one."),
+    click.option(
+        "--ssh", multiple=True, metavar="NODESET", help="Hosts over SSH: r[01-16]n[01-04]. Repeatable."
+    ),
+    click.option(
+        "--exporter", multiple=True, metavar="TARGET", help="host:port or URL, node sets too. Repeatable."
+    ),
+    click.option("--local", is_flag=True, help="This machine."),
+    click.option("--interval", metavar="TIME", help="Between two samples: 2s, 500ms."),
+    click.option("--user", metavar="NAME", help="The SSH user."),
+    click.option("--port", type=click.IntRange(1, 65535), help="The SSH port."),
+    click.option("-J", "--jump", metavar="HOST", help="The jump host, as ssh -J takes it."),
+    click.option("-i", "--identity", multiple=True, metavar="FILE", help="A private key. Repeatable."),
+    click.option(
+        "--ssh-config", multiple=True, metavar="FILE", help="Instead of the user's and the system's."
+    ),
+    click.option(
+        "--known-hosts", multiple=True, metavar="FILE", help="Instead of the user's and the system's."
+    ),
+    click.option("--connect-timeout", metavar="TIME", help="For an SSH login: 10s."),
+    click.option("--timeout", metavar="TIME", help="For an exporter's page: 5s."),
+    click.option("--token-file", metavar="FILE", help="Holds the bearer token for exporters."),
+    click.option("--token-env", metavar="NAME", help="The environment variable that holds it."),
+    click.option("--token-command", metavar="COMMAND", help="Prints it; run without a shell."),
+    click.option("--insecure", is_flag=True, default=None, help="Let the token travel over plain http."),
+    click.option("--vocabulary", multiple=True, metavar="FILE", help="What your own exporters' names mean."),
+    click.option("--yes", is_flag=True, help=f"Do not ask before logging in to more than {ASK_ABOVE} hosts."),
+)
+_screen_options = _options(
+    click.option("--name", metavar="NAME", help="The cluster's name."),
+    click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
+    click.option(
+        "--metric", metavar="KEY", shell_complete=_complete_metric, help="What cells show: gpu.power."
+    ),
+    click.option(
+        "--rack-pattern", "pattern", metavar="REGEX", help=r"Rack in the node's name: '(?P<rack>r\d+)n\d+'."
+    ),
+    click.option("--racks-file", "file", metavar="CSV", help="Lines of host,rack; node sets too."),
+    click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says."),
+    click.option("--mouse/--no-mouse", default=None, help="Leave the mouse to the terminal with --no-mouse."),
+    click.option("--bytes", "bytes_per_second", metavar="RATE", help="To the terminal, at most: 50kB/s."),
+    click.option("--history", "minutes", type=float, metavar="MINUTES", help="Of full resolution."),
+    click.option("--memory", metavar="SIZE", help="For full resolution, at most: 260MB."),
+)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="With nothing configured and nothing given, coldaisle looks at this machine. `coldaisle demo` needs nothing.",
+)
+@click.version_option(__version__, message="coldaisle %(version)s")
+@_source_options
+@_screen_options
+@click.pass_context
+def main(context: click.Context, /, **given: Any) -> int | None:
+    """What holds a GPU cluster back, since when, at what cost, and what to do: live, in a terminal."""
+    context.obj = given
+    if context.invoked_subcommand is not None:
+        return None
+    return _dashboard(_configured(given), confirmed=given["yes"])
+
+
+@main.command()
+@click.option("--racks", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option("--nodes", type=click.IntRange(1, 256), default=4, show_default=True, help="Nodes a rack.")
+@click.option("--gpus", type=click.IntRange(1, 16), default=8, show_default=True, help="GPUs a node.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same cluster.")
+@click.option("--interval", metavar="TIME", default="2s", show_default=True)
+@_screen_options
+def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: Any) -> int:
+    """A simulated cluster with faults that come and go; needs nothing."""
+    from coldaisle.sources.config import Settings
+
+    simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
+    given["name"] = given["name"] or "demo"
+    settings = Settings().with_sources([simulator]).with_flags(_flags({**given, "interval": interval}))
+    return _dashboard(settings)
+
+
+@main.command()
+@_source_options
+@click.option("--name", metavar="NAME", help="The cluster's name, for --write.")
+@click.option(
+    "--for", "seconds", metavar="TIME", default="15s", show_default=True, help="The longest it may take."
+)
+@click.option("--write", is_flag=True, help="Save what answered as the configuration.")
+@click.option(
+    "--force", is_flag=True, help="Replace a configuration with --write; the old one is kept beside it."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_context
+def doctor(
+    context: click.Context, /, seconds: str, write: bool, force: bool, as_json: bool, **given: Any
+) -> int:
+    """Try every source; say what is missing and how to get it.
+
+    Exit status: 0 all there, 1 something is missing, 2 a source does not answer, 3 bad usage.
+    """
+    settings = _configured(_inherited(context, given))
+    _prepare(settings, confirmed=given["yes"])
+    from coldaisle.tui.doctor import examine_and_print
+
+    target = (given["config"] or _default_path()) if write else None
+    return examine_and_print(settings, _seconds(seconds), as_json=as_json, write_to=target, force=force)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  eval "$(coldaisle completion bash)"        in ~/.bashrc
+    zsh:   eval "$(coldaisle completion zsh)"         in ~/.zshrc
+    fish:  coldaisle completion fish | source         in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(main, {}, "coldaisle", "_COLDAISLE_COMPLETE").source())
+
+
+def _inherited(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """``coldaisle --ssh n1 doctor`` means ``coldaisle doctor --ssh n1``."""
+    before: dict[str, Any] = context.obj or {}
+    return {key: value or before.get(key) for key, value in given.items()}
+
+
+def _configured(given: dict[str, Any]) -> Settings:
+    """The file, the flags over it, and what this machine sees by itself where neither names a source."""
+    from coldaisle.sources.config import load_default
+
+    settings = load_default(given["config"])
+    flags = _flags(given)
+    if not (settings.sources or flags.ssh or flags.exporter or flags.local):
+        settings = settings.with_sources(_detected())
+    _check_theme(flags.theme or settings.screen.theme)
+    return settings.with_flags(flags)
+
+
+def _flags(given: dict[str, Any]) -> Flags:
+    from dataclasses import fields
+
+    from coldaisle.sources.settings import Flags
+
+    known = {setting.name for setting in fields(Flags)}
+    return Flags(**{key: value for key, value in given.items() if key in known and value is not None})
+
+
+def _detected() -> Sequence[dict[str, Any]]:
+    from coldaisle.sources.detection import detect
+
+    found = detect()
+    if not found.sources:
+        looked = "; ".join(found.notes)
+        raise ColdaisleError(
+            f"nothing to show: no configuration, and this machine has nothing to see ({looked})",
+            "coldaisle demo shows a simulated cluster; --ssh 'n[1-4]' or --exporter 'n[1-4]:9400' a real one",
+        )
+    return found.sources
+
+
+def _check_theme(name: str | None) -> None:
+    if name is not None and name not in _themes():
+        raise ConfigError(f"no theme {name!r:.40}", f"there are {', '.join(_themes())}")
+
+
+def _default_path() -> Path:
+    from coldaisle.sources.config import default_path
+
+    return default_path()
+
+
+def _seconds(text: str) -> float:
+    from coldaisle.sources.units import parse
+
+    try:
+        return max(parse(text, "s"), 0.5)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+
+
+def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
+    _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
+    _prepare(settings, confirmed=confirmed)
+    from coldaisle.sources.log import start_log
+
+    start_log()
+    from coldaisle.tui.dashboard import run_dashboard
+
+    return run_dashboard(settings)
+
+
+def _needs_terminal(term: str, streams: Iterable[Any]) -> None:
+    if not all(stream is not None and stream.isatty() for stream in streams):
+        raise ColdaisleError("the dashboard needs a terminal", "coldaisle doctor prints plain text")
+    if term in ("", "dumb", "unknown"):
+        problem = f"the terminal says it is {term or 'nothing'} (TERM): it cannot show a dashboard"
+        raise ColdaisleError(problem, "set TERM, or use coldaisle doctor: it prints plain text")
+
+
+def _prepare(settings: Settings, *, confirmed: bool) -> None:
+    """Ask now what must be asked: no prompt fits on the screen later."""
+    from coldaisle.sources.settings import SshSettings
+
+    hosts = {host for source in settings.sources if isinstance(source, SshSettings) for host in source.hosts}
+    if len(hosts) > ASK_ABOVE and not confirmed:
+        if not sys.stdin.isatty():
+            raise ConfigError(f"this logs in to {len(hosts)} hosts", f"--yes allows more than {ASK_ABOVE}")
+        click.confirm(f"coldaisle will log in to {len(hosts)} hosts. Go on?", abort=True, err=True)

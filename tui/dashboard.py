@@ -1,0 +1,52 @@
+"""The dashboard put together: settings, the feed made from them, the app."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from coldaisle.sources.configured import sources_from
+from coldaisle.tui.capabilities import capabilities
+from coldaisle.tui.feed import MonitorFeed
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.monitor import MonitorSettings
+    from coldaisle.sources.config import Settings
+
+DEFAULT_INTERVAL_S = 2.0
+
+
+def run_dashboard(settings: Settings) -> int:
+    """Show the dashboard until it is left; the exit status."""
+    terminal = capabilities(os.environ)
+    os.environ.setdefault(
+        "TEXTUAL_COLOR_SYSTEM", terminal.colours.textual
+    )  # Textual reads it as it is imported
+    from coldaisle.tui.app import ColdaisleApp
+
+    screen = settings.screen
+    app = ColdaisleApp(
+        MonitorFeed(lambda clock: sources_from(settings, clock), lambda: monitor_settings(settings)),
+        name=settings.name,
+        theme_name=screen.theme or "",
+        metric=screen.metric or "",
+        ascii_only=not terminal.utf8 if screen.ascii is None else screen.ascii,
+    )
+    app.bytes_per_second = screen.bytes_per_second
+    app.run(mouse=screen.mouse)
+    return app.return_code or 0
+
+
+def monitor_settings(settings: Settings) -> MonitorSettings:
+    """What the monitor is told; imports it."""
+    from coldaisle.analyzers.monitor import MonitorSettings
+    from coldaisle.sources.history import Limits
+
+    fastest = min((source.interval for source in settings.sources), default=DEFAULT_INTERVAL_S)
+    return MonitorSettings(
+        name=settings.name,
+        interval=settings.screen.interval or fastest,
+        racks=settings.rack_rules(),
+        aliases=settings.nodes.names(),
+        limits=Limits(full_s=settings.history.minutes * 60, full_bytes=int(settings.history.memory)),
+    )
