@@ -48,6 +48,12 @@ def power_at(clock_ratio: Array, floor: Array, wanted: Array) -> Array:
     return scaled
 
 
+def unit(share: Array) -> Array:
+    """Limited to 0..1; several times cheaper than numpy.clip on a few hundred values."""
+    limited: Array = np.minimum(np.maximum(share, 0.0), 1.0)
+    return limited
+
+
 def settle(state: Array, target: Array, tau: Array | float, seconds: float) -> Array:
     """A first-order lag towards ``target``, exact for a target that stays."""
     return target + (state - target) * np.exp(-seconds / tau)
@@ -58,7 +64,7 @@ def on_share(share: Array, period: Array, phase: Array, end: float, window: floa
     stop = end / period + phase
     start = stop - window / period
     covered = _covered(stop, share) - _covered(start, share)
-    return np.clip(covered * period / window, 0.0, 1.0)
+    return unit(covered * period / window)
 
 
 def _covered(cycles: Array, share: Array) -> Array:

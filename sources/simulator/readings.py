@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from coldaisle.sources.simulator.plan import MIB, PARTS, Array, Plan
+from coldaisle.sources.simulator.physics import unit
+from coldaisle.sources.simulator.plan import MIB, Array, Bools, Plan
 from coldaisle.sources.simulator.serving import PREFIX_HIT, Fleet
 from coldaisle.sources.simulator.simulation import Instant
 from coldaisle.sources.simulator.workloads import Work
@@ -44,10 +45,10 @@ def gpu_columns(plan: Plan, now: Instant) -> Columns:
     days = (now.time - plan.booted_at[plan.node_of]) / 86_400
     busy = np.floor(b.util * 100) / 100
     context = b.context.astype(np.float64)
-    active = np.clip(1 - now.shares.gap, 0, 1)
+    active = unit(1 - now.shares.gap)
     return {
         "gpu.util": busy,
-        "gpu.mem_util": np.floor(np.clip(b.dram * 1.15, 0, 1) * 100) / 100,
+        "gpu.mem_util": np.floor(unit(b.dram * 1.15) * 100) / 100,
         "gpu.gr_active": active,
         "gpu.sm_active": b.sm,
         "gpu.sm_occupancy": b.sm * (0.22 + 0.2 * plan.phase),
@@ -109,11 +110,14 @@ def gpu_columns(plan: Plan, now: Instant) -> Columns:
     }
 
 
-def lost_reasons(plan: Plan, lost: tuple[int, ...], metrics: int) -> Codes:
-    """[gpu, metric]: LOST in the rows of lost boards."""
-    reasons = np.zeros((plan.gpus, metrics), dtype=np.uint8)
-    reasons[list(lost)] = Missing.LOST
-    return reasons
+def reasons(plan: Plan, lost: tuple[int, ...], dropped: Bools, metrics: int) -> Codes | None:
+    """[gpu, metric]: LOST in the rows of lost boards, FAILED in those of dropped samples; None: all is there."""
+    if not lost and not dropped.any():
+        return None
+    codes = np.zeros((plan.gpus, metrics), dtype=np.uint8)
+    codes[dropped] = Missing.FAILED
+    codes[list(lost)] = Missing.LOST
+    return codes
 
 
 def _per_node(plan: Plan, values: Array) -> Array:
@@ -140,7 +144,7 @@ def node_columns(plan: Plan, now: Instant) -> Columns:
     psi_cpu, psi_io = _mean(plan, short[of]), _mean(plan, waits[of])
     read, write = _nfs(plan, now, io_starved)
     fraction = read / _NFS_CEILING
-    rtt = 0.0009 * (1 + 0.1 * normal[1]) / np.maximum(1 - 0.93 * np.clip(fraction, 0, 1), 0.05)
+    rtt = 0.0009 * (1 + 0.1 * normal[1]) / np.maximum(1 - 0.93 * unit(fraction), 0.05)
     memory = _memory(plan, now)
     boards = _per_node(plan, np.where(wrong.lost, 0.0, now.boards.power))
     power = (boards + plan.spec.base_power + plan.spec.cpu_power * (0.25 + 0.75 * cpu)) / _PSU
@@ -152,18 +156,18 @@ def node_columns(plan: Plan, now: Instant) -> Columns:
         "node.cpu_util": cpu,
         "node.cpu_iowait": np.clip(0.35 * psi_io * (1 - cpu), 0, 1 - cpu),
         "node.cpu_steal": zero,
-        "node.cpu_busiest": np.clip(cpu + 0.45 * np.sqrt(cpu), 0, 1),
+        "node.cpu_busiest": unit(cpu + 0.45 * np.sqrt(cpu)),
         "node.cpus": zero + pool,
         "node.load1": np.maximum(load * (1 + 0.02 * normal[2]), 0.01),
         "node.load5": load,
         "node.load15": load,
         "node.procs_running": np.round(np.maximum(load - 60 * psi_io, 1)),
         "node.procs_blocked": np.round(40 * psi_io),
-        "node.psi_cpu_some": np.clip(psi_cpu + 0.01 + 0.03 * cpu + 0.004 * normal[3], 0, 1),
+        "node.psi_cpu_some": unit(psi_cpu + 0.01 + 0.03 * cpu + 0.004 * normal[3]),
         "node.psi_mem_some": zero,
         "node.psi_mem_full": zero,
-        "node.psi_io_some": np.clip(psi_io + 0.002, 0, 1),
-        "node.psi_io_full": np.clip(0.7 * psi_io, 0, 1),
+        "node.psi_io_some": unit(psi_io + 0.002),
+        "node.psi_io_full": unit(0.7 * psi_io),
         "node.mem_total": zero + plan.spec.memory,
         "node.mem_available": plan.spec.memory - memory,
         "node.mem_used": memory,
@@ -179,7 +183,7 @@ def node_columns(plan: Plan, now: Instant) -> Columns:
         "node.nfs_ops": (read + write) / 1.0e6 + 12,
         "node.nfs_retrans": zero,
         "node.nfs_rtt": rtt,
-        "node.nfs_exec": rtt * (1.4 + 6 * np.clip(fraction - 0.7, 0, 1)),
+        "node.nfs_exec": rtt * (1.4 + 6 * unit(fraction - 0.7)),
         "node.net_rx": 1.04 * read + 3e5,
         "node.net_tx": 1.04 * write + 2e5,
         "node.tcp_retrans": np.maximum(0.2 + 2 * fraction, 0),
@@ -198,9 +202,7 @@ def _mean(plan: Plan, values: Array) -> Array:
     return _per_node(plan, values) / plan.slots
 
 
-def _nfs(
-    plan: Plan, now: Instant, io_starved: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> tuple[Array, Array]:
+def _nfs(plan: Plan, now: Instant, io_starved: Bools) -> tuple[Array, Array]:
     """(read, written) bytes/s of each node: batches, loading at the start, checkpoints."""
     jobs, of = now.assignment, now.assignment.job_of
     per_node = _NFS_CEILING / plan.slots
@@ -231,7 +233,7 @@ def disk_columns(plan: Plan, now: Instant) -> Columns:
     scratch = _scratch(plan, now)
     system = np.full_like(scratch, 6e5)
     moved = np.stack([system, scratch], axis=1).ravel()
-    util = np.clip(moved / 6e9 + 0.002, 0, 1)
+    util = unit(moved / 6e9 + 0.002)
     return {
         "disk.util": util,
         "disk.read": 0.8 * moved,
@@ -258,7 +260,7 @@ def port_columns(plan: Plan, now: Instant) -> Columns:
         "port.state": zero + 4,
         "port.phys_state": zero + 5,
         "port.roce": zero,
-        "port.xmit_wait": 4e6 * np.clip(fill, 0, 1) ** 3 * (0.8 + 0.4 * noise),
+        "port.xmit_wait": 4e6 * unit(fill) ** 3 * (0.8 + 0.4 * noise),
         "port.xmit_discards": zero,
         "port.link_downed": zero + lame,
         "port.link_recovery": zero + 2 * lame,
@@ -289,9 +291,7 @@ def serve_columns(fleet: Fleet, now: Instant) -> Columns:
         "serve.waiting": np.floor(s.waiting),
         "serve.max_running": np.full(count, 256.0),
         "serve.preemptions": np.where(s.preempted < 1e-3, 0.0, s.preempted),
-        "serve.prefix_hit": np.clip(
-            PREFIX_HIT - 0.35 * np.clip((s.kv - 0.85) / 0.15, 0, 1) + 0.02 * normal[1], 0, 1
-        ),
+        "serve.prefix_hit": unit(PREFIX_HIT - 0.35 * unit((s.kv - 0.85) / 0.15) + 0.02 * normal[1]),
         "serve.prompt_tokens": s.prompt_rate,
         "serve.gen_tokens": s.token_rate,
         "serve.requests": s.finished,
@@ -326,8 +326,3 @@ def rack_columns(plan: Plan, now: Instant, nodes: Columns) -> Columns:
         "rack.inlet_temp": np.round(now.inlet, 1),
         "rack.outlet_temp": np.round(outlet / np.bincount(plan.rack_of), 1),
     }
-
-
-def model_of(plan: Plan, node: int) -> str:
-    """The name that the driver gives the boards of a node."""
-    return PARTS[int(plan.part_of[node])].model

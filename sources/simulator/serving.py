@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coldaisle.sources.simulator.physics import unit
 from coldaisle.sources.simulator.plan import Array, Ints, Plan
 from coldaisle.sources.simulator.workloads import SERVICES, Replica
 
@@ -142,7 +143,7 @@ def serve(fleet: Fleet, queues: Queues, time: float, seconds: float, factor: Arr
         0.0,
     )
     return Served(
-        kv=np.clip(queues.tokens / fleet.capacity, 0.0, 1.0),
+        kv=unit(queues.tokens / fleet.capacity),
         running=queues.running.copy(),
         waiting=queues.waiting.copy(),
         preempted=preempted,

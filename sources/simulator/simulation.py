@@ -7,6 +7,7 @@ on its own and joins the next without a seam.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,16 +133,20 @@ class Simulation:
 
     def warm_up(self, time: float) -> None:
         """Forgets the cold start: ends just before ``time``, in a state that does not depend on when we began."""
-        start = np.floor((time - WARM_UP_S) / _HEAT_STEP_S) * _HEAT_STEP_S
-        first = self.advance(start, _HEAT_STEP_S)
-        for _ in range(3):
-            self._slow = self.plan.r_slow * first.boards.energy
-            self._mem = self.plan.r_mem * first.boards.energy
-            first = self.advance(start, _HEAT_STEP_S)
-        at = start
+        for _ in self.settle(time):
+            pass
+
+    def settle(self, time: float) -> Iterator[None]:
+        """As :meth:`warm_up`, a step at a time."""
+        at = np.floor((time - WARM_UP_S) / _HEAT_STEP_S) * _HEAT_STEP_S
+        for _ in range(4):
+            power = self.advance(at, _HEAT_STEP_S).boards.energy
+            self._slow, self._mem = self.plan.r_slow * power, self.plan.r_mem * power
+            yield
         while at + _HEAT_STEP_S < time:
             at += _HEAT_STEP_S
             self.advance(at, _HEAT_STEP_S)
+            yield
 
     def assignment(self, time: float) -> Assignment:
         """The jobs of ``time``; the same object until one starts or ends."""
@@ -239,7 +244,7 @@ class Simulation:
         gap[wrong.hung], comm[wrong.hung] = 0.0, 1.0
         idle = gap[of]
         on = self.replica_of >= 0
-        idle[on] = 1 - np.clip(2 * served.running[self.replica_of[on]], 0.0, 1.0)
+        idle[on] = 1 - physics.unit(2 * served.running[self.replica_of[on]])
         compute = (1 - idle) * (1 - comm[of]) * pace.busy
         return Shares(compute, np.maximum(1 - idle - compute, 0.0), idle)
 
@@ -266,11 +271,11 @@ class Simulation:
         multi = jobs.multi[of] > 0
         fabric = np.where(multi, jobs.columns["fabric"][of] * flowing * board["port"] / 50e9, 0.0)
         return Boards(
-            util=np.clip(1 - now.gap, 0, 1),
-            sm=np.clip((over.compute * phase.sm + over.spin * plan.spin_sm) * (1 + 0.006 * normal[0]), 0, 1),
-            tensor=np.clip(over.compute * phase.tensor * (1 + 0.008 * normal[1]), 0, 1),
-            dram=np.clip((over.compute * phase.dram + 0.01 * over.spin) * (1 + 0.008 * normal[2]), 0, 1),
-            fp32=np.clip(over.compute * phase.fp32, 0, 1),
+            util=physics.unit(1 - now.gap),
+            sm=physics.unit((over.compute * phase.sm + over.spin * plan.spin_sm) * (1 + 0.006 * normal[0])),
+            tensor=physics.unit(over.compute * phase.tensor * (1 + 0.008 * normal[1])),
+            dram=physics.unit((over.compute * phase.dram + 0.01 * over.spin) * (1 + 0.008 * normal[2])),
+            fp32=physics.unit(over.compute * phase.fp32),
             power=np.maximum(power + (1.0 + 0.006 * power) * normal[3], 20.0),
             power_instant=np.maximum(
                 np.where(uniform[0] < now.compute, working, power) + 3 * normal[2], 20.0
@@ -303,7 +308,7 @@ class Simulation:
     def _memory(self, jobs: Assignment, time: float) -> Array:
         """Share of usable memory in use: it fills while a job starts."""
         of = jobs.job_of
-        filled = np.clip((time - jobs.starts[of] - _CONTEXT_S) / (_STARTUP_S - _CONTEXT_S), 0.0, 1.0)
+        filled = physics.unit((time - jobs.starts[of] - _CONTEXT_S) / (_STARTUP_S - _CONTEXT_S))
         memory = jobs.columns["memory"][of] * (0.98 + 0.02 * self.plan.phase) * filled
         on = self.replica_of >= 0
         memory[on] = self.fleet.memory[self.replica_of[on]]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time as wall
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from coldaisle.sources.simulator import readings
 from coldaisle.sources.simulator.faults import LANES, Episode, Lane, Schedule
-from coldaisle.sources.simulator.plan import PARTS, Ints, Plan, build
+from coldaisle.sources.simulator.plan import PARTS, Bools, Ints, Plan, build
 from coldaisle.sources.simulator.simulation import Instant, Simulation
 from coldaisle.sources.simulator.workloads import SERVICES, WORKLOADS, Assignment, JobRun, Work, Workload
 from coldaisle.sources.source import (
@@ -21,6 +22,7 @@ from coldaisle.sources.source import (
     EntityRef,
     Event,
     Fact,
+    Floats,
     GpuFact,
     GpuRef,
     Item,
@@ -95,26 +97,35 @@ class SimulatorSource:
         """A fresh run of this cluster, for whoever wants the physics rather than the items."""
         return Simulation(self.plan, self._workload, self._schedule, self._noise)
 
-    async def stream(self) -> AsyncIterator[Item]:
-        """Facts first, then one sample of everything at each multiple of the interval."""
+    async def stream(self) -> AsyncGenerator[Item, None]:
+        """Facts and one sample of everything at once, then a sample at each multiple of the interval."""
         telling = self._telling()
-        at = np.floor(self._clock() / self.interval) * self.interval
-        telling.begin(float(at))
-        for fact in telling.facts(float(at)):
+        before = at = self._clock()
+        for _ in telling.simulation.settle(at):
+            await asyncio.sleep(0)
+        for fact in telling.facts(at):
             yield fact
+        seconds = self.interval
         while True:
-            for item in telling.tick(float(at), self.interval):
+            for item in telling.tick(at, seconds):
                 yield item
-            at = max(at + self.interval, np.floor(self._clock() / self.interval) * self.interval)
-            await asyncio.sleep(max(float(at) - self._clock(), 0.0))
+            before, at = at, self._next(at)
+            seconds = at - before
+            await asyncio.sleep(max(at - self._clock(), 0.0))
 
-    async def read(self, start: float, end: float, step: float) -> AsyncIterator[Item]:
+    def _next(self, at: float) -> float:
+        """The next multiple of the interval that leaves at least half of one; no catching up after a pause."""
+        due = (math.floor(at / self.interval + 0.5) + 1) * self.interval
+        return max(due, math.floor(self._clock() / self.interval) * self.interval)
+
+    async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
         """The past, or any other time: samples at the multiples of ``step`` in [start, end)."""
         telling = self._telling()
         at = float(np.ceil(start / step) * step)
         if at >= end:
             return
-        telling.begin(at)
+        for _ in telling.simulation.settle(at):
+            await asyncio.sleep(0)
         for fact in telling.facts(at):
             yield fact
         while at < end:
@@ -143,9 +154,6 @@ class _Telling:
     _states: dict[str, str] = field(default_factory=dict)
     _reasons: tuple[tuple[int, ...], Codes | None] = ((), None)
     _metrics: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
-
-    def begin(self, at: float) -> None:
-        self.simulation.warm_up(at)
 
     def facts(self, at: float) -> Iterator[Fact]:
         """Everything that is known at the start."""
@@ -193,24 +201,25 @@ class _Telling:
     def _gpu_batch(self, now: Instant, seen: _Seen) -> Batch:
         columns = readings.gpu_columns(self.plan, now)
         values = readings.table(columns)
-        lost = tuple(int(i) for i in np.flatnonzero(now.effects.lost))
-        if lost:
-            values[list(lost)] = np.nan
-        if self.drops > 0:
-            values[(now.draw.random(len(self.plan.nodes)) < self.drops)[self.plan.node_of]] = np.nan
-        key = (*lost, -1, *seen.silent)
+        reasons = self._blank(now, seen, values)
         rows = seen.rows[Kind.GPU]
-        if key != self._reasons[0]:
-            reasons = readings.lost_reasons(self.plan, lost, values.shape[1]) if lost else None
-            self._reasons = (key, reasons if reasons is None or rows is None else reasons[rows])
-        return Batch(
-            now.time,
-            Kind.GPU,
-            seen.entities[Kind.GPU],
-            self._keys(Kind.GPU, columns),
-            values if rows is None else values[rows],
-            reasons=self._reasons[1],
-        )
+        keys = self._keys(Kind.GPU, columns)
+        values = values if rows is None else values[rows]
+        return Batch(now.time, Kind.GPU, seen.entities[Kind.GPU], keys, values, reasons)
+
+    def _blank(self, now: Instant, seen: _Seen, values: Floats) -> Codes | None:
+        """Blanks lost boards and dropped samples in ``values`` [gpu, metric]; why, for the rows that answer."""
+        lost = tuple(int(i) for i in np.flatnonzero(now.effects.lost))
+        values[list(lost)] = np.nan
+        rows = seen.rows[Kind.GPU]
+        dropped: Bools = (now.draw.random(len(self.plan.nodes)) < self.drops)[self.plan.node_of]
+        values[dropped] = np.nan
+        key = (*lost, -1, *seen.silent)
+        if key != self._reasons[0] or dropped.any():
+            reasons = readings.reasons(self.plan, lost, dropped, values.shape[1])
+            kept = reasons if reasons is None or rows is None else reasons[rows]
+            self._reasons = ((-2,) if dropped.any() else key, kept)
+        return self._reasons[1]
 
     def _answering(self, now: Instant) -> _Seen:
         """Who answers now; computed anew only when that changes."""
