@@ -62,13 +62,13 @@ class HelpScreen(LiveScreen):
     """Explains the screen it was opened from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark", "back", "Back"),
         Binding("up,k", "scroll(-1)", "Up", show=False),
         Binding("down,j", "scroll(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up"),
         Binding("pagedown,space", "page(1)", "Page down"),
         Binding("home", "edge(0)", "First", show=False),
         Binding("end", "edge(1)", "Last", show=False),
+        Binding("escape,question_mark", "back", "Back"),
     ]
 
     def __init__(self, about: Screen[object] | None = None) -> None:
@@ -79,6 +79,8 @@ class HelpScreen(LiveScreen):
         yield Lines(id="help")
 
     def on_mount(self) -> None:
+        if self.about is None and len(self.app.screen_stack) > 1:
+            self.about = self.app.screen_stack[-2]
         self.again()
 
     def redraw(self, snapshot: Snapshot | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from coldaisle.tui.widgets.chart import ASCII, UNICODE, Ink
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 class LiveScreen(Screen[None]):
     """Shows the newest snapshot while it is in sight; hidden it does nothing."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
+    TAB: ClassVar[str] = ""
+    """The name in the line of screens that this one belongs to."""
 
     snapshot: Snapshot | None = None
     """The last one that was shown."""
@@ -58,7 +58,7 @@ class LiveScreen(Screen[None]):
 
     def action_back(self) -> None:
         """Leave, to where this screen was opened from."""
-        if len(self.app.screen_stack) > 2:
+        if len(self.app.screen_stack) > 1:
             self.dismiss()
 
     @property

@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import plain
+from coldaisle.tui.reading import read
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.chart import span_name
@@ -60,7 +61,7 @@ def bins(now: float, span: float, columns: int, period: float) -> Bins:
 
 
 class NodeScreen(LiveScreen):
-    """One node; ``gpu`` is the place of the chosen GPU on it."""
+    """One node, opened with a GPU of it chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "pane(1)", "Next pane"),
@@ -79,12 +80,17 @@ class NodeScreen(LiveScreen):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home", "edge(0)", "First", show=False),
         Binding("end", "edge(1)", "Last", show=False),
+        Binding("escape", "back", "Back"),
     ]
+    TAB = "Nodes"
 
-    def __init__(self, node: str, gpu: int = 0) -> None:
+    def __init__(self, node: str, slot: int | None = None) -> None:
+        """``node`` is a node's key, ``slot`` that of the GPU to begin with."""
         super().__init__()
         self.node = node
-        self.gpu = gpu
+        self.gpu = 0
+        """Place of the chosen GPU among the node's GPUs and MIG instances."""
+        self._slot = slot
         self.pane = 0
         self.span = SPANS[1]
         self.metric: int | None = None
@@ -108,6 +114,7 @@ class NodeScreen(LiveScreen):
             title.show([(Run(f"{plain(self.node)} is not known any more", "warn"),), self._tabs(snapshot)])
             pane.show([])
             return
+        self._choose_slot(snapshot, index)
         title.show([panes.title(snapshot, index, title.room.width), self._tabs(snapshot)])
         block = self._block(snapshot, index)
         pane.show(block.rows)
@@ -243,7 +250,7 @@ class NodeScreen(LiveScreen):
         index = self._index(snapshot)
         gpus = snapshot.layout.nodes[index].gpus if index is not None else range(0)
         for at in (0, 2, 11):  # SM active, power, utilisation
-            if any(not panes.read(snapshot, panes.GPU_METRICS[at].key, gpu).missing for gpu in gpus):
+            if any(not read(snapshot, panes.GPU_METRICS[at].key, gpu).missing for gpu in gpus):
                 return at
         return 0
 
@@ -257,6 +264,13 @@ class NodeScreen(LiveScreen):
                 self.node = node.key
                 return index
         return None
+
+    def _choose_slot(self, snapshot: Snapshot, index: int) -> None:
+        """Put the cursor on the GPU that the screen was opened with; once."""
+        if self._slot is not None:
+            gpus = [snapshot.layout.gpus[gpu] for gpu in snapshot.layout.nodes[index].gpus]
+            boards = (at for at, gpu in enumerate(gpus) if gpu.slot == self._slot and gpu.parent < 0)
+            self.gpu, self._slot = next(boards, 0), None
 
     def _gpu_count(self) -> int:
         if self.snapshot is None or (index := self._index(self.snapshot)) is None:

@@ -503,9 +503,10 @@ def gpu_heading(
 ) -> Row:
     """A GPU's values now, as many as fit, in columns that line up from GPU to GPU."""
     field = _SAME_FIELD.get(metric.key, "")
+    name = Column("name", "", _name_width(snapshot, gpu), keep=0)
     columns = [
         column
-        for column in _HEADING
+        for column in (name, *_HEADING)
         if (named or column.key != "name") and not (field and column.key == "now")
     ]
     placed = place([replace(column, keep=1) if column.key == field else column for column in columns], width)
@@ -524,8 +525,13 @@ def gpu_heading(
     return cells_row([cells[item.column.key] for item in placed], placed)
 
 
+def _name_width(snapshot: Snapshot, gpu: int) -> int:
+    """Cells for the names of the GPUs of a node, MIG instances included."""
+    mates = snapshot.layout.nodes[snapshot.layout.gpus[gpu].node].gpus
+    return max(2, *(len(gpu_name(snapshot.layout.gpus[mate])) for mate in mates))
+
+
 _HEADING = (
-    Column("name", "", 2, keep=0),
     Column("now", "", 9, right=True, keep=1),
     Column("power", "", 9, right=True, keep=3),
     Column("temp", "", 6, right=True, keep=4),
@@ -700,7 +706,7 @@ def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
     row = (
         Run(fit(key.partition(".")[2], 21), "dim"),
         Run(fit(text, 12, right=len(text) <= 12) + "  ", reading.token),
-        Run(fit(reading.origin(snapshot.at), 30) + "  ", "dim"),
+        Run(fit(reading.origin(snapshot.at), 38) + "  ", "dim"),
         Run(catalog()[key].help, "dim"),
     )
     return cut(row, view.width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual import on
@@ -16,6 +16,7 @@ from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.reading import latest, read, status_word
 from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, merged
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
@@ -95,7 +96,7 @@ def matches(snapshot: Snapshot, index: int, words: Sequence[str]) -> bool:
 
 def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row) -> list[Cell]:
     """A node's cells for some columns; ``gpus`` are its GPUs as Racks draws them."""
-    makers = {
+    makers: dict[str, Callable[[], Cell]] = {
         "node": lambda: Run(plain(snapshot.layout.nodes[index].key), "text"),
         "rack": lambda: Run(plain(snapshot.layout.racks[snapshot.layout.nodes[index].rack].name), "dim"),
         "state": lambda: _state(snapshot, index),
@@ -129,6 +130,7 @@ class NodesScreen(LiveScreen):
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape", "back", "Back"),
     ]
+    TAB = "Nodes"
     DEFAULT_CSS = """
     NodesScreen #filter { height: 1; border: none; padding: 0; display: none; }
     NodesScreen #filter.open { display: block; }
@@ -155,7 +157,9 @@ class NodesScreen(LiveScreen):
         """Rows in the order that was chosen; values of what is in sight."""
         self._keep_order(snapshot)
         keys = self._filtered(snapshot)
-        layout, codes = snapshot.layout, cells.cell_codes(snapshot, self._cell_metric(snapshot))
+        metric = self._cell_metric(snapshot)
+        layout, codes = snapshot.layout, cells.cell_codes(snapshot, metric)
+        self.query_one(TopLines).set_note((Run(f"GPUs: {metric.label}", "dim"),))
 
         def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
             index = layout.node_of[key]

@@ -29,14 +29,15 @@ class SourcesScreen(LiveScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "pane(1)", "Next pane"),
         Binding("shift+tab", "pane(-1)", "Previous pane", show=False),
-        Binding("escape", "back", "Back"),
         Binding("up,k", "step(-1)", "Up", show=False),
         Binding("down,j", "step(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up", show=False),
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home", "edge(0)", "First", show=False),
         Binding("end", "edge(1)", "Last", show=False),
+        Binding("escape", "back", "Back"),
     ]
+    TAB = "Sources"
     DEFAULT_CSS = """
     SourcesScreen #cost, SourcesScreen #tabs { height: 1; }
     SourcesScreen #detail { height: 2; }
@@ -88,7 +89,6 @@ class SourcesScreen(LiveScreen):
         self.pane = (self.pane + by) % len(PANES)
         self.query_one("#targets").display = self.pane == 0
         self.query_one("#pane").display = self.pane != 0
-        self.query_one("#sources", Table).focus()
         self.query_one("#pane", Lines).scroll_to(y=0, animate=False, force=True)
         self.set_focus(self.query_one("#sources", Table) if self.pane == 0 else None)
         self.call_after_refresh(self.again)
@@ -97,7 +97,6 @@ class SourcesScreen(LiveScreen):
         """From the targets to the sources; else leave."""
         if self.query_one("#targets").has_focus:
             self.query_one("#sources", Table).focus()
-            self.again()
         else:
             super().action_back()
 
@@ -115,11 +114,13 @@ class SourcesScreen(LiveScreen):
         pane = self.query_one("#pane", Lines)
         pane.scroll_to(y=len(pane.rows) if last else 0, animate=False, force=True)
 
+    def on_descendant_focus(self) -> None:
+        self.again()
+
     @on(Table.Opened, "#sources")
     def _expand(self) -> None:
         if self.pane == 0:
             self.query_one("#targets", Table).focus()
-            self.again()
 
     @on(Table.Moved)
     def _moved(self) -> None:

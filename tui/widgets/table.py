@@ -48,7 +48,8 @@ class Placed(NamedTuple):
 
 def place(columns: Sequence[Column], width: int, gap: int = 1) -> tuple[Placed, ...]:
     """The columns that fit, in their order; a growing one takes the rest."""
-    room, kept = width, set()
+    room = width
+    kept: set[str] = set()
     for column in sorted(columns, key=lambda column: column.keep):
         need = column.width + (gap if kept else 0)
         if need > room and kept:

@@ -1,0 +1,172 @@
+"""The command palette: screens, metrics, themes, the keys of the screen in sight, and any host, rack or GPU by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+
+from coldaisle.sources.text import plain
+from coldaisle.tui import cells, theme
+from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.header import TABS
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.tui.app import ColdaisleApp
+
+MOST_PLACES = 30
+"""Names that are offered for what was typed; more than fit on a screen help nobody."""
+MOST_TYPED = 64
+"""Characters of what was typed that are looked at."""
+
+
+class Command(NamedTuple):
+    """Something the palette can do."""
+
+    name: str
+    help: str
+    run: Callable[[], object]
+
+
+class Place(NamedTuple):
+    """A rack, node or GPU that can be gone to."""
+
+    kind: str
+    key: str
+
+
+def nearest(typed: str, names: Iterable[str], most: int = MOST_PLACES) -> list[str]:
+    """Names that hold the typed characters in order, the closest first.
+
+    Equal, then beginning so, then containing it, then with other characters between; shorter before longer.
+    """
+    wanted = "".join(typed.casefold()[:MOST_TYPED].split())
+    if not wanted:
+        return []
+    found: list[tuple[int, int, str]] = []
+    for name in names:
+        rank = closeness(wanted, name.casefold())
+        if rank is not None:
+            found.append((rank, len(name), name))
+    return [name for _, _, name in sorted(found)[:most]]
+
+
+def closeness(wanted: str, name: str) -> int | None:
+    """0 equal, 1 at its beginning, 2 inside, 3 in order with others between; None: not all of it is there."""
+    at = name.find(wanted)
+    if at >= 0:
+        return 0 if name == wanted else 1 if at == 0 else 2
+    rest = iter(name)
+    return 3 if all(char in rest for char in wanted) else None
+
+
+def places(snapshot: Snapshot) -> dict[str, Place]:
+    """Every rack, node and board by the name that is typed for it; where names clash the larger one has it."""
+    layout = snapshot.layout
+    found = {gpu.key: Place("GPU", gpu.key) for gpu in layout.gpus if gpu.parent < 0}
+    for node in layout.nodes:
+        found.update(dict.fromkeys(node.aliases, Place("node", node.key)))
+    found.update((node.key, Place("node", node.key)) for node in layout.nodes)
+    found.update(
+        (rack.name, Place("rack", rack.name)) for rack in layout.racks if rack.name not in layout.node_of
+    )
+    return found
+
+
+class Commands(Provider):
+    """All commands of the palette."""
+
+    async def discover(self) -> Hits:
+        for command in self._commands():
+            yield DiscoveryHit(Content(command.name), command.run, command.name, command.help)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for command in self._commands():
+            score = matcher.match(command.name)
+            if score > 0:
+                yield Hit(score, matcher.highlight(command.name), command.run, command.name, command.help)
+        if self._app.snapshot is not None:
+            for hit in self._places(query, self._app.snapshot):
+                yield hit
+
+    def _places(self, query: str, snapshot: Snapshot) -> Iterator[Hit]:
+        """Places by name. Their order is ours, so their scores only fall."""
+        known = places(snapshot)
+        found = nearest(query, known)
+        for rank, name in enumerate(found):
+            place = known[name]
+            shown = f"{place.kind} {plain(name)}" + (f" ({plain(place.key)})" if name != place.key else "")
+            score = 0.9 - rank / (len(found) + 1) * 0.8
+            yield Hit(score, Content(shown), partial(self._open, place), shown, f"go to this {place.kind}")
+
+    def _commands(self) -> Iterator[Command]:
+        yield from self._screens()
+        yield from self._keys()
+        yield from self._metrics()
+        yield from self._themes()
+        yield Command("Quit", "leave coldaisle", partial(self._run, "quit"))
+
+    def _screens(self) -> Iterator[Command]:
+        for tab in TABS:
+            if tab.ready:
+                yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
+
+    def _keys(self) -> Iterator[Command]:
+        """What the screen's own keys do, from its bindings."""
+        for active in list(self.screen.active_bindings.values()):
+            binding = active.binding
+            ours = type(active.node).__module__.startswith("coldaisle.") and active.node is not self.app
+            if ours and active.enabled and binding.description and binding.action != "back":
+                run = partial(self.app.run_action, binding.action, active.node)
+                yield Command(f"{binding.description}", f"key {binding.key_display or binding.key}", run)
+
+    def _metrics(self) -> Iterator[Command]:
+        snapshot = self._app.snapshot
+        for metric in cells.METRICS:
+            if snapshot is not None and cells.has_values(snapshot, metric.key):
+                yield Command(
+                    f"Metric: {metric.label}", f"cells show {metric.extent}", partial(self._choose, metric)
+                )
+
+    def _themes(self) -> Iterator[Command]:
+        for name in self.app.available_themes:
+            if name in theme.NAMES:
+                title = theme.palette(name).title
+                yield Command(f"Theme: {title}", "colours", partial(setattr, self.app, "theme", name))
+
+    def _choose(self, metric: cells.CellMetric) -> None:
+        self._app.set_metric(metric)
+        if isinstance(self.screen, LiveScreen) and self._app.snapshot is not None:
+            self.screen.show(self._app.snapshot)
+
+    def _open(self, place: Place) -> None:
+        """Show a place: a rack's nodes in the table, a node or a GPU on its screen."""
+        if place.kind == "rack":
+            self._open_rack(place.key)
+            return
+        from coldaisle.tui.screens.node import NodeScreen
+
+        node, _, slot = place.key.rpartition("/") if place.kind == "GPU" else (place.key, "", "")
+        self.app.push_screen(NodeScreen(node, int(slot) if slot.isdigit() else 0))
+
+    def _open_rack(self, name: str) -> None:
+        from coldaisle.tui.screens.nodes import NodesScreen
+
+        self._app.action_go("Nodes")
+        screen: Screen[object] = self.app.screen
+        if isinstance(screen, NodesScreen):
+            self.app.call_later(screen.set_filter, name)
+
+    async def _run(self, action: str) -> None:
+        await self.app.run_action(action)
+
+    @property
+    def _app(self) -> ColdaisleApp:
+        return cast("ColdaisleApp", self.app)
