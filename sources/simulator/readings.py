@@ -6,6 +6,7 @@ Each function returns columns by catalog key, in a fixed order, canonical units.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,13 +39,19 @@ def table(columns: Columns) -> Floats:
 
 def gpu_columns(plan: Plan, now: Instant) -> Columns:
     """Boards; a lost one is blanked by the caller."""
-    board, b = plan.columns, now.boards
+    return {
+        **_activity_columns(plan, now),
+        **_framebuffer_columns(plan, now),
+        **_power_columns(plan, now),
+        **_link_columns(plan, now),
+        **_health_columns(plan, now),
+    }
+
+
+def _activity_columns(plan: Plan, now: Instant) -> Columns:
+    b = now.boards
     zero = np.zeros(plan.gpus)
-    usable = board["memory"] - _RESERVED
-    used = np.floor(np.maximum(usable * b.memory, 4 * MIB) / MIB) * MIB
-    days = (now.time - plan.booted_at[plan.node_of]) / 86_400
     busy = np.floor(b.util * 100) / 100
-    context = b.context.astype(np.float64)
     active = unit(1 - now.shares.gap)
     return {
         "gpu.util": busy,
@@ -57,11 +64,27 @@ def gpu_columns(plan: Plan, now: Instant) -> Columns:
         "gpu.fp16_active": 0.3 * b.fp32,
         "gpu.fp64_active": zero,
         "gpu.dram_active": b.dram,
+    }
+
+
+def _framebuffer_columns(plan: Plan, now: Instant) -> Columns:
+    board, b = plan.columns, now.boards
+    zero = np.zeros(plan.gpus)
+    usable = board["memory"] - _RESERVED
+    used = np.floor(np.maximum(usable * b.memory, 4 * MIB) / MIB) * MIB
+    return {
         "gpu.mem_used": used,
         "gpu.mem_free": usable - used,
         "gpu.mem_reserved": zero + _RESERVED,
         "gpu.mem_total": board["memory"],
         "gpu.mem_ratio": used / usable,
+    }
+
+
+def _power_columns(plan: Plan, now: Instant) -> Columns:
+    board, b = plan.columns, now.boards
+    zero = np.zeros(plan.gpus)
+    return {
         "gpu.power": np.round(b.power, 2),
         "gpu.power_instant": np.round(b.power_instant, 2),
         "gpu.power_limit": b.limit,
@@ -86,6 +109,13 @@ def gpu_columns(plan: Plan, now: Instant) -> Columns:
         "gpu.sw_thermal_violation": b.sw_thermal,
         "gpu.hw_thermal_violation": b.hw_thermal,
         "gpu.power_brake_violation": zero,
+    }
+
+
+def _link_columns(plan: Plan, now: Instant) -> Columns:
+    board, b = plan.columns, now.boards
+    zero = np.zeros(plan.gpus)
+    return {
         "gpu.pcie_tx": b.pcie_tx,
         "gpu.pcie_rx": b.pcie_rx,
         "gpu.pcie_replay": zero,
@@ -98,6 +128,14 @@ def gpu_columns(plan: Plan, now: Instant) -> Columns:
         "gpu.nvlink_links": board["links"],
         "gpu.nvlink_crc": zero,
         "gpu.nvlink_replay": zero,
+    }
+
+
+def _health_columns(plan: Plan, now: Instant) -> Columns:
+    zero = np.zeros(plan.gpus)
+    days = (now.time - plan.booted_at[plan.node_of]) / 86_400
+    context = now.boards.context.astype(np.float64)
+    return {
         "gpu.ecc_sbe": np.floor(np.maximum(days, 0) * plan.ecc),
         "gpu.ecc_dbe": zero,
         "gpu.remapped_correctable": np.floor(plan.ecc / 4),
@@ -125,76 +163,121 @@ def _per_node(plan: Plan, values: Array) -> Array:
     return total
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Demand:
+    """What the jobs ask of each host, [node]; ratios."""
+
+    cpu: Array
+    psi_cpu: Array
+    psi_io: Array
+    io_starved: Bools
+    """[job + 1]"""
+
+
+def _demand(plan: Plan, now: Instant, jitter: Array) -> _Demand:
+    """Cores busy, and the share of time in which a task waits for a core or for a file."""
+    jobs, wrong, of = now.assignment, now.effects, now.assignment.job_of
+    starving = wrong.batch > 0
+    cpu_starved, io_starved = starving & ~wrong.io_bound, starving & wrong.io_bound
+    unmet = 1 - 1 / np.maximum(wrong.batch, 1)
+    active = np.minimum(now.pace.speed, 1.2) * (1 - now.pausing)
+    cores = jobs.columns["cpu"] * np.where(wrong.hung, 0.1, active)
+    cores = np.where(cpu_starved, 0.985, np.where(io_starved, 0.09, np.where(now.starting, 0.2, cores)))
+    cores = np.where(wrong.stopped, 0.01, cores) + np.where(wrong.hung, 1 / 28, 0)
+    waits = np.where(io_starved, 0.6 * unmet + 0.25, np.maximum(0.25 * now.pausing, 0.12 * now.starting))
+    return _Demand(
+        cpu=np.clip(_mean(plan, cores[of]) + 0.012 + 0.006 * jitter, 0.003, 1.0),
+        psi_cpu=_mean(plan, np.where(cpu_starved, unmet, 0.0)[of]),
+        psi_io=_mean(plan, waits[of]),
+        io_starved=io_starved,
+    )
+
+
 def node_columns(plan: Plan, now: Instant) -> Columns:
     """Hosts: what their jobs ask of cores, memory and file servers."""
-    jobs, wrong, of = now.assignment, now.effects, now.assignment.job_of
-    count = len(plan.nodes)
-    normal = now.draw.standard_normal((4, count)) * now.noise
-    starting, starving = now.starting, wrong.batch > 0
-    cpu_starved, io_starved = starving & ~wrong.io_bound, starving & wrong.io_bound
-    active = np.clip(now.pace.speed, 0, 1.2) * (1 - now.pausing)
-    cores = jobs.columns["cpu"] * np.where(wrong.hung, 0.1, active)
-    cores = np.where(cpu_starved, 0.985, np.where(io_starved, 0.09, np.where(starting, 0.2, cores)))
-    cores = np.where(wrong.stopped, 0.01, cores) + np.where(wrong.hung, 1 / 28, 0)
-    per_slot = 1 / plan.slots
-    cpu = np.clip(_per_node(plan, cores[of]) * per_slot + 0.012 + 0.006 * normal[0], 0.003, 1.0)
-    short = np.where(cpu_starved, 1 - 1 / np.maximum(wrong.batch, 1), 0.0)
-    waits = np.where(io_starved, 0.6 * (1 - 1 / np.maximum(wrong.batch, 1)) + 0.25, 0.0)
-    waits = np.maximum(waits, np.maximum(0.25 * now.pausing, 0.12 * starting))
-    psi_cpu, psi_io = _mean(plan, short[of]), _mean(plan, waits[of])
-    read, write = _nfs(plan, now, io_starved)
-    fraction = read / _NFS_CEILING
-    rtt = 0.0009 * (1 + 0.1 * normal[1]) / np.maximum(1 - 0.93 * unit(fraction), 0.05)
-    memory = _memory(plan, now)
-    boards = _per_node(plan, np.where(wrong.lost, 0.0, now.boards.power))
-    power = (boards + plan.spec.base_power + plan.spec.cpu_power * (0.25 + 0.75 * cpu)) / _PSU
-    inlet = now.inlet[plan.rack_of] + 0.6 * ((np.arange(count) % 4) - 1.5)
-    pool = float(plan.spec.cpus)
-    load = cpu * pool * (1 + 0.4 * psi_cpu) + 60 * psi_io
-    zero = np.zeros(count)
+    normal = now.draw.standard_normal((4, len(plan.nodes))) * now.noise
+    demand = _demand(plan, now, normal[0])
+    return {
+        **_core_columns(plan, demand, normal),
+        **_memory_columns(plan, now),
+        **_storage_columns(plan, now, demand, normal),
+        **_chassis_columns(plan, now, demand),
+        "node.gpus": plan.slots - _per_node(plan, now.effects.lost.astype(np.float64)),
+        "node.probe_cost": np.maximum(0.004 + 0.0005 * normal[3], 0.001),
+    }
+
+
+def _core_columns(plan: Plan, demand: _Demand, normal: Array) -> Columns:
+    cpu, pool = demand.cpu, float(plan.spec.cpus)
+    load = cpu * pool * (1 + 0.4 * demand.psi_cpu) + 60 * demand.psi_io
+    zero = np.zeros(len(cpu))
     return {
         "node.cpu_util": cpu,
-        "node.cpu_iowait": np.clip(0.35 * psi_io * (1 - cpu), 0, 1 - cpu),
+        "node.cpu_iowait": np.minimum(0.35 * demand.psi_io, 1.0) * (1 - cpu),
         "node.cpu_steal": zero,
         "node.cpu_busiest": unit(cpu + 0.45 * np.sqrt(cpu)),
         "node.cpus": zero + pool,
         "node.load1": np.maximum(load * (1 + 0.02 * normal[2]), 0.01),
         "node.load5": load,
         "node.load15": load,
-        "node.procs_running": np.round(np.maximum(load - 60 * psi_io, 1)),
-        "node.procs_blocked": np.round(40 * psi_io),
-        "node.psi_cpu_some": unit(psi_cpu + 0.01 + 0.03 * cpu + 0.004 * normal[3]),
+        "node.procs_running": np.round(np.maximum(load - 60 * demand.psi_io, 1)),
+        "node.procs_blocked": np.round(40 * demand.psi_io),
+        "node.psi_cpu_some": unit(demand.psi_cpu + 0.01 + 0.03 * cpu + 0.004 * normal[3]),
         "node.psi_mem_some": zero,
         "node.psi_mem_full": zero,
-        "node.psi_io_some": unit(psi_io + 0.002),
-        "node.psi_io_full": unit(0.7 * psi_io),
+        "node.psi_io_some": unit(demand.psi_io + 0.002),
+        "node.psi_io_full": unit(0.7 * demand.psi_io),
+    }
+
+
+def _memory_columns(plan: Plan, now: Instant) -> Columns:
+    used, zero = _memory(plan, now), np.zeros(len(plan.nodes))
+    return {
         "node.mem_total": zero + plan.spec.memory,
-        "node.mem_available": plan.spec.memory - memory,
-        "node.mem_used": memory,
-        "node.mem_ratio": memory / plan.spec.memory,
-        "node.mem_dirty": 2e8 + 3e9 * _mean(plan, now.pausing[of]),
+        "node.mem_available": plan.spec.memory - used,
+        "node.mem_used": used,
+        "node.mem_ratio": used / plan.spec.memory,
+        "node.mem_dirty": 2e8 + 3e9 * _mean(plan, now.pausing[now.assignment.job_of]),
         "node.swap_used": zero,
         "node.oom_kills": zero,
-        "node.disk_util": _scratch(plan, now) / 6e9 + 0.003,
-        "node.disk_read": 0.8 * _scratch(plan, now),
-        "node.disk_write": 0.2 * _scratch(plan, now) + 4e5,
+    }
+
+
+def _storage_columns(plan: Plan, now: Instant, demand: _Demand, normal: Array) -> Columns:
+    """Scratch disks, file servers and the Ethernet between; round trips grow as the servers' ceiling comes near."""
+    scratch = _scratch(plan, now)
+    read, write = _nfs(plan, now, demand.io_starved)
+    fraction = read / _NFS_CEILING
+    rtt = 0.0009 * (1 + 0.1 * unit(0.5 + 0.2 * normal[1])) / np.maximum(1 - 0.93 * unit(fraction), 0.05)
+    return {
+        "node.disk_util": scratch / 6e9 + 0.003,
+        "node.disk_read": 0.8 * scratch,
+        "node.disk_write": 0.2 * scratch + 4e5,
         "node.nfs_read": read,
         "node.nfs_write": write,
         "node.nfs_ops": (read + write) / 1.0e6 + 12,
-        "node.nfs_retrans": zero,
+        "node.nfs_retrans": np.zeros(len(read)),
         "node.nfs_rtt": rtt,
         "node.nfs_exec": rtt * (1.4 + 6 * unit(fraction - 0.7)),
         "node.net_rx": 1.04 * read + 3e5,
         "node.net_tx": 1.04 * write + 2e5,
-        "node.tcp_retrans": np.maximum(0.2 + 2 * fraction, 0),
-        "node.temp_max": np.round(inlet + 28 + 22 * cpu),
-        "node.cpu_power": plan.spec.cpu_power * (0.25 + 0.75 * cpu),
+        "node.tcp_retrans": 0.2 + 2 * fraction,
+    }
+
+
+def _chassis_columns(plan: Plan, now: Instant, demand: _Demand) -> Columns:
+    """What the BMC measures: boards, cores, fans and the supplies' losses."""
+    boards = _per_node(plan, np.where(now.effects.lost, 0.0, now.boards.power))
+    cores = plan.spec.cpu_power * (0.25 + 0.75 * demand.cpu)
+    power = (boards + plan.spec.base_power + cores) / _PSU
+    inlet = now.inlet[plan.rack_of] + 0.6 * ((np.arange(len(plan.nodes)) % 4) - 1.5)
+    return {
+        "node.temp_max": np.round(inlet + 28 + 22 * demand.cpu),
+        "node.cpu_power": cores,
         "node.power": np.round(power),
         "node.inlet_temp": np.round(inlet),
         "node.outlet_temp": np.round(inlet + power / 620),
         "node.fan_rpm": np.round((5200 + 330 * np.clip(inlet - 22, 0, 24) + 0.35 * power) / 60) * 60,
-        "node.gpus": plan.slots - _per_node(plan, wrong.lost.astype(np.float64)),
-        "node.probe_cost": np.maximum(0.004 + 0.0005 * normal[3], 0.001),
     }
 
 

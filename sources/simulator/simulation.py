@@ -267,9 +267,8 @@ class Simulation:
         held = state.wanted > board["power"] * wrong.cap
         hot = state.heat_bound > 0
         emergency = hot & (ratio < 0.5)
-        flowing = (over.compute + over.spin) * np.where(wrong.hung[of], 0.0, pace.speed[of])
-        multi = jobs.multi[of] > 0
-        fabric = np.where(multi, jobs.columns["fabric"][of] * flowing * board["port"] / 50e9, 0.0)
+        flowing = _flowing(jobs, wrong, pace, over)
+        fabric = jobs.multi[of] * jobs.columns["fabric"][of] * flowing * board["port"] / 50e9
         return Boards(
             util=physics.unit(1 - now.gap),
             sm=physics.unit((over.compute * phase.sm + over.spin * plan.spin_sm) * (1 + 0.006 * normal[0])),
@@ -340,6 +339,12 @@ def _owner(gpus: int, replicas: tuple[Replica, ...]) -> Ints:
     for i, replica in enumerate(replicas):
         owner[replica.gpus] = i
     return owner
+
+
+def _flowing(jobs: Assignment, wrong: Effects, pace: Pace, over: Shares) -> Array:
+    """[gpu] bytes of the interval, of a healthy interval's: each step moves the same, whatever it takes."""
+    rate = np.where(wrong.hung, 0.0, pace.speed / np.maximum(1 - pace.gap, 0.02))
+    return rate[jobs.job_of] * (over.compute + over.spin)
 
 
 def _checkpoint_cycle(jobs: Assignment) -> Array:
