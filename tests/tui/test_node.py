@@ -8,15 +8,16 @@ from dataclasses import replace
 import pytest
 from lab.snapshots import Faults, make_answer, make_snapshot, with_values
 
-from coldaisle.analyzers.snapshot import EventView, SeriesQuery, Snapshot
+from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, SeriesQuery, Snapshot
 from coldaisle.sources.source import GpuRef, Missing, Process
 from coldaisle.tui.reading import read, throttle_words
+from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.node import SPANS, bins
 from coldaisle.tui.widgets.chart import ASCII
 from coldaisle.tui.widgets.lines import row_width, text_of
 
-SM, TENSOR, POWER, TEMP, HBM = panes.GPU_METRICS[:5]
+SM, TENSOR, POWER, TEMP, HBM = gpu_panes.GPU_METRICS[:5]
 HOSTILE = "evil\x1b[31m\x1b]52;c;aGk=\x07[red]x[/red]\u202egnp\x9b2J\r\n"
 
 
@@ -25,17 +26,17 @@ def night() -> Snapshot:
     return make_snapshot()
 
 
-def answer(snapshot: Snapshot, keys: tuple[str, ...], entities: tuple[str, ...]) -> panes.SeriesAnswer:
+def answer(snapshot: Snapshot, keys: tuple[str, ...], entities: tuple[str, ...]) -> SeriesAnswer:
     return make_answer(SeriesQuery(keys, entities, snapshot.at - 900, snapshot.at, 60))
 
 
 def gpu_text(
-    snapshot: Snapshot, node: str, metric: panes.Metric, width: int, height: int, **kwargs: object
+    snapshot: Snapshot, node: str, metric: gpu_panes.Metric, width: int, height: int, **kwargs: object
 ) -> str:
     index = snapshot.layout.node_of[node]
     keys = tuple(snapshot.layout.gpus[gpu].key for gpu in snapshot.layout.nodes[index].gpus)
-    view = panes.View(width, height, **kwargs)  # type: ignore[arg-type]
-    block = panes.gpu_pane(snapshot, index, answer(snapshot, (metric.key,), keys), metric, view, 0)
+    view = gpu_panes.View(width, height, **kwargs)  # type: ignore[arg-type]
+    block = gpu_panes.gpu_pane(snapshot, index, answer(snapshot, (metric.key,), keys), metric, view, 0)
     assert all(row_width(row) <= width for row in block.rows)
     return text_of(block.rows)
 
@@ -76,11 +77,11 @@ def test_throttling_is_in_words(night: Snapshot) -> None:
 
 def test_a_metric_that_is_not_there_says_why(night: Snapshot) -> None:
     index = index_of(night, "r07n02")
-    block = panes.gpu_pane(night, index, make_nothing(night, index, HBM), HBM, panes.View(80, 18), 0)
+    block = gpu_panes.gpu_pane(night, index, make_nothing(night, index, HBM), HBM, gpu_panes.View(80, 18), 0)
     assert "not supported by this part or driver" in text_of(block.rows)
 
 
-def make_nothing(snapshot: Snapshot, index: int, metric: panes.Metric) -> panes.SeriesAnswer:
+def make_nothing(snapshot: Snapshot, index: int, metric: gpu_panes.Metric) -> SeriesAnswer:
     keys = tuple(snapshot.layout.gpus[gpu].key for gpu in snapshot.layout.nodes[index].gpus)
     full = answer(snapshot, (metric.key,), keys)
     full.values[metric.key][:] = math.nan
@@ -95,8 +96,8 @@ def test_ascii_where_the_locale_has_no_more(night: Snapshot) -> None:
 def test_digits_over_time(night: Snapshot) -> None:
     index = index_of(night, "r07n02")
     keys = tuple(night.layout.gpus[gpu].key for gpu in night.layout.nodes[index].gpus)
-    found = panes.gpu_pane(
-        night, index, answer(night, (SM.key,), keys), SM, panes.View(80, 18), 2, strips=True
+    found = gpu_panes.gpu_pane(
+        night, index, answer(night, (SM.key,), keys), SM, gpu_panes.View(80, 18), 2, strips=True
     )
     first = text_of(found.rows).splitlines()[0]
     assert "-" in first  # the empty bin
@@ -116,22 +117,22 @@ def test_a_mig_instance_reads_power_from_its_board() -> None:
     child = snapshot.layout.gpu_of["r01n01/0:gi1"]
     assert read(snapshot, "gpu.power", child).value == read(snapshot, "gpu.power", 0).value
     assert read(snapshot, "gpu.power", child).value > 0
-    assert "0:gi1" in text_of(panes.gpu_pane(snapshot, 0, None, SM, panes.View(80, 18), 0).rows)
+    assert "0:gi1" in text_of(gpu_panes.gpu_pane(snapshot, 0, None, SM, gpu_panes.View(80, 18), 0).rows)
 
 
 def test_the_power_limit_and_the_slowdown_temperature_are_marked(night: Snapshot) -> None:
     gpus = list(night.layout.nodes[0].gpus)
-    scale, marks = panes.chart_scale(night, "gpu.power", gpus, [[300.0]])
+    scale, marks = gpu_panes.chart_scale(night, "gpu.power", gpus, [[300.0]])
     assert scale.high > 700
     assert [mark.value for mark in marks] == [700.0]
-    scale, marks = panes.chart_scale(night, "gpu.temp", gpus, [[60.0]])
+    scale, marks = gpu_panes.chart_scale(night, "gpu.temp", gpus, [[60.0]])
     assert scale == (20.0, 100.0)
     assert [mark.value for mark in marks] == [87.0]
-    assert panes.chart_paint(night, "gpu.temp", gpus, scale)(88.0) == "bad"
+    assert gpu_panes.chart_paint(night, "gpu.temp", gpus, scale)(88.0) == "bad"
 
 
 def test_ratios_are_always_from_nothing_to_all(night: Snapshot) -> None:
-    assert panes.chart_scale(night, "gpu.sm_active", [0], [[0.1]])[0] == (0.0, 1.0)
+    assert gpu_panes.chart_scale(night, "gpu.sm_active", [0], [[0.1]])[0] == (0.0, 1.0)
 
 
 def test_clock_event_bits_worst_first() -> None:
@@ -144,7 +145,7 @@ def test_clock_event_bits_worst_first() -> None:
 
 
 def test_every_value_of_a_gpu_with_source_or_reason(night: Snapshot) -> None:
-    rows = text_of(panes.values_pane(night, night.layout.gpu_of["r07n01/0"], panes.View(100, 20)))
+    rows = text_of(gpu_panes.values_pane(night, night.layout.gpu_of["r07n01/0"], gpu_panes.View(100, 20)))
     assert "ssh, 1 s ago" in rows
     assert "not supported by this part or driver" in rows
     assert "No source delivers:" in rows
@@ -153,7 +154,7 @@ def test_every_value_of_a_gpu_with_source_or_reason(night: Snapshot) -> None:
 
 def test_host_pane_has_cpu_memory_pressure_disks_and_nfs(night: Snapshot) -> None:
     keys = tuple(metric.key for metric in panes.HOST_METRICS)
-    rows = panes.host_pane(night, 0, answer(night, keys, ("r01n01",)), panes.View(80, 18))
+    rows = panes.host_pane(night, 0, answer(night, keys, ("r01n01",)), gpu_panes.View(80, 18))
     said = text_of(rows)
     for word in ("CPU", "iowait", "memory", "PSI io full", "disks read", "NFS", "inlet", "nvme0n1"):
         assert word in said
@@ -164,7 +165,7 @@ def test_a_host_without_a_probe_says_so(night: Snapshot) -> None:
     bare = replace(
         night, columns={key: column for key, column in night.columns.items() if key.startswith("gpu.")}
     )
-    said = text_of(panes.host_pane(bare, 0, None, panes.View(80, 18)))
+    said = text_of(panes.host_pane(bare, 0, None, gpu_panes.View(80, 18)))
     assert "no source delivers node.cpu_util" in said
     assert " 0 %" not in said
 
@@ -173,7 +174,7 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     ports = night.layout.nodes[0].ports
     keys = tuple(night.layout.ports[port].key for port in ports)
     found = answer(night, ("port.tx", "port.rx"), keys)
-    said = text_of(panes.links_pane(night, 0, found, panes.View(118, 28)))
+    said = text_of(panes.links_pane(night, 0, found, gpu_panes.View(118, 28)))
     assert "400 Gb/s" in said
     assert "Eth" in said
     assert "no error is counted" in said
@@ -181,7 +182,9 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     broken = replace(column, values=column.values.copy())
     broken.values[ports[0]] = 12.0
     sick = replace(night, columns={**night.columns, "port.symbol_errors": broken})
-    assert "mlx5_0/1: symbol errors 12.0 /s" in text_of(panes.links_pane(sick, 0, found, panes.View(118, 28)))
+    assert "mlx5_0/1: symbol errors 12.0 /s" in text_of(
+        panes.links_pane(sick, 0, found, gpu_panes.View(118, 28))
+    )
 
 
 def test_a_port_that_is_down_is_not_called_up(night: Snapshot) -> None:
@@ -189,23 +192,23 @@ def test_a_port_that_is_down_is_not_called_up(night: Snapshot) -> None:
     down = replace(column, values=column.values.copy())
     down.values[night.layout.nodes[0].ports[0]] = 1.0
     sick = replace(night, columns={**night.columns, "port.state": down})
-    first = text_of(panes.links_pane(sick, 0, None, panes.View(80, 18))).splitlines()[1]
+    first = text_of(panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[1]
     assert "down" in first.split()
 
 
 def test_processes_with_their_gpu_and_user(night: Snapshot) -> None:
-    rows = text_of(panes.process_pane(night, 0, panes.View(80, 18))).splitlines()
+    rows = text_of(panes.process_pane(night, 0, gpu_panes.View(80, 18))).splitlines()
     assert len(rows) == 9
     assert rows[1].split()[:3] == ["0", "31000", night.processes["r01n01"][0].user]
 
 
 def test_no_list_of_processes_is_not_no_process(night: Snapshot) -> None:
     assert "it takes the probe" in text_of(
-        panes.process_pane(night, index_of(night, "r11n02"), panes.View(80, 18))
+        panes.process_pane(night, index_of(night, "r11n02"), gpu_panes.View(80, 18))
     )
     none = replace(night, processes={"r11n02": ()})
     assert "no process is on" in text_of(
-        panes.process_pane(none, index_of(night, "r11n02"), panes.View(80, 18))
+        panes.process_pane(none, index_of(night, "r11n02"), gpu_panes.View(80, 18))
     )
 
 
@@ -218,15 +221,15 @@ def test_a_process_joins_by_uuid_before_its_index(night: Snapshot) -> None:
 
 
 def test_events_of_the_node_its_gpus_and_its_rack(night: Snapshot) -> None:
-    assert "XID 79" in text_of(panes.event_pane(night, index_of(night, "r11n02"), panes.View(100, 18)))
+    assert "XID 79" in text_of(panes.event_pane(night, index_of(night, "r11n02"), gpu_panes.View(100, 18)))
     assert "thermal slowdown" in text_of(
-        panes.event_pane(night, index_of(night, "r07n01"), panes.View(100, 18))
+        panes.event_pane(night, index_of(night, "r07n01"), gpu_panes.View(100, 18))
     )
-    assert "no event" in text_of(panes.event_pane(night, index_of(night, "r05n01"), panes.View(100, 18)))
+    assert "no event" in text_of(panes.event_pane(night, index_of(night, "r05n01"), gpu_panes.View(100, 18)))
 
 
 def test_facts_tell_how_the_place_is_known(night: Snapshot) -> None:
-    said = text_of(panes.fact_pane(night, 0, panes.View(100, 18)))
+    said = text_of(panes.fact_pane(night, 0, gpu_panes.View(100, 18)))
     assert "known from: pattern" in said
     assert "580.95.05" in said
     assert "8 of 8" in said
@@ -236,7 +239,7 @@ def test_a_job_sees_only_its_gpus(night: Snapshot) -> None:
     nodes = (replace(night.layout.nodes[0], gpus_visible=2), *night.layout.nodes[1:])
     masked = replace(night, layout=replace(night.layout, nodes=nodes))
     assert "2 of 8 GPUs visible to you" in text_of([panes.title(masked, 0, 120)])
-    assert "2 of 8 visible to you" in text_of(panes.fact_pane(masked, 0, panes.View(100, 18)))
+    assert "2 of 8 visible to you" in text_of(panes.fact_pane(masked, 0, gpu_panes.View(100, 18)))
 
 
 def test_foreign_text_is_inert_everywhere(night: Snapshot) -> None:
@@ -253,10 +256,10 @@ def test_foreign_text_is_inert_everywhere(night: Snapshot) -> None:
     gpu = replace(night.layout.gpus[0], model=HOSTILE, serial=HOSTILE)
     layout = replace(night.layout, nodes=(node, *night.layout.nodes[1:]), gpus=(gpu, *night.layout.gpus[1:]))
     evil = replace(night, layout=layout, processes={"r01n01": (process,)}, events=(event,))
-    view = panes.View(120, 30)
+    view = gpu_panes.View(120, 30)
     rows = [panes.title(evil, 0, 120), *panes.process_pane(evil, 0, view), *panes.event_pane(evil, 0, view)]
-    rows += [*panes.fact_pane(evil, 0, view), *panes.values_pane(evil, 0, view)]
-    rows += panes.gpu_pane(evil, 0, None, SM, view, 0).rows
+    rows += [*panes.fact_pane(evil, 0, view), *gpu_panes.values_pane(evil, 0, view)]
+    rows += gpu_panes.gpu_pane(evil, 0, None, SM, view, 0).rows
     for row in rows:
         for run in row:
             assert run.text.isprintable() or run.text == "", run

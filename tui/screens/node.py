@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import plain
 from coldaisle.tui.reading import read
+from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.chart import span_name
@@ -133,7 +134,7 @@ class NodeScreen(LiveScreen):
     def action_metric(self, by: int) -> None:
         """Show another metric in the GPU charts."""
         if self.snapshot is not None:
-            self.metric = (self._metric_at(self.snapshot) + by) % len(panes.GPU_METRICS)
+            self.metric = (self._metric_at(self.snapshot) + by) % len(gpu_panes.GPU_METRICS)
             self.again()
 
     def action_span(self, by: int) -> None:
@@ -195,7 +196,7 @@ class NodeScreen(LiveScreen):
     def _wanted(self, snapshot: Snapshot, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         layout, node = snapshot.layout, snapshot.layout.nodes[index]
         if self.pane == 0:
-            key = panes.GPU_METRICS[self._metric_at(snapshot)].key
+            key = gpu_panes.GPU_METRICS[self._metric_at(snapshot)].key
             return (key,), tuple(layout.gpus[gpu].key for gpu in node.gpus)
         if self.pane == 2:
             return tuple(m.key for m in panes.HOST_METRICS if m.key in snapshot.columns), (node.key,)
@@ -214,23 +215,23 @@ class NodeScreen(LiveScreen):
         found = [snapshot.sources[source] for source in periods]
         return max((source.period or source.interval for source in found), default=0.0)
 
-    def _block(self, snapshot: Snapshot, index: int) -> panes.Block:
+    def _block(self, snapshot: Snapshot, index: int) -> gpu_panes.Block:
         room = self.query_one("#pane", Lines).room
-        view = panes.View(max(20, room.width), max(1, room.height), self.ink, self.span)
+        view = gpu_panes.View(max(20, room.width), max(1, room.height), self.ink, self.span)
         answer = self._answer
         if self.pane == 0:
-            metric = panes.GPU_METRICS[self._metric_at(snapshot)]
-            return panes.gpu_pane(snapshot, index, answer, metric, view, self.gpu, strips=self.digits)
+            metric = gpu_panes.GPU_METRICS[self._metric_at(snapshot)]
+            return gpu_panes.gpu_pane(snapshot, index, answer, metric, view, self.gpu, strips=self.digits)
         if self.pane == 1:
             gpus = snapshot.layout.nodes[index].gpus
-            rows = panes.values_pane(snapshot, gpus[min(self.gpu, len(gpus) - 1)], view) if gpus else []
-            return panes.Block(rows)
+            rows = gpu_panes.values_pane(snapshot, gpus[min(self.gpu, len(gpus) - 1)], view) if gpus else []
+            return gpu_panes.Block(rows)
         if self.pane == 2:
-            return panes.Block(panes.host_pane(snapshot, index, answer, view))
+            return gpu_panes.Block(panes.host_pane(snapshot, index, answer, view))
         if self.pane == 3:
-            return panes.Block(panes.links_pane(snapshot, index, answer, view))
+            return gpu_panes.Block(panes.links_pane(snapshot, index, answer, view))
         plain_panes = (panes.process_pane, panes.event_pane, panes.fact_pane)
-        return panes.Block(plain_panes[self.pane - 4](snapshot, index, view))
+        return gpu_panes.Block(plain_panes[self.pane - 4](snapshot, index, view))
 
     def _tabs(self, snapshot: Snapshot) -> Row:
         runs: list[Run] = []
@@ -238,7 +239,7 @@ class NodeScreen(LiveScreen):
             runs.append(Run(name, "title" if at == self.pane else "dim"))
             runs.append(Run(" "))
         if self.pane == 0:
-            runs.append(Run(f" {panes.GPU_METRICS[self._metric_at(snapshot)].name} (m)", "accent"))
+            runs.append(Run(f" {gpu_panes.GPU_METRICS[self._metric_at(snapshot)].name} (m)", "accent"))
         if self.pane in (0, 2, 3):
             runs.append(Run(f" {span_name(self.span)} (+/-)", "accent"))
         return cut(tuple(runs), self.query_one("#title", Lines).room.width)
@@ -250,7 +251,7 @@ class NodeScreen(LiveScreen):
         index = self._index(snapshot)
         gpus = snapshot.layout.nodes[index].gpus if index is not None else range(0)
         for at in (0, 2, 11):  # SM active, power, utilisation
-            if any(not read(snapshot, panes.GPU_METRICS[at].key, gpu).missing for gpu in gpus):
+            if any(not read(snapshot, gpu_panes.GPU_METRICS[at].key, gpu).missing for gpu in gpus):
                 return at
         return 0
 
