@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         _forget_stdout()
         return BROKEN_PIPE
     except Exception as error:  # supervision: the last line before a traceback on somebody's terminal
+        _start_log()
         log.exception("crashed")
         return _complain(f"a mistake of ours: {type(error).__name__}: {error}", _where_the_log_is())
 
@@ -65,6 +66,12 @@ def _complain(problem: str, remedy: str = "") -> int:
 def _forget_stdout() -> None:
     """Whoever read our output has left: nothing more is written, not at exit either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _start_log() -> None:
+    from coldaisle.sources.log import start_log
+
+    start_log()
 
 
 def _where_the_log_is() -> str:
@@ -298,9 +305,7 @@ def _seconds(text: str) -> float:
 def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
     _prepare(settings, confirmed=confirmed)
-    from coldaisle.sources.log import start_log
-
-    start_log()
+    _start_log()
     from coldaisle.tui.dashboard import run_dashboard
 
     return run_dashboard(settings)

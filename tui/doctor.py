@@ -1,0 +1,356 @@
+"""``coldaisle doctor``: tries every source, says what is missing and how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from coldaisle.sources.config import Settings
+from coldaisle.sources.configured import sources_from
+from coldaisle.sources.errors import ColdaisleError
+from coldaisle.sources.nodesets import fold
+from coldaisle.sources.racks import short_name
+from coldaisle.sources.settings import ExporterSettings, SourceSettings, SshSettings
+from coldaisle.sources.source import MISSING_TEXT, Kind, Missing, Target, TargetState
+from coldaisle.sources.text import natural_key, plain
+from coldaisle.sources.units import show
+from coldaisle.sources.writing import save
+from coldaisle.tui.examination import Examined, examine, shared_nodes
+
+ALL_THERE, SOMETHING_MISSING, SOURCE_FAILS = 0, 1, 2
+"""Exit statuses; 3 is bad usage."""
+CLOCK_OFF_S = 2.0
+"""A node's clock that differs by more is worth a word."""
+SHOWN_TARGETS = 20
+"""Targets that do not answer which are listed one by one."""
+
+
+PLURAL = {
+    Kind.GPU: "GPUs", Kind.NODE: "nodes", Kind.PORT: "ports", Kind.DISK: "disks", Kind.SERVER: "servers", Kind.RACK: "racks",
+}  # fmt: skip
+
+
+class Need(NamedTuple):
+    """What a dashboard is poor without; one of ``keys`` is enough, the first is the best."""
+
+    kind: Kind
+    name: str
+    keys: tuple[str, ...]
+    hint: str
+    """How else to get it, where a probe cannot give it."""
+
+
+class Lack(NamedTuple):
+    """A need that a source does not meet."""
+
+    need: Need
+    why: Missing
+
+
+@cache
+def needs() -> tuple[Need, ...]:
+    """All of ``doctor.toml``."""
+    tables = tomllib.loads((files("coldaisle.tui") / "doctor.toml").read_text(encoding="utf-8"))
+    return tuple(
+        Need(Kind(kind), row["name"], tuple(row["any"]), row.get("hint", ""))
+        for kind, rows in tables.items()
+        for row in rows
+    )
+
+
+def examine_and_print(
+    settings: Settings, seconds: float, *, as_json: bool, write_to: Path | None, force: bool
+) -> int:
+    """The whole command; its exit status."""
+    begun, cpu = time.monotonic(), time.process_time()
+    sources = sources_from(settings, time.time)
+    with _Progress() as progress:
+        examined = asyncio.run(examine(sources, seconds, progress))
+    share = (time.process_time() - cpu) / max(time.monotonic() - begun, 1e-9)
+    status = verdict(examined)
+    if as_json:
+        sys.stdout.write(json.dumps(as_object(examined, status), indent=2) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in report(examined, status, share))
+    if write_to is not None:
+        _write(settings, examined, write_to, force=force)
+    return status
+
+
+def verdict(examined: Sequence[Examined]) -> int:
+    """0: everything is there; 1: something is missing; 2: a source does not deliver at all."""
+    if any(one.error or not (one.answering or one.rounds) for one in examined):
+        return SOURCE_FAILS
+    if any(len(one.answering) < len(one.targets) for one in examined) or open_lacks(examined):
+        return SOMETHING_MISSING
+    return ALL_THERE
+
+
+def lacks(one: Examined) -> list[Lack]:
+    """Needs that this source does not meet, of the kinds it speaks of."""
+    return [
+        Lack(need, one.why_missing(need.keys))
+        for need in needs()
+        if one.entities(need.kind) and not any(one.found(key) for key in need.keys)
+    ]
+
+
+def open_lacks(examined: Sequence[Examined]) -> list[Lack]:
+    """Needs that no source meets, though the hardware could."""
+    found = {need for one in examined for need in needs() if any(one.found(key) for key in need.keys)}
+    lacking = {lack.need: lack for one in examined for lack in lacks(one)}
+    return [
+        lack for need, lack in lacking.items() if need not in found and lack.why is not Missing.NOT_SUPPORTED
+    ]
+
+
+def report(examined: Sequence[Examined], status: int, share: float) -> Iterator[str]:
+    """The lines of the text report; foreign text is inert in them, and all of it is ASCII."""
+    for one in examined:
+        yield from (plain(line, ascii_only=True) for line in _source_lines(one))
+        yield ""
+    yield from (plain(line, ascii_only=True) for line in _node_lines(examined))
+    yield f"cost: {show(share, 'ratio')} of a core of this machine while asking"
+    yield f"verdict: {_verdict_text(examined, status)}"
+
+
+def as_object(examined: Sequence[Examined], status: int) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "schema": "coldaisle.doctor/1",
+        "status": status,
+        "verdict": _verdict_text(examined, status),
+        "sources": [_source_object(one) for one in examined],
+        "nodes": {node: sorted(by) for node, by in sorted(_shared(examined).items())},
+    }
+
+
+def narrowed(settings: Settings, examined: Sequence[Examined]) -> Settings:
+    """The settings with what answered, and nothing else."""
+    kept = []
+    for source, one in zip(settings.sources, examined, strict=True):
+        if one.answering or one.rounds:
+            kept.append(_answering_only(source, one))
+    return replace(settings, sources=tuple(kept))
+
+
+def _answering_only(source: SourceSettings, one: Examined) -> SourceSettings:
+    names = {target.name for target in one.answering}
+    match source:
+        case SshSettings():
+            hosts = tuple(host for host in source.hosts if host in names)
+            return msgspec.structs.replace(source, hosts=hosts or source.hosts)
+        case ExporterSettings():
+            from coldaisle.sources.exporters import address
+
+            targets = tuple(target for target in source.targets if address(target).name in names)
+            return msgspec.structs.replace(source, targets=targets or source.targets)
+        case _:
+            return source
+
+
+def _write(settings: Settings, examined: Sequence[Examined], path: Path, *, force: bool) -> None:
+    kept = narrowed(settings, examined)
+    if not kept.sources:
+        raise ColdaisleError("nothing answered: nothing is written", "see above what to do for each source")
+    backup = save(kept, path, force=force)
+    also = f" (the old one is {backup})" if backup else ""
+    sys.stderr.write(f"written: {path}{also}\n")
+
+
+def _source_lines(one: Examined) -> Iterator[str]:
+    state = "FAILS" if one.error or not (one.answering or one.rounds) else "ok"
+    answered = (
+        f"{len(one.answering)} of {len(one.targets)} targets answer" if one.targets else "no target told"
+    )
+    counts = ", ".join(f"{len(found)} {PLURAL[kind]}" for kind in Kind if (found := one.entities(kind)))
+    yield f"{one.name} ({one.kind})  {state}: {', '.join(filter(None, [answered, counts]))}"
+    if one.error:
+        yield f"  {one.error}"
+        if one.remedy:
+            yield f"    -> {one.remedy}"
+    yield from _target_lines(one)
+    yield from _clock_lines(one)
+    yield from _visibility_lines(one)
+    if one.cells:
+        yield from _metric_lines(one)
+
+
+def _target_lines(one: Examined) -> Iterator[str]:
+    alike: dict[str, list[Target]] = defaultdict(list)
+    for target in one.answering:
+        alike[target.what].append(target)
+    for what, targets in alike.items():
+        times = [target.latency_s for target in targets if target.latency_s is not None]
+        took = f"  {show(min(times), 's')} to {show(max(times), 's')}" if times else ""
+        yield f"  ok: {fold(target.name for target in targets)}  {what}{took}"
+    for target in one.answering:
+        if target.detail:
+            yield f"  {target.name}: {target.detail}"
+    silent = [target for target in one.targets.values() if target not in one.answering]
+    for target in sorted(silent, key=lambda target: natural_key(target.name))[:SHOWN_TARGETS]:
+        yield f"  {target.state}: {target.name}  {target.detail}"
+        if target.remedy:
+            yield f"    -> {target.remedy}"
+    if len(silent) > SHOWN_TARGETS:
+        yield f"  and {len(silent) - SHOWN_TARGETS} more that do not answer"
+
+
+def _clock_lines(one: Examined) -> Iterator[str]:
+    offsets = {
+        node: fact.clock_offset_s for node, fact in one.nodes.items() if fact.clock_offset_s is not None
+    }
+    off = {node: offset for node, offset in offsets.items() if abs(offset) > CLOCK_OFF_S}
+    if offsets and not off:
+        yield f"  clocks: within {show(max(map(abs, offsets.values())), 's')} of ours"
+    for node, offset in off.items():
+        yield f"  clock of {node}: {show(offset, 's')} from ours"
+        yield "    -> is time synchronised there (chronyc tracking)?"
+
+
+def _visibility_lines(one: Examined) -> Iterator[str]:
+    for node, fact in one.nodes.items():
+        if fact.gpu_pci and fact.gpus_visible is not None and fact.gpus_visible < len(fact.gpu_pci):
+            yield f"  {node}: {fact.gpus_visible} of {len(fact.gpu_pci)} GPUs visible to you"
+        if fact.problem:
+            yield f"  {node}: {fact.problem}"
+
+
+def _metric_lines(one: Examined) -> Iterator[str]:
+    counts = ", ".join(
+        f"{number} of {PLURAL[kind]}"
+        for kind in Kind
+        if (number := sum(key.startswith(f"{kind}.") and one.found(key) > 0 for key in one.cells))
+    )
+    yield f"  metrics: {counts or 'none yet'}"
+    for need in needs():
+        total = len(one.entities(need.kind))
+        key = next((key for key in need.keys if one.found(key)), None)
+        if total and key:
+            count = one.found(key)
+            yield f"    {need.name:<20}{key:<24}{'' if count == total else f'{count} of {total}'}".rstrip()
+    missing = lacks(one)
+    if missing:
+        yield "  missing:"
+    for lack in missing:
+        yield f"    {lack.need.name:<20}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
+        if lack.need.hint and one.kind != "exporters":
+            yield f"      -> {lack.need.hint}"
+    yield from _counter_lines(one, missing)
+
+
+def _counter_lines(one: Examined, missing: Iterable[Lack]) -> Iterator[str]:
+    """The lines of its CSV that make dcgm-exporter export what is missing."""
+    if lines := _counters(one, missing):
+        yield "  -> add these lines to dcgm-exporter's CSV file (its option -f), and restart it:"
+        yield from (f"       {line}" for line in lines)
+
+
+def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[str, ...]:
+    if not any("dcgm" in target.what for target in one.targets.values()):
+        return ()
+    from coldaisle.sources.vocabularies import counters_for
+
+    keys = [lack.need.keys[0] for lack in missing if lack.why is Missing.NOT_EXPORTED]
+    return counters_for(keys) if keys else ()
+
+
+def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
+    hosts = {
+        node: fact.hostname
+        for one in examined
+        for node, fact in one.nodes.items()
+        if fact.hostname is not None
+    }
+    return shared_nodes(examined, lambda name: short_name(hosts.get(name, name)))
+
+
+def _node_lines(examined: Sequence[Examined]) -> Iterator[str]:
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    shared = _shared(examined)
+    for node, names in shared.items():
+        alike[tuple(names)].append(node)
+    yield f"nodes: {len(shared)}"
+    if len(examined) > 1:
+        for by, found in sorted(alike.items(), key=lambda group: -len(group[0])):
+            yield f"  {'only ' if len(by) == 1 else ''}{' and '.join(by)}: {fold(nodes)}"
+
+
+def _verdict_text(examined: Sequence[Examined], status: int) -> str:
+    if status == SOURCE_FAILS:
+        failing = [one.name for one in examined if one.error or not (one.answering or one.rounds)]
+        return f"{', '.join(failing)} does not deliver"
+    silent = sum(len(one.targets) - len(one.answering) for one in examined)
+    parts = [f"{silent} targets do not answer"] if silent else []
+    if missing := open_lacks(examined):
+        parts.append(f"nobody gives {', '.join(f'{lack.need.kind} {lack.need.name}' for lack in missing)}")
+    return "; ".join(parts) or "all there"
+
+
+def _source_object(one: Examined) -> dict[str, Any]:
+    missing = lacks(one)
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "error": one.error or None,
+        "remedy": one.remedy or None,
+        "targets": [
+            {
+                "name": target.name,
+                "state": str(target.state),
+                "what": target.what,
+                "nodes": list(target.nodes),
+                "latency_s": target.latency_s,
+                "detail": target.detail or None,
+                "remedy": target.remedy or None,
+            }
+            for target in one.targets.values()
+        ],
+        "entities": {str(kind): len(found) for kind in Kind if (found := one.entities(kind))},
+        "metrics": {key: count for key in one.cells if (count := one.found(key))},
+        "missing": [
+            {"need": lack.need.name, "metric": lack.need.keys[0], "why": MISSING_TEXT[lack.why]}
+            for lack in missing
+        ],
+        "dcgm_counters": list(_counters(one, missing)),
+        "clock_offset_s": {
+            node: fact.clock_offset_s for node, fact in one.nodes.items() if fact.clock_offset_s is not None
+        },
+    }
+
+
+class _Progress:
+    """One line on stderr while it takes its time, if somebody sits there; gone afterwards."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def __call__(self, examined: Sequence[Examined], seconds: float) -> None:
+        if not self._is_shown:
+            return
+        states = [target.state for one in examined for target in one.targets.values()]
+        answered = sum(state is not TargetState.CONNECTING for state in states)
+        sys.stderr.write(
+            f"\r\x1b[Kasking: {answered} of {len(states)} targets have answered, {seconds:.0f} s"
+        )
+        sys.stderr.flush()

@@ -1,0 +1,184 @@
+"""Trying sources: each is streamed for a while, and what came and what did not is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from coldaisle.sources.errors import SourceError
+from coldaisle.sources.source import (
+    Batch,
+    EntityRef,
+    Item,
+    Kind,
+    Missing,
+    NodeFact,
+    NodeRef,
+    Source,
+    Target,
+    TargetState,
+)
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""Samples after which a source has shown what it has: a rate needs two, a slow metric may skip one."""
+PROGRESS_S = 0.5
+
+Progress = Callable[[Sequence["Examined"], float], None]
+
+
+@dataclass(slots=True)
+class Examined:
+    """What one source gave so far."""
+
+    name: str
+    kind: str
+    interval: float
+    targets: dict[str, Target] = field(default_factory=dict)
+    cells: dict[str, dict[EntityRef, Missing]] = field(default_factory=dict)
+    """Metric -> entity -> PRESENT if it ever had a value, else the last reason."""
+    nodes: dict[str, NodeFact] = field(default_factory=dict)
+    """By the source's name for them."""
+    error: str = ""
+    remedy: str = ""
+    rounds: Counter[Kind] = field(default_factory=Counter)
+    _last: dict[Kind, float] = field(default_factory=dict)
+
+    def take(self, item: Item) -> None:
+        """Keep what an item tells."""
+        match item:
+            case Batch():
+                self._take_batch(item)
+            case Target():
+                self.targets[item.name] = item
+            case NodeFact():
+                self.nodes[item.node] = _merged(self.nodes.get(item.node), item)
+            case _:
+                pass
+
+    @property
+    def answering(self) -> list[Target]:
+        """Targets that deliver."""
+        return [
+            target for target in self.targets.values() if target.state in (TargetState.OK, TargetState.SLOW)
+        ]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is to be expected: every target has its answer, and samples came often enough."""
+        if not self.targets and not self.rounds:
+            return False
+        if any(target.state is TargetState.CONNECTING for target in self.targets.values()):
+            return False
+        return not (self.answering or not self.targets) or min(self.rounds.values(), default=0) >= ROUNDS
+
+    def entities(self, kind: Kind) -> set[EntityRef]:
+        """All of this kind that it named."""
+        return {entity for key, row in self.cells.items() if key.startswith(f"{kind}.") for entity in row}
+
+    def found(self, key: str) -> int:
+        """How many entities have a value of this metric."""
+        return sum(reason is Missing.PRESENT for reason in self.cells.get(key, {}).values())
+
+    def why_missing(self, keys: Sequence[str]) -> Missing:
+        """The commonest reason why none of these metrics has a value."""
+        reasons: Counter[Missing] = Counter()
+        for key in keys:
+            reasons.update(self.cells.get(key, {}).values())
+        reasons.pop(Missing.PRESENT, None)
+        return reasons.most_common(1)[0][0] if reasons else Missing.NOT_EXPORTED
+
+    def node_names(self) -> set[str]:
+        """Every node it speaks for."""
+        told = {node for target in self.targets.values() for node in target.nodes}
+        seen = {entity.node for entity in self.entities(Kind.NODE) if isinstance(entity, NodeRef)}
+        return told | seen | set(self.nodes)
+
+    def _take_batch(self, batch: Batch) -> None:
+        if batch.at != self._last.get(batch.kind):
+            self._last[batch.kind] = batch.at
+            self.rounds[batch.kind] += 1
+        has_value = np.isfinite(batch.values)
+        reasons = batch.reasons if batch.reasons is not None else np.zeros(batch.values.shape, np.uint8)
+        for column, key in enumerate(batch.metrics):
+            row = self.cells.setdefault(key, {})
+            for number, entity in enumerate(batch.entities):
+                if has_value[number, column]:
+                    row[entity] = Missing.PRESENT
+                elif row.get(entity) is not Missing.PRESENT:
+                    row[entity] = _reason(int(reasons[number, column]))
+
+
+async def examine(sources: Sequence[Source], seconds: float, progress: Progress) -> list[Examined]:
+    """Stream all sources together, each until it has shown what it has, for ``seconds`` at most."""
+    examined = [Examined(source.name, source.kind, source.interval) for source in sources]
+    begun = time.monotonic()
+    watch = asyncio.create_task(_report_progress(examined, progress, begun))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for source, one in zip(sources, examined, strict=True):
+                group.create_task(_examine_one(source, one, seconds))
+    finally:
+        watch.cancel()
+    progress(examined, time.monotonic() - begun)
+    return examined
+
+
+async def _examine_one(source: Source, one: Examined, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds), aclosing(source.stream()) as items:
+            async for item in items:
+                one.take(item)
+                if one.is_settled:
+                    break
+    except TimeoutError:
+        if not one.targets and not one.rounds:
+            one.error = f"nothing came within {seconds:.0f} s"
+    except SourceError as error:
+        one.error, one.remedy = str(error), error.remedy
+    except Exception as error:  # supervision: one source must not end the examination of the others
+        log.exception("source %s failed", one.name)
+        one.error = f"a mistake of ours: {type(error).__name__}: {error}"
+        one.remedy = "the log has the details"
+
+
+async def _report_progress(examined: Sequence[Examined], progress: Progress, begun: float) -> None:
+    while True:
+        progress(examined, time.monotonic() - begun)
+        await asyncio.sleep(PROGRESS_S)
+
+
+def _merged(known: NodeFact | None, new: NodeFact) -> NodeFact:
+    if known is None:
+        return new
+    told = {
+        item.name: value
+        for item in fields(new)
+        if (value := getattr(new, item.name)) is not None and item.name != "node"
+    }
+    return replace(known, **told)
+
+
+def _reason(code: int) -> Missing:
+    try:
+        reason = Missing(code)
+    except ValueError:
+        return Missing.FAILED
+    return Missing.NOT_SAMPLED if reason is Missing.PRESENT else reason
+
+
+def shared_nodes(examined: Sequence[Examined], same: Callable[[str], str]) -> Mapping[str, list[str]]:
+    """Node -> the sources that know it; ``same`` gives a name's node."""
+    known: dict[str, list[str]] = {}
+    for one in examined:
+        for node in {same(name) for name in one.node_names()}:
+            known.setdefault(node, []).append(one.name)
+    return known
