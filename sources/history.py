@@ -581,7 +581,8 @@ def _binned(block: Block, key: str, column: int, edges: Times, since: float, unt
     full = block.full
     times, values = _samples(full, key, column, max(edges[0], since), min(edges[-1], until))
     if full.oldest > edges[0] and block.minutes.count and key in block.minutes.arrays:
-        older = _samples(block.minutes, key, column, max(edges[0], since), min(edges[-1], until, full.oldest))
+        whole_until = full.oldest - MINUTE / 2  # a minute is stamped at its middle
+        older = _samples(block.minutes, key, column, max(edges[0], since), min(edges[-1], until, whole_until))
         times, values = np.concatenate([older[0], times]), np.concatenate([older[1], values])
     points = len(edges) - 1
     have = ~np.isnan(values)
