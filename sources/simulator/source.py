@@ -28,6 +28,7 @@ from coldaisle.sources.source import (
     Item,
     JobFact,
     Kind,
+    Missing,
     NodeFact,
     NodeRef,
     Process,
@@ -154,6 +155,7 @@ class _Telling:
     _states: dict[str, str] = field(default_factory=dict)
     _reasons: tuple[tuple[int, ...], Codes | None] = ((), None)
     _metrics: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
+    _held_blanks: dict[Kind, Codes] = field(default_factory=dict)
 
     def facts(self, at: float) -> Iterator[Fact]:
         """Everything that is known at the start."""
@@ -191,8 +193,20 @@ class _Telling:
     def _batch(self, now: Instant, kind: Kind, columns: readings.Columns, seen: _Seen) -> Batch:
         rows = seen.rows[kind]
         values = readings.table(columns)
+        values = values if rows is None else values[rows]
         keys = self._keys(kind, columns)
-        return Batch(now.time, kind, seen.entities[kind], keys, values if rows is None else values[rows])
+        return Batch(now.time, kind, seen.entities[kind], keys, values, self._blanks(kind, values))
+
+    def _blanks(self, kind: Kind, values: Floats) -> Codes | None:
+        """BLANK where there is no value (the latencies of a server without requests); the same object while unchanged."""
+        missing = np.isnan(values)
+        if not missing.any():
+            return None
+        codes = (missing * np.uint8(Missing.BLANK)).astype(np.uint8)
+        held = self._held_blanks.get(kind)
+        if held is None or not np.array_equal(held, codes):
+            held = self._held_blanks[kind] = codes
+        return held
 
     def _keys(self, kind: Kind, columns: readings.Columns) -> tuple[str, ...]:
         """The metric tuple of a kind: the same object every time."""

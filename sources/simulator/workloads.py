@@ -250,7 +250,7 @@ def build_replicas(plan: Plan, slots: tuple[Slot, ...]) -> tuple[Replica, ...]:
     """Every serving slot belongs to one service and is filled with its replicas, node by node."""
     replicas: list[Replica] = []
     for number, slot in enumerate(s for s in slots if s.kind == "serve"):
-        service = (0, 1, 0, 2, 0, 1, 3)[number % 7]
+        service = (0, 1, 0, 2, 3, 0, 1)[number % 7]
         each = min(SERVICES[service].gpus, plan.slots)
         for node in slot.nodes:
             for i in range(plan.slots // each):

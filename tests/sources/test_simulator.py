@@ -419,6 +419,17 @@ async def test_dropped_samples_say_that_the_reading_failed() -> None:
     assert any(np.isnan(batch.values).any() for batch in batches(items, Kind.GPU))
 
 
+async def test_a_value_is_missing_only_with_a_reason() -> None:
+    items = await past(SimulatorSource(16, 4, 8, seed=9), NOW, NOW + 1800, 30)
+    servers = batches(items, Kind.SERVER)
+    assert any(np.isnan(batch.values).any() for batch in servers), "a server without requests has no latency"
+    for batch in (item for item in items if isinstance(item, Batch)):
+        missing = np.isnan(batch.values)
+        if missing.any():
+            assert batch.reasons is not None
+            np.testing.assert_array_equal(batch.reasons != Missing.PRESENT, missing)
+
+
 def test_idle_and_free_boards_are_told_apart() -> None:
     source = source_of(only("idle_allocation", 1.0))
     episode = next_episode(source)
