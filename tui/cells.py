@@ -45,9 +45,9 @@ METRICS: Final = (
     CellMetric("gpu.temp", "temperature", 0.0, 100.0, None, "tens of degrees C"),
     CellMetric("gpu.mem_temp", "HBM temperature", 0.0, 100.0, None, "tens of degrees C"),
     CellMetric("gpu.mem_ratio", "memory used", 0.0, 1.0, 0.05, "tenths"),
-    CellMetric("gpu.nvlink_tx", "NVLink sent", 0.0, 500e9, 1e9, "of 50 GB/s"),
-    CellMetric("gpu.nvlink_rx", "NVLink received", 0.0, 500e9, 1e9, "of 50 GB/s"),
-    CellMetric("gpu.sm_clock", "SM clock", 0.0, 2500.0, None, "of 250 MHz"),
+    CellMetric("gpu.nvlink_tx", "NVLink sent", 0.0, 500e9, 1e9, "in steps of 50 GB/s"),
+    CellMetric("gpu.nvlink_rx", "NVLink received", 0.0, 500e9, 1e9, "in steps of 50 GB/s"),
+    CellMetric("gpu.sm_clock", "SM clock", 0.0, 2500.0, None, "in steps of 250 MHz"),
     CellMetric("gpu.thermal_violation", "held back by heat", 0.0, 1.0, 0.05, "tenths of the time"),
 )
 DEFAULTS: Final = ("gpu.sm_active", "gpu.power_ratio", "gpu.util")

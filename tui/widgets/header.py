@@ -75,19 +75,18 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
     live = Run("LIVE", "live") if snapshot.live else Run(time.strftime(" %Y-%m-%d ", local), "past")
     utc = time.strftime("(%H:%MZ)", time.gmtime(at))
     seen = snapshot.coverage
-    return fitted(
-        [
-            Piece(0, (cluster,)),
-            Piece(0, (live,)),
-            clock,
-            Piece(7, (Run(utc, "dim"),)),
-            Piece(1, _data_age(snapshot, now)),
-            Piece(3, _share(seen.nodes, seen.nodes_expected, "nodes")),
-            Piece(1, _share(seen.gpus, seen.gpus_expected, "GPUs")),
-            Piece(5, _sources(snapshot.sources)),
-        ],
-        width,
-    )
+    pieces = [
+        Piece(0, (cluster,)),
+        Piece(0, (live,)),
+        clock,
+        Piece(1, _data_age(snapshot, now)),
+        Piece(3, _share(seen.nodes, seen.nodes_expected, "nodes")),
+        Piece(1, _share(seen.gpus, seen.gpus_expected, "GPUs")),
+    ]
+    for sources in (_sources(snapshot.sources), _sources_in_short(snapshot.sources)):
+        if _joined_width(whole := [*pieces, Piece(5, sources)], "  ") <= width:
+            break
+    return fitted([*whole[:3], Piece(7, (Run(utc, "dim"),)), *whole[3:]], width)
 
 
 def _data_age(snapshot: Snapshot, now: float) -> Row:
@@ -129,6 +128,15 @@ def _sources(sources: tuple[SourceView, ...]) -> Row:
     return tuple(runs)
 
 
+def _sources_in_short(sources: tuple[SourceView, ...]) -> Row:
+    """``2 sources ok``, or only the states of those that are not."""
+    rest = sorted({source.state for source in sources if source.state != "ok"})
+    if not rest:
+        return (Run(f"{len(sources)} sources ", "dim"), Run("ok", "ok")) if sources else ()
+    count = sum(source.state != "ok" for source in sources)
+    return (Run(f"{count}/{len(sources)} sources ", "dim"), Run("+".join(rest), "warn"))
+
+
 def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> Row:
     """Line 2: how many GPUs work, at what, and what they draw."""
     if tally is None or metric is None:
@@ -154,7 +162,7 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> 
         pieces.append(Piece(0, (Run(mean, "title"), Run(f" {whose}", "dim"))))
     if tally.powered:
         pieces.append(Piece(5, (Run(f"GPUs draw {show(tally.power, 'W')}", "text"),)))
-    return fitted(pieces, width, gap="   ")
+    return fitted(pieces, width)
 
 
 def show_mean(value: float, metric: CellMetric) -> str:

@@ -1,0 +1,204 @@
+"""The app: which screen is in sight, what the feed brings to it, how it looks, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+
+from coldaisle.tui import theme
+from coldaisle.tui.glyphs import Glyphs, glyphs
+from coldaisle.tui.screens.failure import FailureScreen
+from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.terminal import PacedApp
+from coldaisle.tui.widgets.footer import KeyLine
+from coldaisle.tui.widgets.header import TABS
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.tui.cells import CellMetric
+    from coldaisle.tui.feed import Feed
+
+SCREENS = {
+    "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
+    "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
+}
+"""Loaded when they are first opened; Racks is there from the start."""
+
+
+class SnapshotArrived(Message):
+    """The feed has a new picture; an older one that waits is dropped."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, SnapshotArrived)
+
+
+class FeedFailed(Message):
+    """The feed is gone and will bring nothing more."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class ColdaisleApp(PacedApp[None]):
+    """The dashboard. Its first paint needs no data; the feed begins after it."""
+
+    TITLE = "coldaisle"
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    .option-list--option-highlighted:nocolor { text-style: reverse; }
+    Input.-textual-compact { background: $panel; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(tab.key, f"go('{tab.name}')", tab.name, show=False) for tab in TABS),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("colon", "command_palette", "Commands", show=False, key_display=":"),
+        Binding("T", "next_theme", "Theme", show=False),
+        Binding("q", "quit", "Quit", show=False),
+        Binding("ctrl+c", "quit", "Quit at once", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        name: str = "",
+        theme_name: str = "",
+        metric: str = "",
+        ascii_only: bool = False,
+        clock: Callable[[], float] = time.time,
+        no_colour: bool | None = None,
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            name: of the cluster, until the feed says it.
+            theme_name: one of theme.NAMES; empty: dark, or without colours where NO_COLOR is set.
+            metric: a key of cells.METRICS that cells show first; empty: what says most, of what there is.
+            no_colour: None: as NO_COLOR says.
+        """
+        mono = "NO_COLOR" in os.environ if no_colour is None else no_colour
+        super().__init__(ansi_color=True if mono else None)
+        self.feed = feed
+        self.cluster_name = name
+        self.ascii_only = ascii_only
+        self.now = clock
+        self.snapshot: Snapshot | None = None
+        self.metric: CellMetric | None = None
+        self._wanted_metric = metric
+        self._use_themes(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
+
+    @property
+    def palette(self) -> theme.Palette:
+        """The colours of the moment."""
+        return theme.palette(self.theme if self.theme in theme.NAMES else theme.DEFAULT)
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The characters of this terminal."""
+        return glyphs(ascii_only=self.ascii_only)
+
+    def get_default_screen(self) -> Screen[None]:
+        return RacksScreen()
+
+    def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, lambda _: self._repaint())
+        self.call_after_refresh(self._start_feed)
+
+    async def on_unmount(self) -> None:
+        await asyncio.to_thread(self.feed.stop)
+
+    def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
+        self.snapshot = message.snapshot
+        self._choose_metric(message.snapshot)
+        if isinstance(self.screen, LiveScreen):
+            self.screen.show(message.snapshot)
+
+    def on_feed_failed(self, message: FeedFailed) -> None:
+        self.push_screen(FailureScreen(message.error))
+
+    def set_metric(self, metric: CellMetric) -> None:
+        """Let all cells show another metric."""
+        self.metric, self._wanted_metric = metric, metric.key
+
+    def say(self, text: str) -> None:
+        """A word in the last line of the screen in sight."""
+        for line in self.screen.query(KeyLine):
+            line.say(text)
+
+    def action_go(self, name: str) -> None:
+        """Open one of the screens; what was opened on top of the old one is closed."""
+        if not next(tab.ready for tab in TABS if tab.name == name):
+            self.say(f"{name} comes with a later version")
+            return
+        if getattr(self.screen, "TAB", "") == name and len(self.screen_stack) <= 2:
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        if name in SCREENS:
+            module, screen = SCREENS[name]
+            self.push_screen(getattr(import_module(module), screen)())
+
+    def action_help(self) -> None:
+        """The keys of this screen, and what the letters mean."""
+        from coldaisle.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_next_theme(self) -> None:
+        """The next palette."""
+        if self.palette.is_mono:
+            self.say("NO_COLOR is set: no palettes")
+            return
+        names = [name for name in theme.NAMES if name != theme.NO_COLOUR]
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+        self.say(f"theme: {self.palette.title}")
+
+    def _use_themes(self, chosen: str) -> None:
+        """Offer our palettes, and only ours: the others know nothing of levels and letters."""
+        mono = chosen == theme.NO_COLOUR
+        for name in [theme.NO_COLOUR] if mono else [name for name in theme.NAMES if name != theme.NO_COLOUR]:
+            self.register_theme(theme.textual_theme(theme.palette(name)))
+        self.theme = chosen
+        for name in set(self.available_themes) - set(theme.NAMES):
+            self.unregister_theme(name)
+
+    def _start_feed(self) -> None:
+        self.feed.start(
+            lambda snapshot: self._post(SnapshotArrived(snapshot)),
+            lambda error: self._post(FeedFailed(error)),
+        )
+
+    def _post(self, message: Message) -> None:
+        """From any thread; after the end there is nobody to tell."""
+        if self.is_running:
+            self.post_message(message)
+
+    def _choose_metric(self, snapshot: Snapshot) -> None:
+        """Keep the metric while it has values; nothing switches under a reader's eyes."""
+        from coldaisle.tui.cells import default_metric, has_values, metric_of
+
+        if self._wanted_metric:
+            self.metric = metric_of(self._wanted_metric)
+        elif self.metric is None or not has_values(snapshot, self.metric.key):
+            self.metric = default_metric(snapshot)
+
+    def _repaint(self) -> None:
+        for widget in self.screen.query("*"):
+            widget.refresh()

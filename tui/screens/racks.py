@@ -1,0 +1,405 @@
+"""Home: every GPU of the cluster a cell, what the cursor stands on, and what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Input
+
+from coldaisle.sources.text import plain
+from coldaisle.tui.cells import CellMetric, next_metric, troubles
+from coldaisle.tui.glyphs import UNICODE, Glyphs
+from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.tiles import GROUPINGS, ZOOM_NAMES, Group, Plan, Zoom, groups_of, plan_map
+from coldaisle.tui.widgets.cursor import cursor_lines, section, side_rows
+from coldaisle.tui.widgets.footer import KeyLine
+from coldaisle.tui.widgets.header import TopLines
+from coldaisle.tui.widgets.heatmap import Heatmap, MapView, map_rows
+from coldaisle.tui.widgets.legend import changes, legend
+from coldaisle.tui.widgets.lines import Row, Run
+from coldaisle.tui.widgets.painted import Rows
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.tui.app import ColdaisleApp
+    from coldaisle.tui.cells import Flags
+
+LEAST = (40, 10)
+"""Columns and lines under which nothing useful can be shown."""
+SIDE_AT, SIDE = 120, 40
+"""From this width on a panel of this width stands beside the map."""
+CHANGED = 4
+"""Lines that the events would like, with their rule, before the map gets more room than it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How the lines and columns of the terminal are shared out."""
+
+    width: int
+    """Of the map."""
+    map: int
+    """Lines that the map may take."""
+    cursor: int
+    side: int
+
+
+def room_of(width: int, height: int, *, side: bool) -> Room:
+    """Top 3, legend 1, keys 1, cursor 1 or 2; the rest is the map's and the events'."""
+    cursor = 2 if height >= 18 else 1
+    beside = SIDE if side and width >= SIDE_AT else 0
+    return Room(width - beside - bool(beside), max(height - 5 - cursor, 1), cursor, beside)
+
+
+class RacksScreen(LiveScreen):
+    """The map of the cluster."""
+
+    TAB = "Racks"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open"),
+        Binding("exclamation_mark", "worst", "Next worst"),
+        Binding("m", "metric(1)", "Metric"),
+        Binding("M", "metric(-1)", "Metric backwards", show=False),
+        Binding("g", "group", "Group"),
+        Binding("slash", "filter", "Filter"),
+        Binding("z", "zoom", "Zoom"),
+        Binding("escape", "back", "Back", show=False),
+        Binding("left,h", "move(-1, 0)", "Left", show=False),
+        Binding("right,l", "move(1, 0)", "Right", show=False),
+        Binding("up,k", "move(0, -1)", "Up", show=False),
+        Binding("down,j", "move(0, 1)", "Down", show=False),
+        Binding("pageup", "move(0, -10)", "Ten lines up", show=False),
+        Binding("pagedown", "move(0, 10)", "Ten lines down", show=False),
+        Binding("home", "edge(0)", "First GPU", show=False),
+        Binding("end", "edge(-1)", "Last GPU", show=False),
+    ]
+    DEFAULT_CSS = """
+    RacksScreen #main { height: 1fr; }
+    RacksScreen #left { width: 1fr; }
+    RacksScreen #legend, RacksScreen #filter { height: 1; }
+    RacksScreen #changed { height: 1fr; }
+    RacksScreen #side { height: 1fr; display: none; margin-left: 1; }
+    RacksScreen #cursor { height: 2; }
+    RacksScreen #filter { border: none; padding: 0; display: none; }
+    RacksScreen #filter.open { display: block; }
+    RacksScreen #small { display: none; height: 1fr; }
+    RacksScreen.small > * { display: none; }
+    RacksScreen.small > #small { display: block; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grouping = GROUPINGS[0]
+        self.zoom: Zoom | None = None
+        """None: the closest that fits."""
+        self.cursor = ""
+        """A GPU's key."""
+        self.filter = ""
+        self.plan: Plan | None = None
+        self.groups: tuple[Group, ...] = ()
+        self._planned: tuple[object, ...] = ()
+        self._grouped: tuple[object, ...] = ()
+        self._matched: Flags | None = None
+        self._filter_error = ""
+        self._follow = True
+
+    def body(self) -> ComposeResult:
+        yield Rows(id="small")
+        with Horizontal(id="main"):
+            with Vertical(id="left"):
+                yield Heatmap()
+                yield Rows(id="legend")
+                yield Rows(id="changed")
+            yield Rows(id="side")
+        yield Input(placeholder="hosts or racks: r07, *n03, r[01-04]n02", id="filter", compact=True)
+        yield Rows(id="cursor")
+
+    @property
+    def home(self) -> ColdaisleApp:
+        """The app, which holds the metric and the glyphs."""
+        from coldaisle.tui.app import ColdaisleApp
+
+        assert isinstance(self.app, ColdaisleApp)
+        return self.app
+
+    @property
+    def metric(self) -> CellMetric:
+        """What the cells show."""
+        assert self.home.metric is not None
+        return self.home.metric
+
+    def on_resize(self) -> None:
+        width, height = self.size
+        too_small = width < LEAST[0] or height < LEAST[1]
+        self.set_class(too_small, "small")
+        if too_small:
+            words = f"{width}x{height}: too small, {LEAST[0]}x{LEAST[1]} is the least"
+            self.query_one("#small", Rows).show([(Run(words, "warn"),)])
+        self._follow = True
+        super().on_resize()
+
+    def redraw(self, snapshot: Snapshot) -> None:
+        """Everything on the screen, from a snapshot; each widget paints only what differs."""
+        if self.has_class("small") or self.home.metric is None:
+            return
+        plan, room = self._planned_map(snapshot)
+        gpu = self._cursor_index(snapshot)
+        shown = min(plan.height, room.map)
+        heat = self.query_one(Heatmap)
+        heat.styles.height = shown
+        heat.styles.width = room.width
+        view = MapView(self.groups, plan, self.metric, self._match(snapshot), gpu)
+        rows, codes = map_rows(snapshot, view, self.glyphs)
+        heat.show(rows, self._line_of(plan, gpu) if self._follow else None, shown)
+        self._follow = False
+        hidden = self._out_of_view(plan, heat.top, shown)
+        self.query_one("#legend", Rows).show([legend(codes, self.metric, plan.zoom, hidden, room.width)])
+        self._show_changes(snapshot, room, room.map - shown)
+        self._show_cursor(snapshot, gpu, room)
+        self.query_one(TopLines).set_note(self._note(snapshot, plan))
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The characters of this terminal."""
+        return getattr(self.app, "glyphs", UNICODE)
+
+    def _planned_map(self, snapshot: Snapshot) -> tuple[Plan, Room]:
+        """The plan, made again only when the cluster, the size or the choice changed."""
+        width, height = self.size
+        self._group(snapshot)
+        halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
+        foot = self.grouping == "rack" and any(
+            snapshot.column(key) for key in ("node.power", "node.inlet_temp")
+        )
+        planned = (self._grouped, width, height, self.zoom, halves, foot)
+        if self.plan is None or self._planned != planned:
+            self._planned = planned
+            self.plan = self._best(width, height, foot=foot, halves=halves)
+            self._follow = True
+        return self.plan, room_of(width, height, side=self.plan.width < width)
+
+    def _best(self, width: int, height: int, *, foot: bool, halves: bool) -> Plan:
+        """With the side panel and lines for events where there is room; without them rather than without titles."""
+        with_side, without = room_of(width, height, side=True), room_of(width, height, side=False)
+        tries = [
+            plan_map(
+                self.groups, with_side.width, with_side.map - CHANGED, self.zoom, foot=foot, halves=halves
+            ),
+            plan_map(self.groups, with_side.width, with_side.map, self.zoom, foot=False, halves=halves),
+            plan_map(self.groups, without.width, without.map, self.zoom, foot=False, halves=halves),
+        ]
+        return min(tries, key=lambda plan: (plan.height > without.map, plan.zoom))
+
+    def _group(self, snapshot: Snapshot) -> None:
+        slices = self.zoom is Zoom.SLICES
+        held = snapshot.gpu_job.tobytes() if self.grouping == "job" else b""
+        jobs = tuple(job.id for job in snapshot.jobs) if self.grouping == "job" else ()
+        grouped = (snapshot.layout.version, self.grouping, slices, held, jobs)
+        if self._grouped != grouped:
+            self._grouped = grouped
+            self.groups = groups_of(snapshot, self.grouping, slices=slices)
+
+    def _match(self, snapshot: Snapshot) -> Flags | None:
+        from coldaisle.tui.matching import matched
+
+        self._filter_error = ""
+        self._matched = None
+        if self.filter.strip():
+            try:
+                self._matched = matched(snapshot.layout, self.filter)
+            except ValueError as error:
+                self._filter_error = plain(str(error))
+        return self._matched
+
+    def _cursor_index(self, snapshot: Snapshot) -> int | None:
+        """The GPU under the cursor; the first one where it is gone."""
+        plan = self.plan
+        if plan is None or not len(plan.gpu):
+            return None
+        index = snapshot.layout.gpu_of.get(self.cursor)
+        if index is None:
+            index = int(plan.gpu[0])
+            self.cursor = snapshot.layout.gpus[index].key
+        return index
+
+    def _cell(self, plan: Plan, gpu: int) -> int | None:
+        """The cell of a GPU, or of the group or board that stands for it."""
+        cell = plan.cell_of(gpu)
+        if cell is not None or self.snapshot is None:
+            return cell
+        board = self.snapshot.layout.gpus[gpu].parent
+        for at, group in enumerate(self.groups):
+            if any(gpu in row or board in row for row in group.rows):
+                return plan.cell_of(board) if plan.zoom is not Zoom.GROUPS else at
+        return None
+
+    def _line_of(self, plan: Plan, gpu: int | None) -> int | None:
+        cell = None if gpu is None else self._cell(plan, gpu)
+        return None if cell is None else int(plan.y[cell]) // plan.halves
+
+    def _out_of_view(self, plan: Plan, top: int, shown: int) -> int:
+        """GPUs (racks, where a cell is a rack) that stand above or below the lines in view."""
+        if plan.height <= shown:
+            return 0
+        line = plan.y // plan.halves
+        return int(((line < top) | (line >= top + shown)).sum())
+
+    def _show_changes(self, snapshot: Snapshot, room: Room, lines: int) -> None:
+        rows: list[Row] = []
+        if lines >= 2:
+            rows.append(section("what changed", room.width, self.glyphs.rule))
+            rows += changes(snapshot.events, room.width, lines - 1) or [(Run("nothing so far", "dim"),)]
+        self.query_one("#changed", Rows).show(rows)
+
+    def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
+        lines, side = self.query_one("#cursor", Rows), self.query_one("#side", Rows)
+        lines.styles.height = room.cursor
+        side.styles.width = room.side
+        side.display = bool(room.side)
+        if gpu is None:
+            lines.show([(Run("no GPU is known yet", "dim"),)])
+            return
+        now = self.home.now() if snapshot.live else snapshot.at
+        lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))
+        if room.side:
+            side.show(side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule))
+
+    def _note(self, snapshot: Snapshot, plan: Plan) -> Row:
+        """At the right end of line 3: filter, grouping, zoom, metric."""
+        runs: list[Run] = []
+        if self._filter_error:
+            runs.append(Run(f"filter: {self._filter_error}  ", "bad"))
+        elif self._matched is not None:
+            count = int(self._matched[snapshot.layout.boards].sum())
+            runs.append(Run(f"{plain(self.filter, 16)}: {count} of {len(snapshot.layout.boards)}  ", "match"))
+        runs.append(Run(f"by {self.grouping}  ", "dim"))
+        if plan.zoom is not Zoom.TILES:
+            runs.append(Run(f"{ZOOM_NAMES[plan.zoom]}  ", "dim"))
+        return (*runs, Run(self.metric.label, "title"))
+
+    def action_move(self, dx: int, dy: int) -> None:
+        """Move the cursor: a cell sideways, lines up or down."""
+        if self.plan is None or self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        cell = self._cell(self.plan, gpu)
+        self._stand_on(0 if cell is None else self.plan.neighbour(cell, dx, dy))
+
+    def action_edge(self, cell: int) -> None:
+        """To the first or the last cell."""
+        if self.plan is not None and len(self.plan.gpu):
+            self._stand_on(cell)
+
+    def _stand_on(self, cell: int) -> None:
+        assert self.plan is not None
+        self._point_at(int(self.plan.gpu[cell]))
+
+    def _point_at(self, gpu: int) -> None:
+        if self.snapshot is not None:
+            self.cursor = self.snapshot.layout.gpus[gpu].key
+            self._follow = True
+            self.again()
+
+    def action_worst(self) -> None:
+        """To the GPU that most deserves a look; again: to the next."""
+        if self.snapshot is None or self.home.metric is None:
+            return
+        found = troubles(self.snapshot, self.metric)
+        if not found:
+            self.home.say("no GPU has a value to judge by")
+            return
+        places = [trouble.gpu for trouble in found]
+        here = self.snapshot.layout.gpu_of.get(self.cursor)
+        at = (places.index(here) + 1) % len(places) if here in places else 0
+        self._point_at(places[at])
+        self.home.say(f"{at + 1} of {len(places)}, worst first: {found[at].why}")
+
+    def action_metric(self, step: int) -> None:
+        """Let the cells show the next metric that has values."""
+        if self.snapshot is None or self.home.metric is None:
+            return
+        metric = next_metric(self.snapshot, self.metric, step)
+        if metric is self.metric:
+            self.home.say("no other metric has values")
+            return
+        self.home.set_metric(metric)
+        self.show(self.snapshot)
+
+    def action_group(self) -> None:
+        """The next way to put GPUs together."""
+        possible = [by for by in GROUPINGS if by != "job" or (self.snapshot and self.snapshot.jobs_known)]
+        self.grouping = possible[(possible.index(self.grouping) + 1) % len(possible)]
+        self._follow = True
+        self.again()
+
+    def action_zoom(self) -> None:
+        """The next zoom by hand; after the last one the closest that fits."""
+        zooms = [None, *self._zooms()]
+        self.zoom = zooms[(zooms.index(self.zoom) + 1) % len(zooms)] if self.zoom in zooms else None
+        self._follow = True
+        self.home.say(f"zoom: {'the closest that fits' if self.zoom is None else ZOOM_NAMES[self.zoom]}")
+        self.again()
+
+    def _zooms(self) -> list[Zoom]:
+        """Those that can be told from each other here."""
+        halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
+        layout = self.snapshot.layout if self.snapshot else None
+        split = layout is not None and len(layout.boards) != len(layout.gpus)
+        return [
+            zoom
+            for zoom in Zoom
+            if (zoom is not Zoom.SLICES or split) and (zoom is not Zoom.HALVES or halves)
+        ]
+
+    def action_open(self) -> None:
+        """Open the node under the cursor."""
+        if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        from coldaisle.tui.screens.node import NodeScreen
+
+        layout = self.snapshot.layout
+        node = layout.nodes[layout.gpus[gpu].node]
+        self.app.push_screen(NodeScreen(node.key, gpu - node.gpus.start))
+
+    def action_filter(self) -> None:
+        """Open the line that takes the filter."""
+        box = self.query_one("#filter", Input)
+        box.add_class("open")
+        box.value = self.filter
+        box.focus()
+
+    def action_back(self) -> None:
+        """Drop the filter; this is home, there is nowhere else to go back to."""
+        self._close_filter()
+        self.filter = ""
+        self.again()
+
+    @on(Input.Changed, "#filter")
+    def _typed(self, event: Input.Changed) -> None:
+        self.filter = event.value
+        self.again()
+
+    @on(Input.Submitted, "#filter")
+    def _entered(self) -> None:
+        self._close_filter()
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter", Input).remove_class("open")
+        self.set_focus(None)
+
+    @on(Heatmap.Pointed)
+    def _clicked(self, event: Heatmap.Pointed) -> None:
+        if self.plan is None or (cell := self.plan.cell_at(event.x, event.y)) is None:
+            return
+        self._stand_on(cell)
+        if event.twice:
+            self.action_open()
+
+    def say(self, text: str) -> None:
+        """A word in the last line."""
+        self.query_one(KeyLine).say(text)

@@ -1,0 +1,220 @@
+"""What the cursor stands on: in two lines under the map, and at length beside it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import age, show
+from coldaisle.tui.cells import CellMetric, cell_codes, ink, letter, values_of
+from coldaisle.tui.reading import gpu_name, read, status_word, throttle_words
+from coldaisle.tui.widgets.header import Piece, fitted, show_mean
+from coldaisle.tui.widgets.lines import Row, Run
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Gpu, Job
+
+VALUES = (
+    ("gpu.sm_active", "SM"), ("gpu.tensor_active", "tensor"), ("gpu.dram_active", "DRAM"), ("gpu.util", "util"),
+    ("gpu.temp", ""), ("gpu.sm_clock", ""),
+)  # fmt: skip
+"""What is told of a GPU besides the metric of the cells and its power and memory, and its name there."""
+NODE_VALUES = (
+    ("node.cpu_util", "CPU"), ("node.mem_ratio", "memory"), ("node.psi_io_full", "I/O stall"), ("node.net_rx", "net in"),
+    ("node.net_tx", "net out"), ("node.power", "power"), ("node.inlet_temp", "inlet"),
+)  # fmt: skip
+
+
+def cursor_lines(snapshot: Snapshot, gpu: int, metric: CellMetric, now: float, width: int) -> list[Row]:
+    """Who it is and whose, then what it does or why that is not known."""
+    return [_who(snapshot, gpu, now, width), _what(snapshot, gpu, metric, now, width)]
+
+
+def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
+    board = snapshot.layout.gpus[gpu]
+    pieces = [
+        Piece(0, (Run("> ", "accent"), Run(plain(board.key, 40), "title"))),
+        *_state(snapshot, gpu, now),
+    ]
+    job = job_of(snapshot, gpu)
+    if job is not None:
+        whose = f"job {plain(job.bare_id, 20)} {plain(job.user, 16)}"
+        pieces.append(Piece(1, (Run(whose, "text"),)))
+        pieces.append(Piece(3, (Run(plain(job.name, 24), "text"), Run(f" {len(job.gpus)} GPUs", "dim"))))
+        if job.limit_at is not None:
+            pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
+    elif snapshot.jobs_known:
+        pieces.append(Piece(1, (Run("no job", "free"),)))
+    if board.model or board.mig_profile:
+        pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
+    return fitted(pieces, width)
+
+
+def model_name(gpu: Gpu) -> str:
+    """``H100 80GB HBM3``; a MIG instance with its profile."""
+    name = plain(gpu.model or "", 40).removeprefix("NVIDIA ")
+    return f"{name} {plain(gpu.mig_profile, 16)}".strip() if gpu.mig_profile else name
+
+
+def job_of(snapshot: Snapshot, gpu: int) -> Job | None:
+    """The job that holds a GPU, or the board of a MIG instance."""
+    index = int(snapshot.gpu_job[gpu])
+    if index < 0 and (parent := snapshot.layout.gpus[gpu].parent) >= 0:
+        index = int(snapshot.gpu_job[parent])
+    return snapshot.jobs[index] if 0 <= index < len(snapshot.jobs) else None
+
+
+def _state(snapshot: Snapshot, gpu: int, now: float) -> Iterator[Piece]:
+    from coldaisle.analyzers.snapshot import Status
+
+    node = snapshot.layout.gpus[gpu].node
+    status = Status(int(snapshot.gpu_status[gpu]))
+    silent = age(now - float(snapshot.node_seen[node]))
+    if status is Status.OK:
+        from coldaisle.tui.cells import is_drained
+
+        if is_drained(state := snapshot.layout.nodes[node].state):
+            yield Piece(1, (Run(plain(state or "", 16), "drained"),))
+        return
+    if Status(int(snapshot.node_status[node])) is Status.LOST:
+        yield Piece(0, (Run(f"node does not answer for {silent}", "bad"),))
+        return
+    seen = float(snapshot.gpu_seen[gpu])
+    word = {Status.LOST: "LOST", Status.STALE: "stale", Status.UNKNOWN: "never seen"}[status]
+    since = "" if math.isnan(seen) else f" {age(now - seen)}"
+    yield Piece(0, (Run(word + since, "bad" if status is Status.LOST else status_word(status)[1]),))
+
+
+def _what(snapshot: Snapshot, gpu: int, metric: CellMetric, now: float, width: int) -> Row:
+    reading = read(snapshot, metric.key, gpu)
+    value = float(values_of(snapshot, metric.key)[gpu])
+    of_slices = " (mean of its slices)" if reading.missing and not math.isnan(value) else ""
+    shown = f"{metric.label} {show(value, reading.unit)}{of_slices}"
+    if math.isnan(value):
+        shown = f"{metric.label} - ({reading.why or 'no value'})"
+    pieces = [Piece(0, (Run("  "), Run(shown, "stale" if reading.stale else "title")))]
+    pieces += [Piece(1, (Run(text, "bad"),)) for text in _held_back(snapshot, gpu)]
+    pieces += [
+        Piece(rank, row) for rank, row in ((2, _power(snapshot, gpu)), (4, _memory(snapshot, gpu))) if row
+    ]
+    for rank, (key, name) in enumerate(VALUES, start=5):
+        other = read(snapshot, key, gpu)
+        if key != metric.key and not other.missing:
+            pieces.append(Piece(rank, (Run(f"{name} ".lstrip(), "dim"), Run(other.text(), other.token))))
+    if reading.source and not reading.missing:
+        pieces.append(
+            Piece(
+                0 if reading.stale else 3,
+                (Run(f"({reading.origin(now)})", "stale" if reading.stale else "dim"),),
+            )
+        )
+    return fitted(pieces, width)
+
+
+def _held_back(snapshot: Snapshot, gpu: int) -> list[str]:
+    return [
+        words for words, token in throttle_words(read(snapshot, "gpu.throttle", gpu).value) if token == "bad"
+    ]
+
+
+def _power(snapshot: Snapshot, gpu: int) -> Row:
+    power, limit = read(snapshot, "gpu.power", gpu), read(snapshot, "gpu.power_limit", gpu)
+    if power.missing:
+        return ()
+    of = "" if limit.missing else f" of {limit.text()}"
+    return (Run(power.text(), power.token), Run(of, "dim"))
+
+
+def _memory(snapshot: Snapshot, gpu: int) -> Row:
+    used, total = read(snapshot, "gpu.mem_used", gpu), read(snapshot, "gpu.mem_total", gpu)
+    if used.missing:
+        return ()
+    of = "" if total.missing else f" of {total.text()}"
+    return (Run(used.text(), used.token), Run(of, "dim"))
+
+
+def side_rows(
+    snapshot: Snapshot, gpu: int, metric: CellMetric, now: float, width: int, rule: str
+) -> list[Row]:
+    """The cursor's node with its GPUs, and its rack."""
+    layout = snapshot.layout
+    node = layout.nodes[layout.gpus[gpu].node]
+    rack = layout.racks[node.rack]
+    rows = [section(plain(node.key, 24), width, rule), *_gpu_table(snapshot, gpu, metric)]
+    rows += [(), *_node_rows(snapshot, layout.gpus[gpu].node)]
+    rows += [
+        (),
+        section(f"rack {plain(rack.name, 24)}", width, rule),
+        *_rack_rows(snapshot, node.rack, metric),
+    ]
+    return rows
+
+
+def section(name: str, width: int, rule: str) -> Row:
+    """A heading with a rule to the edge."""
+    return (
+        Run(f"{rule}{rule} ", "rule"),
+        Run(name, "title"),
+        Run(" " + rule * max(width - len(name) - 4, 0), "rule"),
+    )
+
+
+def _gpu_table(snapshot: Snapshot, at: int, metric: CellMetric) -> Iterator[Row]:
+    codes = cell_codes(snapshot, metric)
+    values = values_of(snapshot, metric.key)
+    unit = read(snapshot, metric.key, at).unit
+    yield (Run(f"   GPU    {metric.label[:12]:>12}  power  temp", "dim"),)
+    for gpu in snapshot.layout.nodes[snapshot.layout.gpus[at].node].gpus:
+        code = int(codes[gpu])
+        power, temp = read(snapshot, "gpu.power", gpu), read(snapshot, "gpu.temp", gpu)
+        slot = plain(gpu_name(snapshot.layout.gpus[gpu]), 6)
+        yield (
+            Run("> " if gpu == at else "  ", "accent"),
+            Run(letter(code), ink(code)),
+            Run(f" {slot:<6} {show(float(values[gpu]), unit):>12}", "text"),
+            Run(f" {power.text():>6}", power.token),
+            Run(f" {temp.text(ascii_only=True):>5}", temp.token),
+        )
+
+
+def _node_rows(snapshot: Snapshot, node: int) -> Iterator[Row]:
+    word, token = status_word(int(snapshot.node_status[node]))
+    facts = snapshot.layout.nodes[node]
+    state = f", {plain(facts.state, 12)}" if facts.state else ""
+    yield (Run("  state      ", "dim"), Run(word, token), Run(state, "text"))
+    if facts.problem:
+        yield (Run("  problem    ", "dim"), Run(plain(facts.problem, 60), "warn"))
+    for key, name in NODE_VALUES:
+        reading = read(snapshot, key, node)
+        if not reading.missing:
+            yield (Run(f"  {name:<10} ", "dim"), Run(reading.text(), reading.token))
+
+
+def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Row]:
+    import numpy as np
+
+    from coldaisle.analyzers.snapshot import Status
+
+    place = snapshot.layout.racks[rack]
+    boards = [g for g in place.gpus if snapshot.layout.gpus[g].parent < 0]
+    status = snapshot.gpu_status[boards]
+    answering = [g for g in boards if snapshot.gpu_status[g] == Status.OK]
+    values, power = values_of(snapshot, metric.key)[answering], values_of(snapshot, "gpu.power")[answering]
+    yield (
+        Run("  nodes      ", "dim"),
+        Run(f"{len(place.nodes)}"),
+        Run("   GPUs ", "dim"),
+        Run(f"{len(answering)}/{len(status)}"),
+    )
+    if np.isfinite(values).any():
+        yield (
+            Run(f"  {metric.label[:10]:<10} ", "dim"),
+            Run(show_mean(float(np.nanmean(values)), metric)),
+            Run(" mean", "dim"),
+        )
+    if np.isfinite(power).any():
+        yield (Run("  GPUs draw  ", "dim"), Run(show(float(np.nansum(power)), "W")))
+    yield (Run("  known by   ", "dim"), Run(plain(place.place, 24), "dim"))

@@ -1,0 +1,57 @@
+"""What the characters of the map mean, and what changed: the lines under it. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from coldaisle.sources.text import plain
+from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
+from coldaisle.tui.tiles import Zoom
+from coldaisle.tui.widgets.header import Piece, fitted
+from coldaisle.tui.widgets.lines import Row, Run, cut
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.snapshot import EventView
+
+BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost"})
+
+
+def legend(codes: Collection[int], metric: CellMetric, zoom: Zoom, out_of_view: int, width: int) -> Row:
+    """The digits, and only the letters that are in use."""
+    bare = {code & ~FADED for code in codes}
+    pieces = []
+    if any(LEVEL_0 <= code < MARK_0 for code in bare):
+        pieces.append(Piece(0, (Run("0-9 ", "title"), Run(f"{metric.label} {metric.extent}", "dim"))))
+        if zoom is Zoom.HALVES:
+            scale = tuple(Run(str(min(level, 9)), f"cell{level}") for level in range(11))
+            pieces.append(Piece(1, (*scale, Run(" two GPUs a character", "dim"))))
+    for at, mark in enumerate(MARKS):
+        if MARK_0 + at in bare:
+            pieces.append(
+                Piece(
+                    2 if mark.letter in "X?" else 3,
+                    (Run(mark.letter, mark.token), Run(f" {mark.meaning}", "dim")),
+                )
+            )
+    if out_of_view:
+        pieces.append(Piece(0, (Run(f"{out_of_view} out of view (PgDn, z)", "warn"),)))
+    return fitted(pieces, width)
+
+
+def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
+    """The last events, oldest first; foreign text made inert."""
+    newest = list(events)[-max(lines, 0) :] if lines > 0 else []
+    return [
+        cut(
+            (
+                Run(time.strftime("%H:%M:%S  ", time.localtime(event.at)), "dim"),
+                Run(f"{plain(event.entity, 24):<12}  ", "text"),
+                Run(f"{plain(event.kind, 16):<10}  ", "bad" if event.kind in BAD_EVENTS else "warn"),
+                Run(plain(event.detail), "text"),
+            ),
+            width,
+        )
+        for event in newest
+    ]
