@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from lab.snapshots import Faults, make_answer, make_snapshot, with_values
+from lab.snapshots import AT, FakeFeed, Faults, make_answer, make_snapshot, with_values
+from textual.pilot import Pilot
 
 from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, SeriesQuery, Snapshot
 from coldaisle.sources.source import GpuRef, Missing, Process
+from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.reading import read, throttle_words
 from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
-from coldaisle.tui.screens.node import SPANS, bins
+from coldaisle.tui.screens.node import SPANS, NodeScreen, bins
 from coldaisle.tui.widgets.chart import ASCII
-from coldaisle.tui.widgets.lines import row_width, text_of
+from coldaisle.tui.widgets.lines import Lines, row_width, text_of
 
 SM, TENSOR, POWER, TEMP, HBM = gpu_panes.GPU_METRICS[:5]
 HOSTILE = "evil\x1b[31m\x1b]52;c;aGk=\x07[red]x[/red]\u202egnp\x9b2J\r\n"
@@ -293,3 +298,183 @@ def test_a_missing_value_is_never_zero() -> None:
     assert reading.text() == "-"
     assert reading.origin(snapshot.at) == "not exported"
     assert with_values(snapshot, "gpu.power", {"r01n01/0": 300.0}) is not snapshot
+
+
+# on the screen
+
+
+def screen_text(screen: NodeScreen) -> str:
+    lines = (widget.render_line(y).text for widget in screen.query(Lines) for y in range(widget.size.height))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@asynccontextmanager
+async def opened(
+    snapshot: Snapshot, node: str, slot: int | None = None, size: tuple[int, int] = (80, 24)
+) -> AsyncIterator[tuple[Pilot[None], NodeScreen, FakeFeed]]:
+    feed = FakeFeed(snapshot)
+    app = ColdaisleApp(feed, clock=lambda: AT)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        screen = NodeScreen(node, slot)
+        await app.push_screen(screen)
+        await pilot.pause()
+        yield pilot, screen, feed
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 34), (200, 50), (60, 20)])
+async def test_eight_charts_on_the_screen(night: Snapshot, size: tuple[int, int]) -> None:
+    async with opened(night, "r07n02", size=size) as (pilot, screen, feed):
+        await pilot.pause()
+        said = screen_text(screen)
+        assert {word for word in said.split() if word in set("01234567")} == set("01234567")
+        assert any(char in said for char in "▂▃▄▅▆▇")
+        assert feed.queries[-1].keys == ("gpu.sm_active",)
+        assert len(feed.queries[-1].entities) == 8
+
+
+async def test_m_changes_the_metric_and_plus_the_range(night: Snapshot) -> None:
+    async with opened(night, "r07n02") as (pilot, screen, feed):
+        await pilot.press("m", "m")
+        await pilot.pause()
+        assert feed.queries[-1].keys == ("gpu.power",)
+        before = feed.queries[-1]
+        await pilot.press("plus")
+        await pilot.pause()
+        after = feed.queries[-1]
+        assert after.end - after.start >= 3600 > before.end - before.start
+        assert "1h" in screen_text(screen)
+        await pilot.press("minus", "minus", "minus")
+        assert "5m" in screen_text(screen)
+
+
+async def test_the_screen_opens_on_the_gpu_it_was_asked_for() -> None:
+    snapshot = make_snapshot(1, 1, 4, mig=("r01n01/0",))
+    async with opened(snapshot, "r01n01", 2) as (pilot, screen, _):
+        assert "> r01n01/2" in screen_text(screen)
+        await pilot.press("k")
+        assert "> r01n01/1" in screen_text(screen)
+
+
+async def test_every_pane_and_back(night: Snapshot) -> None:
+    async with opened(night, "r01n01") as (pilot, screen, feed):
+        words = ("0", "ssh, 1 s ago", "iowait", "mlx5_0/1", "train.py", "up again", "known from")
+        for word in words:
+            await pilot.pause()
+            assert word in screen_text(screen), word
+            await pilot.press("tab")
+        assert {query.keys[0] for query in feed.queries} == {"gpu.sm_active", "node.cpu_util", "port.tx"}
+        await pilot.press("escape")
+        assert screen not in pilot.app.screen_stack
+
+
+async def test_a_hidden_screen_asks_nothing(night: Snapshot) -> None:
+    async with opened(night, "r07n02") as (pilot, screen, feed):
+        await pilot.app.push_screen(NodeScreen("r01n01"))
+        await pilot.pause()
+        feed.queries.clear()
+        feed.send(replace(night, at=night.at + 2))
+        await pilot.pause()
+        assert {query.entities[0] for query in feed.queries} == {"r01n01/0"}
+        await pilot.press("escape")
+        await pilot.pause()
+        assert feed.queries[-1].entities[0] == "r07n02/0"
+        assert screen.snapshot is not None
+        assert screen.snapshot.at == night.at + 2
+
+
+class SlowFeed(FakeFeed):
+    """Answers when it is told to."""
+
+    def __init__(self, *snapshots: Snapshot) -> None:
+        super().__init__(*snapshots)
+        self.waiting: list[tuple[SeriesQuery, Future[SeriesAnswer]]] = []
+
+    def query(self, q: SeriesQuery) -> Future[SeriesAnswer]:
+        self.queries.append(q)
+        future: Future[SeriesAnswer] = Future()
+        self.waiting.append((q, future))
+        return future
+
+    def answer(self) -> None:
+        query, future = self.waiting.pop(0)
+        future.set_result(make_answer(query))
+
+
+async def test_one_question_at_a_time_and_the_old_nodes_answer_is_dropped(night: Snapshot) -> None:
+    feed = SlowFeed(night)
+    app = ColdaisleApp(feed, clock=lambda: AT)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        screen = NodeScreen("r07n01")
+        await app.push_screen(screen)
+        for _ in range(5):
+            feed.send(night)
+            await pilot.pause()
+        assert len(feed.waiting) == 1
+        await pilot.press("l")  # to r07n02
+        await pilot.pause()
+        assert len(feed.waiting) == 1
+        feed.answer()
+        await pilot.pause()
+        await pilot.pause()
+        assert not any(char in screen_text(screen) for char in "▂▃▄▅▆▇")
+        assert feed.queries[-1].entities[0] == "r07n02/0"
+        feed.answer()
+        await pilot.pause()
+        await pilot.pause()
+        assert any(char in screen_text(screen) for char in "▂▃▄▅▆▇")
+
+
+async def test_a_question_that_fails_leaves_the_screen(night: Snapshot) -> None:
+    feed = SlowFeed(night)
+    app = ColdaisleApp(feed, clock=lambda: AT)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        screen = NodeScreen("r07n01")
+        await app.push_screen(screen)
+        await pilot.pause()
+        feed.waiting.pop()[1].set_exception(RuntimeError("the monitor is gone"))
+        await pilot.pause()
+        feed.send(night)
+        await pilot.pause()
+        assert app.screen is screen
+        assert len(feed.waiting) == 1  # asked again
+
+
+async def test_a_node_that_goes_away(night: Snapshot) -> None:
+    async with opened(night, "r07n02") as (pilot, screen, feed):
+        feed.send(make_snapshot(1, 1, 8))
+        await pilot.pause()
+        assert "r07n02 is not known any more" in screen_text(screen)
+        await pilot.press("tab", "m", "j", "l", "v")
+        assert pilot.app.screen is screen
+
+
+async def test_a_late_join_renames_the_node(night: Snapshot) -> None:
+    async with opened(night, "r01n01") as (pilot, screen, feed):
+        renamed = replace(night.layout.nodes[0], key="atlas1", aliases=("r01n01",))
+        node_of = {"atlas1": 0, **{key: at for key, at in night.layout.node_of.items() if at}}
+        layout = replace(night.layout, nodes=(renamed, *night.layout.nodes[1:]), node_of=node_of)
+        feed.send(replace(night, layout=layout))
+        await pilot.pause()
+        assert screen.node == "atlas1"
+        assert screen_text(screen).startswith("atlas1")
+
+
+async def test_a_tiny_terminal_in_every_pane(night: Snapshot) -> None:
+    async with opened(night, "r07n02") as (pilot, screen, _):
+        for _pane in range(7):
+            for size in ((20, 5), (1, 1), (80, 24)):
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                await pilot.press("j", "pagedown", "end", "home")
+            await pilot.press("tab", "v")
+        assert pilot.app.screen is screen
+
+
+async def test_no_node_no_gpu() -> None:
+    async with opened(make_snapshot(1, 1, 0), "r01n01") as (pilot, screen, _):
+        assert "no GPU is known" in screen_text(screen)
+        await pilot.press("tab", "tab", "tab", "tab", "shift+tab", "j", "enter")
+        assert pilot.app.screen is screen
