@@ -61,6 +61,8 @@ ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.
 HOLD_S = 60.0
 """A page that is byte for byte the last one is no new sample (dcgm-exporter renews its own every 30 s):
 its rates stand for as long, then they are what they are."""
+FACTS_S = 15.0
+"""Facts of a page of the same shape are looked at this often: comparing them costs more than the numbers."""
 REPEAT_S = 55.0
 """A target's state is told again after this, changed or not."""
 DENIED_S = 600.0
@@ -135,6 +137,10 @@ class _Watched:
     remark: str = ""
     booted_at: float | None = None
     clock_offset: float | None = None
+    facts_at: float = float("-inf")
+    """When its facts were last looked at, monotonic."""
+    request: httpx.Request | None = None
+    """Made once: building one costs as much as reading a page."""
     seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
     """Values of cells whose change is an event."""
     told: Target | None = None
@@ -298,13 +304,16 @@ class ExporterSource:
             return await self._answer(one, one.address.url)
 
     async def _answer(self, one: _Watched, url: str) -> tuple[bytes, bool | None, float]:
-        headers = await self._headers()
+        if one.request is None or (self._token is not None and self._bearer is None):
+            one.request = self._request(url, await self._credentials())
+        request = one.request
         for _ in range(REDIRECTS):
-            response = await self._ask(one, url, headers)
+            response = await self._ask(one, request)
             try:
                 at = asyncio.get_running_loop().time()
                 if response.status_code in (301, 302, 303, 307, 308):
-                    url = _same_place(one.address, url, response.headers.get("location", ""))
+                    url = _same_place(one.address, str(request.url), response.headers.get("location", ""))
+                    request = self._request(url, await self._credentials())
                     continue
                 _check_status(one.address, response)
                 kind = response.headers.get("content-type", "")
@@ -314,26 +323,19 @@ class ExporterSource:
                     await response.aclose()
         raise Unusable(one.address.name, "redirects in circles", "give the address of the page itself")
 
-    async def _headers(self) -> list[tuple[str, str]]:
-        headers = [
-            ("Accept", ACCEPT),
-            ("Accept-Encoding", "gzip" if self._compress else "identity"),
-            ("User-Agent", "coldaisle"),
-        ]
-        if self._token is not None:
-            if self._bearer is None:
-                self._bearer = (await asyncio.to_thread(self._token)).strip()
-            headers.append(("Authorization", f"Bearer {self._bearer}"))
-        return headers
+    async def _credentials(self) -> dict[str, str]:
+        if self._token is None:
+            return {}
+        if self._bearer is None:
+            self._bearer = (await asyncio.to_thread(self._token)).strip()
+        return {"Authorization": f"Bearer {self._bearer}"}
 
-    async def _ask(self, one: _Watched, url: str, headers: list[tuple[str, str]]) -> httpx.Response:
-        wait = {
-            "connect": self._timeout,
-            "read": self._timeout,
-            "write": self._timeout,
-            "pool": self._timeout,
-        }
-        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": wait})
+    def _request(self, url: str, credentials: dict[str, str]) -> httpx.Request:
+        encoding = "gzip" if self._compress else "identity"
+        headers = {"Accept": ACCEPT, "Accept-Encoding": encoding, "User-Agent": "coldaisle", **credentials}
+        return httpx.Request("GET", url, headers=headers)
+
+    async def _ask(self, one: _Watched, request: httpx.Request) -> httpx.Response:
         try:
             try:
                 return await one.transport.handle_async_request(request)
@@ -388,7 +390,12 @@ class ExporterSource:
         if translation is not one.translation:
             one.translation = translation
             self._composer.is_stale = True
-        self._note(one, page, translation)
+            one.facts_at = float("-inf")
+        now = self._clock()
+        self._outbox += _events(one, page, translation, now)
+        if at - one.facts_at > FACTS_S:
+            one.facts_at = at
+            self._note(one, page, translation, now)
 
     def _translated(self, one: _Watched, page: Page) -> Translation:
         if one.translation is not None and one.page is not None and one.page.shape is page.shape:
@@ -426,10 +433,8 @@ class ExporterSource:
                 return other
         return None
 
-    def _note(self, one: _Watched, page: Page, translation: Translation) -> None:
-        """Events and facts of a page."""
-        now = self._clock()
-        self._outbox += _events(one, page, translation, now)
+    def _note(self, one: _Watched, page: Page, translation: Translation, now: float) -> None:
+        """What a page says of the node and its boards."""
         if translation.booted_at is not None:
             booted = float(page.values[translation.booted_at])
             if one.booted_at is not None and booted > one.booted_at + 60:

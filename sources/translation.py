@@ -75,10 +75,7 @@ class Table:
     high: Values
     shown: Indices
     """Columns that are metrics, not parts."""
-
-    @property
-    def shown_metrics(self) -> tuple[str, ...]:
-        return tuple(self.metrics[i] for i in self.shown)
+    shown_metrics: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,6 +332,7 @@ class _Compiler:
             absent[row, column[key]] = Missing.PRESENT
         self._mark_instances(kind, sheet, column, absent)
         known = catalog()
+        shown = [place for place, key in enumerate(metrics) if not key.partition(".")[2].startswith("_")]
         bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
         return Table(
             kind=kind,
@@ -347,9 +345,8 @@ class _Compiler:
             ),
             low=np.array([low for low, _ in bounds]),
             high=np.array([high for _, high in bounds]),
-            shown=np.array(
-                [i for i, key in enumerate(metrics) if not key.partition(".")[2].startswith("_")], np.intp
-            ),
+            shown=np.array(shown, np.intp),
+            shown_metrics=tuple(metrics[place] for place in shown),
         )
 
     def _derivable(self, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
