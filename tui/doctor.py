@@ -280,12 +280,12 @@ def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
 def _node_lines(examined: Sequence[Examined]) -> Iterator[str]:
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     shared = _shared(examined)
-    for node, names in shared.items():
-        alike[tuple(names)].append(node)
+    for node, known_by in shared.items():
+        alike[tuple(known_by)].append(node)
     yield f"nodes: {len(shared)}"
     if len(examined) > 1:
-        for by, found in sorted(alike.items(), key=lambda group: -len(group[0])):
-            yield f"  {'only ' if len(by) == 1 else ''}{' and '.join(by)}: {fold(nodes)}"
+        for names, nodes in sorted(alike.items(), key=lambda group: -len(group[0])):
+            yield f"  {'only ' if len(names) == 1 else ''}{' and '.join(names)}: {fold(nodes)}"
 
 
 def _verdict_text(examined: Sequence[Examined], status: int) -> str:
