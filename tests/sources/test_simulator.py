@@ -136,6 +136,19 @@ async def test_the_live_stream_joins_the_past_without_a_seam() -> None:
     assert np.median(np.abs(column(before, "gpu.sm_active") - column(after, "gpu.sm_active"))) < 0.1
 
 
+async def test_a_job_that_ends_between_the_past_and_the_stream_is_said_to_end() -> None:
+    ending = min(SimulatorSource(16, 4, 8, seed=7).jobs(NOW), key=lambda job: job.until)
+    source = SimulatorSource(16, 4, 8, seed=7, clock=lambda: ending.until + 0.5, lanes=())
+    before = await past(source, ending.until - 20, ending.until - 0.1, 5)
+    assert not any(isinstance(item, JobFact) and item.until is not None for item in before)
+    live: list[Item] = []
+    async for item in source.stream():
+        live.append(item)
+        if isinstance(item, Batch):
+            break
+    assert [i.id for i in live if isinstance(i, JobFact) and i.until == ending.until] == [ending.id]
+
+
 async def test_the_stream_paces_itself_by_the_clock() -> None:
     source = SimulatorSource(1, 1, 2, seed=1, interval=0.05)
     times: list[float] = []
