@@ -12,11 +12,11 @@ from textual.content import Content
 from coldaisle.sources.text import plain
 from coldaisle.tui import cells, theme
 from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.screens.node import NodeScreen
+from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.widgets.header import TABS
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
-
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.app import ColdaisleApp
 
@@ -147,22 +147,22 @@ class Commands(Provider):
             self.screen.show(self._app.snapshot)
 
     def _open(self, place: Place) -> None:
-        """Show a place: a rack's nodes in the table, a node or a GPU on its screen."""
-        if place.kind == "rack":
-            self._open_rack(place.key)
+        """Show a place: a rack on the map, a node or a GPU on its screen."""
+        snapshot = self._app.snapshot
+        if snapshot is None:
             return
-        from coldaisle.tui.screens.node import NodeScreen
-
-        node, _, slot = place.key.rpartition("/") if place.kind == "GPU" else (place.key, "", "")
-        self.app.push_screen(NodeScreen(node, int(slot) if slot.isdigit() else 0))
-
-    def _open_rack(self, name: str) -> None:
-        from coldaisle.tui.screens.nodes import NodesScreen
-
-        self._app.action_go("Nodes")
-        screen: Screen[object] = self.app.screen
-        if isinstance(screen, NodesScreen):
-            self.app.call_later(screen.set_filter, name)
+        layout = snapshot.layout
+        if place.kind == "rack":
+            rack = next((rack for rack in layout.racks if rack.name == place.key), None)
+            self._app.action_go("Racks")
+            if rack is not None and len(rack.gpus) and isinstance(self.app.screen, RacksScreen):
+                self.app.screen.point_at(layout.gpus[rack.gpus.start].key)
+            return
+        gpu = layout.gpu_of.get(place.key)
+        index = layout.node_of.get(place.key) if gpu is None else layout.gpus[gpu].node
+        if index is not None:
+            node = layout.nodes[index]
+            self.app.push_screen(NodeScreen(node.key, 0 if gpu is None else gpu - node.gpus.start))
 
     async def _run(self, action: str) -> None:
         await self.app.run_action(action)

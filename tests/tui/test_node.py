@@ -310,13 +310,13 @@ def screen_text(screen: NodeScreen) -> str:
 
 @asynccontextmanager
 async def opened(
-    snapshot: Snapshot, node: str, slot: int | None = None, size: tuple[int, int] = (80, 24)
+    snapshot: Snapshot, node: str, gpu: int = 0, size: tuple[int, int] = (80, 24)
 ) -> AsyncIterator[tuple[Pilot[None], NodeScreen, FakeFeed]]:
     feed = FakeFeed(snapshot)
     app = ColdaisleApp(feed, clock=lambda: AT)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
-        screen = NodeScreen(node, slot)
+        screen = NodeScreen(node, gpu)
         await app.push_screen(screen)
         await pilot.pause()
         yield pilot, screen, feed
@@ -350,7 +350,7 @@ async def test_m_changes_the_metric_and_plus_the_range(night: Snapshot) -> None:
 
 async def test_the_screen_opens_on_the_gpu_it_was_asked_for() -> None:
     snapshot = make_snapshot(1, 1, 4, mig=("r01n01/0",))
-    async with opened(snapshot, "r01n01", 2) as (pilot, screen, _):
+    async with opened(snapshot, "r01n01", 4) as (pilot, screen, _):
         assert "> r01n01/2" in screen_text(screen)
         await pilot.press("k")
         assert "> r01n01/1" in screen_text(screen)

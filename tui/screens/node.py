@@ -85,13 +85,11 @@ class NodeScreen(LiveScreen):
     ]
     TAB = "Nodes"
 
-    def __init__(self, node: str, slot: int | None = None) -> None:
-        """``node`` is a node's key, ``slot`` that of the GPU to begin with."""
+    def __init__(self, node: str, gpu: int = 0) -> None:
+        """``node`` is a node's key, ``gpu`` the place of the chosen one among its GPUs and MIG instances."""
         super().__init__()
         self.node = node
-        self.gpu = 0
-        """Place of the chosen GPU among the node's GPUs and MIG instances."""
-        self._slot = slot
+        self.gpu = gpu
         self.pane = 0
         self.span = SPANS[1]
         self.metric: int | None = None
@@ -115,7 +113,6 @@ class NodeScreen(LiveScreen):
             title.show([(Run(f"{plain(self.node)} is not known any more", "warn"),), self._tabs(snapshot)])
             pane.show([])
             return
-        self._choose_slot(snapshot, index)
         title.show([panes.title(snapshot, index, title.room.width), self._tabs(snapshot)])
         block = self._block(snapshot, index)
         pane.show(block.rows)
@@ -265,13 +262,6 @@ class NodeScreen(LiveScreen):
                 self.node = node.key
                 return index
         return None
-
-    def _choose_slot(self, snapshot: Snapshot, index: int) -> None:
-        """Put the cursor on the GPU that the screen was opened with; once."""
-        if self._slot is not None:
-            gpus = [snapshot.layout.gpus[gpu] for gpu in snapshot.layout.nodes[index].gpus]
-            boards = (at for at, gpu in enumerate(gpus) if gpu.slot == self._slot and gpu.parent < 0)
-            self.gpu, self._slot = next(boards, 0), None
 
     def _gpu_count(self) -> int:
         if self.snapshot is None or (index := self._index(self.snapshot)) is None:

@@ -14,6 +14,7 @@ from textual.widgets import Input
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
+from coldaisle.tui.matching import matched
 from coldaisle.tui.reading import latest, read, status_word
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.header import TopLines
@@ -74,24 +75,28 @@ def order(snapshot: Snapshot, sort: Sort) -> list[str]:
     return [nodes[index].key for index in ranked]
 
 
-def matches(snapshot: Snapshot, index: int, words: Sequence[str]) -> bool:
-    """Whether every word is in the node's name, rack, state or in a job of it."""
+def matching(snapshot: Snapshot, text: str) -> list[bool]:
+    """[node] whether any word of ``text`` names it as on Racks, or is a part of its state, problem, job or user.
+
+    ValueError says what is wrong with a word.
+    """
+    named = matched(snapshot.layout, text)
+    words = text.casefold().split()
+    return [
+        any(named[gpu] for gpu in node.gpus) or any(word in _said(snapshot, index) for word in words)
+        for index, node in enumerate(snapshot.layout.nodes)
+    ]
+
+
+def _said(snapshot: Snapshot, index: int) -> str:
+    """What a node is searched by besides its names; a node without GPUs is named here, too."""
     node = snapshot.layout.nodes[index]
-    state = status_word(int(snapshot.node_status[index]))[0]
-    jobs = {int(snapshot.gpu_job[gpu]) for gpu in node.gpus} - {-1}
-    said = [
-        node.key,
-        snapshot.layout.racks[node.rack].name,
-        state,
-        node.state or "",
-        node.hostname or "",
-        *node.aliases,
-    ]
-    said += [
-        f"{snapshot.jobs[job].bare_id} {snapshot.jobs[job].user} {snapshot.jobs[job].name}" for job in jobs
-    ]
-    text = " ".join(said).casefold()
-    return all(word in text for word in words)
+    jobs = (snapshot.jobs[job] for job in {int(snapshot.gpu_job[gpu]) for gpu in node.gpus} - {-1})
+    said = [status_word(int(snapshot.node_status[index]))[0], node.state or "", node.problem or ""]
+    said += [f"{job.bare_id} {job.user} {job.name} {job.account or ''}" for job in jobs]
+    if not len(node.gpus):
+        said += [node.key, snapshot.layout.racks[node.rack].name]
+    return " ".join(said).casefold()
 
 
 def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row) -> list[Cell]:
@@ -144,11 +149,14 @@ class NodesScreen(LiveScreen):
         self._order: list[str] = []
         self._ordered_for: tuple[int, str] | None = None
         self._ordered_at = 0.0
+        self._filter_error = ""
 
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, empty="no node is known yet", id="nodes")
         yield Lines(id="status")
-        yield Input(placeholder="filter: words of node, rack, state, job or user", id="filter", compact=True)
+        yield Input(
+            placeholder="node, rack, r[01-04]n02, *n03, state, job or user", id="filter", compact=True
+        )
 
     def on_mount(self) -> None:
         self.query_one(Table).focus()
@@ -228,10 +236,15 @@ class NodesScreen(LiveScreen):
             self._ordered_for, self._ordered_at = wanted, snapshot.at
 
     def _filtered(self, snapshot: Snapshot) -> list[str]:
-        words = self.filter.casefold().split()
-        if not words:
+        self._filter_error = ""
+        if not self.filter.strip():
             return self._order
-        return [key for key in self._order if matches(snapshot, snapshot.layout.node_of[key], words)]
+        try:
+            wanted = matching(snapshot, self.filter)
+        except ValueError as error:
+            self._filter_error = plain(str(error))
+            return self._order
+        return [key for key in self._order if wanted[snapshot.layout.node_of[key]]]
 
     def _status(self, snapshot: Snapshot, shown: int) -> Row:
         total = len(snapshot.layout.nodes)
@@ -242,8 +255,10 @@ class NodesScreen(LiveScreen):
         ]
         if self.sort.column != "node":
             runs.append(Run(f", as it was {age(snapshot.at - self._ordered_at)} ago", "dim"))
-        if self.filter:
-            runs.append(Run(f"  filter: {plain(self.filter)} (Esc drops it)", "accent"))
+        if self._filter_error:
+            runs.append(Run(f"  filter: {self._filter_error}", "bad"))
+        elif self.filter:
+            runs.append(Run(f"  filter: {plain(self.filter)} (Esc drops it)", "match"))
         if hidden:
             runs.append(Run(f"  {hidden} columns need a wider terminal", "dim"))
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)
