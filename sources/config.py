@@ -72,6 +72,7 @@ _TABLES: Mapping[str, type[Struct]] = {
 _UNITS = {
     "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
 }  # fmt: skip
+_HOST = re.compile(r"(?:[A-Za-z0-9_][^@\s:/]*@)?[^@\s/]+")
 _PATHS = ("identity", "ssh_config", "known_hosts", "token_file", "vocabulary", "file")
 _LISTS = ("hosts", "targets", "identity", "ssh_config", "known_hosts", "vocabulary")
 _SECRETS = ("token", "password", "passphrase", "bearer", "secret", "api_key")
@@ -441,15 +442,18 @@ def _type_remedy(message: str) -> str:
     return "text stands in quotes, numbers and true or false do not; lists stand in [ ]"
 
 
+def bare_host(written: str) -> str:
+    """The host of ``[user@]host[:port]``."""
+    host = written.rpartition("@")[2]
+    return (host.partition(":")[0] if host.count(":") == 1 else host.partition("]")[0]).removeprefix("[")
+
+
 def _check_hosts(source: SshSettings, path: Place) -> None:
     for host in source.hosts:
-        if "@" in host:
+        if not _HOST.fullmatch(host) or not valid_host_name(bare_host(host)):
+            problem = f"hosts: {host!r:.80} is not a host name"
             raise _SettingError(
-                (*path, "hosts"), f"hosts: {host!r:.80} holds a user", 'write user = "..." beside hosts'
-            )
-        if not valid_host_name(host):
-            raise _SettingError(
-                (*path, "hosts"), f"hosts: {host!r:.80} is not a host name", "letters, digits, . - and _ only"
+                (*path, "hosts"), problem, "write [user@]host[:port]: letters, digits, . - and _"
             )
     for key, value in (("user", source.user), ("jump", source.jump)):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9_\[][^\s;|&`$<>\\\"']*", value):

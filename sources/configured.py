@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.settings import (
@@ -17,14 +19,19 @@ from coldaisle.sources.settings import (
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
     from coldaisle.sources.source import Clock, Source
+    from coldaisle.sources.ssh_login import Secrets
+
+NO_SECRETS: Mapping[str, Secrets] = MappingProxyType({})
 
 
-def sources_from(settings: Settings, clock: Clock) -> list[Source]:
-    """All configured sources, not yet started. ConfigError for what can only be known now (a token)."""
-    return [source_from(source, clock) for source in settings.sources]
+def sources_from(
+    settings: Settings, clock: Clock, secrets: Mapping[str, Secrets] = NO_SECRETS
+) -> list[Source]:
+    """All configured sources, not yet started; ``secrets`` by source, as they were typed. Raises ConfigError."""
+    return [source_from(source, clock, secrets) for source in settings.sources]
 
 
-def source_from(source: SourceSettings, clock: Clock) -> Source:
+def source_from(source: SourceSettings, clock: Clock, secrets: Mapping[str, Secrets] = NO_SECRETS) -> Source:
     """One source, not yet started."""
     match source:
         case SimulatorSettings():
@@ -34,7 +41,7 @@ def source_from(source: SourceSettings, clock: Clock) -> Source:
         case LocalSettings():
             return _local(source, clock)
         case SshSettings():
-            return _ssh(source, clock)
+            return _ssh(source, clock, secrets.get(source.name))
 
 
 def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
@@ -54,13 +61,13 @@ def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
 def _local(source: LocalSettings, clock: Clock) -> Source:
     from coldaisle.sources.local import LocalSource
 
-    return LocalSource(name=source.name, interval=source.interval, clock=clock)
+    return LocalSource(source, clock=clock)
 
 
-def _ssh(source: SshSettings, clock: Clock) -> Source:
+def _ssh(source: SshSettings, clock: Clock, secrets: Secrets | None) -> Source:
     from coldaisle.sources.ssh import SshSource
 
-    return SshSource(source, clock=clock)
+    return SshSource(source, clock=clock, secrets=secrets)
 
 
 def _exporters(source: ExporterSettings, clock: Clock) -> Source:

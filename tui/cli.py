@@ -18,11 +18,10 @@ from coldaisle.sources.errors import ColdaisleError, ConfigError
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
     from coldaisle.sources.settings import Flags
+    from coldaisle.sources.ssh_login import Secrets
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 3, 130, 141
 """Exit statuses, as monitoring plug-ins have them: 3 is bad usage, or a crash; else 128 + the signal."""
-ASK_ABOVE = 64
-"""Hosts that may be logged in to without asking."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 log = logging.getLogger(__name__)
@@ -48,10 +47,12 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return BROKEN_PIPE
+    except SystemExit as left:  # click's, when it completes words (0), or for a broken pipe (1)
+        return BROKEN_PIPE if left.code == 1 else OK
     except Exception as error:  # supervision: the last line before a traceback on somebody's terminal
         _start_log()
         log.exception("crashed")
-        return _complain(f"a mistake of ours: {type(error).__name__}: {error}", _where_the_log_is())
+        return _complain(f"a mistake of ours: {type(error).__name__}", _where_the_log_is())
 
 
 def _complain(problem: str, remedy: str = "") -> int:
@@ -144,7 +145,7 @@ _source_options = _options(
     click.option("--token-command", metavar="COMMAND", help="Prints it; run without a shell."),
     click.option("--insecure", is_flag=True, default=None, help="Let the token travel over plain http."),
     click.option("--vocabulary", multiple=True, metavar="FILE", help="What your own exporters' names mean."),
-    click.option("--yes", is_flag=True, help=f"Do not ask before logging in to more than {ASK_ABOVE} hosts."),
+    click.option("--yes", is_flag=True, help="Do not ask before logging in to many hosts."),
 )
 _screen_options = _options(
     click.option("--name", metavar="NAME", help="The cluster's name."),
@@ -218,11 +219,13 @@ def doctor(
     Exit status: 0 all there, 1 something is missing, 2 a source does not answer, 3 bad usage.
     """
     settings = _configured(_inherited(context, given))
-    _prepare(settings, confirmed=given["yes"])
+    secrets = _asked_first(settings, confirmed=given["yes"])
     from coldaisle.tui.doctor import examine_and_print
 
     target = (given["config"] or _default_path()) if write else None
-    return examine_and_print(settings, _seconds(seconds), as_json=as_json, write_to=target, force=force)
+    return examine_and_print(
+        settings, _seconds(seconds), secrets, as_json=as_json, write_to=target, force=force
+    )
 
 
 @main.command()
@@ -256,7 +259,6 @@ def _configured(given: dict[str, Any]) -> Settings:
     flags = _flags(given)
     if not (settings.sources or flags.ssh or flags.exporter or flags.local):
         settings = settings.with_sources(_detected())
-    _check_theme(flags.theme or settings.screen.theme)
     return settings.with_flags(flags)
 
 
@@ -303,12 +305,21 @@ def _seconds(text: str) -> float:
 
 
 def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
+    _check_theme(settings.screen.theme)
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
-    _prepare(settings, confirmed=confirmed)
     _start_log()
+    secrets = _asked_first(settings, confirmed=confirmed)
     from coldaisle.tui.dashboard import run_dashboard
 
-    return run_dashboard(settings)
+    return run_dashboard(settings, secrets)
+
+
+def _asked_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:
+    if all(source.__struct_config__.tag != "ssh" for source in settings.sources):
+        return {}
+    from coldaisle.tui.preflight import ask_first
+
+    return ask_first(settings, confirmed=confirmed)
 
 
 def _needs_terminal(term: str, streams: Iterable[Any]) -> None:
@@ -317,14 +328,3 @@ def _needs_terminal(term: str, streams: Iterable[Any]) -> None:
     if term in ("", "dumb", "unknown"):
         problem = f"the terminal says it is {term or 'nothing'} (TERM): it cannot show a dashboard"
         raise ColdaisleError(problem, "set TERM, or use coldaisle doctor: it prints plain text")
-
-
-def _prepare(settings: Settings, *, confirmed: bool) -> None:
-    """Ask now what must be asked: no prompt fits on the screen later."""
-    from coldaisle.sources.settings import SshSettings
-
-    hosts = {host for source in settings.sources if isinstance(source, SshSettings) for host in source.hosts}
-    if len(hosts) > ASK_ABOVE and not confirmed:
-        if not sys.stdin.isatty():
-            raise ConfigError(f"this logs in to {len(hosts)} hosts", f"--yes allows more than {ASK_ABOVE}")
-        click.confirm(f"coldaisle will log in to {len(hosts)} hosts. Go on?", abort=True, err=True)

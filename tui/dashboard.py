@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.configured import sources_from
+from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.tui.capabilities import capabilities
 from coldaisle.tui.feed import MonitorFeed
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.monitor import MonitorSettings
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.ssh_login import Secrets
+    from coldaisle.tui.app import ColdaisleApp
 
 DEFAULT_INTERVAL_S = 2.0
 
 
-def run_dashboard(settings: Settings) -> int:
-    """Show the dashboard until it is left; the exit status."""
+def run_dashboard(settings: Settings, secrets: Mapping[str, Secrets]) -> int:
+    """Show the dashboard until it is left; the exit status. ``secrets`` are from preflight.ask_first."""
+    app = make_app(settings, secrets)
+    app.run(mouse=settings.screen.mouse)
+    return app.return_code or 0
+
+
+def make_app(settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS) -> ColdaisleApp:
+    """The app with its feed; nothing is started, and nothing heavier than Textual imported."""
     terminal = capabilities(os.environ)
     os.environ.setdefault(
         "TEXTUAL_COLOR_SYSTEM", terminal.colours.textual
@@ -26,15 +36,14 @@ def run_dashboard(settings: Settings) -> int:
 
     screen = settings.screen
     app = ColdaisleApp(
-        MonitorFeed(lambda clock: sources_from(settings, clock), lambda: monitor_settings(settings)),
+        MonitorFeed(lambda clock: sources_from(settings, clock, secrets), lambda: monitor_settings(settings)),
         name=settings.name,
         theme_name=screen.theme or "",
         metric=screen.metric or "",
         ascii_only=not terminal.utf8 if screen.ascii is None else screen.ascii,
     )
     app.bytes_per_second = screen.bytes_per_second
-    app.run(mouse=screen.mouse)
-    return app.return_code or 0
+    return app
 
 
 def monitor_settings(settings: Settings) -> MonitorSettings:

@@ -13,12 +13,12 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from coldaisle.sources.config import Settings
-from coldaisle.sources.configured import sources_from
+from coldaisle.sources.config import Settings, bare_host
+from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.racks import short_name
@@ -28,6 +28,9 @@ from coldaisle.sources.text import natural_key, plain
 from coldaisle.sources.units import show
 from coldaisle.sources.writing import save
 from coldaisle.tui.examination import Examined, examine, shared_nodes
+
+if TYPE_CHECKING:
+    from coldaisle.sources.ssh_login import Secrets
 
 ALL_THERE, SOMETHING_MISSING, SOURCE_FAILS = 0, 1, 2
 """Exit statuses; 3 is bad usage."""
@@ -71,11 +74,17 @@ def needs() -> tuple[Need, ...]:
 
 
 def examine_and_print(
-    settings: Settings, seconds: float, *, as_json: bool, write_to: Path | None, force: bool
+    settings: Settings,
+    seconds: float,
+    secrets: Mapping[str, Secrets] = NO_SECRETS,
+    *,
+    as_json: bool = False,
+    write_to: Path | None = None,
+    force: bool = False,
 ) -> int:
     """The whole command; its exit status."""
     begun, cpu = time.monotonic(), time.process_time()
-    sources = sources_from(settings, time.time)
+    sources = sources_from(settings, time.time, secrets)
     with _Progress() as progress:
         examined = asyncio.run(examine(sources, seconds, progress))
     share = (time.process_time() - cpu) / max(time.monotonic() - begun, 1e-9)
@@ -150,7 +159,7 @@ def _answering_only(source: SourceSettings, one: Examined) -> SourceSettings:
     names = {target.name for target in one.answering}
     match source:
         case SshSettings():
-            hosts = tuple(host for host in source.hosts if host in names)
+            hosts = tuple(host for host in source.hosts if bare_host(host) in names)
             return msgspec.structs.replace(source, hosts=hosts or source.hosts)
         case ExporterSettings():
             from coldaisle.sources.exporters import address

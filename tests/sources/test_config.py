@@ -37,8 +37,8 @@ MISTAKES = [
     ("empty_hosts", 3, "nothing is listed", 'write "r[01-16]n[01-04]"'),
     ("bad_node_set", 3, "a bracket is missing in 'login[1-2'", 'write "r[01-16]n[01-04]"'),
     ("huge_node_set", 3, "99,999,999 nodes, more than 100,000", "write"),
-    ("option_as_host", 3, "'-oProxyCommand=true' is not a host name", "letters"),
-    ("user_in_host", 3, "'kim@n1' holds a user", "write user"),
+    ("option_as_host", 3, "'-oProxyCommand=true' is not a host name", "[user@]host[:port]"),
+    ("user_in_host", 3, "'kim@n1@gate' is not a host name", "[user@]host[:port]"),
     ("bad_jump", 4, "jump: '-oProxyCommand=true' cannot be used", "write a name"),
     ("bad_duration", 3, "interval: '2 parsecs' is not a duration", "write 500ms, 2s"),
     ("interval_too_short", 3, "interval: expected a number >= 0.2", ""),
@@ -224,6 +224,23 @@ def test_mistakes_in_flags_name_the_flag(flags: Flags, problem: str) -> None:
         Settings().with_flags(flags)
     assert problem in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("n1", "n1"),
+        ("kim@n1", "n1"),
+        ("n1:2222", "n1"),
+        ("kim@n1:22", "n1"),
+        ("fe80::1", "fe80::1"),
+        ("[fe80::1]:22", "fe80::1"),
+    ],
+)
+def test_hosts_as_ssh_takes_them(written: str, host: str) -> None:
+    assert config.bare_host(written) == host
+    if "[" not in written:
+        assert Settings().with_flags(Flags(ssh=(written,))).sources == (SshSettings(hosts=(written,)),)
 
 
 def test_nothing_given_changes_nothing() -> None:
