@@ -15,7 +15,6 @@ from textual.screen import Screen
 
 from coldaisle.tui import theme
 from coldaisle.tui.glyphs import Glyphs, glyphs
-from coldaisle.tui.screens.failure import FailureScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.terminal import PacedApp
@@ -61,7 +60,6 @@ class ColdaisleApp(PacedApp[None]):
     CSS = """
     Screen { background: $background; color: $foreground; }
     .option-list--option-highlighted:nocolor { text-style: reverse; }
-    Input.-textual-compact { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(tab.key, f"go('{tab.name}')", tab.name, show=False) for tab in TABS),
@@ -101,7 +99,9 @@ class ColdaisleApp(PacedApp[None]):
         self.snapshot: Snapshot | None = None
         self.metric: CellMetric | None = None
         self._wanted_metric = metric
-        self._use_themes(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
+        chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
+        self.register_theme(theme.textual_theme(chosen))
+        self.set_reactive(ColdaisleApp.theme, chosen.name)
 
     @property
     def palette(self) -> theme.Palette:
@@ -130,6 +130,8 @@ class ColdaisleApp(PacedApp[None]):
             self.screen.show(message.snapshot)
 
     def on_feed_failed(self, message: FeedFailed) -> None:
+        from coldaisle.tui.screens.failure import FailureScreen
+
         self.push_screen(FailureScreen(message.error))
 
     def set_metric(self, metric: CellMetric) -> None:
@@ -170,12 +172,12 @@ class ColdaisleApp(PacedApp[None]):
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
         self.say(f"theme: {self.palette.title}")
 
-    def _use_themes(self, chosen: str) -> None:
-        """Offer our palettes, and only ours: the others know nothing of levels and letters."""
-        mono = chosen == theme.NO_COLOUR
-        for name in [theme.NO_COLOUR] if mono else [name for name in theme.NAMES if name != theme.NO_COLOUR]:
-            self.register_theme(theme.textual_theme(theme.palette(name)))
-        self.theme = chosen
+    def _offer_themes(self) -> None:
+        """Our palettes, and only ours: the others know nothing of levels and letters."""
+        mono = self.theme == theme.NO_COLOUR
+        for name in theme.NAMES:
+            if (name == theme.NO_COLOUR) is mono:
+                self.register_theme(theme.textual_theme(theme.palette(name)))
         for name in set(self.available_themes) - set(theme.NAMES):
             self.unregister_theme(name)
 
@@ -184,6 +186,7 @@ class ColdaisleApp(PacedApp[None]):
             lambda snapshot: self._post(SnapshotArrived(snapshot)),
             lambda error: self._post(FeedFailed(error)),
         )
+        self._offer_themes()
 
     def _post(self, message: Message) -> None:
         """From any thread; after the end there is nobody to tell."""

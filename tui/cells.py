@@ -110,8 +110,10 @@ def ink(code: int) -> str:
 
 
 def metric_of(key: str) -> CellMetric:
-    """The metric of a key; the first of METRICS where cells cannot show it."""
-    return next((metric for metric in METRICS if metric.key == key), METRICS[0])
+    """The metric of a key (``gpu.temp`` or ``temp``); the first of METRICS where cells cannot show it."""
+    return next(
+        (metric for metric in METRICS if key in (metric.key, metric.key.removeprefix("gpu."))), METRICS[0]
+    )
 
 
 def has_values(snapshot: Snapshot, key: str) -> bool:

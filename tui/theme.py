@@ -57,6 +57,11 @@ class Palette:
             style = self._styles[token] = _xterm(Style.parse(self._definition(token)))
         return style
 
+    @property
+    def ground_style(self) -> Style:
+        """The background, for what is drawn without Textual's help; nothing where there are no colours."""
+        return self.style("ground")
+
     def half(self, upper: str, lower: str) -> Style:
         """Two heat cells in one: the backgrounds of two cell tokens as ink and ground of an upper half block."""
         key = f"{upper}/{lower}"
@@ -66,6 +71,8 @@ class Palette:
         return style
 
     def _definition(self, token: str) -> str:
+        if token == "ground":
+            return f"on {self.ground['background']}" if self.ground else ""
         if token.startswith("scale"):
             return self.ink[int(token[5:])] if self.ink else ""
         if token.startswith("cell."):

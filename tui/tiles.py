@@ -39,7 +39,6 @@ class Zoom(IntEnum):
 
 
 ZOOM_NAMES: Final = ("MIG slices", "tiles", "dense", "half blocks", "one cell each")
-GROUPINGS: Final = ("rack", "node", "job", "model")
 
 
 class Group(NamedTuple):

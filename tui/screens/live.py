@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from coldaisle.tui.widgets.chart import ASCII, UNICODE, Ink
 from coldaisle.tui.widgets.footer import KeyLine
 from coldaisle.tui.widgets.header import TopLines
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.tui.widgets.chart import Ink
 
 
 class LiveScreen(Screen[None]):
@@ -64,4 +64,6 @@ class LiveScreen(Screen[None]):
     @property
     def ink(self) -> Ink:
         """The characters for charts: ASCII where the locale or the user wants it."""
+        from coldaisle.tui.widgets.chart import ASCII, UNICODE
+
         return ASCII if getattr(self.app, "ascii_only", False) else UNICODE

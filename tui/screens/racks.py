@@ -9,25 +9,26 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input
 
 from coldaisle.sources.text import plain
-from coldaisle.tui.cells import CellMetric, next_metric, troubles
 from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.screens.live import LiveScreen
-from coldaisle.tui.tiles import GROUPINGS, ZOOM_NAMES, Group, Plan, Zoom, groups_of, plan_map
-from coldaisle.tui.widgets.cursor import cursor_lines, section, side_rows
-from coldaisle.tui.widgets.footer import KeyLine
 from coldaisle.tui.widgets.header import TopLines
-from coldaisle.tui.widgets.heatmap import Heatmap, MapView, map_rows
-from coldaisle.tui.widgets.legend import changes, legend
+from coldaisle.tui.widgets.heatmap import Heatmap
 from coldaisle.tui.widgets.lines import Row, Run
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
+    from textual.widgets import Input
+
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.app import ColdaisleApp
-    from coldaisle.tui.cells import Flags
+    from coldaisle.tui.cells import CellMetric, Flags
+    from coldaisle.tui.tiles import Group, Plan, Zoom
+
+# What draws a snapshot (cells, tiles, picture, cursor, legend) is imported when there is one: the first
+# paint does without.
+GROUPINGS = ("rack", "node", "job", "model")
 
 LEAST = (40, 10)
 """Columns and lines under which nothing useful can be shown."""
@@ -82,12 +83,10 @@ class RacksScreen(LiveScreen):
     DEFAULT_CSS = """
     RacksScreen #main { height: 1fr; }
     RacksScreen #left { width: 1fr; }
-    RacksScreen #legend, RacksScreen #filter { height: 1; }
+    RacksScreen #legend { height: 1; }
     RacksScreen #changed { height: 1fr; }
     RacksScreen #side { height: 1fr; display: none; margin-left: 1; }
     RacksScreen #cursor { height: 2; }
-    RacksScreen #filter { border: none; padding: 0; display: none; }
-    RacksScreen #filter.open { display: block; }
     RacksScreen #small { display: none; height: 1fr; }
     RacksScreen.small > * { display: none; }
     RacksScreen.small > #small { display: block; }
@@ -117,7 +116,6 @@ class RacksScreen(LiveScreen):
                 yield Rows(id="legend")
                 yield Rows(id="changed")
             yield Rows(id="side")
-        yield Input(placeholder="hosts or racks: r07, *n03, r[01-04]n02", id="filter", compact=True)
         yield Rows(id="cursor")
 
     @property
@@ -146,6 +144,9 @@ class RacksScreen(LiveScreen):
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Everything on the screen, from a snapshot; each widget paints only what differs."""
+        from coldaisle.tui.picture import MapView, map_rows
+        from coldaisle.tui.widgets.legend import legend
+
         if self.has_class("small") or self.home.metric is None:
             return
         plan, room = self._planned_map(snapshot)
@@ -186,6 +187,8 @@ class RacksScreen(LiveScreen):
 
     def _best(self, width: int, height: int, *, foot: bool, halves: bool) -> Plan:
         """With the side panel and lines for events where there is room; without them rather than without titles."""
+        from coldaisle.tui.tiles import plan_map
+
         with_side, without = room_of(width, height, side=True), room_of(width, height, side=False)
         tries = [
             plan_map(
@@ -197,6 +200,8 @@ class RacksScreen(LiveScreen):
         return min(tries, key=lambda plan: (plan.height > without.map, plan.zoom))
 
     def _group(self, snapshot: Snapshot) -> None:
+        from coldaisle.tui.tiles import Zoom, groups_of
+
         slices = self.zoom is Zoom.SLICES
         held = snapshot.gpu_job.tobytes() if self.grouping == "job" else b""
         jobs = tuple(job.id for job in snapshot.jobs) if self.grouping == "job" else ()
@@ -230,6 +235,8 @@ class RacksScreen(LiveScreen):
 
     def _cell(self, plan: Plan, gpu: int) -> int | None:
         """The cell of a GPU, or of the group or board that stands for it."""
+        from coldaisle.tui.tiles import Zoom
+
         cell = plan.cell_of(gpu)
         if cell is not None or self.snapshot is None:
             return cell
@@ -251,6 +258,9 @@ class RacksScreen(LiveScreen):
         return int(((line < top) | (line >= top + shown)).sum())
 
     def _show_changes(self, snapshot: Snapshot, room: Room, lines: int) -> None:
+        from coldaisle.tui.widgets.cursor import section
+        from coldaisle.tui.widgets.legend import changes
+
         rows: list[Row] = []
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
@@ -258,6 +268,8 @@ class RacksScreen(LiveScreen):
         self.query_one("#changed", Rows).show(rows)
 
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
+        from coldaisle.tui.widgets.cursor import cursor_lines, side_rows
+
         lines, side = self.query_one("#cursor", Rows), self.query_one("#side", Rows)
         lines.styles.height = room.cursor
         side.styles.width = room.side
@@ -272,6 +284,8 @@ class RacksScreen(LiveScreen):
 
     def _note(self, snapshot: Snapshot, plan: Plan) -> Row:
         """At the right end of line 3: filter, grouping, zoom, metric."""
+        from coldaisle.tui.tiles import ZOOM_NAMES, Zoom
+
         runs: list[Run] = []
         if self._filter_error:
             runs.append(Run(f"filter: {self._filter_error}  ", "bad"))
@@ -296,17 +310,19 @@ class RacksScreen(LiveScreen):
             self._stand_on(cell)
 
     def _stand_on(self, cell: int) -> None:
-        assert self.plan is not None
-        self._point_at(int(self.plan.gpu[cell]))
+        if self.plan is not None and self.snapshot is not None:
+            self.point_at(self.snapshot.layout.gpus[int(self.plan.gpu[cell])].key)
 
-    def _point_at(self, gpu: int) -> None:
-        if self.snapshot is not None:
-            self.cursor = self.snapshot.layout.gpus[gpu].key
-            self._follow = True
-            self.again()
+    def point_at(self, gpu: str) -> None:
+        """Put the cursor on a GPU, by its key, and bring it into view."""
+        self.cursor = gpu
+        self._follow = True
+        self.again()
 
     def action_worst(self) -> None:
         """To the GPU that most deserves a look; again: to the next."""
+        from coldaisle.tui.cells import troubles
+
         if self.snapshot is None or self.home.metric is None:
             return
         found = troubles(self.snapshot, self.metric)
@@ -316,11 +332,13 @@ class RacksScreen(LiveScreen):
         places = [trouble.gpu for trouble in found]
         here = self.snapshot.layout.gpu_of.get(self.cursor)
         at = (places.index(here) + 1) % len(places) if here in places else 0
-        self._point_at(places[at])
+        self.point_at(self.snapshot.layout.gpus[places[at]].key)
         self.home.say(f"{at + 1} of {len(places)}, worst first: {found[at].why}")
 
     def action_metric(self, step: int) -> None:
         """Let the cells show the next metric that has values."""
+        from coldaisle.tui.cells import next_metric
+
         if self.snapshot is None or self.home.metric is None:
             return
         metric = next_metric(self.snapshot, self.metric, step)
@@ -339,6 +357,8 @@ class RacksScreen(LiveScreen):
 
     def action_zoom(self) -> None:
         """The next zoom by hand; after the last one the closest that fits."""
+        from coldaisle.tui.tiles import ZOOM_NAMES
+
         zooms = [None, *self._zooms()]
         self.zoom = zooms[(zooms.index(self.zoom) + 1) % len(zooms)] if self.zoom in zooms else None
         self._follow = True
@@ -347,6 +367,8 @@ class RacksScreen(LiveScreen):
 
     def _zooms(self) -> list[Zoom]:
         """Those that can be told from each other here."""
+        from coldaisle.tui.tiles import Zoom
+
         halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
         layout = self.snapshot.layout if self.snapshot else None
         split = layout is not None and len(layout.boards) != len(layout.gpus)
@@ -366,12 +388,14 @@ class RacksScreen(LiveScreen):
         node = layout.nodes[layout.gpus[gpu].node]
         self.app.push_screen(NodeScreen(node.key, gpu - node.gpus.start))
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Open the line that takes the filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.value = self.filter
-        box.focus()
+        from coldaisle.tui.widgets.filterbox import FilterBox
+
+        if not self.query(FilterBox):
+            box = FilterBox(self.filter, "hosts or racks: r07, *n03, r[01-04]n02")
+            await self.mount(box, before="#cursor")
+            box.focus()
 
     def action_back(self) -> None:
         """Drop the filter; this is home, there is nowhere else to go back to."""
@@ -379,17 +403,15 @@ class RacksScreen(LiveScreen):
         self.filter = ""
         self.again()
 
-    @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
         self.filter = event.value
         self.again()
 
-    @on(Input.Submitted, "#filter")
-    def _entered(self) -> None:
+    def on_input_submitted(self) -> None:
         self._close_filter()
 
     def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("open")
+        self.query("FilterBox").remove()
         self.set_focus(None)
 
     @on(Heatmap.Pointed)
@@ -399,7 +421,3 @@ class RacksScreen(LiveScreen):
         self._stand_on(cell)
         if event.twice:
             self.action_open()
-
-    def say(self, text: str) -> None:
-        """A word in the last line."""
-        self.query_one(KeyLine).say(text)
