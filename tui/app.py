@@ -52,11 +52,19 @@ class FeedFailed(Message):
         self.error = error
 
 
+def _commands() -> type[Provider]:
+    """Loaded when the palette is opened."""
+    from coldaisle.tui.commands import ColdaisleCommands
+
+    return ColdaisleCommands
+
+
 class ColdaisleApp(PacedApp[None]):
     """The dashboard. Its first paint needs no data; the feed begins after it."""
 
     TITLE = "coldaisle"
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_commands}
     CSS = """
     Screen { background: $background; color: $foreground; }
     .option-list--option-highlighted:nocolor { text-style: reverse; }
