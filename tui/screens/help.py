@@ -198,15 +198,11 @@ def key_rows(keys: Sequence[Key], width: int) -> list[Row]:
 
 def legend_rows(width: int) -> list[Row]:
     """What a cell's digit, letter and colour mean, from the tables that draw the cells."""
-    scale = [Run(str(min(level, 9)), f"cell{level}") for level in range(11)]
-    rows: list[Row] = [
-        (Run(" "), *scale, Run("  a value, from its lowest to its highest; m on Racks chooses the metric:"))
-    ]
+    scale = (Run(" "), *(Run(str(min(level, 9)), f"cell{level}") for level in range(11)))
     named = ", ".join(f"{metric.label} ({metric.extent})" for metric in METRICS)
-    rows += [(Run("   "), *row) for row in wrap(named, width - 3, "dim")]
-    for mark in MARKS:
-        rows.append((Run(" "), Run(mark.letter, f"cell.{mark.token}"), Run(f"  {mark.meaning}")))
-    return rows
+    first, *rest = wrap(f"a value from low to high; on Racks m chooses of what: {named}", max(10, width - 15))
+    rows: list[Row] = [(*scale, Run("  "), *first), *((Run(" " * 14), *row) for row in rest)]
+    return rows + [(Run(" "), Run(mark.letter, f"cell.{mark.token}"), Run(f" {mark.meaning}")) for mark in MARKS]
 
 
 def paragraphs(texts: Sequence[str], width: int) -> list[Row]:
