@@ -79,7 +79,7 @@ def places(snapshot: Snapshot) -> dict[str, Place]:
     return found
 
 
-class Commands(Provider):
+class ColdaisleCommands(Provider):
     """All commands of the palette."""
 
     async def discover(self) -> Hits:

@@ -10,7 +10,7 @@ from lab.snapshots import AT, FakeFeed, Faults, make_snapshot
 from textual.command import CommandPalette, Hit
 
 from coldaisle.tui.app import ColdaisleApp
-from coldaisle.tui.commands import MOST_PLACES, Commands, closeness, nearest, places
+from coldaisle.tui.commands import MOST_PLACES, ColdaisleCommands, closeness, nearest, places
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.nodes import NodesScreen
 from coldaisle.tui.screens.racks import RacksScreen
@@ -66,12 +66,12 @@ def test_places_are_racks_nodes_their_aliases_and_boards() -> None:
 
 
 async def found(app: ColdaisleApp, query: str) -> list[Hit]:
-    provider = Commands(app.screen)
+    provider = ColdaisleCommands(app.screen)
     return sorted([hit async for hit in provider.search(query) if isinstance(hit, Hit)], reverse=True)
 
 
 async def names(app: ColdaisleApp) -> list[str]:
-    provider = Commands(app.screen)
+    provider = ColdaisleCommands(app.screen)
     return [str(hit.text) async for hit in provider.discover()]
 
 
