@@ -22,6 +22,8 @@ from coldaisle.tui.widgets.footer import KeyLine
 from coldaisle.tui.widgets.header import TABS
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
@@ -109,7 +111,7 @@ class ColdaisleApp(PacedApp[None]):
         self._wanted_metric = metric
         chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
         self.register_theme(theme.textual_theme(chosen))
-        self.set_reactive(ColdaisleApp.theme, chosen.name)
+        self._begin_in(chosen)
 
     @property
     def palette(self) -> theme.Palette:
@@ -179,6 +181,13 @@ class ColdaisleApp(PacedApp[None]):
         names = [name for name in theme.NAMES if name != theme.NO_COLOUR]
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
         self.say(f"theme: {self.palette.title}")
+
+    def _begin_in(self, chosen: theme.Palette) -> None:
+        """Take a theme before anything is styled; setting ``theme`` would style everything twice."""
+        self.set_reactive(ColdaisleApp.theme, chosen.name)
+        self.stylesheet.set_variables(self.get_css_variables())
+        self.set_class(chosen.dark, "-dark-mode")
+        self.set_class(not chosen.dark, "-light-mode")
 
     def _offer_themes(self) -> None:
         """Our palettes, and only ours: the others know nothing of levels and letters."""

@@ -292,7 +292,8 @@ class RacksScreen(LiveScreen):
         elif self._matched is not None:
             count = int(self._matched[snapshot.layout.boards].sum())
             runs.append(Run(f"{plain(self.filter, 16)}: {count} of {len(snapshot.layout.boards)}  ", "match"))
-        runs.append(Run(f"by {self.grouping}  ", "dim"))
+        else:
+            runs.append(Run(f"by {self.grouping}  ", "dim"))
         if plan.zoom is not Zoom.TILES:
             runs.append(Run(f"{ZOOM_NAMES[plan.zoom]}  ", "dim"))
         return (*runs, Run(self.metric.label, "title"))
