@@ -51,7 +51,7 @@ def counted(page: Page) -> Flat:
     bare = {
         name for name, type_ in page.shape.types.items() if type_ == "counter" and not name.endswith("_total")
     }
-    return [(name + "_total" if name in bare else name, *rest) for name, *rest in flat(page)]
+    return [(name + "_total" if name in bare else name, *rest) for name, *rest in flat(page)]  # type: ignore[misc]
 
 
 def same(ours: Flat, theirs: Flat) -> bool:
@@ -75,6 +75,9 @@ numbers = st.one_of(
 stamps = st.one_of(st.none(), st.integers(-(10**12), 10**13))
 
 
+blocks = st.lists(st.dictionaries(label_names, label_values, max_size=4), max_size=4)
+
+
 def escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
@@ -87,11 +90,13 @@ def pages(draw: st.DrawFn) -> str:
             lines.append(f"# HELP {name} some \\n help")
         if draw(st.booleans()):
             lines.append(f"# TYPE {name} {draw(st.sampled_from(['gauge', 'untyped']))}")
-        for labels in draw(st.lists(st.dictionaries(label_names, label_values, max_size=4), max_size=4)):
+        labelled: list[dict[str, str]] = draw(blocks)
+        braces: bool = draw(st.booleans())
+        for labels in labelled:
             comma = draw(st.sampled_from([",", ", "]))
             block = comma.join(f'{key}="{escaped(value)}"' for key, value in labels.items())
             stamp = draw(stamps)
-            head = name + (f"{{{block}}}" if labels or draw(st.booleans()) else "")
+            head = name + (f"{{{block}}}" if labels or braces else "")
             lines.append(f"{head} {draw(numbers)}" + ("" if stamp is None else f" {stamp}"))
         if draw(st.booleans()):
             lines.append("")
@@ -190,7 +195,7 @@ def test_openmetrics_like_the_reference() -> None:
             float(sample.value),
             None if sample.timestamp is None else float(sample.timestamp),
         )
-        for family in openmetrics_parser.text_string_to_metric_families(OPENMETRICS)
+        for family in openmetrics_parser.text_string_to_metric_families(OPENMETRICS)  # type: ignore[no-untyped-call]
         for sample in family.samples
     ]
     reader = Reader("om")
