@@ -218,6 +218,7 @@ def doctor(
 
     Exit status: 0 all there, 1 something is missing, 2 a source does not answer, 3 bad usage.
     """
+    _start_log()
     settings = _configured(_inherited(context, given))
     secrets = _asked_first(settings, confirmed=given["yes"])
     from coldaisle.tui.doctor import examine_and_print

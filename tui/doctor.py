@@ -83,11 +83,13 @@ def examine_and_print(
     force: bool = False,
 ) -> int:
     """The whole command; its exit status."""
-    begun, cpu = time.monotonic(), time.process_time()
     sources = sources_from(settings, time.time, secrets)
+    begun, cpu = time.monotonic(), time.process_time()
     with _Progress() as progress:
         examined = asyncio.run(examine(sources, seconds, progress))
-    share = (time.process_time() - cpu) / max(time.monotonic() - begun, 1e-9)
+    took = time.monotonic() - begun
+    # what the first second costs says nothing of the steady state
+    share = (time.process_time() - cpu) / took if took > 2 else None
     status = verdict(examined)
     if as_json:
         sys.stdout.write(json.dumps(as_object(examined, status), indent=2) + "\n")
@@ -125,13 +127,14 @@ def open_lacks(examined: Sequence[Examined]) -> list[Lack]:
     ]
 
 
-def report(examined: Sequence[Examined], status: int, share: float) -> Iterator[str]:
+def report(examined: Sequence[Examined], status: int, share: float | None) -> Iterator[str]:
     """The lines of the text report; foreign text is inert in them, and all of it is ASCII."""
     for one in examined:
         yield from (plain(line, ascii_only=True) for line in _source_lines(one))
         yield ""
     yield from (plain(line, ascii_only=True) for line in _node_lines(examined))
-    yield f"cost: {show(share, 'ratio')} of a core of this machine while asking"
+    if share is not None:
+        yield f"cost: {show(share, 'ratio')} of a core of this machine while asking"
     yield f"verdict: {_verdict_text(examined, status)}"
 
 
