@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
+from typing import TypeAlias
 
 import asyncssh
 
@@ -56,6 +57,9 @@ BYTES_PER_S = 2_000_000
 BACKLOGS_S = (0.0, 60.0, 600.0, 3600.0)
 """How far back a probe that comes again reads the kernel log; few values, because each makes a payload."""
 
+Boot: TypeAlias = Callable[[ProbeOptions], tuple[str, bytes]]
+"""(command, payload) that start a probe in a login shell."""
+
 
 def needs_confirmation(hosts: Sequence[str]) -> bool:
     """Whether so many logins should be confirmed by a person first."""
@@ -89,6 +93,7 @@ class SshSource:
         clock: Clock = time.time,
         secrets: Secrets | None = None,
         patience: Patience | None = None,
+        boot: Boot = bootstrap_command,
     ) -> None:
         self.name = settings.name
         self.interval = settings.interval
@@ -96,6 +101,7 @@ class SshSource:
         self._clock = clock
         self._secrets = secrets or Secrets()
         self._patience = patience or Patience()
+        self._boot = boot
         self._hosts = {to.host: to for to in map(destination, settings.hosts)}
 
     async def stream(self) -> AsyncIterator[Item]:
@@ -104,7 +110,7 @@ class SshSource:
         logins = Logins(self._settings, self._patience, self._secrets)
         tasks = Tasks()
         gate = Gate()
-        links = [HostLink(to, feed, logins, gate, self._patience) for to in self._hosts.values()]
+        links = [HostLink(to, feed, logins, gate, self._patience, self._boot) for to in self._hosts.values()]
         tasks.start(admit(links, gate, tasks, self._patience), f"admission of {self.name}")
         try:
             while True:
@@ -182,7 +188,13 @@ class HostLink:
     """One host: connect, speak, and again."""
 
     def __init__(
-        self, to: Destination, feed: FleetFeed, logins: Logins, gate: Gate, patience: Patience
+        self,
+        to: Destination,
+        feed: FleetFeed,
+        logins: Logins,
+        gate: Gate,
+        patience: Patience,
+        boot: Boot = bootstrap_command,
     ) -> None:
         self.to = to
         self.feed = feed
@@ -193,6 +205,7 @@ class HostLink:
         self._patience = patience
         self._backoff = Backoff(patience.first_pause, patience.longest_pause)
         self._gate = gate
+        self._boot = boot
 
     async def run(self) -> None:
         """For ever; each failure is kept, shown and followed by a pause."""
@@ -232,7 +245,7 @@ class HostLink:
             await self._gate.tell(self.to.host, Verdict.WELCOME)
             self.link.connecting("waiting for the login shell")
             self.feed.changed()
-            conversation = ProbeConversation(self.to.host, self._stream)
+            conversation = ProbeConversation(self.to.host, self._stream, self._boot)
             if not await self._speak(connection, conversation):
                 raise Unusable(self.to.host, conversation.ending(), "install Python 3.6 or later there")
 
@@ -396,9 +409,13 @@ class Conversation(asyncssh.SSHClientSession[bytes]):
 class ProbeConversation(Conversation):
     """With the probe, under the host's own Python."""
 
+    def __init__(self, host: str, stream: HostStream, boot: Boot) -> None:
+        super().__init__(host, stream)
+        self._boot = boot
+
     def start(self, interval: float, backlog: float) -> tuple[str, bytes]:
         """The bootstrap's command, and the probe itself."""
-        return bootstrap_command(ProbeOptions(interval=interval, backlog=backlog))
+        return self._boot(ProbeOptions(interval=interval, backlog=backlog))
 
     def take(self, line: bytes) -> None:
         """A line of the probe, or of the login shell before it."""
