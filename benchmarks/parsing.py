@@ -27,14 +27,14 @@ def reference(body: bytes) -> int:
     return sum(len(family.samples) for family in text_string_to_metric_families(body.decode()))
 
 
-def cost(work: Callable[[], object], times: int) -> float:
-    """CPU seconds of one call; the best of five rounds."""
-    best = float("inf")
-    for _ in range(5):
-        start = time.process_time()
-        for _ in range(times):
+def cost(*works: Callable[[], object]) -> list[float]:
+    """CPU seconds of one call of each; the best of nine rounds, taken in turn so that noise meets all alike."""
+    best = [float("inf")] * len(works)
+    for _ in range(9):
+        for place, work in enumerate(works):
+            start = time.process_time()
             work()
-        best = min(best, (time.process_time() - start) / times)
+            best[place] = min(best[place], time.process_time() - start)
     return best
 
 
@@ -43,9 +43,12 @@ def measure() -> list[Row]:
     turns = [dcgm_page("n01", seed=seed) for seed in range(16)]
     reader = Reader("n01")
     samples = len(reader.read(turns[0]).values)
-    seen = cost(lambda: [reader.read(body) for body in turns], 5) / len(turns)
-    theirs = cost(lambda: [reference(body) for body in turns[:4]], 1) / 4
-    first = cost(lambda: Reader("n01").read(turns[0]), 5)
+    seen, theirs, first = cost(
+        lambda: [reader.read(body) for body in turns],
+        lambda: [reference(body) for body in turns[:4]],
+        lambda: [Reader("n01").read(body) for body in turns[:4]],
+    )
+    seen, theirs, first = seen / len(turns), theirs / 4, first / 4
     readers = [Reader(f"n{place:04d}") for place in range(PAGES)]
     bodies = [
         (dcgm_page(reader_name, seed=1), dcgm_page(reader_name, seed=2))
@@ -55,7 +58,7 @@ def measure() -> list[Row]:
     for one, (body, _) in zip(readers, bodies, strict=True):
         one.read(body)
     learning = time.process_time() - start
-    sweep = cost(lambda: [one.read(body) for one, (_, body) in zip(readers, bodies, strict=True)], 1)
+    (sweep,) = cost(lambda: [one.read(body) for one, (_, body) in zip(readers, bodies, strict=True)])
     return [
         Row(
             f"/metrics seen before ({samples} samples) against prometheus_client",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import NamedTuple, NoReturn
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,11 +109,9 @@ class Reader:
         return self._page(layout, rests)
 
     def _page(self, layout: _Layout, rests: list[bytes]) -> Page | None:
-        if b"_" not in b"".join(rests):  # float() reads 1_000
-            try:
-                return Page(layout.shape, np.fromiter(map(float, rests), np.float64, len(rests)))
-            except ValueError:
-                pass  # timestamps, exemplars, hexadecimal or rubbish: one by one
+        values = _plain_numbers(rests)
+        if values is not None:
+            return Page(layout.shape, values)
         readings = []
         for rest in rests:
             reading = _reading(rest, bool(self._dialect))
@@ -289,6 +288,7 @@ class _Lesson:
         )
 
 
+_JSON = msgspec.json.Decoder(list[float])
 _BLANKS = " \t"
 _NAME = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)?[ \t]*")
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
@@ -385,6 +385,23 @@ def _reading(rest: bytes, openmetrics: bool) -> Reading | str:
     if stamp is None or not np.isfinite(stamp):
         return "not a timestamp"
     return value, stamp if openmetrics else stamp / 1000
+
+
+def _plain_numbers(rests: list[bytes]) -> NDArray[np.float64] | None:
+    """Every rest as one number; None if any of them is something else: a timestamp, an exemplar, rubbish."""
+    try:
+        # JSON's numbers are most of ours, and its decoder is twice as fast as float(). A comma in a rest shows.
+        numbers = _JSON.decode(b"[" + b",".join(rests) + b"]")
+        if len(numbers) == len(rests):
+            return np.fromiter(numbers, np.float64, len(rests))
+    except msgspec.DecodeError:
+        pass
+    if b"_" in b"".join(rests):  # float() reads 1_000
+        return None
+    try:
+        return np.fromiter(map(float, rests), np.float64, len(rests))
+    except ValueError:
+        return None
 
 
 def _is_utf8(text: bytes) -> bool:
