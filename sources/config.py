@@ -90,8 +90,6 @@ class Settings:
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     file: Path | None = field(default=None, compare=False)
-    raw: Raw = field(default_factory=dict, compare=False, repr=False)
-    """As written; flags are laid over it."""
 
     def rack_rules(self) -> RackRules:
         """``racks``, with its table read; ConfigError if that has changed for the worse since."""
@@ -102,12 +100,12 @@ class Settings:
 
     def with_sources(self, sources: Sequence[Raw]) -> Settings:
         """The same with these sources, as written, instead."""
-        return _settings(self.raw | {"source": list(sources)}, self.file)
+        return _settings(_raw(self) | {"source": list(sources)}, self.file)
 
     def with_flags(self, flags: Flags) -> Settings:
         """The same with what flags say over it; ConfigError names the flag."""
         try:
-            return _settings(_overlaid(self.raw, flags), self.file)
+            return _settings(_overlaid(_raw(self), flags), self.file)
         except _SettingError as error:
             setting = next((str(part) for part in reversed(error.path) if part in _FLAG_OF), "")
             problem = error.problem.removeprefix(f"{setting}: ")
@@ -238,7 +236,6 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
         file=file,
-        raw=raw,
     )
 
 
@@ -533,6 +530,15 @@ def _rules(racks: RackSettings) -> RackRules:
         return RackRules(table, compile_pattern(racks.pattern))
     except ConfigError as error:
         raise _SettingError(("racks", "pattern"), error.problem, error.remedy) from None
+
+
+def _raw(settings: Settings) -> Raw:
+    """The settings as they could have been written."""
+    parts = {"name": settings.name, "source": settings.sources} | {
+        key: getattr(settings, key) for key in _TABLES
+    }
+    raw: Raw = msgspec.json.decode(msgspec.json.encode(parts))
+    return raw
 
 
 def _overlaid(raw: Raw, flags: Flags) -> Raw:

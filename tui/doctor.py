@@ -19,7 +19,6 @@ import msgspec
 
 from coldaisle.sources.config import Settings, bare_host
 from coldaisle.sources.configured import NO_SECRETS, sources_from
-from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.racks import short_name
 from coldaisle.sources.settings import ExporterSettings, SourceSettings, SshSettings
@@ -176,7 +175,8 @@ def _answering_only(source: SourceSettings, one: Examined) -> SourceSettings:
 def _write(settings: Settings, examined: Sequence[Examined], path: Path, *, force: bool) -> None:
     kept = narrowed(settings, examined)
     if not kept.sources:
-        raise ColdaisleError("nothing answered: nothing is written", "see above what to do for each source")
+        sys.stderr.write("coldaisle: nothing answered: nothing is written\n")
+        return
     backup = save(kept, path, force=force)
     also = f" (the old one is {backup})" if backup else ""
     sys.stderr.write(f"written: {path}{also}\n")

@@ -194,6 +194,12 @@ def test_other_flags_lie_over_the_file() -> None:
     assert settings.history.memory == 100e6
 
 
+def test_flags_lie_over_settings_that_no_file_gave() -> None:
+    settings = Settings(name="x", sources=(SimulatorSettings(racks=2),)).with_flags(Flags(interval="1s"))
+    assert settings.sources == (SimulatorSettings(racks=2, interval=1.0),)
+    assert settings.name == "x"
+
+
 def test_paths_of_flags_are_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("")
     (tmp_path / "r.csv").write_text("n1,r1\n")
