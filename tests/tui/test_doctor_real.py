@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -104,3 +105,22 @@ def test_node_exporter(node_exporter: str, tmp_path: Path) -> None:
     assert f"ok: {node_exporter}  node_exporter" in done.stdout
     assert "1 of 1 targets answer" in done.stdout
     assert "node.mem_" in done.stdout
+
+
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        process = subprocess.Popen(
+            [
+                sys.executable, "-c", "from coldaisle.tui.start import main; main()",
+                "doctor", "--exporter", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "60s", "--for", "60s",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        connection, _ = silent.accept()  # it asks, and nobody answers
+        with connection:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert (out, err.strip()) == ("", "")
