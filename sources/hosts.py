@@ -58,6 +58,9 @@ MAX_GARBLED = 20
 """Lines in a row that begin like ours and are not: then it is not our probe that speaks."""
 MAX_NOISE = 1_000_000
 """Bytes of other people's text before the first line of ours."""
+MAX_INTERVAL_S = 86_400.0
+END_OF_TIME = 1e11
+"""Seconds since the epoch; a later clock is no clock."""
 MAX_EVENTS = 200
 """Events of one host between two ticks; the rest is counted."""
 SAME_EVENT_S = 2.0
@@ -246,9 +249,12 @@ class HostStream:
             frame = frames.decode(line[start:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._reject()
+            if self.hello is None:  # any byte may be in what a login shell prints
+                self._garbled_in_row = 0
+                self._count_noise(line[start:])
             return
         if frame is not None:
-            self._take(frame)
+            self.take(frame)
 
     def _count_noise(self, text: bytes) -> None:
         self.noise += len(text) + 1
@@ -259,8 +265,12 @@ class HostStream:
         self.garbled += 1
         self._garbled_in_row += 1
 
-    def _take(self, frame: frames.Frame) -> None:
+    def take(self, frame: frames.Frame) -> None:
+        """One frame, from whatever speaks for the host."""
         accepted = True
+        if not isinstance(frame, frames.Schema) and not 0 <= frame.t < END_OF_TIME:
+            self._reject()
+            return
         match frame:
             case frames.Sample():
                 accepted = self._take_sample(frame)
@@ -378,7 +388,7 @@ class HostStream:
             why = {kind: _matrix(rows, self.parts[kind], np.uint8) for kind, rows in _whys(sample)}
         except (ValueError, OverflowError, TypeError):
             return False
-        seconds = sample.dt if sample.dt is not None and sample.dt > 0 else np.nan
+        seconds = sample.dt if sample.dt is not None and 0 < sample.dt < MAX_INTERVAL_S else np.nan
         for kind, values in readings.items():
             self.pending[kind] = _merged(self.pending.get(kind), Reading(values, seconds), self.parts[kind])
         if why:
@@ -391,7 +401,7 @@ class HostStream:
         now = self._clock()
         self._learn_clock(sample.t)
         delay = max(0.0, now - (sample.t - self.host_clock.offset))
-        self.latency_s = delay + max(0.0, sample.took or 0.0)
+        self.latency_s = delay + min(max(0.0, sample.took or 0.0), MAX_INTERVAL_S)
         self.heard_at = now
         self.samples += 1
         self._events = 0
@@ -520,7 +530,8 @@ def _merged(before: Reading | None, new: Reading, part: Part) -> Reading:
     if before is None or np.isnan(before.seconds) or np.isnan(new.seconds):
         return new
     seconds = before.seconds + new.seconds
-    mean = (before.values * before.seconds + new.values * new.seconds) / seconds
+    with np.errstate(over="ignore", invalid="ignore"):  # Inf is a blank later
+        mean = (before.values * before.seconds + new.values * new.seconds) / seconds
     use = part.rates[np.newaxis, :] & ~np.isnan(mean)
     return Reading(np.where(use, mean, new.values).astype(np.float32), seconds)
 

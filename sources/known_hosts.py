@@ -17,6 +17,15 @@ SYSTEM_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 MAX_BYTES = 50_000_000
 DEFAULT_PORT = 22
+ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+CERTIFICATE = "-cert-v01@openssh.com"
 
 
 class Line(NamedTuple):
@@ -60,6 +69,16 @@ class KnownHosts:
         """(trusted, trusted authorities, revoked) keys of a host; what asyncssh asks for."""
         trusted, authorities, revoked, *_ = self._all.match(host, "", port)
         return trusted, authorities, revoked
+
+    def algorithms(self, host: str, port: int) -> list[str]:
+        """What to ask a server's key to be: a known kind first, then any, to tell a changed key from a bad link.
+
+        Asked for known kinds only, a server that has none of them hangs up without showing its key.
+        """
+        trusted, authorities, _ = self(host, "", _port(port))
+        known = [algorithm.decode() for key in trusted for algorithm in key.sig_algorithms]
+        certified = [name + CERTIFICATE for name in ALGORITHMS] if authorities else []
+        return list(dict.fromkeys([*certified, *known, *ALGORITHMS]))
 
     def lines_of(self, host: str, port: int) -> list[Line]:
         """The lines that speak of a host; those without a port count when none names it."""

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from coldaisle.sources.bootstrap import ProbeOptions, local_command, payload
 from coldaisle.sources.errors import Garbled, SourceError, TimedOut, Unusable
@@ -59,7 +59,7 @@ class LocalSource:
         self._node = node or socket.gethostname().partition(".")[0] or "localhost"
         self._backoff = backoff or Backoff()
 
-    async def stream(self) -> AsyncIterator[Item]:
+    async def stream(self) -> AsyncGenerator[Item, None]:
         """Items of this one node until closed; the child ends with it."""
         feed = FleetFeed([self._node], self.interval, self._clock)
         tasks = Tasks()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import TypeAlias
@@ -104,7 +104,7 @@ class SshSource:
         self._boot = boot
         self._hosts = {to.host: to for to in map(destination, settings.hosts)}
 
-    async def stream(self) -> AsyncIterator[Item]:
+    async def stream(self) -> AsyncGenerator[Item, None]:
         """Items of all hosts until closed; every connection and remote process ends with it."""
         feed = FleetFeed(list(self._hosts), self.interval, self._clock)
         logins = Logins(self._settings, self._patience, self._secrets)

@@ -75,7 +75,7 @@ def destination(text: str) -> Destination:
     """``[user@]host[:port]``; ConfigError for what must not reach a resolver or a shell."""
     user, at, rest = text.rpartition("@")
     host, colon, port = rest.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or ":" in host.strip("[]"):
+    if not colon or not port.isascii() or not port.isdigit() or (":" in host and not _bracketed(host)):
         host, port = rest, ""
     host = host.removeprefix("[").removesuffix("]")
     if not valid_host_name(host):
@@ -85,6 +85,10 @@ def destination(text: str) -> Destination:
     if port and not 0 < int(port) < 65536:
         raise ConfigError(f"{port} is not a port", "write [user@]host[:port]")
     return Destination(host, user or None, int(port) if port else None)
+
+
+def _bracketed(host: str) -> bool:
+    return host.startswith("[") and host.endswith("]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +503,8 @@ class Logins:
             "agent_forwarding": False,
             "x11_forwarding": False,
         }
+        if not route.options.config.get("HostKeyAlgorithms"):
+            arguments["server_host_key_algs"] = known.algorithms(route.name, route.port)
         if route.only_identities:
             arguments["agent_identities"] = _public_blobs(route)
         return arguments
@@ -552,8 +558,8 @@ def explain(
     match error:
         case asyncssh.HostKeyNotVerifiable():
             return _host_key_error(to, route, known, client, str(error))
-        case asyncssh.KeyExchangeFailed() if known.lines_of(route.name, route.port):
-            return _other_key_types(to, route, known, str(error))
+        case asyncssh.KeyExchangeFailed():
+            return Unusable(host, f"no algorithm in common: {plain(str(error), 200)}", "update its sshd")
         case asyncssh.PermissionDenied():
             return _denied(to, route, client)
         case TimeoutError():
@@ -624,28 +630,16 @@ def _host_key_error(
         return HostKeyUnknown(to.host, f"the host key of {name} is in no known_hosts file", remedy)
     kind = client.key.get_algorithm() if client.key is not None else ""
     line = next((line for line in lines if line.key_type == kind), lines[0])
+    differs = "differs from" if line.key_type == kind else f"is no {plain(line.key_type, 40)} key as"
     if "revoked" in said:
         line = next((line for line in lines if line.marker == "@revoked"), line)
         return HostKeyChanged(to.host, f"its host key is revoked in {line.file}:{line.number}")
-    problem = f"its host key ({shown}) differs from the one in {line.file}:{line.number}"
+    problem = f"its host key ({shown}) {differs} the one in {line.file}:{line.number}"
     remedy = (
         f"if it was reinstalled, run: ssh-keygen -f {line.file} -R '{name}', then ssh {to.host} once; "
         "if not, somebody else answers there"
     )
     return HostKeyChanged(to.host, problem, remedy)
-
-
-def _other_key_types(to: Destination, route: Route, known: KnownHosts, said: str) -> SourceError:
-    """asyncssh asks only for the types of key that known_hosts has; the server may have none of these any more."""
-    if "host key" not in said and "server_host_key" not in said:
-        return Unusable(to.host, f"no common algorithms: {plain(said, 200)}")
-    line = known.lines_of(route.name, route.port)[0]
-    name = lookup_name(route.name, route.port)
-    return HostKeyChanged(
-        to.host,
-        f"it has no host key of the type in {line.file}:{line.number} ({plain(line.key_type, 40)})",
-        f"if it was reinstalled, run: ssh-keygen -f {line.file} -R '{name}', then ssh {to.host} once",
-    )
 
 
 async def collect_secrets(settings: SshSettings, ask: Ask, patience: Patience | None = None) -> Secrets:

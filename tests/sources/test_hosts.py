@@ -278,7 +278,7 @@ def test_only_garbage_is_hopeless(clock: Clock, told: list[Item]) -> None:
         endless.feed(b"y" * 60_000)
     assert "without end" in endless.hopeless
     foreign = HostStream("n1", clock, told.append)
-    feed(foreign, *[b"\x1e?"] * (MAX_GARBLED + 1))
+    feed(foreign, hello(), *[b"\x1e?"] * (MAX_GARBLED + 1))
     assert "protocol" in foreign.hopeless
 
 
