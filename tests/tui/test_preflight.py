@@ -1,10 +1,14 @@
 """What is asked before the screen opens, and for how long the screen waits for it."""
 
 import asyncio
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.sshd import SshLab, make_key, public_key
+from lab.terminal import Pty, clean_environment
 
 from coldaisle.sources import ssh
 from coldaisle.sources.config import Settings
@@ -94,3 +98,22 @@ def test_a_person_who_was_asked_has_time(terminal: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(preflight, "PATIENCE_S", 0.1)
     monkeypatch.setattr(ssh, "collect_secrets", collect)
     assert ask_first(settings(), confirmed=False)["ssh"].passwords == {"n0": "x"}
+
+
+def test_the_phrase_of_a_real_key_is_asked_for_and_used(tmp_path: Path) -> None:
+    with SshLab(tmp_path / "lab", ["n01"]) as lab:
+        locked = tmp_path / "locked"
+        make_key(locked, "open sesame")
+        (lab.folder / "authorized_keys").write_text(public_key(locked))
+        lab.config.write_text(lab.config.read_text().replace(str(lab.client_key), str(locked)))
+        program = [sys.executable, "-c", "from coldaisle.tui.start import main; main()"]
+        command = [*program, "doctor", "--ssh", "n01", "--ssh-config", str(lab.config), "--for", "20s"]
+        environ = {**clean_environment(), "XDG_STATE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        with Pty(command, size=(160, 50), environ=environ) as terminal:
+            terminal.wait_for("pass phrase for .*locked:")
+            terminal.send("open sesame\r")
+            terminal.wait_for("verdict:", 60)
+            text = terminal.text()
+    assert "sesame" not in text
+    assert "denied" not in text
+    assert "accepts no key" not in text
