@@ -158,7 +158,7 @@ class ColdaisleApp(PacedApp[None]):
         if not next(tab.ready for tab in TABS if tab.name == name):
             self.say(f"{name} comes with a later version")
             return
-        if getattr(self.screen, "TAB", "") == name and len(self.screen_stack) <= 2:
+        if type(self.screen).__name__ == SCREENS.get(name, ("", RacksScreen.__name__))[1]:
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()

@@ -104,7 +104,7 @@ class ColdaisleCommands(Provider):
             place = known[name]
             shown = f"{place.kind} {plain(name)}" + (f" ({plain(place.key)})" if name != place.key else "")
             score = 0.9 - rank / (len(found) + 1) * 0.8
-            yield Hit(score, Content(shown), partial(self._open, place), shown, f"go to this {place.kind}")
+            yield Hit(score, Content(shown), partial(self._open, place), shown)
 
     def _commands(self) -> Iterator[Command]:
         yield from self._screens()
@@ -123,7 +123,7 @@ class ColdaisleCommands(Provider):
         for active in list(self.screen.active_bindings.values()):
             binding = active.binding
             ours = type(active.node).__module__.startswith("coldaisle.") and active.node is not self.app
-            if ours and active.enabled and binding.description and binding.action != "back":
+            if ours and active.enabled and binding.show and binding.action != "back":
                 run = partial(self.app.run_action, binding.action, active.node)
                 yield Command(f"{binding.description}", f"key {binding.key_display or binding.key}", run)
 

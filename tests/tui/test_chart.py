@@ -23,6 +23,7 @@ from coldaisle.tui.widgets.chart import (
     framed,
     grid,
     heat,
+    held,
     nice,
     span_name,
     spread,
@@ -110,6 +111,22 @@ def test_fewer_points_are_held_and_more_are_averaged() -> None:
 def test_no_points_are_a_gap() -> None:
     assert len(spread([], 3)) == 3
     assert text(area([], 3, 1, RATIO)) == ["   "]
+
+
+def test_bins_finer_than_the_samples_are_no_gaps() -> None:
+    sparse = [1.0, NAN, NAN, 2.0, NAN, NAN, 3.0, NAN, 4.0]
+    assert held(sparse) == [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 4.0]
+
+
+def test_a_missing_sample_is_a_gap_at_any_period() -> None:
+    assert math.isnan(held([1.0, 2.0, NAN, 3.0, 4.0])[2])
+    slow = [1.0, NAN, 2.0, NAN, 3.0, NAN, NAN, NAN, 5.0, NAN, 6.0, NAN, 7.0]
+    assert [math.isnan(value) for value in held(slow)].count(True) == 3
+
+
+def test_a_silence_at_the_end_stays_one() -> None:
+    assert math.isnan(held([1.0, NAN, 2.0, NAN, NAN])[-1])
+    assert held([]) == []
 
 
 def test_extent_leaves_gaps_out() -> None:

@@ -23,6 +23,7 @@ from coldaisle.tui.widgets.chart import (
     framed,
     grid,
     heat,
+    held,
     nice,
     time_axis,
 )
@@ -40,6 +41,8 @@ class Metric(NamedTuple):
     name: str
 
 
+LEAST_CHART = 56
+"""Columns under which charts are not put beside each other."""
 GPU_METRICS: tuple[Metric, ...] = (
     Metric("gpu.sm_active", "SM active"),
     Metric("gpu.tensor_active", "tensor active"),
@@ -108,7 +111,7 @@ def gpu_pane(
     paint = chart_paint(snapshot, metric.key, gpus, scale)
     detail = gpu_detail(snapshot, gpus[min(cursor, len(gpus) - 1)], view)
     room = max(1, view.height - 1 - len(detail))
-    layout = grid(len(gpus), view.width, room, least=56, overhead=1)
+    layout = grid(len(gpus), view.width, room, least=LEAST_CHART, overhead=1)
     if strips or room < 2 * len(gpus) / max(1, layout.columns):
         block = _one_line_each(snapshot, gpus, metric, series, scale, paint, view, cursor, digits=strips)
     else:
@@ -116,6 +119,11 @@ def gpu_pane(
             snapshot, gpus, metric, series, scale, marks, paint, view, cursor, layout.columns, layout.height
         )
     return Block([*block.rows, *detail], block.cursor)
+
+
+def chart_width(width: int) -> int:
+    """Columns of one GPU's chart, its axis included, in a pane of ``width``."""
+    return grid(8, width, 8, least=LEAST_CHART).width
 
 
 def gpu_detail(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
@@ -159,9 +167,7 @@ def series_of(answer: SeriesAnswer | None, key: str, entities: Sequence[str]) ->
         return [[] for _ in entities]
     row_of: Mapping[str, int] = {entity: row for row, entity in enumerate(answer.query.entities)}
     values = answer.values[key]
-    return [
-        [float(value) for value in values[row_of[entity]]] if entity in row_of else [] for entity in entities
-    ]
+    return [held(values[row_of[entity]].tolist()) if entity in row_of else [] for entity in entities]
 
 
 def chart_scale(
@@ -525,6 +531,10 @@ def _hundreds(value: float) -> float:
     return max(100.0, math.ceil(value / 100.0) * 100.0)
 
 
+_HELP_FROM = 110
+"""Columns from which every value has its line of help beside it."""
+
+
 def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
     from coldaisle.sources.catalog import catalog
 
@@ -532,10 +542,12 @@ def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
     text = reading.text(ascii_only=view.ascii_only)
     if key == "gpu.throttle" and not reading.missing:
         text = ", ".join(words for words, _ in throttle_words(reading.value)) or "none"
-    row = (
+    origin = reading.origin(snapshot.at)
+    row: Row = (
         Run(fit(key.partition(".")[2], 21), "dim"),
         Run(fit(text, 12, right=len(text) <= 12) + "  ", reading.token),
-        Run(fit(reading.origin(snapshot.at), 38) + "  ", "dim"),
-        Run(catalog()[key].help, "dim"),
+        Run(origin, "dim"),
     )
+    if view.width >= _HELP_FROM:
+        row = (*pad(row, 76), Run(catalog()[key].help, "dim"))
     return cut(row, view.width)

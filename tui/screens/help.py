@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from coldaisle.sources.text import fit
 from coldaisle.tui.cells import MARKS, METRICS
 from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.header import TABS
 from coldaisle.tui.widgets.lines import BLANK, Lines, Row, Run, wrap
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ NEXT: tuple[tuple[str, str], ...] = (
 )
 
 
+LATER = frozenset(tab.name for tab in TABS if not tab.ready)
+
+
 class Key(NamedTuple):
     """A key and what it does where help was asked for."""
 
@@ -64,8 +68,8 @@ class HelpScreen(LiveScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll(-1)", "Up", show=False),
         Binding("down,j", "scroll(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up"),
-        Binding("pagedown,space", "page(1)", "Page down"),
+        Binding("pageup", "page(-1)", "Page up", key_display="PgUp"),
+        Binding("pagedown,space", "page(1)", "Page down", key_display="PgDn"),
         Binding("home", "edge(0)", "First", show=False),
         Binding("end", "edge(1)", "Last", show=False),
         Binding("escape,question_mark", "back", "Back"),
@@ -135,7 +139,8 @@ def keys_of(classes: Iterable[type]) -> list[Key]:
             keys = [key for key in binding.key.split(",") if key not in seen]
             if keys and binding.description:
                 seen.update(keys)
-                found.append(Key(" ".join(display(key, binding) for key in keys), binding.description))
+                words = binding.description + (" (a later version)" if binding.description in LATER else "")
+                found.append(Key(" ".join(display(key, binding) for key in keys), words))
     return found
 
 
@@ -153,7 +158,9 @@ def display(key: str, binding: Binding) -> str:
         return binding.key_display
     prefix, _, last = key.rpartition("+")
     name = _NAMES.get(last, last if len(last) == 1 else last.replace("_", " ").capitalize())
-    return f"{prefix.capitalize()}+{name.upper()}" if prefix else name
+    if prefix:
+        return f"{prefix.capitalize()}+{name.upper() if len(name) == 1 else name}"
+    return name
 
 
 _NAMES = {
@@ -202,7 +209,9 @@ def legend_rows(width: int) -> list[Row]:
     named = ", ".join(f"{metric.label} ({metric.extent})" for metric in METRICS)
     first, *rest = wrap(f"a value from low to high; on Racks m chooses of what: {named}", max(10, width - 15))
     rows: list[Row] = [(*scale, Run("  "), *first), *((Run(" " * 14), *row) for row in rest)]
-    return rows + [(Run(" "), Run(mark.letter, f"cell.{mark.token}"), Run(f" {mark.meaning}")) for mark in MARKS]
+    return rows + [
+        (Run(" "), Run(mark.letter, f"cell.{mark.token}"), Run(f" {mark.meaning}")) for mark in MARKS
+    ]
 
 
 def paragraphs(texts: Sequence[str], width: int) -> list[Row]:

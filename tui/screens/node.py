@@ -72,7 +72,7 @@ class NodeScreen(LiveScreen):
         Binding("minus", "span(-1)", "Shorter", key_display="-"),
         Binding("plus,equals_sign", "span(1)", "Longer", key_display="+"),
         Binding("v", "digits", "Charts/digits"),
-        Binding("enter", "values", "GPU values"),
+        Binding("enter", "values", "Values of the GPU"),
         Binding("up,k", "step(-1)", "Up", show=False),
         Binding("down,j", "step(1)", "Down", show=False),
         Binding("left,h", "node(-1)", "Previous node", show=False),
@@ -186,9 +186,13 @@ class NodeScreen(LiveScreen):
         keys, entities = self._wanted(snapshot, index)
         if not keys or not entities:
             return None
-        columns = max(10, self.query_one("#pane", Lines).room.width)
-        span = bins(snapshot.at, self.span, columns, self._period(snapshot, keys[0], index))
+        span = bins(snapshot.at, self.span, self._columns(), self._period(snapshot, keys[0], index))
         return SeriesQuery(keys, entities, span.start, span.end, span.points)
+
+    def _columns(self) -> int:
+        """About how many columns a chart of the pane in sight has."""
+        width = self.query_one("#pane", Lines).room.width
+        return max(10, (gpu_panes.chart_width(width), width, width - 46, width // 2)[min(self.pane, 3)])
 
     def _wanted(self, snapshot: Snapshot, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         layout, node = snapshot.layout, snapshot.layout.nodes[index]

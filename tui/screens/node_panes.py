@@ -88,16 +88,18 @@ def links_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view
     if not ports:
         return [(Run("no network port is known on this node", "dim"),)]
     placed = place(_PORT_COLUMNS, view.width)
+    scale = _link_scale(snapshot, ports, answer)
     rows: list[Row] = [cells_row([Run(item.column.title, "dim") for item in placed], placed)]
     for port in ports:
         cells = _port_cells(snapshot, port, view)
         rows.append(cells_row([cells[item.column.key] for item in placed], placed))
-        rows.extend(_port_strips(snapshot, port, answer, view))
-    half = max(10, (view.width - 12) // 2)
+        rows.append(_port_strips(snapshot, port, answer, view, scale))
+    half = _half(view)
     rows.append(
         (Run("     "), *pad(time_axis(view.span, half), half), Run("     "), *time_axis(view.span, half))
     )
-    return [*rows, BLANK, *_port_troubles(snapshot, ports, view)]
+    rows.append((Run(f"strips: 0 to {view.show(scale.high, 'B/s')}, one scale for all ports", "dim"),))
+    return [*rows, *_port_troubles(snapshot, ports, view)]
 
 
 def process_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
@@ -180,13 +182,13 @@ def _scheduler_state(node: Node) -> Iterator[Run]:
 
 def _board_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
     boards = [snapshot.layout.gpus[g] for g in node.gpus if snapshot.layout.gpus[g].parent < 0]
-    model = next((plain(gpu.model) for gpu in boards if gpu.model), "")
+    model = next((plain(gpu.model).removeprefix("NVIDIA ") for gpu in boards if gpu.model), "")
     seen = node.gpus_visible if node.gpus_visible is not None else len(boards)
     expected = node.gpus_expected if node.gpus_expected is not None else len(boards)
     if seen < expected:
         yield Run(f"  {seen} of {expected} GPUs visible to you {model}".rstrip(), "warn")
     else:
-        yield Run(f"  {len(boards)} GPUs {model}".rstrip())
+        yield Run(f"  {len(boards)}x {model}" if model else f"  {len(boards)} GPUs")
 
 
 def _job_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
@@ -226,8 +228,10 @@ def _host_row(snapshot: Snapshot, index: int, metric: Metric, answer: SeriesAnsw
 
 def _host_scale(snapshot: Snapshot, index: int, unit: str, key: str, values: Sequence[float]) -> Scale:
     top = max((value for value in values if not math.isnan(value)), default=0.0)
-    if unit == "ratio":
-        return Scale(0.0, max(1.0, top))
+    if key in ("node.cpu_util", "node.mem_ratio"):
+        return Scale(0.0, 1.0)
+    if unit == "ratio":  # iowait and pressure matter long before they are all
+        return Scale(0.0, max(0.2, nice(top)))
     if key == "node.load1":
         return Scale(0.0, max(float(snapshot.layout.nodes[index].cpus or 0), nice(top)))
     if unit == "C":
@@ -356,18 +360,28 @@ def _errors(snapshot: Snapshot, port: int, view: View) -> Run:
     return Run(view.show(sum(values), "/s"), "bad" if sum(values) > 0 else "text")
 
 
-def _port_strips(snapshot: Snapshot, port: int, answer: SeriesAnswer | None, view: View) -> list[Row]:
-    """Sent and received over time, beside each other, as a share of the link's rate."""
-    key, half = snapshot.layout.ports[port].key, max(10, (view.width - 12) // 2)
-    rate = read(snapshot, "port.rate", port).value
+def _port_strips(snapshot: Snapshot, port: int, answer: SeriesAnswer | None, view: View, scale: Scale) -> Row:
+    """Sent and received over time, beside each other."""
+    key, half = snapshot.layout.ports[port].key, _half(view)
     runs: list[Run] = []
     for metric in LINK_METRICS:
         values = series_of(answer, metric.key, [key])[0]
-        top = max((value for value in values if not math.isnan(value)), default=0.0)
-        scale = Scale(0.0, max(rate, top) if rate > 0 else nice(top))
         strip = area(values, half, 1, scale, ink=view.ink, paint=_level_paint(scale))[0]
         runs += [Run(f"  {metric.name} ", "dim"), *pad(strip, half)]
-    return [tuple(runs)]
+    return tuple(runs)
+
+
+def _link_scale(snapshot: Snapshot, ports: range, answer: SeriesAnswer | None) -> Scale:
+    """One scale for all ports of a node: rails that lag behind the others stand out."""
+    keys = [snapshot.layout.ports[port].key for port in ports]
+    series = [values for metric in LINK_METRICS for values in series_of(answer, metric.key, keys)]
+    return Scale(
+        0.0, nice(max((value for values in series for value in values if not math.isnan(value)), default=1e9))
+    )
+
+
+def _half(view: View) -> int:
+    return max(10, (view.width - 12) // 2)
 
 
 def _level_paint(scale: Scale) -> Paint:
@@ -443,6 +457,8 @@ def _gpu_count(snapshot: Snapshot, node: Node) -> str:
 def _clock(offset: float | None) -> str:
     if offset is None:
         return NO_VALUE
+    if abs(offset) < 0.01:
+        return "the same as ours"
     return f"{abs(offset):.2f} s {'ahead of' if offset > 0 else 'behind'} ours"
 
 

@@ -76,11 +76,8 @@ class SourcesScreen(LiveScreen):
         if self.pane == 0:
             self._show_targets(snapshot, source)
         else:
-            rows = (
-                panes.metric_pane(snapshot, self._width)
-                if self.pane == 1
-                else panes.name_pane(snapshot, self._width)
-            )
+            fill = panes.metric_pane if self.pane == 1 else panes.name_pane
+            rows = fill(snapshot, self._width - 1)  # a cell for the scrollbar
             self.query_one("#pane", Lines).show(rows)
         self._show_detail(snapshot, source)
 

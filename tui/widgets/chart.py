@@ -113,6 +113,22 @@ def spread(values: Sequence[float], columns: int) -> list[float]:
     return [extent(values[start:end]).mean for start, end in pairwise(edges)]
 
 
+def held(values: Sequence[float]) -> list[float]:
+    """A series whose samples stand until the next one that is due: bins finer than the samples are no gaps.
+
+    What is due is told by the distances of the samples around: where one is missing, the distance
+    is at least twice the usual, and the gap stays.
+    """
+    there = [at for at, value in enumerate(values) if not math.isnan(value)]
+    distances = [after - before for before, after in pairwise(there)]
+    filled = list(values)
+    for number, (before, after) in enumerate(pairwise(there)):
+        around = distances[max(0, number - 3) : number] + distances[number + 1 : number + 4]
+        if 1 < after - before < 2 * (sorted(around)[len(around) // 2] if around else 1):
+            filled[before + 1 : after] = [values[before]] * (after - before - 1)
+    return filled
+
+
 def area(
     values: Sequence[float],
     width: int,
