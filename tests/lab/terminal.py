@@ -23,23 +23,34 @@ import pyte
 
 T = TypeVar("T")
 
+QUESTION, ANSWER = b"\x1b[5n", "\x1b[0n"
+"""A status request, and what a terminal says to it."""
+FRAME = b"\x1b[1;1H"
+"""A frame of the whole screen begins at its first cell."""
+
 
 def wait_for(
-    what: str, probe: Callable[[], T | None], seconds: float = 20.0, context: Callable[[], str] = str
+    what: str,
+    probe: Callable[[], T | None],
+    seconds: float = 20.0,
+    context: Callable[[], str] = str,
+    pause: float = 0.05,
 ) -> T:
     """What `probe` returns once it is true; fails after `seconds`, showing `context`."""
     deadline = time.monotonic() + seconds
     while not (result := probe()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}\n{context()}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return result
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """This environment without what a test's own terminal leaves in it, with `changes`."""
     dropped = ("TMUX", "TMUX_PANE", "STY", "NO_COLOR", "COLORTERM", "LC_ALL", "LC_CTYPE", "TERM_PROGRAM")
-    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("TEXTUAL")}
+    kept = {
+        k: v for k, v in os.environ.items() if k not in dropped and not k.startswith(("TEXTUAL", "PYTHON"))
+    }
     return kept | {"LANG": "C.UTF-8", "TERM": "xterm-256color"} | changes
 
 
@@ -177,13 +188,23 @@ class Pty:
         rate: float = float("inf"),
         answers: bool = True,
         environ: Mapping[str, str] | None = None,
+        draws: bool = True,
+        directory: Path | None = None,
     ):
-        """`rate`: bytes a second that are drawn; `answers`: whether status requests are answered."""
+        """`rate`: bytes a second that are drawn; `answers`: whether status requests are answered.
+
+        Without `draws` the bytes are only looked through, which costs no CPU to speak of.
+        """
         self.size = size
         self.rate = rate
         self.answers = answers
+        self.draws = draws
         self.taken = 0
         """Bytes drawn so far."""
+        self.recent = b""
+        """The last bytes, at most a quarter of a megabyte."""
+        self.first_paint: float | None = None
+        """When the first frame came, by time.perf_counter()."""
         columns, lines = size
         self.screen = _Screen(columns, lines, self._answer)
         self._stream = pyte.ByteStream(self.screen)
@@ -198,6 +219,7 @@ class Pty:
             stdout=slave,
             stderr=slave,
             env=environ or clean_environment(),
+            cwd=directory,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
         )
@@ -236,9 +258,15 @@ class Pty:
                 return
             if not data:
                 return
+            if self.first_paint is None and FRAME in data:
+                self.first_paint = time.perf_counter()
             with self._drawing:
-                self._stream.feed(_without_private(data))
                 self.taken += len(data)
+                self.recent = (self.recent + data)[-250_000:]
+                if self.draws:
+                    self._stream.feed(_without_private(data))
+                elif QUESTION in data:
+                    self._answer(ANSWER)
             due = max(due, time.monotonic() - 0.05) + len(data) / self.rate
             self._ending.wait(max(0.0, due - time.monotonic()))
 
@@ -258,6 +286,12 @@ class Pty:
     def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
         """The first place on the screen that `pattern` matches, within `seconds`."""
         return wait_for(pattern, lambda: re.search(pattern, self.text(), re.M), seconds, context=self.text)
+
+    def wait_for_bytes(self, wanted: bytes, seconds: float = 20.0) -> None:
+        """Wait until `wanted` is among the recent bytes."""
+        wait_for(
+            repr(wanted), lambda: wanted in self.recent, seconds, context=lambda: repr(self.recent[-2000:])
+        )
 
     def attributes_are_restored(self) -> bool:
         """Whether echo and line editing are as they were at the start."""

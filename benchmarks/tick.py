@@ -1,0 +1,73 @@
+"""A tick at 8,192 GPUs with 24 metrics off the screen's thread, and how soon a key shows meanwhile."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+
+from lab.terminal import Pty, wait_for  # noqa: E402
+
+from benchmarks.cluster import Made  # noqa: E402
+from benchmarks.row import Row  # noqa: E402
+from coldaisle.analyzers.monitor import Monitor, MonitorSettings  # noqa: E402
+from coldaisle.sources.collector import SteadyClock  # noqa: E402
+
+TICKS = 24
+KEYS = 150
+
+
+def tick_cost() -> tuple[float, float]:
+    """Seconds of CPU of the first tick, which learns the entities, and of the median of the next ones."""
+    source = Made()
+    monitor = Monitor([source], MonitorSettings(), SteadyClock())
+    costs = []
+    for batch in source.batches(time.time() - TICKS * source.interval, TICKS):
+        begin = time.thread_time()
+        monitor.collector.take(monitor.collector.supervised[0], batch)
+        monitor.snapshot()
+        costs.append(time.thread_time() - begin)
+    return costs[0], median(costs[1:])
+
+
+def key_to_paint() -> list[float]:
+    """Seconds from a key to the bytes that answer it, while such ticks go on every 2 s."""
+    argv = [sys.executable, "-m", "benchmarks.large"]
+    delays = []
+    with Pty(argv, (200, 50), draws=False, directory=ROOT) as terminal:
+        wait_for("the cluster", lambda: b"8192" in terminal.recent, 60.0)
+        time.sleep(5.0)
+        for turn in range(KEYS):
+            terminal.recent = b""
+            begin = time.perf_counter()
+            terminal.send("\x1b[C" if turn % 20 < 10 else "\x1b[D")
+            wait_for("the cursor's line", lambda: CURSOR.search(terminal.recent), 10.0, pause=0.001)
+            delays.append(time.perf_counter() - begin)
+            time.sleep(0.13)  # out of step with the ticks
+    return delays
+
+
+CURSOR = re.compile(rb"r\d+n\d+/\d")
+"""The cursor's line names the GPU that it stands on."""
+
+
+def measure() -> list[Row]:
+    """The rows of the bench table."""
+    first, later = tick_cost()
+    delays = key_to_paint()
+    return [
+        Row("a tick at 8,192 GPUs x 24 metrics (merge; no detectors yet)", later * 1e3, "ms CPU", 250.0, "lower"),
+        Row("  the first, which learns the entities", first * 1e3, "ms CPU", None, "lower"),
+        Row("a key to its paint meanwhile, 99th percentile", quantiles(delays, n=100)[98] * 1e3, "ms", 50.0, "lower"),
+        Row("  the median", median(delays) * 1e3, "ms", None, "lower"),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for row in measure():
+        print(row)
