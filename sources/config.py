@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.nodesets import expand
+from coldaisle.sources.nodesets import expand_all
 from coldaisle.sources.settings import (
     ExporterSettings,
     Flags,
@@ -350,17 +350,16 @@ def _expanded(value: Any, path: Place) -> Any:
     sets = [value] if isinstance(value, str) else value
     if not isinstance(sets, list) or not all(isinstance(part, str) for part in sets):
         return value
+    remedy = 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
+    # the brackets of [fe80::1]:9100 are no node set
+    odd = [part for part in sets if re.match(r"(?:https?://)?\[[0-9a-fA-F]*:", part)]
     try:
-        names = dict.fromkeys(name for part in sets for name in _expand_one(part))
+        names = [*expand_all(part for part in sets if part not in odd), *odd]
     except ValueError as error:
-        raise _SettingError(
-            path, f"{path[-1]}: {error}", 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
-        ) from None
+        raise _SettingError(path, f"{path[-1]}: {error}", remedy) from None
     if not names:
-        raise _SettingError(
-            path, f"{path[-1]}: nothing is listed", 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
-        )
-    return list(names)
+        raise _SettingError(path, f"{path[-1]}: nothing is listed", remedy)
+    return names
 
 
 def _listed(value: Any, path: Place) -> list[str]:
@@ -369,11 +368,6 @@ def _listed(value: Any, path: Place) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _SettingError(path, f"{path[-1]}: expected a list of names", 'write "n[1-4]" or ["n1", "n2"]')
     return names
-
-
-def _expand_one(text: str) -> tuple[str, ...]:
-    # the brackets of [fe80::1]:9100 are no node set
-    return (text,) if re.match(r"(?:https?://)?\[[0-9a-fA-F]*:", text) else expand(text)
 
 
 def _paths(value: Any, path: Place, folder: Path) -> Any:

@@ -36,6 +36,16 @@ def expand(text: str) -> tuple[str, ...]:
     return _expanded(text)
 
 
+def expand_all(sets: Iterable[str], at_most: int = MAX_NODES) -> tuple[str, ...]:
+    """Several node sets together, each name once; the bound is for all of them."""
+    names: dict[str, None] = {}
+    for text in sets:
+        names.update(dict.fromkeys(expand(text)))
+        if len(names) > at_most:
+            raise ValueError(f"together they stand for more than {at_most:,} nodes")
+    return tuple(names)
+
+
 def fold(names: Iterable[str]) -> str:
     """Names as one node set: ``n001 n002 n003 x`` -> ``n[001-003],x``; odd names stand at its end as they are."""
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet

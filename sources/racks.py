@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.nodesets import expand, fold
+from coldaisle.sources.nodesets import MAX_NODES, expand, fold
 from coldaisle.sources.text import is_address, natural_key
 
 LEARNT = "learnt from names"
@@ -171,6 +171,10 @@ def read_table(path: Path) -> dict[str, Placement]:
                         line=line,
                     )
                 table[host], lines[host] = placement, line
+            if len(table) > MAX_NODES:
+                raise ConfigError(
+                    f"more than {MAX_NODES:,} nodes", "is this the table?", file=path, line=line
+                )
         first = False
     return table
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldaisle.sources.nodesets import MAX_NODES, expand, fold
+from coldaisle.sources.nodesets import MAX_NODES, expand, expand_all, fold
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,12 @@ def test_node_sets(text: str, names: list[str]) -> None:
 def test_node_sets_that_are_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         expand(text)
+
+
+def test_the_bound_is_for_all_sets_together() -> None:
+    assert expand_all(["n[1-2]", "n2", "x"]) == ("n1", "n2", "x")
+    with pytest.raises(ValueError, match="together they stand for more than 100,000"):
+        expand_all(f"{letter}[1-90000]" for letter in "abcdefgh")
 
 
 def test_names_fold() -> None:

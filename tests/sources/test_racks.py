@@ -180,6 +180,7 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
         ("n1,r1\nn2,r1\nn1,r2\n", 3, "n1 stands in rack r2, and in r1 on line 1"),
         ("host,rack,u\nn1,r1,top\n", 2, "u column"),
         ("n[1-99999999],r1\n", 1, "more than 100,000"),
+        ("n[1-90000],r1\nm[1-90000],r2\n", 2, "more than 100,000 nodes"),
         ('n1,"' + "x" * 200_000 + '"\n', 1, "not CSV"),
     ],
 )
