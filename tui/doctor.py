@@ -85,7 +85,7 @@ def examine_and_print(
     sources = sources_from(settings, time.time, secrets)
     begun, cpu = time.monotonic(), time.process_time()
     with _Progress() as progress:
-        examined = asyncio.run(examine(sources, seconds, progress))
+        examined = asyncio.run(examine(sources, seconds, progress, expected_targets(settings)))
     took = time.monotonic() - begun
     # what the first second costs says nothing of the steady state
     share = (time.process_time() - cpu) / took if took > 2 else None
@@ -97,6 +97,17 @@ def examine_and_print(
     if write_to is not None:
         _write(settings, examined, write_to, force=force)
     return status
+
+
+def expected_targets(settings: Settings) -> dict[str, int]:
+    """How many targets each source was given, where that is known."""
+    counts: dict[str, int] = {}
+    for source in settings.sources:
+        if isinstance(source, SshSettings):
+            counts[source.name] = len(set(map(bare_host, source.hosts)))
+        elif isinstance(source, ExporterSettings):
+            counts[source.name] = len(set(source.targets))
+    return counts
 
 
 def verdict(examined: Sequence[Examined]) -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,6 +33,8 @@ ROUNDS = 3
 """Samples after which a source has shown what it has: a rate needs two, a slow metric may skip one."""
 PROGRESS_S = 0.5
 
+NOTHING_EXPECTED: Mapping[str, int] = MappingProxyType({})
+
 Progress = Callable[[Sequence["Examined"], float], None]
 
 
@@ -42,6 +45,8 @@ class Examined:
     name: str
     kind: str
     interval: float
+    expected: int = 0
+    """Targets that were configured, so far as that is known."""
     targets: dict[str, Target] = field(default_factory=dict)
     cells: dict[str, dict[EntityRef, Missing]] = field(default_factory=dict)
     """Metric -> entity -> PRESENT if it ever had a value, else the last reason."""
@@ -75,6 +80,8 @@ class Examined:
     def is_settled(self) -> bool:
         """Whether nothing more is to be expected: every target has its answer, and samples came often enough."""
         if not self.targets and not self.rounds:
+            return False
+        if len(self.targets) < self.expected:
             return False
         if any(target.state is TargetState.CONNECTING for target in self.targets.values()):
             return False
@@ -117,9 +124,20 @@ class Examined:
                     row[entity] = _reason(int(reasons[number, column]))
 
 
-async def examine(sources: Sequence[Source], seconds: float, progress: Progress) -> list[Examined]:
-    """Stream all sources together, each until it has shown what it has, for ``seconds`` at most."""
-    examined = [Examined(source.name, source.kind, source.interval) for source in sources]
+async def examine(
+    sources: Sequence[Source],
+    seconds: float,
+    progress: Progress,
+    expected: Mapping[str, int] = NOTHING_EXPECTED,
+) -> list[Examined]:
+    """Stream all sources together, each until it has shown what it has, for ``seconds`` at most.
+
+    ``expected`` has the number of targets by source.
+    """
+    examined = [
+        Examined(source.name, source.kind, source.interval, expected.get(source.name, 0))
+        for source in sources
+    ]
     begun = time.monotonic()
     watch = asyncio.create_task(_report_progress(examined, progress, begun))
     try:

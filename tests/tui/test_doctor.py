@@ -102,7 +102,7 @@ def both(*, without: Sequence[str] = (), why: Missing = Missing.NOT_EXPORTED) ->
     ]
 
 
-def ask(*sources: Scripted, seconds: float = 0.3) -> list[Examined]:
+def ask(*sources: Scripted, seconds: float = 30.0) -> list[Examined]:
     return asyncio.run(examine(sources, seconds, lambda _, __: None))
 
 
@@ -158,10 +158,25 @@ def test_many_silent_targets_are_counted() -> None:
     assert "and 30 more that do not answer" in text
 
 
+def test_a_source_that_says_nothing() -> None:
+    source = Scripted([])
+    examined = ask(source, seconds=0.2)
+    assert verdict(examined) == doctor.SOURCE_FAILS
+    assert "nothing came within 0 s" in text_of(examined)
+    assert source.closed
+
+
+def test_it_waits_for_every_target_that_was_configured() -> None:
+    quick = target("n2", TargetState.FAILING)
+    source = Scripted([quick, target("n1"), *both()])
+    examined = asyncio.run(examine([source], 30.0, lambda _, __: None, {"ssh": 2}))
+    assert len(examined[0].answering) == 1
+    assert examined[0].found("gpu.power") == 2
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (Scripted([]), "nothing came within 0 s"),
         (
             Scripted([], error=SourceError("login1", "refused", "try again")),
             "login1: refused\n    -> try again",
