@@ -14,6 +14,7 @@ from coldaisle.tui.widgets.chart import (
     ASCII,
     UNICODE,
     Extent,
+    Ink,
     Mark,
     Scale,
     area,
@@ -31,7 +32,7 @@ from coldaisle.tui.widgets.chart import (
     tenth,
     time_axis,
 )
-from coldaisle.tui.widgets.lines import row_text, row_width
+from coldaisle.tui.widgets.lines import Row, row_text, row_width
 
 NAN = math.nan
 RATIO = Scale(0.0, 1.0)
@@ -39,8 +40,8 @@ RATIO = Scale(0.0, 1.0)
 values = st.lists(st.one_of(st.just(NAN), st.floats(-10, 2000)), max_size=60)
 
 
-def text(rows: list[tuple[object, ...]]) -> list[str]:
-    return [row_text(row) for row in rows]  # type: ignore[arg-type]
+def text(rows: list[Row]) -> list[str]:
+    return [row_text(row) for row in rows]
 
 
 def test_a_strip_in_eighths() -> None:
@@ -178,8 +179,8 @@ def test_small_multiples_by_width() -> None:
 
 
 @given(values, st.integers(1, 50), st.integers(1, 6), st.sampled_from([UNICODE, ASCII]))
-def test_a_chart_is_exactly_its_size(series: list[float], width: int, height: int, ink: object) -> None:
-    rows = area(series, width, height, Scale(0.0, 800.0), ink=ink, marks=[Mark(700.0, "limit")])  # type: ignore[arg-type]
+def test_a_chart_is_exactly_its_size(series: list[float], width: int, height: int, ink: Ink) -> None:
+    rows = area(series, width, height, Scale(0.0, 800.0), ink=ink, marks=[Mark(700.0, "limit")])
     assert len(rows) == height
     assert {row_width(row) for row in rows} == {width}
 

@@ -12,8 +12,8 @@ from textual.command import CommandPalette, Hit
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.commands import MOST_PLACES, ColdaisleCommands, closeness, nearest, places
 from coldaisle.tui.screens.node import NodeScreen
-from coldaisle.tui.screens.nodes import NodesScreen
 from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.widgets.table import Table
 
 HOSTILE = "evil\x1b]52;c;aGk=\x07[red]x[/red]\u202e"
 
@@ -130,7 +130,7 @@ async def test_a_rack_is_shown_on_the_map() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("4")
         await pilot.pause()
-        assert isinstance(app.screen, NodesScreen)
+        assert app.screen.query_one(Table)
         hit = next(hit for hit in await found(app, "r09") if str(hit.text) == "rack r09")
         hit.command()
         await pilot.pause()

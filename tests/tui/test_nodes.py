@@ -155,7 +155,7 @@ async def test_enter_opens_the_node_and_escape_comes_back(night: Snapshot) -> No
         assert isinstance(app.screen, NodeScreen)
         assert app.screen.node == "r01n03"
         await pilot.press("escape")
-        assert app.screen is screen
+        assert app.screen_stack[-1] is screen
 
 
 async def test_rows_keep_their_place_while_values_change(night: Snapshot) -> None:

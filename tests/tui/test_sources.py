@@ -13,7 +13,7 @@ from coldaisle.sources.source import Missing, Target, TargetState
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.screens import source_panes as panes
 from coldaisle.tui.screens.sources import SourcesScreen
-from coldaisle.tui.widgets.lines import Lines, row_width, text_of
+from coldaisle.tui.widgets.lines import Lines, Run, row_width, text_of
 from coldaisle.tui.widgets.table import Table
 
 HOSTILE = "no\x1b]52;c;aGk=\x07 answer [red]x[/red]\u202e\r\nnow"
@@ -110,7 +110,7 @@ def test_own_cost_is_shown(night: Snapshot) -> None:
 def test_a_source_without_samples_has_dashes_not_zeros() -> None:
     bare = SourceView("prom", "prometheus", "connecting", "", "", 15.0, None, None, (), 0, None, ())
     cells = panes.source_cells(make_snapshot(1, 1, 1), bare)
-    assert [cells[key] for key in ("age", "period", "latency")] == [panes.Run("-")] * 3
+    assert [cells[key] for key in ("age", "period", "latency")] == [Run("-")] * 3
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 200])
@@ -120,7 +120,7 @@ def test_hostile_targets_are_inert(night: Snapshot, width: int) -> None:
     target = panes.target_order(source.targets)[0]
     rows = [*panes.source_detail(evil, source, width), *panes.target_detail(evil, target, width)]
     rows += panes.name_pane(evil, width)
-    rows += [(cell,) for cell in panes.target_cells(target).values() if isinstance(cell, panes.Run)]
+    rows += [(cell,) for cell in panes.target_cells(target).values() if isinstance(cell, Run)]
     assert all(run.text.isprintable() and "\u202e" not in run.text for row in rows for run in row)
     assert all(row_width(row) <= width for row in panes.source_detail(evil, source, width))
 

@@ -428,7 +428,7 @@ def _memory(snapshot: Snapshot, gpu: int, view: View) -> Run:
 def _pcie(snapshot: Snapshot, gpu: int) -> Run:
     gen, width = read(snapshot, "gpu.pcie_gen", gpu), read(snapshot, "gpu.pcie_width", gpu)
     if gen.missing or width.missing:
-        return Run(NO_VALUE, "dim")
+        return Run(f"PCIe {NO_VALUE}", "dim")
     best = read(snapshot, "gpu.pcie_width_max", gpu).value
     narrow = width.value < best  # the generation drops at idle by design, lanes do not
     return Run(f"gen{gen.value:.0f} x{width.value:.0f}", "warn" if narrow else gen.token)
@@ -445,6 +445,10 @@ def _memory_troubles(snapshot: Snapshot, gpu: int) -> Iterator[str]:
             yield words if key != "gpu.ecc_dbe" else f"{words} {value:.0f}"
 
 
+_LOST = 3
+"""analyzers.snapshot.Status.LOST"""
+
+
 def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     """The chosen GPU: who holds it, what else is measured, what is missing and why."""
     known = snapshot.layout.gpus[gpu]
@@ -458,6 +462,7 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     if job >= 0:
         held = snapshot.jobs[job]
         yield Run(f"job {plain(held.bare_id)} {plain(held.user)} {plain(held.name)}")
+    known_lost = int(snapshot.gpu_status[gpu]) == _LOST
     for key, name in (
         ("gpu.mem_temp", "HBM"),
         ("gpu.tensor_active", "tensor"),
@@ -465,12 +470,12 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
         ("gpu.nvlink_tx", "tx"),
     ):
         reading = read(snapshot, key, gpu)
-        yield Run(
-            f"{name} {reading.text(ascii_only=view.ascii_only)}"
-            + (f" ({reading.why})" if reading.missing else ""),
-            reading.token,
-        )
-    yield Run(f"PCIe {_pcie(snapshot, gpu).text}")
+        if reading.missing and known_lost:
+            continue  # one word says it for all of them
+        why = f" ({reading.why})" if reading.missing else ""
+        yield Run(f"{name} {reading.text(ascii_only=view.ascii_only)}{why}", reading.token)
+    link = _pcie(snapshot, gpu)
+    yield link if link.token == "dim" else Run(f"PCIe {link.text}", link.token)
     yield Run(f"ECC {_count(snapshot, 'gpu.ecc_sbe', gpu)}/{_count(snapshot, 'gpu.ecc_dbe', gpu)}")
     if known.mig_profile:
         yield Run(f"MIG {plain(known.mig_profile)}")

@@ -139,7 +139,7 @@ def keys_of(classes: Iterable[type]) -> list[Key]:
             keys = [key for key in binding.key.split(",") if key not in seen]
             if keys and binding.description:
                 seen.update(keys)
-                words = binding.description + (" (a later version)" if binding.description in LATER else "")
+                words = binding.description + (" (later)" if binding.description in LATER else "")
                 found.append(Key(" ".join(display(key, binding) for key in keys), words))
     return found
 
