@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unicodedata import normalize
+
+from coldaisle.sources.text import cell_width
+
+_STAND_INS = {"…": "~", "°": " ", "µ": "u", "→": ">", "–": "-", "×": "x"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,18 @@ ASCII = Glyphs(
     down="v",
     arrow="->",
 )
+
+
+def ascii_of(text: str) -> str:
+    """Inert text in as many cells, of ASCII alone: the last resort, where nobody chose a better stand-in."""
+    return text if text.isascii() else "".join(map(_ascii, text))
+
+
+def _ascii(char: str) -> str:
+    if char in _STAND_INS:
+        return _STAND_INS[char]
+    letter = normalize("NFKD", char)[0]
+    return letter if letter.isascii() and cell_width(char) == 1 else "?" * cell_width(char)
 
 
 def glyphs(*, ascii_only: bool) -> Glyphs:

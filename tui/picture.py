@@ -25,7 +25,7 @@ from coldaisle.tui.cells import (
     token,
     values_of,
 )
-from coldaisle.tui.glyphs import Glyphs
+from coldaisle.tui.glyphs import Glyphs, ascii_of
 from coldaisle.tui.theme import Palette
 from coldaisle.tui.tiles import Group, Line, Plan, Zoom, frame, tail
 
@@ -72,7 +72,7 @@ class MapView(NamedTuple):
     matched: Flags | None
     """[gpu] what the filter lets through; None: no filter."""
     cursor: int | None
-    """Index into Layout.gpus."""
+    """The cell that the cursor is on."""
 
 
 def map_rows(snapshot: Snapshot, view: MapView, glyphs: Glyphs) -> tuple[list[MapRow], frozenset[int]]:
@@ -201,10 +201,7 @@ def _spot(view: MapView, cells: Codes) -> Spot | None:
     import numpy as np
 
     plan = view.plan
-    if view.cursor is None:
-        return None
-    cell = plan.cell_of(view.cursor)
-    if cell is None:
+    if (cell := view.cursor) is None:
         return None
     line = plan.y[cell] // plan.halves
     in_row = (plan.y // plan.halves == line) & (plan.group == plan.group[cell])
@@ -245,7 +242,7 @@ class Ink:
         """A label."""
         if (style := self._words.get(label.token)) is None:
             style = self._words[label.token] = self.ground + self.colours.style(label.token)
-        return Segment(label.text, style)
+        return Segment(label.text if self.glyphs.utf8 else ascii_of(label.text), style)
 
     def _made(self, code: int, length: int) -> Segment:
         if code > 255:

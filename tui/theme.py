@@ -27,6 +27,14 @@ TOKENS = frozenset(
     }
 )  # fmt: skip
 CELL_TOKENS = frozenset({"lost", "stale", "nodata", "free", "drained", "faded"})
+OWN_COLOURED = (
+    "ansi-background", "ansi-foreground", "border", "border-blurred", "block-cursor-foreground", "block-cursor-background",
+    "block-hover-background", "input-cursor-background", "input-cursor-foreground", "input-selection-background",
+    "input-selection-foreground", "screen-selection-background", "screen-selection-foreground", "scrollbar",
+    "scrollbar-hover", "scrollbar-active", "scrollbar-background", "scrollbar-corner-color",
+    "scrollbar-background-hover", "scrollbar-background-active",
+)  # fmt: skip
+"""Textual's own variables, which a theme without colours leaves to the terminal."""
 BLACK, WHITE = "#000000", "#ffffff"
 
 
@@ -140,7 +148,13 @@ def textual_theme(source: Palette) -> Theme:
             background=own,
             surface=own,
             panel=own,
+            boost=own,
             ansi=True,
+            variables={
+                **dict.fromkeys(OWN_COLOURED, own),
+                "block-cursor-text-style": "reverse",
+                "input-cursor-text-style": "reverse",
+            },
         )
     ink = {token: definition.split()[-1] for token, definition in source.tokens.items()}
     return Theme(

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
 from coldaisle.analyzers.snapshot import (
     Column,
     Cost,
@@ -316,6 +317,11 @@ def _columns(
         columns[key] = _column(
             numbers, status, seen, Missing.LOST if kind is Kind.GPU else Missing.UNREACHABLE
         )
+        if kind is Kind.GPU:
+            silent = (
+                (node_status == Status.LOST)[[gpu.node for gpu in layout.gpus]] if layout.gpus else slice(0)
+            )
+            columns[key].reason[silent] = Missing.UNREACHABLE
     for key, why in faults.absent.items():
         rows = len(layout.gpus) if key.startswith("gpu.") else len(layout.nodes)
         columns[key] = _empty(rows, why)

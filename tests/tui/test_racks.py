@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.tui.app import ColdaisleApp
-from coldaisle.tui.screens.racks import RacksScreen, room_of
+from coldaisle.tui.screens.racks import RacksScreen, Room, room_of
 from coldaisle.tui.tiles import Zoom
 from coldaisle.tui.widgets.footer import KeyLine
 from coldaisle.tui.widgets.header import TopLines
@@ -75,11 +75,13 @@ class TestFirstPaint:
             "escape",
         ]
         async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press(*keys)
             assert lines(pilot)[0].startswith("atlas  connecting")
 
     async def test_an_empty_cluster_is_empty(self) -> None:
         async with app_of(make_snapshot(0)).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("m", "z", "g", "exclamation_mark", "enter", "down")
             assert "no GPU is known yet" in text(pilot)
 
@@ -174,6 +176,7 @@ class TestCursor:
     async def test_it_stays_where_it_is_when_data_come(self) -> None:
         app = app_of(make_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("j", "j", "l")
             assert isinstance(app.feed, FakeFeed)
             app.feed.send(make_snapshot(17, seed=2, version=2))
@@ -183,6 +186,7 @@ class TestCursor:
     async def test_it_survives_that_its_gpu_goes(self) -> None:
         app = app_of(make_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("end")
             assert isinstance(app.feed, FakeFeed)
             app.feed.send(make_snapshot(2, version=2))
@@ -199,6 +203,7 @@ class TestCursor:
 class TestKeys:
     async def test_next_worst_goes_through_them(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("exclamation_mark")
             assert racks(pilot).cursor == "r11n02/3"
             assert "worst first: lost" in lines(pilot)[-1]
@@ -208,6 +213,7 @@ class TestKeys:
 
     async def test_metric_forward_and_back(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("m")
             assert "tensor active" in lines(pilot)[2]
             assert "0-9 tensor active tenths" in rows(pilot, "#legend")
@@ -225,6 +231,7 @@ class TestKeys:
 
     async def test_slices_are_a_zoom_where_there_are_any(self) -> None:
         async with app_of(make_snapshot(2, 2, 4, mig=("r01n01/0",))).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("z")
             assert racks(pilot).zoom is Zoom.SLICES
             await pilot.press("right")
@@ -234,6 +241,7 @@ class TestKeys:
 
     async def test_groups_go_round(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(120, 34)) as pilot:
+            await pilot.pause()
             await pilot.press("g")
             assert "by node" in lines(pilot)[2]
             await pilot.press("g")
@@ -243,6 +251,7 @@ class TestKeys:
 
     async def test_what_does_not_fit_is_said(self) -> None:
         async with app_of(make_snapshot(128, 8, 8)).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("z")
             assert "out of view" in rows(pilot, "#legend")
             await pilot.press("end")
@@ -251,11 +260,13 @@ class TestKeys:
 
     async def test_a_later_screen_says_so(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("2")
             assert "Triage comes with a later version" in lines(pilot)[-1]
 
     async def test_enter_opens_the_node_and_escape_comes_back(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
             await pilot.press("j", "enter")
             await pilot.pause()
             assert type(pilot.app.screen).__name__ == "NodeScreen"
@@ -352,9 +363,9 @@ class TestSizes:
             assert lines(pilot)[-1]
 
     def test_room_is_shared_out(self) -> None:
-        assert room_of(80, 24, side=True) == (80, 17, 2, 0)
-        assert room_of(120, 34, side=True) == (79, 27, 2, 40)
-        assert room_of(60, 12, side=True) == (60, 6, 1, 0)
+        assert room_of(80, 24, side=True) == Room(80, 17, 2, 0)
+        assert room_of(120, 34, side=True) == Room(79, 27, 2, 40)
+        assert room_of(60, 12, side=True) == Room(60, 6, 1, 0)
 
 
 async def test_hostile_names_are_inert_everywhere() -> None:

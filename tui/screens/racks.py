@@ -99,6 +99,8 @@ class RacksScreen(LiveScreen):
         """None: the closest that fits."""
         self.cursor = ""
         """A GPU's key."""
+        self._worst = ""
+        """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
         self.filter = ""
         self.plan: Plan | None = None
         self.groups: tuple[Group, ...] = ()
@@ -155,7 +157,8 @@ class RacksScreen(LiveScreen):
         heat = self.query_one(Heatmap)
         heat.styles.height = shown
         heat.styles.width = room.width
-        view = MapView(self.groups, plan, self.metric, self._match(snapshot), gpu)
+        cell = None if gpu is None else self._cell(plan, gpu)
+        view = MapView(self.groups, plan, self.metric, self._match(snapshot), cell)
         rows, codes = map_rows(snapshot, view, self.glyphs)
         heat.show(rows, self._line_of(plan, gpu) if self._follow else None, shown)
         self._follow = False
@@ -234,17 +237,22 @@ class RacksScreen(LiveScreen):
         return index
 
     def _cell(self, plan: Plan, gpu: int) -> int | None:
-        """The cell of a GPU, or of the group or board that stands for it."""
+        """The cell of a GPU; else of its board, its first slice, or the group that stands for it."""
         from coldaisle.tui.tiles import Zoom
 
-        cell = plan.cell_of(gpu)
-        if cell is not None or self.snapshot is None:
-            return cell
-        board = self.snapshot.layout.gpus[gpu].parent
-        for at, group in enumerate(self.groups):
-            if any(gpu in row or board in row for row in group.rows):
-                return plan.cell_of(board) if plan.zoom is not Zoom.GROUPS else at
-        return None
+        if self.snapshot is None or (cell := plan.cell_of(gpu)) is not None:
+            return cell if self.snapshot else None
+        gpus = self.snapshot.layout.gpus
+        slices = (
+            other for other in self.snapshot.layout.nodes[gpus[gpu].node].gpus if gpus[other].parent == gpu
+        )
+        kin = {gpu, gpus[gpu].parent, next(slices, gpu)}
+        if plan.zoom is Zoom.GROUPS:
+            return next(
+                (at for at, group in enumerate(self.groups) if any(kin & set(row) for row in group.rows)),
+                None,
+            )
+        return next((cell for one in kin if (cell := plan.cell_of(one)) is not None), None)
 
     def _line_of(self, plan: Plan, gpu: int | None) -> int | None:
         cell = None if gpu is None else self._cell(plan, gpu)
@@ -332,8 +340,11 @@ class RacksScreen(LiveScreen):
             return
         places = [trouble.gpu for trouble in found]
         here = self.snapshot.layout.gpu_of.get(self.cursor)
-        at = (places.index(here) + 1) % len(places) if here in places else 0
-        self.point_at(self.snapshot.layout.gpus[places[at]].key)
+        at = 0
+        if here in places and self.cursor == self._worst:
+            at = (places.index(here) + 1) % len(places)
+        self._worst = self.snapshot.layout.gpus[places[at]].key
+        self.point_at(self._worst)
         self.home.say(f"{at + 1} of {len(places)}, worst first: {found[at].why}")
 
     def action_metric(self, step: int) -> None:

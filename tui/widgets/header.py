@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from coldaisle.tui.cells import CellMetric, Tally
 
 
+WIDE = 100
+"""From this width on the names of the screens stand apart."""
+
+
 class Tab(NamedTuple):
     """A screen in the line of screens."""
 
@@ -175,10 +179,10 @@ def show_mean(value: float, metric: CellMetric) -> str:
 
 def tab_line(current: str, note: Row, width: int) -> Row:
     """Line 3: the screens, and at the right what this one shows."""
-    for spaced in ("{0.key} {0.name}  ", "{0.key}{0.name} "):
-        tabs = tuple(Run(spaced.format(tab), _tab_token(tab, current)) for tab in TABS)
-        if (room := width - row_width(tabs) - row_width(note)) >= 0:
-            return (*tabs, Run(" " * room), *note)
+    shape = "{0.key} {0.name}  " if width >= WIDE else "{0.key}{0.name} "
+    tabs = tuple(Run(shape.format(tab), _tab_token(tab, current)) for tab in TABS)
+    if (room := width - row_width(tabs) - row_width(note)) >= 0:
+        return (*tabs, Run(" " * room), *note)
     short = tuple(Run(f"{tab.key}{tab.name} ", _tab_token(tab, current)) for tab in TABS if tab.ready)
     room = width - row_width(short) - row_width(note)
     return cut((*short, Run(" " * max(room, 0)), *note), width)
@@ -233,6 +237,7 @@ class TopLines(Widget):
 
     def on_resize(self) -> None:
         self._rows = self._lines()
+        self.refresh()
 
     def _lines(self) -> tuple[Row, ...]:
         width = self.size.width
