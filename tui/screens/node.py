@@ -192,7 +192,8 @@ class NodeScreen(LiveScreen):
     def _columns(self) -> int:
         """About how many columns a chart of the pane in sight has."""
         width = self.query_one("#pane", Lines).room.width
-        return max(10, (gpu_panes.chart_width(width), width, width - 46, width // 2)[min(self.pane, 3)])
+        chart = gpu_panes.chart_width(width) - (20 if width < 2 * gpu_panes.LEAST_CHART + 2 else 8)
+        return max(10, (chart, width, width - 46, width // 2)[min(self.pane, 3)])
 
     def _wanted(self, snapshot: Snapshot, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         layout, node = snapshot.layout, snapshot.layout.nodes[index]

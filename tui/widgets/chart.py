@@ -143,15 +143,15 @@ def area(
     columns = spread(values, width)
     steps = len(ink.ramp) - 1
     tops = [_top(value, scale, steps * height) for value in columns]
+    tokens = [paint(value) if top else "" for value, top in zip(columns, tops, strict=True)]
     rows: list[Row] = []
     for line in range(height):
         base = (height - 1 - line) * steps
         mark = _mark_in(marks, scale, line, height)
+        empty, bare = (" ", "text") if mark is None else (ink.rule, mark.token)
+        chars = [ink.ramp[min(top - base, steps)] if top > base else empty for top in tops]
         rows.append(
-            merged(
-                _area_cell(value, top - base, steps, ink, paint, mark)
-                for value, top in zip(columns, tops, strict=True)
-            )
+            _runs(chars, [token if top > base else bare for top, token in zip(tops, tokens, strict=True)])
         )
     return rows
 
@@ -304,10 +304,12 @@ def _mark_in(marks: Sequence[Mark], scale: Scale, line: int, height: int) -> Mar
     return None
 
 
-def _area_cell(value: float, filled: int, steps: int, ink: Ink, paint: Paint, mark: Mark | None) -> Run:
-    if filled > 0:
-        return Run(ink.ramp[min(filled, steps)], paint(value))
-    return Run(" ") if mark is None else Run(ink.rule, mark.token)
+def _runs(chars: Sequence[str], tokens: Sequence[str]) -> Row:
+    """Characters with a token each as runs; a chart has thousands of cells, so no object a cell."""
+    edges = [0, *(at for at in range(1, len(tokens)) if tokens[at] != tokens[at - 1]), len(tokens)]
+    return tuple(
+        Run("".join(chars[start:end]), tokens[start]) for start, end in pairwise(edges) if end > start
+    )
 
 
 def _braille_cell(mask: int, values: Sequence[float], paint: Paint, mark: Mark | None, rule: str) -> Run:
