@@ -70,6 +70,9 @@ class ColdaisleApp(PacedApp[None]):
     CSS = """
     Screen { background: $background; color: $foreground; }
     .option-list--option-highlighted:nocolor { text-style: reverse; }
+    .-ascii-only CommandPalette #--input { border: none; }
+    .-ascii-only CommandPalette SearchIcon { display: none; }
+    .-ascii-only CommandPalette OptionList { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(tab.key, f"go('{tab.name}')", tab.name, show=False) for tab in TABS),
@@ -105,6 +108,7 @@ class ColdaisleApp(PacedApp[None]):
         self.feed = feed
         self.cluster_name = name
         self.ascii_only = ascii_only
+        self.set_class(ascii_only, "-ascii-only")
         self.now = clock
         self.snapshot: Snapshot | None = None
         self.metric: CellMetric | None = None

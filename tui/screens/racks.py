@@ -139,8 +139,8 @@ class RacksScreen(LiveScreen):
         too_small = width < LEAST[0] or height < LEAST[1]
         self.set_class(too_small, "small")
         if too_small:
-            words = f"{width}x{height}: too small, {LEAST[0]}x{LEAST[1]} is the least"
-            self.query_one("#small", Rows).show([(Run(words, "warn"),)])
+            words = f"{width}x{height}: too small", f"{LEAST[0]}x{LEAST[1]} is the least"
+            self.query_one("#small", Rows).show([(Run(line, "warn"),) for line in words])
         self._follow = True
         super().on_resize()
 
