@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import asyncssh
-from lab.sshd import SshLab, names_of
+from lab.sshd import SshLab, names_of, wait_until
 
 from coldaisle.sources.bootstrap import ProbeOptions
 from coldaisle.sources.catalog import catalog
@@ -203,6 +203,8 @@ def measure(hosts: int = 256, seconds: float = 20.0) -> tuple[Cost, Cost]:
         with SshLab(folder / "lab", names, environment=environment, share=16) as lab:
             with playing(folder, list(fifos.values())):
                 bare = run(measure_bare, lab, line)
+            # a reader of the first run must not take the first lines of the second
+            wait_until("the readers have ended", lambda: not any(map(lab.processes, names[::16])), 30.0)
             with playing(folder, list(fifos.values())):
                 ours = run(measure_source, lab, line)
     return ours, bare
