@@ -222,7 +222,12 @@ class TestWidget:
             heat = pilot.app.screen.query_one(Heatmap)
             painted: list[Region] = []
             refresh = heat.refresh
-            heat.refresh = lambda *regions, **rest: (painted.extend(regions), refresh(*regions, **rest))[1]  # type: ignore[method-assign]
+
+            def noting(*regions: Region, **rest: bool) -> Heatmap:
+                painted.extend(regions)
+                return refresh(*regions, **rest)
+
+            heat.refresh = noting  # type: ignore[method-assign]
             feed = pilot.app.feed  # type: ignore[attr-defined]
             feed.send(snapshot)
             await pilot.pause()
