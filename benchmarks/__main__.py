@@ -13,7 +13,7 @@ from importlib import import_module
 
 from benchmarks.row import Row
 
-NAMES = ("start", "screen", "bytes", "parsing", "exporter_fanout", "ssh_fanout", "tick", "memory")
+NAMES = ("start", "screen", "bytes", "parsing", "exporter_fanout", "ssh", "tick", "memory", "simulator")
 
 
 def main(names: Sequence[str]) -> int:

@@ -87,7 +87,8 @@ class Tmux:
         inner = ["env", "-i", *(f"{k}={v}" for k, v in environ.items() if k != "TERM"), "TERM=tmux-256color"]
         columns, lines = size
         self._run("new-session", "-d", "-x", str(columns), "-y", str(lines), shlex.join([*inner, *argv]),
-                  ";", "set", "-g", "status", "off", ";", "set", "-g", "remain-on-exit", "on")  # fmt: skip
+                  ";", "set", "-g", "status", "off", ";", "set", "-g", "remain-on-exit", "on",
+                  ";", "set", "-g", "set-clipboard", "on")  # fmt: skip
         self.resize(columns, lines)
 
     def _run(self, *arguments: str) -> str:
@@ -118,6 +119,10 @@ class Tmux:
     def mode(self, name: str) -> str:
         """A terminal mode as tmux names it: ``alternate_on``, ``cursor_flag``, ``mouse_any_flag`` ..."""
         return self._run("display", "-p", f"#{{{name}}}").strip()
+
+    def clipboard(self) -> str:
+        """tmux's newest buffer, which a program can fill with OSC 52; empty: none."""
+        return self._run("list-buffers", "-F", "#{buffer_sample}").strip()
 
     def exit_status(self) -> str:
         """Of what ran in the window: a number, ``SIG9``, or empty while it runs."""
@@ -153,7 +158,7 @@ class Tmux:
 def tmux(
     directory: Path, *argv: str, size: tuple[int, int] = (80, 24), environ: Mapping[str, str] | None = None
 ) -> Iterator[Tmux]:
-    """A tmux that runs `argv`, ended afterwards."""
+    """A tmux that runs `argv`; whatever runs in it must end with it."""
     terminal = Tmux(directory, argv, environ or clean_environment(), size)
     pids = {terminal.pid} | descendants(terminal.pid)
     try:
@@ -162,9 +167,18 @@ def tmux(
         with suppress(subprocess.SubprocessError, ValueError):
             pids |= {terminal.pid} | descendants(terminal.pid)
         terminal.kill_server()
-        for pid in filter(is_running, pids):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _bury(pids)
+
+
+def _bury(pids: set[int], seconds: float = 8.0) -> None:
+    """Wait until these processes have ended by themselves; kill those that do not, and say so."""
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"{len(left)} processes outlived their terminal by {seconds:g} s"
 
 
 class _Screen(pyte.Screen):
