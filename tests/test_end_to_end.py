@@ -108,7 +108,12 @@ def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
     with program(tmp_path, *DEMO) as terminal:
         demo_is_shown(terminal)
         os.kill(terminal.pid, number)
-        wait_for("the end", lambda: terminal.exit_status() == str(128 + number), 20.0)
+        wait_for(
+            "the end",
+            lambda: terminal.exit_status() == str(128 + number),
+            20.0,
+            context=lambda: f"{terminal.exit_status()} {terminal.capture()}",
+        )
         assert terminal.mode("alternate_on") == "0"
 
 
