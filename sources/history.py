@@ -267,7 +267,7 @@ class Block:
         if ring.count == ring.capacity and ring.capacity < limits.minutes:
             ring.grow(min(limits.minutes, ring.capacity * 3 // 2))
         ring.append(minute + MINUTE / 2)
-        for key in self.last:
+        for key in self.full.arrays.keys() & self.last.keys():
             for name, folded in _fold(self.full.arrays[key][rows]):
                 array = ring.arrays.get(key + name)
                 if array is None:
@@ -277,12 +277,15 @@ class Block:
     def _write_metric(
         self, key: str, columns: Rows, values: Floats, present: NDArray[np.bool_], at: float
     ) -> None:
-        array = self.full.arrays.get(key)
-        if array is None:
-            array = self.full.add(key)
+        if key not in self.last:
             self.last[key] = np.full(self.full.width, np.nan, dtype=np.float32)
             self.last_at[key] = np.full(self.full.width, np.nan)
             self.reasons[key] = np.full(self.full.width, Missing.NOT_SAMPLED, dtype=np.uint8)
+        if not present.any():
+            return
+        array = self.full.arrays.get(key)
+        if array is None:
+            array = self.full.add(key)
         where, what = (columns, values) if present.all() else (columns[present], values[present])
         array[self.full.head, where] = what
         self.last[key][where] = what
@@ -454,6 +457,8 @@ class History:
                 column = block.column_of(row)
                 if column is None:
                     continue
+                if key not in block.full.arrays:
+                    continue
                 chosen = block.full.between(max(start, since), min(end, until))
                 amount = block.full.arrays[key][chosen, column] * block.full.arrays[INTERVAL][chosen, column]
                 if not np.isnan(amount).all():
@@ -580,7 +585,7 @@ def _binned(block: Block, key: str, column: int, edges: Times, since: float, unt
     """One block's samples of one cell as means between ``edges``; minutes where full resolution has ended."""
     full = block.full
     times, values = _samples(full, key, column, max(edges[0], since), min(edges[-1], until))
-    if full.oldest > edges[0] and block.minutes.count and key in block.minutes.arrays:
+    if full.oldest > edges[0] and block.minutes.count:
         whole_until = full.oldest - MINUTE / 2  # a minute is stamped at its middle
         older = _samples(block.minutes, key, column, max(edges[0], since), min(edges[-1], until, whole_until))
         times, values = np.concatenate([older[0], times]), np.concatenate([older[1], values])
@@ -594,5 +599,7 @@ def _binned(block: Block, key: str, column: int, edges: Times, since: float, unt
 
 
 def _samples(ring: Ring, key: str, column: int, start: float, end: float) -> tuple[Times, Floats]:
+    if key not in ring.arrays:
+        return np.zeros(0), np.zeros(0, dtype=np.float32)
     rows = ring.between(start, end)
     return ring.times[rows], ring.arrays[key][rows, column]
