@@ -125,6 +125,10 @@ class Row(object):
     def get(self, name: str) -> Optional[float]:
         return self.values[self.columns[name]]
 
+    def is_pending(self, name: str) -> bool:
+        """Whether a counter waits for its second reading: nothing else is put in its place meanwhile."""
+        return self.why[self.columns[name]] == NOT_SAMPLED
+
     def put(self, name: str, value: Optional[float], why: int) -> None:
         """What :meth:`Rates.rate` gave."""
         if value is None:
@@ -234,25 +238,775 @@ def normal_pci(address: str) -> Optional[str]:
     return "%04x:%02x:%02x.%x" % (domain, bus, device, function)
 
 
-# ---- the host ----
-class HostReading(NamedTuple):
-    node: Row
-    ports: List[Tuple[str, Row]]
-    disks: List[Tuple[str, Row]]
+# ---- the host ---------------------------------------------------------------------------------------
+
+RESCAN = 30.0  # seconds between two looks for devices that came or went
+SECTOR = 512.0  # bytes in /proc/diskstats, whatever the disk's own are
+TROUBLE = (OSError, ValueError, IndexError, KeyError, OverflowError)  # of a file that is absent or garbled
+NODE_KEY = ("node", "")
+NO_DISK = re.compile(r"^(loop|ram|zram|dm-|md|sr|fd)\d|^nvme\d+c\d+n")  # not hardware, or counted twice
+NO_PORT = re.compile(r"^(lo$|veth|docker|br-|virbr|cni|flannel|cali|tun|tap|dummy|ifb)")
+REPRESENTOR = re.compile(r"^(c\d+)?pf\d+[vs]f\d+$")  # the switch side of a virtual function
+DISK_NODE_METRICS = ("disk_util", "disk_read", "disk_write")
+NFS_METRICS = ("nfs_read", "nfs_write", "nfs_ops", "nfs_retrans", "nfs_rtt", "nfs_exec")
+LUSTRE_METRICS = ("lustre_read", "lustre_write")
+NETDEV_METRICS = ("rx", "tx", "errors", "drops")
+ACTIVE = 4
+
+HostReading = NamedTuple(
+    "HostReading", [("node", Row), ("ports", List[Tuple[str, Row]]), ("disks", List[Tuple[str, Row]])]
+)
+"""One poll of a host. In Rates the node's keys begin with NODE_KEY, those of others with
+("port", name) and ("disk", name)."""
+
+
+class PortCounter(NamedTuple):
+    """A metric of an InfiniBand port: the sum of these files, below ports/<n>."""
+
+    metric: str
+    files: Tuple[str, ...]
+    bits: int = 64
+    """The counter stays at its highest value once it is there; then its growth is not known."""
+    scale: float = 1.0
+    often: bool = False
+    """Read in every poll; each read is a question to the adapter's firmware."""
+    is_total: bool = False
+    """The count itself is the metric, not its growth."""
+
+
+# Of several with the same metric, the first whose files are there. Widths: InfiniBand specification, PortCounters.
+PORT_COUNTERS = (
+    PortCounter("rx", ("counters_ext/port_rcv_data_64",), 64, 4.0, often=True),  # counts words of four bytes
+    PortCounter("rx", ("counters/port_rcv_data",), 32, 4.0, often=True),
+    PortCounter("rx", ("hw_counters/rx_bytes",), often=True),  # EFA
+    PortCounter("tx", ("counters_ext/port_xmit_data_64",), 64, 4.0, often=True),
+    PortCounter("tx", ("counters/port_xmit_data",), 32, 4.0, often=True),
+    PortCounter("tx", ("hw_counters/tx_bytes",), often=True),
+    PortCounter("xmit_wait", ("counters/port_xmit_wait",), 32, often=True),
+    PortCounter("xmit_discards", ("counters/port_xmit_discards",), 16),
+    PortCounter(
+        "constraint_errors",
+        ("counters/port_xmit_constraint_errors", "counters/port_rcv_constraint_errors"),
+        8,
+    ),
+    PortCounter("link_downed", ("counters/link_downed",), is_total=True),
+    PortCounter("link_recovery", ("counters/link_error_recovery",), is_total=True),
+    PortCounter("symbol_errors", ("counters/symbol_error",), 16),
+    PortCounter("integrity_errors", ("counters/local_link_integrity_errors",), 4),
+    PortCounter("overrun_errors", ("counters/excessive_buffer_overrun_errors",), 4),
+    PortCounter("rcv_errors", ("counters/port_rcv_errors",), 16),
+    PortCounter("rcv_remote_errors", ("counters/port_rcv_remote_physical_errors",), 16),
+    PortCounter("vl15_dropped", ("counters/VL15_dropped",), 16),
+    PortCounter("cnp_sent", ("hw_counters/np_cnp_sent",), often=True),
+    PortCounter("cnp_handled", ("hw_counters/rp_cnp_handled",), often=True),
+    PortCounter("ecn_marked", ("hw_counters/np_ecn_marked_roce_packets",), often=True),
+    PortCounter("out_of_sequence", ("hw_counters/out_of_sequence",)),
+    PortCounter("sequence_errors", ("hw_counters/packet_seq_err",)),
+    PortCounter("ack_timeouts", ("hw_counters/local_ack_timeout_err",)),
+    PortCounter("buffer_drops", ("hw_counters/out_of_buffer",)),
+    PortCounter("rnr_nak", ("hw_counters/rnr_nak_retry_err",)),
+    PortCounter("adp_retransmits", ("hw_counters/roce_adp_retrans",)),
+    PortCounter("icrc_errors", ("hw_counters/rx_icrc_encapsulated",)),
+)
+
+
+def attempt(row: Row, names: Iterable[str], read: Callable[..., None], *arguments: Any) -> None:
+    """A reading that may fail: what it did not set by then is missing, and why."""
+    try:
+        read(*arguments)
+    except TROUBLE as error:
+        why = reason_of(error)
+        for name in names:
+            row.miss(name, why)
+
+
+def read_count(path: str) -> int:
+    """A file with one whole number; OSError, ValueError."""
+    text = read_text(path)
+    if text.startswith("N/A"):  # an adapter without performance management
+        raise OSError(errno.EOPNOTSUPP, "not available", path)
+    return int(text)
+
+
+class Growth(object):
+    """What a group of counters of like parts (mounts, packages) added together; parts come and go."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.last = {}  # type: Dict[Any, Sequence[int]]
+
+    def since(
+        self, now: float, parts: Dict[Any, Sequence[int]], wraps: Optional[Dict[Any, int]] = None
+    ) -> Optional[Tuple[List[int], float]]:
+        """Sums over the parts that were there before, and seconds; None if there were none. ``wraps``: the
+        value after which a part's counters begin at 0; others that go back were reset and add nothing."""
+        before, seconds = self.last, now - self.at
+        self.last, self.at = parts, now
+        added = [growth_of(parts[key], before[key], (wraps or {}).get(key)) for key in parts if key in before]
+        known = [part for part in added if part is not None]
+        return ([sum(column) for column in zip(*known)], seconds) if known and seconds > 0 else None
+
+
+def growth_of(after: Sequence[int], before: Sequence[int], wrap: Optional[int]) -> Optional[List[int]]:
+    added = [a - b for a, b in zip(after, before)]
+    if wrap is not None:
+        added = [step if step >= 0 else step + wrap for step in added]
+    return None if min(added) < 0 else added
+
+
+# ---- CPUs, memory, pressure ----
+
+
+class Cpus(object):
+    """Shares of CPU time from /proc/stat, between two readings."""
+
+    def __init__(self) -> None:
+        self.last = {}  # type: Dict[bytes, List[int]]
+
+    def read(self, lines: Sequence[bytes], row: Row) -> None:
+        ticks = {}  # type: Dict[bytes, List[int]]
+        for line in lines:
+            if line.startswith(b"cpu"):
+                words = line.split()
+                ticks[words[0]] = [int(word) for word in words[1:9]]  # guest time is inside user's
+        row.set("cpus", sum(1 for name in ticks if name != b"cpu"))
+        before, self.last = self.last, ticks
+        steps = {name: steps_of(ticks[name], before[name]) for name in ticks if name in before}
+        self._shares(steps.pop(b"cpu", None), row)
+        busy = [share for share in map(busy_share, steps.values()) if share is not None]
+        if busy:
+            row.set("cpu_busiest", max(busy))
+        else:
+            row.miss("cpu_busiest", NOT_SAMPLED)
+
+    def _shares(self, steps: Optional[List[int]], row: Row) -> None:
+        if steps is None or not sum(steps):
+            for name in ("cpu_util", "cpu_iowait", "cpu_steal"):
+                row.miss(name, NOT_SAMPLED)
+            return
+        row.set("cpu_util", busy_share(steps))
+        row.set("cpu_iowait", steps[4] / float(sum(steps)))
+        row.set("cpu_steal", steps[7] / float(sum(steps)))
+
+
+def steps_of(after: Sequence[int], before: Sequence[int]) -> List[int]:
+    """Ticks added: user, nice, system, idle, iowait, irq, softirq, steal. Idle and iowait may go back a little."""
+    steps = [max(0, a - b) for a, b in zip(after, before)]
+    return steps + [0] * (8 - len(steps))
+
+
+def busy_share(steps: Sequence[int]) -> Optional[float]:
+    total = float(sum(steps))
+    return (total - steps[3] - steps[4] - steps[7]) / total if total else None
+
+
+def number_after(lines: Sequence[bytes], word: bytes) -> int:
+    """The number of the line that begins with a word; KeyError if there is none."""
+    for line in reversed(lines):
+        if line.startswith(word + b" "):
+            return int(line.split()[1])
+    raise KeyError(word)
+
+
+def set_memory(data: bytes, row: Row) -> None:
+    """From /proc/meminfo, in kB."""
+    kilobytes = {}  # type: Dict[bytes, float]
+    for line in data.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[1].isdigit():
+            kilobytes[words[0]] = int(words[1]) * KIB
+    total, available = kilobytes.get(b"MemTotal:"), kilobytes.get(b"MemAvailable:")
+    found = {"mem_total": total, "mem_available": available, "mem_dirty": kilobytes.get(b"Dirty:")}
+    if total and available is not None:
+        found["mem_used"] = max(0.0, total - available)
+        found["mem_ratio"] = max(0.0, 1.0 - available / total)
+    if b"SwapTotal:" in kilobytes and b"SwapFree:" in kilobytes:
+        found["swap_used"] = kilobytes[b"SwapTotal:"] - kilobytes[b"SwapFree:"]
+    for name in found:
+        if found[name] is not None:
+            row.set(name, found[name])
+
+
+def pressure_totals(data: bytes) -> Dict[str, int]:
+    """``some`` and ``full`` of a file of /proc/pressure, in microseconds."""
+    totals = {}
+    for line in data.decode("ascii").splitlines():
+        words = line.split()
+        totals[words[0]] = int(words[-1].split("total=")[1])
+    return totals
+
+
+def set_share(row: Row, name: str, value: Optional[float], why: int) -> None:
+    """A share of time. The clock was read before the counter, so that a full one may come out above 1."""
+    row.put(name, None if value is None else min(1.0, value), why)
+
+
+# ---- disks, file systems over the network ----
+
+
+def read_disk(name: str, words: Sequence[bytes], row: Row, rates: Rates, now: float) -> None:
+    """A line of /proc/diskstats, without numbers and name."""
+    key = ("disk", name)
+    reads, _, sectors_read, ms_read, writes, _, sectors_written, ms_write, _, ms_busy, ms_queued = map(
+        int, words[:11]
+    )
+    row.put("read", *rates.rate((key, "read"), now, sectors_read, SECTOR))
+    row.put("write", *rates.rate((key, "write"), now, sectors_written, SECTOR))
+    row.put("queue", *rates.rate((key, "queue"), now, ms_queued, 1e-3))
+    set_share(row, "util", *rates.rate((key, "util"), now, ms_busy, 1e-3))
+    for metric, count, spent in (("read_time", reads, ms_read), ("write_time", writes, ms_write)):
+        number = rates.delta((key, metric, "count"), now, count)
+        time_spent = rates.delta((key, metric, "ms"), now, spent)
+        if number is None or time_spent is None:
+            row.miss(metric, NOT_SAMPLED)
+        else:
+            row.set(metric, time_spent[0] / number[0] * 1e-3 if number[0] else None)
+
+
+def sum_up(
+    node: Row, name: str, rows: Sequence[Row], column: str, how: Callable[[List[float]], float] = sum
+) -> None:
+    """A metric of the node from its devices'."""
+    values = [value for value in (row.get(column) for row in rows) if value is not None]
+    if values:
+        node.set(name, how(values))
+    elif rows:
+        node.miss(name, min(row.why[row.columns[column]] for row in rows))
+
+
+def nfs_mounts(data: bytes) -> Dict[Any, Sequence[int]]:
+    """read, written, operations, transmissions, ms of round trips, ms of operations, by mounted file system."""
+    mounts = {}  # type: Dict[Any, Sequence[int]]
+    for block in (b"\n" + data).split(b"\ndevice ")[1:]:
+        lines = block.split(b"\n")
+        place, _, kind = lines[0].rpartition(b" with fstype ")
+        if kind.split(b" ")[0] not in (b"nfs", b"nfs4") or len(lines) < 2:
+            continue
+        # Mounted twice, a file system shares its counters, and shows them twice.
+        shared = b"nosharecache" not in lines[1]
+        try:
+            mounts[(place.split(b" mounted on ")[0] if shared else place, lines[1])] = nfs_counters(lines)
+        except TROUBLE:
+            continue
+    return mounts
+
+
+def nfs_counters(lines: Sequence[bytes]) -> List[int]:
+    """A mount's block of mountstats; KeyError, ValueError, IndexError."""
+    moved = [line.split()[5:7] for line in lines if line.startswith(b"\tbytes:")]
+    counters = [int(moved[0][0]), int(moved[0][1]), 0, 0, 0, 0]
+    start = [i for i, line in enumerate(lines) if line.startswith(b"\tper-op")]
+    for line in lines[start[0] + 1 :]:
+        if b": 0 " in line or not line.strip():
+            continue
+        words = line.split()
+        for i, column in enumerate((1, 2, 7, 8)):
+            counters[2 + i] += int(words[column])
+    return counters
+
+
+def lustre_counters(data: bytes) -> List[int]:
+    """Bytes read and written, of one llite's stats: a name, count, "samples", unit, least, most, sum."""
+    counters = [0, 0]
+    for line in data.splitlines():
+        words = line.split()
+        if words and words[0] in (b"read_bytes", b"write_bytes"):
+            counters[words[0] == b"write_bytes"] = int(words[6])
+    return counters
+
+
+# ---- network ----
+
+
+class Port(object):
+    """A port of the network: an InfiniBand or RoCE port, or a netdev. Slow readings are kept for a while."""
+
+    def __init__(self, name: str, path: str) -> None:
+        self.name = name
+        self.path = path
+        self.state = None  # type: Optional[int]
+        self.state_text = ""
+        self.kept = {}  # type: Dict[str, Tuple[Optional[float], int]]
+        self.due = 0.0
+        self.asked = 0
+
+    @property
+    def key(self) -> Tuple[str, str]:
+        return ("port", self.name)
+
+    def file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def see(self, state: int, text: str) -> Optional[Tuple[str, str]]:
+        """Notes the state; an event if the link went down or came back."""
+        before, self.state, self.state_text = self.state, state, text
+        if before == state:
+            return None
+        self.due = 0.0
+        if before is None or (before == ACTIVE) == (state == ACTIVE):
+            return None
+        return ("link_up" if state == ACTIVE else "link_down", "%s: %s" % (self.name, text))
+
+    def is_due(self, now: float) -> bool:
+        """Whether the slow readings are to be taken; rates need two of them soon."""
+        if now < self.due:
+            return False
+        self.asked += 1
+        self.due = now + SLOW if self.asked > 1 else 0.0
+        return True
+
+    def repeat(self, row: Row) -> None:
+        for name, (value, why) in self.kept.items():
+            row.put(name, value, why)
+
+    def read(self, row: Row, rates: Rates, now: float) -> Optional[Tuple[str, str]]:
+        """Fills a row; an event of the link, if there was one."""
+        raise NotImplementedError
+
+
+class InfiniBandPort(Port):
+    def __init__(self, name: str, path: str) -> None:
+        Port.__init__(self, name, path)
+        found = {}  # type: Dict[str, PortCounter]
+        for counter in PORT_COUNTERS:
+            if counter.metric not in found and all(os.path.exists(self.file(name)) for name in counter.files):
+                found[counter.metric] = counter
+        self.often = [counter for counter in found.values() if counter.often]
+        self.seldom = [counter for counter in found.values() if not counter.often]
+
+    def read(self, row: Row, rates: Rates, now: float) -> Optional[Tuple[str, str]]:
+        event = None  # type: Optional[Tuple[str, str]]
+        try:
+            text = read_text(self.file("state"))
+            row.set("state", int(text.split(":")[0]))
+            event = self.see(int(text.split(":")[0]), text)
+        except TROUBLE as error:
+            row.miss("state", reason_of(error))
+        for counter in self.often:
+            row.put(counter.metric, *self.count(counter, rates, now))
+        if self.is_due(now):
+            self.kept = {counter.metric: self.count(counter, rates, now) for counter in self.seldom}
+            for metric, read in (("phys_state", self.phys_state), ("rate", self.rate), ("roce", self.roce)):
+                self.kept[metric] = reading(read)
+        self.repeat(row)
+        return event
+
+    def count(self, counter: PortCounter, rates: Rates, now: float) -> Tuple[Optional[float], int]:
+        try:
+            counts = [read_count(self.file(name)) for name in counter.files]
+        except TROUBLE as error:
+            return None, reason_of(error)
+        if counter.is_total:
+            return sum(counts), PRESENT
+        if any(count == (1 << counter.bits) - 1 for count in counts):
+            return None, BLANK
+        return rates.rate((self.key, counter.metric), now, sum(counts), counter.scale)
+
+    def phys_state(self) -> float:
+        return int(read_text(self.file("phys_state")).split(":")[0])
+
+    def rate(self) -> float:
+        """``400 Gb/sec (4X NDR)``, in bytes a second."""
+        gigabits, unit = read_text(self.file("rate")).split()[:2]
+        if unit != "Gb/sec":
+            raise ValueError(unit)
+        return float(gigabits) * 1e9 / 8
+
+    def roce(self) -> float:
+        return 1 if read_text(self.file("link_layer")) == "Ethernet" else 0
+
+
+def reading(read: Callable[[], Optional[float]]) -> Tuple[Optional[float], int]:
+    """(value, PRESENT), or (None, why); no value is a blank."""
+    try:
+        value = read()
+    except TROUBLE as error:
+        return None, reason_of(error)
+    return (None, BLANK) if value is None else (value, PRESENT)
+
+
+class Netdev(Port):
+    """``words`` are those of its line in /proc/net/dev."""
+
+    def __init__(self, name: str, path: str, physical: bool) -> None:
+        Port.__init__(self, name, path)
+        self.physical = physical
+        self.words = []  # type: Sequence[bytes]
+
+    def read(self, row: Row, rates: Rates, now: float) -> Optional[Tuple[str, str]]:
+        event = None  # type: Optional[Tuple[str, str]]
+        try:
+            text, state = self.link()
+            row.set("state", state)
+            event = self.see(state, text)
+        except TROUBLE as error:
+            row.miss("state", reason_of(error))
+        row.put("carrier_changes", *reading(lambda: read_count(self.file("carrier_changes"))))
+        attempt(row, NETDEV_METRICS, self.traffic, row, rates, now)
+        if self.is_due(now):  # a driver asks the card for its speed, under the network's lock
+            self.kept["rate"] = reading(self.speed)
+        self.repeat(row)
+        return event
+
+    def link(self) -> Tuple[str, int]:
+        text = read_text(self.file("operstate"))
+        up = text == "up" or (text == "unknown" and read_text(self.file("carrier")) == "1")
+        return text, ACTIVE if up else 1
+
+    def speed(self) -> Optional[float]:
+        """Bytes a second; None without a link."""
+        try:
+            megabits = read_count(self.file("speed"))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return None
+        return megabits * 1e6 / 8 if 0 < megabits < 0xFFFFFFFF else None
+
+    def traffic(self, row: Row, rates: Rates, now: float) -> None:
+        if not self.words:
+            raise OSError(errno.ENODEV, "not in net/dev", self.name)
+        counts = [int(word) for word in self.words]
+        row.put("rx", *rates.rate((self.key, "rx"), now, counts[0]))
+        row.put("tx", *rates.rate((self.key, "tx"), now, counts[8]))
+        row.put("errors", *rates.rate((self.key, "errors"), now, counts[2] + counts[10]))
+        row.put("drops", *rates.rate((self.key, "drops"), now, counts[3] + counts[11]))
+
+
+def retransmitted(data: bytes) -> int:
+    """TCP's RetransSegs of /proc/net/snmp: a line of names, a line of numbers. KeyError without."""
+    names = []  # type: List[bytes]
+    for line in data.splitlines():
+        if line.startswith(b"Tcp:"):
+            if names:
+                return int(dict(zip(names, line.split()))[b"RetransSegs"])
+            names = line.split()
+    raise KeyError("RetransSegs")
+
+
+# ---- all of it ----
 
 
 class Host(object):
-    def __init__(self, proc="/proc", sys="/sys"):
-        pass
+    """Reads /proc and /sys, or trees like them. Each value may fail by itself."""
 
-    def read(self, rates, now):
-        return HostReading(NODE.row(), [], [])
+    def __init__(self, proc: str = "/proc", sys: str = "/sys") -> None:
+        self.proc = proc
+        self.sys = sys
+        self.cpus = Cpus()
+        self.nfs, self.lustre, self.rapl = Growth(), Growth(), Growth()
+        self.scan_at = 0.0
+        self.disks = []  # type: List[str]
+        self.ports = {}  # type: Dict[str, Port]
+        self.sensors = []  # type: List[str]
+        self.packages = {}  # type: Dict[str, int]
+        self.llites = []  # type: List[str]
+        self.temperature = (None, NOT_SUPPORTED)  # type: Tuple[Optional[float], int]
+        self.temperature_at = 0.0
+        self.killed = None  # type: Optional[int]
+        self.happened = []  # type: List[Tuple[str, str]]
+        self.readings = (
+            (("load1", "load5", "load15"), self._load),
+            (
+                (
+                    "cpu_util",
+                    "cpu_iowait",
+                    "cpu_steal",
+                    "cpu_busiest",
+                    "cpus",
+                    "procs_running",
+                    "procs_blocked",
+                ),
+                self._stat,
+            ),
+            (("psi_cpu_some", "psi_cpu_full"), lambda *a: self._pressure("cpu", "psi_cpu", *a)),
+            (("psi_mem_some", "psi_mem_full"), lambda *a: self._pressure("memory", "psi_mem", *a)),
+            (("psi_io_some", "psi_io_full"), lambda *a: self._pressure("io", "psi_io", *a)),
+            (("psi_irq_full",), lambda *a: self._pressure("irq", "psi_irq", *a)),
+            (("mem_total", "mem_available", "mem_used", "mem_ratio", "mem_dirty", "swap_used"), self._memory),
+            (("oom_kills",), self._oom),
+            (NFS_METRICS, self._nfs),
+            (LUSTRE_METRICS, self._lustre),
+            (("tcp_retrans",), self._tcp),
+            (("temp_max",), self._temperature),
+            (("cpu_power",), self._power),
+        )  # type: Sequence[Tuple[Tuple[str, ...], Callable[..., None]]]
 
-    def facts(self):
-        return {}
+    def read(self, rates: Rates, now: float) -> HostReading:
+        """One poll; ``now`` in monotonic seconds."""
+        if now >= self.scan_at:
+            self._scan()
+            self.scan_at = now + RESCAN
+        node = NODE.row()
+        for names, read in self.readings:
+            attempt(node, names, read, node, rates, now)
+        disks, ports = self._read_disks(node, rates, now), self._read_ports(rates, now)
+        rows = [row for _, row in disks]
+        sum_up(node, "disk_util", rows, "util", max)
+        sum_up(node, "disk_read", rows, "read")
+        sum_up(node, "disk_write", rows, "write")
+        physical = [row for name, row in ports if getattr(self.ports[name], "physical", False)]
+        sum_up(node, "net_rx", physical, "rx")
+        sum_up(node, "net_tx", physical, "tx")
+        return HostReading(node, ports, disks)
 
-    def events(self):
-        return []
+    def events(self) -> List[Tuple[str, str]]:
+        """(kind, detail): oom, link_down, link_up, in the polls since this was last asked."""
+        happened, self.happened = self.happened, []
+        return happened
+
+    def facts(self) -> Dict[str, Any]:
+        """cpus, memory_bytes, kernel, booted_at (seconds since the epoch); None where not known."""
+        facts = {"cpus": None, "memory_bytes": None, "booted_at": None}  # type: Dict[str, Any]
+        try:
+            lines = self._bytes("stat").split(b"\n")
+            facts["cpus"] = sum(1 for line in lines if re.match(rb"cpu\d", line)) or None
+            facts["booted_at"] = float(number_after(lines, b"btime"))
+        except TROUBLE:
+            pass
+        try:
+            facts["memory_bytes"] = number_after(self._bytes("meminfo").splitlines(), b"MemTotal:") * 1024
+        except TROUBLE:
+            pass
+        try:
+            facts["kernel"] = read_text(os.path.join(self.proc, "sys/kernel/osrelease"))
+        except OSError:
+            facts["kernel"] = os.uname().release
+        return facts
+
+    def _bytes(self, name: str) -> bytes:
+        return read_bytes(os.path.join(self.proc, name))
+
+    def _note(self, event: Optional[Tuple[str, str]]) -> None:
+        if event is not None and len(self.happened) < MAX_EVENTS:
+            self.happened.append(event)
+
+    # what there is
+
+    def _scan(self) -> None:
+        self.disks = [name for name in list_dir(os.path.join(self.sys, "block")) if self._is_disk(name)][
+            :MAX_ROWS
+        ]
+        self._scan_ports()
+        self.sensors = self._find_sensors()
+        self.packages = self._find_packages()
+        self.llites = glob.glob(os.path.join(self.proc, "fs/lustre/llite/*/stats")) or glob.glob(
+            os.path.join(self.sys, "kernel/debug/lustre/llite/*/stats")
+        )
+
+    def _is_disk(self, name: str) -> bool:
+        if NO_DISK.match(name):
+            return False
+        try:
+            return read_text(os.path.join(self.sys, "block", name, "size")) != "0"  # an empty drive
+        except OSError:
+            return True
+
+    def _scan_ports(self) -> None:
+        before, found = self.ports, (self._infiniband_ports() + self._netdevs())[:MAX_ROWS]
+        self.ports = {}
+        for port in found:
+            self.ports[port.name] = before.get(port.name, port)
+        for name in sorted(set(before) - set(self.ports)):
+            if before[name].state == ACTIVE:
+                self._note(("link_down", "%s: gone" % name))
+
+    def _infiniband_ports(self) -> List[Port]:
+        base = os.path.join(self.sys, "class/infiniband")
+        ports = []  # type: List[Port]
+        for device in list_dir(base):
+            if os.path.exists(os.path.join(base, device, "device/physfn")):
+                continue  # a virtual function, a guest's
+            for number in list_dir(os.path.join(base, device, "ports")):
+                ports.append(
+                    InfiniBandPort("%s/%s" % (device, number), os.path.join(base, device, "ports", number))
+                )
+        return ports
+
+    def _netdevs(self) -> List[Port]:
+        base = os.path.join(self.sys, "class/net")
+        devices = []  # type: List[Port]
+        for name in list_dir(base):
+            path = os.path.join(base, name)
+            physical = os.path.exists(os.path.join(path, "device"))
+            if NO_PORT.match(name) or not (physical or os.path.exists(os.path.join(path, "bonding"))):
+                continue
+            if not (os.path.exists(os.path.join(path, "device/physfn")) or is_representor(path)):
+                devices.append(Netdev(name, path, physical))
+        return devices
+
+    def _find_sensors(self) -> List[str]:
+        found = []  # type: List[str]
+        for chip in glob.glob(os.path.join(self.sys, "class/hwmon/hwmon*")):
+            inputs = sorted(glob.glob(os.path.join(chip, "temp*_input")))
+            try:
+                name = read_text(os.path.join(chip, "name"))
+            except OSError:
+                name = ""
+            if name == "drivetemp":
+                continue  # asking keeps a disk from its rest
+            # The package is as hot as its hottest core, and each core is asked by an interrupt.
+            packages = [path for path in inputs if is_package(path)] if name == "coretemp" else []
+            found.extend(packages or inputs)
+        return found
+
+    def _find_packages(self) -> Dict[str, int]:
+        """Energy counter of each CPU package: where it begins again."""
+        found = {}
+        for zone in sorted(glob.glob(os.path.join(self.sys, "class/powercap/intel-rapl:*"))):
+            try:
+                if re.search(r":\d+$", zone) and read_text(os.path.join(zone, "name")).startswith("package"):
+                    found[os.path.join(zone, "energy_uj")] = read_count(
+                        os.path.join(zone, "max_energy_range_uj")
+                    )
+            except TROUBLE:
+                continue
+        return found
+
+    # devices
+
+    def _read_disks(self, node: Row, rates: Rates, now: float) -> List[Tuple[str, Row]]:
+        try:
+            lines = [line.split() for line in self._bytes("diskstats").splitlines()]
+            why = NOT_SUPPORTED
+        except OSError as error:
+            lines, why = [], reason_of(error)
+        words = {line[2].decode("utf-8", "replace"): line[3:] for line in lines if len(line) > 3}
+        rows = [(name, DISK.row(why)) for name in self.disks]
+        for name, row in rows:
+            if name in words:
+                attempt(row, DISK_METRICS, read_disk, name, words[name], row, rates, now)
+        if not rows:
+            for metric in DISK_NODE_METRICS:
+                node.miss(metric, why)
+        return rows
+
+    def _read_ports(self, rates: Rates, now: float) -> List[Tuple[str, Row]]:
+        try:
+            lines = self._bytes("net/dev").decode("utf-8", "replace").splitlines()
+        except OSError:
+            lines = []
+        words = {}
+        for line in lines:
+            name, colon, counts = line.rpartition(":")
+            if colon:
+                words[name.strip()] = counts.encode("utf-8").split()
+        rows = []
+        for name, port in sorted(self.ports.items()):
+            row = PORT.row()
+            if isinstance(port, Netdev):
+                port.words = words.get(name, ())
+            self._note(port.read(row, rates, now))
+            rows.append((name, row))
+        return rows
+
+    # the node
+
+    def _load(self, row: Row, rates: Rates, now: float) -> None:
+        words = self._bytes("loadavg").split()
+        for i, name in enumerate(("load1", "load5", "load15")):
+            row.set(name, float(words[i]))
+
+    def _stat(self, row: Row, rates: Rates, now: float) -> None:
+        lines = self._bytes("stat").split(b"\n")
+        for name in ("procs_running", "procs_blocked"):
+            row.put(name, *reading(functools.partial(number_after, lines, name.encode("ascii"))))
+        self.cpus.read(lines, row)
+
+    def _pressure(self, name: str, prefix: str, row: Row, rates: Rates, now: float) -> None:
+        totals = pressure_totals(self._bytes("pressure/" + name))
+        for kind in ("some", "full"):
+            metric = "%s_%s" % (prefix, kind)
+            if kind in totals and metric in row.columns:
+                set_share(row, metric, *rates.rate((NODE_KEY, metric), now, totals[kind], 1e-6))
+
+    def _memory(self, row: Row, rates: Rates, now: float) -> None:
+        set_memory(self._bytes("meminfo"), row)
+
+    def _oom(self, row: Row, rates: Rates, now: float) -> None:
+        lines = self._bytes("vmstat").splitlines()
+        try:
+            killed = number_after(lines, b"oom_kill")
+        except KeyError:
+            return  # before Linux 4.13
+        before, self.killed = self.killed, killed
+        if before is not None and killed > before:
+            number = killed - before
+            self._note(("oom", "%d process%s killed (vmstat)" % (number, "" if number == 1 else "es")))
+        row.put("oom_kills", *rates.rate((NODE_KEY, "oom_kills"), now, killed))
+
+    def _nfs(self, row: Row, rates: Rates, now: float) -> None:
+        mounts = nfs_mounts(self._bytes("self/mountstats"))
+        growth = self.nfs.since(now, mounts)
+        if growth is None:
+            for name in NFS_METRICS if mounts else ():
+                row.miss(name, NOT_SAMPLED)
+            return
+        (read, written, ops, sent, rtt, spent), seconds = growth
+        row.set("nfs_read", read / seconds)
+        row.set("nfs_write", written / seconds)
+        row.set("nfs_ops", ops / seconds)
+        row.set("nfs_retrans", max(0, sent - ops) / seconds)  # an operation that failed early was never sent
+        row.set("nfs_rtt", rtt * 1e-3 / ops if ops else None)
+        row.set("nfs_exec", spent * 1e-3 / ops if ops else None)
+
+    def _lustre(self, row: Row, rates: Rates, now: float) -> None:
+        if not self.llites and list_dir(os.path.join(self.sys, "fs/lustre/llite")):
+            raise OSError(errno.EACCES, "the counters are in debugfs, which is root's")
+        growth = self.lustre.since(now, {path: lustre_counters(read_bytes(path)) for path in self.llites})
+        for i, name in enumerate(LUSTRE_METRICS if self.llites else ()):
+            row.put(name, *((None, NOT_SAMPLED) if growth is None else (growth[0][i] / growth[1], PRESENT)))
+
+    def _tcp(self, row: Row, rates: Rates, now: float) -> None:
+        row.put(
+            "tcp_retrans", *rates.rate((NODE_KEY, "tcp_retrans"), now, retransmitted(self._bytes("net/snmp")))
+        )
+
+    def _temperature(self, row: Row, rates: Rates, now: float) -> None:
+        if now >= self.temperature_at:
+            self.temperature_at = now + SLOW
+            self.temperature = hottest(self.sensors)
+        row.put("temp_max", *self.temperature)
+
+    def _power(self, row: Row, rates: Rates, now: float) -> None:
+        if not self.packages:
+            return
+        energy = {path: [read_count(path)] for path in self.packages}  # type: Dict[Any, Sequence[int]]
+        growth = self.rapl.since(now, energy, self.packages)
+        row.put(
+            "cpu_power",
+            *((None, NOT_SAMPLED) if growth is None else (growth[0][0] * 1e-6 / growth[1], PRESENT)),
+        )
+
+
+def is_representor(path: str) -> bool:
+    try:
+        return REPRESENTOR.match(read_text(os.path.join(path, "phys_port_name"))) is not None
+    except OSError:
+        return False
+
+
+def is_package(path: str) -> bool:
+    """Whether a temp*_input is a CPU package's, not a core's."""
+    try:
+        return read_text(path.replace("_input", "_label")).startswith("Package")
+    except OSError:
+        return False
+
+
+def degrees(path: str) -> float:
+    """A sensor's, in whole degrees and thousandths."""
+    return read_count(path) / 1e3
+
+
+def hottest(paths: Sequence[str]) -> Tuple[Optional[float], int]:
+    """Of sensors in millidegrees; one that is not connected says -128 or 127 degrees."""
+    why, values = NOT_SUPPORTED, []
+    for path in paths:
+        value, why = reading(functools.partial(degrees, path))
+        if value is not None and -40.0 < value < 126.0:
+            values.append(value)
+    return (max(values), PRESENT) if values else (None, BLANK if why == PRESENT else why)
 
 
 # ---- GPUs: what is asked ----------------------------------------------------------------------------
@@ -682,7 +1436,8 @@ class Profile(object):
             if refused.lasting:
                 self.rest_until, self.why, self.filled = now + REASK, refused.why, 0
             for name, _, _ in GPM:
-                row.miss(name, refused.why)
+                if not row.is_pending(name):
+                    row.miss(name, refused.why)
 
     def _sample(self, ask: Ask, device: Any) -> None:
         if self.samples is None:
@@ -714,7 +1469,7 @@ class Profile(object):
 
         answers = ask(read, None, "nvmlGpmMetricsGet").metrics
         for i, (name, _, scale) in enumerate(GPM):
-            if row.get(name) is None:
+            if row.get(name) is None and not row.is_pending(name):
                 code = answers[i].nvmlReturn
                 if code:
                     row.miss(name, REASONS.get(code, FAILED))
