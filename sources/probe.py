@@ -11,7 +11,7 @@ return. A worker that hangs is left behind and a new one goes on without that GP
 import collections
 import ctypes
 import errno
-import glob
+import functools
 import json
 import math
 import os
