@@ -12,6 +12,7 @@ import collections
 import ctypes
 import errno
 import functools
+import glob
 import json
 import math
 import os
