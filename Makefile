@@ -22,7 +22,7 @@ check: $(STAMP)  ## what has to hold before a change goes in; the built wheel an
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy tests
+	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls tests
 	$(BIN)/lint-imports
 	$(BIN)/vermin --target=3.6- --no-tips --violations sources/probe.py
 	$(MAKE) test

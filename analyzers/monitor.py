@@ -174,7 +174,9 @@ class Monitor:
     def _status(self, kind: Kind, layout: Layout, now: float) -> tuple[Codes, Times]:
         rows = layout.rows[kind] if kind in layout.rows else np.zeros(0, dtype=np.intp)
         size = int(rows.max(initial=-1)) + 1
-        seen, limit = self.history.seen(kind, size)
+        # Who still tells the past has not said anything of now.
+        telling = {s.number for s in self.collector.supervised if s.filling}
+        seen, limit = self.history.seen(kind, size, telling)
         seen, limit = seen[rows], limit[rows]
         age = now - seen
         status = np.full(len(rows), Status.OK, dtype=np.uint8)

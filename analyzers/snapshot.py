@@ -59,7 +59,7 @@ class SourceView:
     name: str
     kind: str
     state: str
-    """ok, slow, stale, failing, denied, connecting (source.TargetState)"""
+    """ok, slow, stale, failing, denied, connecting (source.TargetState), or partial: some of its targets do not deliver"""
     why: str
     """In a sentence, foreign text possible; empty when ok."""
     remedy: str

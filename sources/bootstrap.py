@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import ColdaisleError
+from coldaisle.sources.errors import ColdaisleError
 
 NO_PYTHON = "coldaisle: no usable python"
 """The line (on standard output) of a host without Python 3.6 or later; the exit status is then 127."""

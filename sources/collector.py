@@ -41,6 +41,8 @@ BACKFILL_S = 900.0
 BACKFILL_STEP_S = 10.0
 MAX_TARGETS = 20_000
 CLOCK_JUMP_S = 1.5
+PARTIAL = "partial"
+"""The state of a source some of whose targets do not deliver."""
 
 
 class SteadyClock:
@@ -236,12 +238,11 @@ def state_of(
         return TargetState.CONNECTING, "", ""
     if period is not None and now - newest > 3 * period:
         return TargetState.STALE, f"nothing new for {now - newest:.0f} s", ""
+    if bad:
+        why = f"{len(bad)} of {len(supervised.targets)}: {bad[0].name}: {bad[0].detail}"
+        return PARTIAL, why, bad[0].remedy
     slow = [t for t in targets if t.state is TargetState.SLOW]
-    if bad or slow:
-        worst = (bad or slow)[0]
-        return (
-            TargetState.SLOW,
-            f"{len(bad) or len(slow)} of {len(supervised.targets)}: {worst.name}: {worst.detail}",
-            worst.remedy,
-        )
+    if slow:
+        why = f"{len(slow)} of {len(supervised.targets)}: {slow[0].name}: {slow[0].detail}"
+        return TargetState.SLOW, why, slow[0].remedy
     return TargetState.OK, "", ""

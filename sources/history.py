@@ -11,7 +11,7 @@ never interleave. Not safe for several threads: it belongs to the collector's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -408,12 +408,12 @@ class History:
                 _put(out, block, key, np.flatnonzero((block.rows >= 0) & mine), now)
         return out
 
-    def seen(self, kind: Kind, size: int) -> tuple[Times, Times]:
-        """When each row was last heard of, by any source, and after how many seconds that is stale."""
+    def seen(self, kind: Kind, size: int, silent: Collection[int] = ()) -> tuple[Times, Times]:
+        """When each row was last heard of, by any source but ``silent``, and after how many seconds that is stale."""
         at = np.full(size, np.nan)
         limit = np.full(size, np.inf)
         for block in self.blocks:
-            if block.kind is kind:
+            if block.kind is kind and block.source not in silent:
                 live = block.rows >= 0
                 rows, seen = block.rows[live], block.seen[live]
                 newer = ~(seen <= at[rows]) & ~np.isnan(seen)

@@ -189,3 +189,12 @@ def test_stop_before_anything_happened(interval: float) -> None:
     )
     thread.start()
     assert thread.stop(5)
+
+
+def test_who_still_tells_the_past_is_not_lost() -> None:
+    made, clock = monitor(gpu_batch(AT, "n1", [10, 20]))
+    clock.now += 600
+    made.collector.supervised[0].filling = True
+    assert made.snapshot().gpu_status.tolist() == [Status.UNKNOWN, Status.UNKNOWN]
+    made.collector.supervised[0].filling = False
+    assert made.snapshot().gpu_status.tolist() == [Status.LOST, Status.LOST]

@@ -113,7 +113,8 @@ def test_targets_make_the_state_of_a_source() -> None:
         return state_of(supervised, 100.0, 2.0, 101.0)
 
     assert state(TargetState.OK, TargetState.OK)[0] == TargetState.OK
-    assert state(TargetState.OK, TargetState.FAILING)[:2] == (TargetState.SLOW, "1 of 2: h1: why")
+    assert state(TargetState.OK, TargetState.FAILING)[:2] == ("partial", "1 of 2: h1: why")
+    assert state(TargetState.OK, TargetState.SLOW)[0] == TargetState.SLOW
     assert state(TargetState.FAILING, TargetState.FAILING)[0] == TargetState.FAILING
     assert state(TargetState.DENIED)[0] == TargetState.DENIED
     assert state_of(supervised, 10.0, 2.0, 101.0)[0] == TargetState.DENIED
