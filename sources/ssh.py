@@ -6,7 +6,8 @@
     Logins ── connection ── HostLink ── Conversation (bytes) ── HostStream ──┴── FleetFeed ── items
 
 The remote process lives as long as its connection: its standard input carries a heartbeat, and it
-leaves at the end of that. Nothing is installed on the host. Importing this module imports asyncssh:
+leaves at the end of that. Nothing is installed on the host. One without Python is read through its
+nvidia-smi, over the same connection. Importing this module imports asyncssh:
 do it where it is used.
 """
 
@@ -22,12 +23,21 @@ from typing import TypeAlias
 
 import asyncssh
 
-from coldaisle.sources.bootstrap import NO_PYTHON_STATUS, ProbeOptions, bootstrap_command
+from coldaisle.sources.bootstrap import NO_PYTHON, NO_PYTHON_STATUS, ProbeOptions, bootstrap_command
 from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, TimedOut, Unreachable, Unusable
 from coldaisle.sources.fleet import Backoff, FleetFeed, Link, Tasks
+from coldaisle.sources.frames import RECORD
 from coldaisle.sources.hosts import HostStream, LineBuffer
 from coldaisle.sources.local import describe
 from coldaisle.sources.settings import SshSettings
+from coldaisle.sources.smi import (
+    HELP_COMMAND,
+    MAX_HELP,
+    NO_NVIDIA_SMI_STATUS,
+    SmiReader,
+    fields_of,
+    query_command,
+)
 from coldaisle.sources.source import Clock, Item, Rank
 from coldaisle.sources.ssh_login import (
     REFUSAL,
@@ -110,7 +120,10 @@ class SshSource:
         logins = Logins(self._settings, self._patience, self._secrets)
         tasks = Tasks()
         gate = Gate()
-        links = [HostLink(to, feed, logins, gate, self._patience, self._boot) for to in self._hosts.values()]
+        links = [
+            HostLink(to, feed, logins, gate, self._patience, self._boot, self._clock)
+            for to in self._hosts.values()
+        ]
         tasks.start(admit(links, gate, tasks, self._patience), f"admission of {self.name}")
         try:
             while True:
@@ -195,6 +208,7 @@ class HostLink:
         gate: Gate,
         patience: Patience,
         boot: Boot = bootstrap_command,
+        clock: Clock = time.time,
     ) -> None:
         self.to = to
         self.feed = feed
@@ -206,6 +220,7 @@ class HostLink:
         self._backoff = Backoff(patience.first_pause, patience.longest_pause)
         self._gate = gate
         self._boot = boot
+        self._clock = clock
 
     async def run(self) -> None:
         """For ever; each failure is kept, shown and followed by a pause."""
@@ -247,7 +262,17 @@ class HostLink:
             self.feed.changed()
             conversation = ProbeConversation(self.to.host, self._stream, self._boot)
             if not await self._speak(connection, conversation):
-                raise Unusable(self.to.host, conversation.ending(), "install Python 3.6 or later there")
+                if not conversation.lacks_python:
+                    raise Unusable(self.to.host, conversation.ending(), "install Python 3.6 or later there")
+                await self._speak_to_nvidia_smi(connection)
+
+    async def _speak_to_nvidia_smi(self, connection: asyncssh.SSHClientConnection) -> None:
+        listing = FieldListing(self.to.host, self._stream)
+        await self._speak(connection, listing)
+        if listing.status == NO_NVIDIA_SMI_STATUS:
+            problem = "it has neither Python 3.6 or later nor nvidia-smi"
+            raise Unusable(self.to.host, problem, "install Python 3.6 or later there")
+        await self._speak(connection, SmiConversation(self.to.host, self._stream, listing.text, self._clock))
 
     async def _speak(self, connection: asyncssh.SSHClientConnection, conversation: Conversation) -> bool:
         """Hold a conversation until it ends, which raises; False when the host cannot hold it."""
@@ -428,6 +453,72 @@ class ProbeConversation(Conversation):
     def cannot(self) -> bool:
         """No usable Python, or it ended before its first line."""
         return self.status == NO_PYTHON_STATUS or self.stream.hello is None
+
+    @property
+    def lacks_python(self) -> bool:
+        """Whether the bootstrap found no usable Python, and said so."""
+        return self.status == NO_PYTHON_STATUS and NO_PYTHON in self.stream.noise_text
+
+
+class FieldListing(Conversation):
+    """With an nvidia-smi that lists its fields; ``text`` is what it printed."""
+
+    heartbeat = False
+
+    def __init__(self, host: str, stream: HostStream) -> None:
+        super().__init__(host, stream)
+        self.text = ""
+
+    def start(self, interval: float, backlog: float) -> tuple[str, bytes]:
+        """The command; nothing is written to it."""
+        return HELP_COMMAND, b""
+
+    def take(self, line: bytes) -> None:
+        """A line of the list, or of the login shell before it."""
+        self.text += line.decode("utf-8", "replace") + "\n"
+        if len(self.text) > MAX_HELP:
+            self._break("its nvidia-smi prints without end")
+
+    def describe(self) -> str:
+        """What answered."""
+        return "nvidia-smi"
+
+    def verdict(self) -> bool:
+        """True: what it said is all there is; a lost connection is raised."""
+        if self._error is not None:
+            raise _lost(self.host, self._error)
+        return True
+
+
+class SmiConversation(Conversation):
+    """With an nvidia-smi that prints its GPUs again and again; ``listing`` is what it says it can print."""
+
+    def __init__(self, host: str, stream: HostStream, listing: str, clock: Clock) -> None:
+        super().__init__(host, stream)
+        self._listing = listing
+        self._reader = SmiReader(fields_of(listing), clock)
+
+    def start(self, interval: float, backlog: float) -> tuple[str, bytes]:
+        """The query; only heartbeats are written to it."""
+        return query_command(self._listing, interval), b""
+
+    def take(self, line: bytes) -> None:
+        """A line of nvidia-smi, or of the login shell before it."""
+        ignored = self._reader.ignored
+        for frame in self._reader.feed(line):
+            self.stream.take(frame)
+        if self._reader.ignored > ignored:
+            self.stream.feed(line.replace(RECORD, b" "))
+
+    def describe(self) -> str:
+        """``nvidia-smi 590.48.01``"""
+        return plain(f"nvidia-smi {self._reader.driver or ''}".strip(), 60)
+
+    def verdict(self) -> bool:
+        """Why it ended, raised."""
+        if self._error is None and self._reader.problem:
+            raise Unusable(self.host, plain(self._reader.problem, 200), self._reader.remedy)
+        return super().verdict()
 
 
 def _lost(host: str, error: Exception) -> SourceError:
