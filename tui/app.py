@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
 
+SETTLE_S = 10.0
+"""Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
@@ -113,6 +115,7 @@ class ColdaisleApp(PacedApp[None]):
         self.snapshot: Snapshot | None = None
         self.metric: CellMetric | None = None
         self._wanted_metric = metric
+        self._metric_settles_at: float | None = None
         chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
         self.register_theme(theme.textual_theme(chosen))
         self._begin_in(chosen)
@@ -215,12 +218,16 @@ class ColdaisleApp(PacedApp[None]):
             self.post_message(message)
 
     def _choose_metric(self, snapshot: Snapshot) -> None:
-        """Keep the metric while it has values; nothing switches under a reader's eyes."""
+        """Keep the metric while it has values; after the first seconds nothing switches under a reader's eyes."""
         from coldaisle.tui.cells import default_metric, has_values, metric_of
 
         if self._wanted_metric:
             self.metric = metric_of(self._wanted_metric)
-        elif self.metric is None or not has_values(snapshot, self.metric.key):
+            return
+        if self._metric_settles_at is None and snapshot.columns:
+            self._metric_settles_at = snapshot.at + SETTLE_S
+        settled = self._metric_settles_at is not None and snapshot.at > self._metric_settles_at
+        if self.metric is None or not settled or not has_values(snapshot, self.metric.key):
             self.metric = default_metric(snapshot)
 
     def _repaint(self) -> None:
