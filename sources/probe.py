@@ -11,7 +11,6 @@ return. A worker that hangs is left behind and a new one goes on without that GP
 import collections
 import ctypes
 import errno
-import functools
 import glob
 import json
 import math
@@ -249,6 +248,7 @@ NO_DISK = re.compile(r"^(loop|ram|zram|dm-|md|sr|fd)\d|^nvme\d+c\d+n")  # not ha
 NO_PORT = re.compile(r"^(lo$|veth|docker|br-|virbr|cni|flannel|cali|tun|tap|dummy|ifb)")
 REPRESENTOR = re.compile(r"^(c\d+)?pf\d+[vs]f\d+$")  # the switch side of a virtual function
 DISK_NODE_METRICS = ("disk_util", "disk_read", "disk_write")
+STAT_METRICS = "cpu_util cpu_iowait cpu_steal cpu_busiest cpus procs_running procs_blocked".split()
 NFS_METRICS = ("nfs_read", "nfs_write", "nfs_ops", "nfs_retrans", "nfs_rtt", "nfs_exec")
 LUSTRE_METRICS = ("lustre_read", "lustre_write")
 NETDEV_METRICS = ("rx", "tx", "errors", "drops")
@@ -275,7 +275,7 @@ class PortCounter(NamedTuple):
     """The count itself is the metric, not its growth."""
 
 
-# Of several with the same metric, the first whose files are there. Widths: InfiniBand specification, PortCounters.
+# Of several with the same metric, the first whose files are there. Widths: InfiniBand's PortCounters.
 PORT_COUNTERS = (
     PortCounter("rx", ("counters_ext/port_rcv_data_64",), 64, 4.0, often=True),  # counts words of four bytes
     PortCounter("rx", ("counters/port_rcv_data",), 32, 4.0, often=True),
@@ -326,6 +326,8 @@ def read_count(path: str) -> int:
     text = read_text(path)
     if text.startswith("N/A"):  # an adapter without performance management
         raise OSError(errno.EOPNOTSUPP, "not available", path)
+    if len(text) > 20:
+        raise ValueError("more than 64 bits")
     return int(text)
 
 
@@ -362,43 +364,44 @@ class Cpus(object):
     """Shares of CPU time from /proc/stat, between two readings."""
 
     def __init__(self) -> None:
-        self.last = {}  # type: Dict[bytes, List[int]]
+        self.all = []  # type: List[int]
+        self.each = {}  # type: Dict[bytes, Tuple[int, int]]
 
     def read(self, lines: Sequence[bytes], row: Row) -> None:
-        ticks = {}  # type: Dict[bytes, List[int]]
+        each = {}  # type: Dict[bytes, Tuple[int, int]]
+        together = []  # type: List[int]
         for line in lines:
-            if line.startswith(b"cpu"):
-                words = line.split()
-                ticks[words[0]] = [int(word) for word in words[1:9]]  # guest time is inside user's
-        row.set("cpus", sum(1 for name in ticks if name != b"cpu"))
-        before, self.last = self.last, ticks
-        steps = {name: steps_of(ticks[name], before[name]) for name in ticks if name in before}
-        self._shares(steps.pop(b"cpu", None), row)
-        busy = [share for share in map(busy_share, steps.values()) if share is not None]
-        if busy:
-            row.set("cpu_busiest", max(busy))
-        else:
-            row.miss("cpu_busiest", NOT_SAMPLED)
+            if not line.startswith(b"cpu"):
+                continue
+            words = line.split()
+            ticks = list(map(int, words[1:9]))  # user, nice, system, idle, iowait, irq, softirq, steal
+            if words[0] == b"cpu":
+                together = ticks
+            else:
+                each[words[0]] = (sum(ticks), ticks[3] + ticks[4] + ticks[7])
+        row.set("cpus", len(each))
+        self._shares(together, row)
+        busy = [busy_share(each[name], self.each[name]) for name in each if name in self.each]
+        row.put("cpu_busiest", max(busy) if busy else None, NOT_SAMPLED)
+        self.each = each
 
-    def _shares(self, steps: Optional[List[int]], row: Row) -> None:
-        if steps is None or not sum(steps):
+    def _shares(self, ticks: List[int], row: Row) -> None:
+        # Idle and iowait may go back a little.
+        steps, self.all = [max(0, a - b) for a, b in zip(ticks, self.all)], ticks
+        total = float(sum(steps))
+        if not total:
             for name in ("cpu_util", "cpu_iowait", "cpu_steal"):
                 row.miss(name, NOT_SAMPLED)
             return
-        row.set("cpu_util", busy_share(steps))
-        row.set("cpu_iowait", steps[4] / float(sum(steps)))
-        row.set("cpu_steal", steps[7] / float(sum(steps)))
+        row.set("cpu_util", (total - steps[3] - steps[4] - steps[7]) / total)
+        row.set("cpu_iowait", steps[4] / total)
+        row.set("cpu_steal", steps[7] / total)
 
 
-def steps_of(after: Sequence[int], before: Sequence[int]) -> List[int]:
-    """Ticks added: user, nice, system, idle, iowait, irq, softirq, steal. Idle and iowait may go back a little."""
-    steps = [max(0, a - b) for a, b in zip(after, before)]
-    return steps + [0] * (8 - len(steps))
-
-
-def busy_share(steps: Sequence[int]) -> Optional[float]:
-    total = float(sum(steps))
-    return (total - steps[3] - steps[4] - steps[7]) / total if total else None
+def busy_share(after: Tuple[int, int], before: Tuple[int, int]) -> float:
+    """Of one CPU, from (ticks, ticks without work)."""
+    ticks = after[0] - before[0]
+    return min(1.0, max(0.0, 1.0 - (after[1] - before[1]) / ticks)) if ticks > 0 else 0.0
 
 
 def number_after(lines: Sequence[bytes], word: bytes) -> int:
@@ -416,11 +419,12 @@ def set_memory(data: bytes, row: Row) -> None:
         words = line.split()
         if len(words) > 1 and words[1].isdigit():
             kilobytes[words[0]] = int(words[1]) * KIB
-    total, available = kilobytes.get(b"MemTotal:"), kilobytes.get(b"MemAvailable:")
-    found = {"mem_total": total, "mem_available": available, "mem_dirty": kilobytes.get(b"Dirty:")}
-    if total and available is not None:
+    total, available = kilobytes[b"MemTotal:"], kilobytes.get(b"MemAvailable:")
+    found = {"mem_total": total, "mem_available": available}  # type: Dict[str, Optional[float]]
+    found["mem_dirty"] = kilobytes.get(b"Dirty:")
+    if available is not None:
         found["mem_used"] = max(0.0, total - available)
-        found["mem_ratio"] = max(0.0, 1.0 - available / total)
+        found["mem_ratio"] = max(0.0, 1.0 - available / total) if total else None
     if b"SwapTotal:" in kilobytes and b"SwapFree:" in kilobytes:
         found["swap_used"] = kilobytes[b"SwapTotal:"] - kilobytes[b"SwapFree:"]
     for name in found:
@@ -448,9 +452,8 @@ def set_share(row: Row, name: str, value: Optional[float], why: int) -> None:
 def read_disk(name: str, words: Sequence[bytes], row: Row, rates: Rates, now: float) -> None:
     """A line of /proc/diskstats, without numbers and name."""
     key = ("disk", name)
-    reads, _, sectors_read, ms_read, writes, _, sectors_written, ms_write, _, ms_busy, ms_queued = map(
-        int, words[:11]
-    )
+    reads, _, sectors_read, ms_read, writes, _, sectors_written, ms_write = [int(word) for word in words[:8]]
+    ms_busy, ms_queued = int(words[9]), int(words[10])
     row.put("read", *rates.rate((key, "read"), now, sectors_read, SECTOR))
     row.put("write", *rates.rate((key, "write"), now, sectors_written, SECTOR))
     row.put("queue", *rates.rate((key, "queue"), now, ms_queued, 1e-3))
@@ -617,13 +620,13 @@ class InfiniBandPort(Port):
         return 1 if read_text(self.file("link_layer")) == "Ethernet" else 0
 
 
-def reading(read: Callable[[], Optional[float]]) -> Tuple[Optional[float], int]:
+def reading(read: Callable[..., Optional[float]], *arguments: Any) -> Tuple[Optional[float], int]:
     """(value, PRESENT), or (None, why); no value is a blank."""
     try:
-        value = read()
+        value = read(*arguments)
+        return (None, BLANK) if value is None or not math.isfinite(value) else (value, PRESENT)
     except TROUBLE as error:
         return None, reason_of(error)
-    return (None, BLANK) if value is None else (value, PRESENT)
 
 
 class Netdev(Port):
@@ -642,7 +645,7 @@ class Netdev(Port):
             event = self.see(state, text)
         except TROUBLE as error:
             row.miss("state", reason_of(error))
-        row.put("carrier_changes", *reading(lambda: read_count(self.file("carrier_changes"))))
+        row.put("carrier_changes", *reading(read_count, self.file("carrier_changes")))
         attempt(row, NETDEV_METRICS, self.traffic, row, rates, now)
         if self.is_due(now):  # a driver asks the card for its speed, under the network's lock
             self.kept["rate"] = reading(self.speed)
@@ -696,7 +699,8 @@ class Host(object):
         self.sys = sys
         self.cpus = Cpus()
         self.nfs, self.lustre, self.rapl = Growth(), Growth(), Growth()
-        self.scan_at = 0.0
+        self.scan_at = self.facts_at = 0.0
+        self.known = {}  # type: Dict[str, Any]
         self.disks = []  # type: List[str]
         self.ports = {}  # type: Dict[str, Port]
         self.sensors = []  # type: List[str]
@@ -708,18 +712,7 @@ class Host(object):
         self.happened = []  # type: List[Tuple[str, str]]
         self.readings = (
             (("load1", "load5", "load15"), self._load),
-            (
-                (
-                    "cpu_util",
-                    "cpu_iowait",
-                    "cpu_steal",
-                    "cpu_busiest",
-                    "cpus",
-                    "procs_running",
-                    "procs_blocked",
-                ),
-                self._stat,
-            ),
+            (tuple(STAT_METRICS), self._stat),
             (("psi_cpu_some", "psi_cpu_full"), lambda *a: self._pressure("cpu", "psi_cpu", *a)),
             (("psi_mem_some", "psi_mem_full"), lambda *a: self._pressure("memory", "psi_mem", *a)),
             (("psi_io_some", "psi_io_full"), lambda *a: self._pressure("io", "psi_io", *a)),
@@ -758,22 +751,33 @@ class Host(object):
 
     def facts(self) -> Dict[str, Any]:
         """cpus, memory_bytes, kernel, booted_at (seconds since the epoch); None where not known."""
-        facts = {"cpus": None, "memory_bytes": None, "booted_at": None}  # type: Dict[str, Any]
+        now = time.monotonic()
+        if now >= self.facts_at:
+            self.facts_at = now + RESCAN
+            booted_at = reading(self._number, "stat", b"btime")[0]
+            before = self.known.get("booted_at")
+            if booted_at is not None and before is not None and abs(booted_at - before) < 2.0:
+                booted_at = before  # some kernels round it now this way, now that
+            memory = reading(self._number, "meminfo", b"MemTotal:")[0]
+            self.known = {
+                "cpus": reading(self._count_cpus)[0],
+                "memory_bytes": None if memory is None else int(memory) * 1024,
+                "kernel": self._kernel(),
+                "booted_at": booted_at,
+            }
+        return dict(self.known)
+
+    def _number(self, name: str, word: bytes) -> int:
+        return number_after(self._bytes(name).splitlines(), word)
+
+    def _count_cpus(self) -> Optional[int]:
+        return len(re.findall(rb"^cpu\d", self._bytes("stat"), re.MULTILINE)) or None
+
+    def _kernel(self) -> str:
         try:
-            lines = self._bytes("stat").split(b"\n")
-            facts["cpus"] = sum(1 for line in lines if re.match(rb"cpu\d", line)) or None
-            facts["booted_at"] = float(number_after(lines, b"btime"))
-        except TROUBLE:
-            pass
-        try:
-            facts["memory_bytes"] = number_after(self._bytes("meminfo").splitlines(), b"MemTotal:") * 1024
-        except TROUBLE:
-            pass
-        try:
-            facts["kernel"] = read_text(os.path.join(self.proc, "sys/kernel/osrelease"))
+            return read_text(os.path.join(self.proc, "sys/kernel/osrelease"))
         except OSError:
-            facts["kernel"] = os.uname().release
-        return facts
+            return os.uname().release
 
     def _bytes(self, name: str) -> bytes:
         return read_bytes(os.path.join(self.proc, name))
@@ -785,9 +789,8 @@ class Host(object):
     # what there is
 
     def _scan(self) -> None:
-        self.disks = [name for name in list_dir(os.path.join(self.sys, "block")) if self._is_disk(name)][
-            :MAX_ROWS
-        ]
+        blocks = list_dir(os.path.join(self.sys, "block"))
+        self.disks = [name for name in blocks if self._is_disk(name)][:MAX_ROWS]
         self._scan_ports()
         self.sensors = self._find_sensors()
         self.packages = self._find_packages()
@@ -819,9 +822,8 @@ class Host(object):
             if os.path.exists(os.path.join(base, device, "device/physfn")):
                 continue  # a virtual function, a guest's
             for number in list_dir(os.path.join(base, device, "ports")):
-                ports.append(
-                    InfiniBandPort("%s/%s" % (device, number), os.path.join(base, device, "ports", number))
-                )
+                path = os.path.join(base, device, "ports", number)
+                ports.append(InfiniBandPort("%s/%s" % (device, number), path))
         return ports
 
     def _netdevs(self) -> List[Port]:
@@ -857,9 +859,8 @@ class Host(object):
         for zone in sorted(glob.glob(os.path.join(self.sys, "class/powercap/intel-rapl:*"))):
             try:
                 if re.search(r":\d+$", zone) and read_text(os.path.join(zone, "name")).startswith("package"):
-                    found[os.path.join(zone, "energy_uj")] = read_count(
-                        os.path.join(zone, "max_energy_range_uj")
-                    )
+                    wrap = read_count(os.path.join(zone, "max_energy_range_uj"))
+                    found[os.path.join(zone, "energy_uj")] = wrap
             except TROUBLE:
                 continue
         return found
@@ -911,7 +912,7 @@ class Host(object):
     def _stat(self, row: Row, rates: Rates, now: float) -> None:
         lines = self._bytes("stat").split(b"\n")
         for name in ("procs_running", "procs_blocked"):
-            row.put(name, *reading(functools.partial(number_after, lines, name.encode("ascii"))))
+            row.put(name, *reading(number_after, lines, name.encode("ascii")))
         self.cpus.read(lines, row)
 
     def _pressure(self, name: str, prefix: str, row: Row, rates: Rates, now: float) -> None:
@@ -956,12 +957,14 @@ class Host(object):
             raise OSError(errno.EACCES, "the counters are in debugfs, which is root's")
         growth = self.lustre.since(now, {path: lustre_counters(read_bytes(path)) for path in self.llites})
         for i, name in enumerate(LUSTRE_METRICS if self.llites else ()):
-            row.put(name, *((None, NOT_SAMPLED) if growth is None else (growth[0][i] / growth[1], PRESENT)))
+            if growth is None:
+                row.miss(name, NOT_SAMPLED)
+            else:
+                row.set(name, growth[0][i] / growth[1])
 
     def _tcp(self, row: Row, rates: Rates, now: float) -> None:
-        row.put(
-            "tcp_retrans", *rates.rate((NODE_KEY, "tcp_retrans"), now, retransmitted(self._bytes("net/snmp")))
-        )
+        segments = retransmitted(self._bytes("net/snmp"))
+        row.put("tcp_retrans", *rates.rate((NODE_KEY, "tcp_retrans"), now, segments))
 
     def _temperature(self, row: Row, rates: Rates, now: float) -> None:
         if now >= self.temperature_at:
@@ -974,10 +977,10 @@ class Host(object):
             return
         energy = {path: [read_count(path)] for path in self.packages}  # type: Dict[Any, Sequence[int]]
         growth = self.rapl.since(now, energy, self.packages)
-        row.put(
-            "cpu_power",
-            *((None, NOT_SAMPLED) if growth is None else (growth[0][0] * 1e-6 / growth[1], PRESENT)),
-        )
+        if growth is None:
+            row.miss("cpu_power", NOT_SAMPLED)
+        else:
+            row.set("cpu_power", growth[0][0] * 1e-6 / growth[1])
 
 
 def is_representor(path: str) -> bool:
@@ -995,18 +998,13 @@ def is_package(path: str) -> bool:
         return False
 
 
-def degrees(path: str) -> float:
-    """A sensor's, in whole degrees and thousandths."""
-    return read_count(path) / 1e3
-
-
 def hottest(paths: Sequence[str]) -> Tuple[Optional[float], int]:
     """Of sensors in millidegrees; one that is not connected says -128 or 127 degrees."""
     why, values = NOT_SUPPORTED, []
     for path in paths:
-        value, why = reading(functools.partial(degrees, path))
-        if value is not None and -40.0 < value < 126.0:
-            values.append(value)
+        value, why = reading(read_count, path)
+        if value is not None and -40e3 < value < 126e3:
+            values.append(value * 1e-3)
     return (max(values), PRESENT) if values else (None, BLANK if why == PRESENT else why)
 
 
