@@ -262,7 +262,7 @@ TROUBLES: tuple[Trouble, ...] = tuple(
     )
 )
 _HANDLE = re.compile(
-    r"unable to determine the device handle for gpu\s*\d*:?\s*([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])"
+    r"unable to determine the device handle for gpu\s*(?:\d{1,3}:\s+)?([0-9a-f]{1,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])"
     r"\s*:\s*(.{0,200})",
     re.IGNORECASE,
 )
@@ -293,7 +293,7 @@ def read_cell(cell: str, read: Number) -> float | Missing:
     return value if math.isfinite(value) else Missing.FAILED
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One GPU at one instant."""
 
@@ -310,8 +310,7 @@ class Row:
 
     def text(self, name: str) -> str | None:
         """A cell of text; None: there is none."""
-        cell = self.cells.get(name, "")
-        return None if cell.strip("[]").lower() in GAPS or cell.startswith("[") else cell
+        return _text(self.cells.get(name, ""))
 
     @property
     def place(self) -> str:
@@ -408,12 +407,16 @@ class SmiReader:
         cells = [cell.strip() for cell in text.split(",")]
         if len(cells) != len(self._asked):
             return None
-        row = Row(dict(zip(self._names, cells, strict=True)), self._clock())
-        index = row.cells.get("index", "")
-        row.index = int(index) if _is_small(index) else None
-        row.uuid = row.text("uuid")
-        row.pci = normal_pci(row.cells.get("pci.bus_id", ""))
-        row.at = _seconds(row.cells.get("timestamp", ""))
+        named = dict(zip(self._names, cells, strict=True))
+        index = named.get("index", "")
+        row = Row(
+            named,
+            self._clock(),
+            at=_seconds(named.get("timestamp", "")),
+            index=int(index) if _is_small(index) else None,
+            uuid=_text(named.get("uuid", "")),
+            pci=normal_pci(named.get("pci.bus_id", "")),
+        )
         known = row.index is not None or row.pci is not None
         return row if known and (row.uuid is None or row.uuid.startswith("GPU-")) else None
 
@@ -567,6 +570,10 @@ def _columns(asked: Sequence[str]) -> list[tuple[Column, str]]:
     """The metrics that the fields asked for give, each with its field."""
     found = ((column, next((n for n in column.fields if n in asked), None)) for column in COLUMNS)
     return [(column, name) for column, name in found if name is not None]
+
+
+def _text(cell: str) -> str | None:
+    return None if cell.startswith("[") or cell.lower() in GAPS else cell
 
 
 def _is_small(cell: str) -> bool:
