@@ -15,7 +15,7 @@ import logging
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -200,7 +200,7 @@ class ExporterSource:
         self._jobs: dict[str, JobFact] = {}
         self._composer = _Composer()
 
-    async def stream(self) -> AsyncIterator[Item]:
+    async def stream(self) -> AsyncGenerator[Item, None]:
         """Batches once per interval; facts, events and target states as they come."""
         self._watched = self._open()
         tasks = [

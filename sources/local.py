@@ -18,6 +18,7 @@ from coldaisle.sources.bootstrap import ProbeOptions, local_command, payload
 from coldaisle.sources.errors import Garbled, SourceError, TimedOut, Unusable
 from coldaisle.sources.fleet import Backoff, FleetFeed, Link, Tasks
 from coldaisle.sources.hosts import HostStream, LineBuffer
+from coldaisle.sources.manners import backlog_after
 from coldaisle.sources.settings import LocalSettings
 from coldaisle.sources.source import Clock, Item, Rank
 from coldaisle.sources.text import plain
@@ -118,6 +119,7 @@ class _Conversation:
         self._link = link
         self._stream = stream
         self._stderr = b""
+        self._backlog = backlog_after(stream.quiet_s)
         self._heard = time.monotonic()
 
     async def hold(self, child: asyncio.subprocess.Process) -> None:
@@ -137,6 +139,9 @@ class _Conversation:
             await asyncio.wait({errors}, timeout=0.5)
         finally:
             await tasks.end(1.0)
+        if self._stderr:
+            lines = self._stderr.decode("utf-8", "replace").splitlines()
+            log.warning("the probe ended; it printed:\n%s", "\n".join(plain(line, 300) for line in lines))
         raise Unusable(self._node, self._last_words(), "see the log file")
 
     def _check_silence(self) -> None:
@@ -167,7 +172,7 @@ class _Conversation:
 
     async def _beat(self, stdin: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            stdin.write(payload(ProbeOptions(interval=self._interval)))
+            stdin.write(payload(ProbeOptions(interval=self._interval, backlog=self._backlog)))
             while True:
                 await stdin.drain()
                 await asyncio.sleep(BEAT_S)

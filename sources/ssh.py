@@ -29,6 +29,7 @@ from coldaisle.sources.fleet import Backoff, FleetFeed, Link, Tasks
 from coldaisle.sources.frames import RECORD
 from coldaisle.sources.hosts import HostStream, LineBuffer
 from coldaisle.sources.local import describe
+from coldaisle.sources.manners import backlog_after
 from coldaisle.sources.settings import SshSettings
 from coldaisle.sources.smi import (
     HELP_COMMAND,
@@ -51,29 +52,22 @@ from coldaisle.sources.ssh_login import (
 )
 from coldaisle.sources.text import plain
 
-__all__ = ["Ask", "Patience", "Secrets", "SshSource", "collect_secrets", "needs_confirmation"]
+__all__ = ["Ask", "Patience", "Secrets", "SshSource", "collect_secrets"]
 
 log = logging.getLogger(__name__)
 
-MANY_HOSTS = 64
-"""More hosts than this are only logged in to when a person, or the configuration, has said so."""
 MAX_SCOUTS = 8
 """Hosts tried one after the other for a first verdict; then all are tried."""
+GENTLEST = 16
+"""Times the pause between two hosts when one host after the other refuses us."""
 BEAT_S = 8.0
 MAX_STDERR = 8192
 BURST_BYTES = 8_000_000
 BYTES_PER_S = 2_000_000
 """A host that sends more than this on average does not run our probe."""
-BACKLOGS_S = (0.0, 60.0, 600.0, 3600.0)
-"""How far back a probe that comes again reads the kernel log; few values, because each makes a payload."""
 
 Boot: TypeAlias = Callable[[ProbeOptions], tuple[str, bytes]]
 """(command, payload) that start a probe in a login shell."""
-
-
-def needs_confirmation(hosts: Sequence[str]) -> bool:
-    """Whether so many logins should be confirmed by a person first."""
-    return len(set(hosts)) > MANY_HOSTS
 
 
 class Verdict(Enum):
@@ -81,7 +75,7 @@ class Verdict(Enum):
 
     WELCOME = auto()
     REFUSED = auto()
-    """None of our keys is accepted: the next host would refuse them as well."""
+    """None of our keys is accepted: the next host would probably refuse them as well."""
     NOT_HERE = auto()
     """This host lets us in only under a condition (a job on it); others may."""
     UNDECIDED = auto()
@@ -110,7 +104,7 @@ class SshSource:
         self._settings = settings
         self._clock = clock
         self._secrets = secrets or Secrets()
-        self._patience = patience or Patience()
+        self._patience = patience or Patience(connect=settings.connect_timeout)
         self._boot = boot
         self._hosts = {to.host: to for to in map(destination, settings.hosts)}
 
@@ -146,6 +140,11 @@ class Gate:
         """Whether some host has let us in."""
         return Verdict.WELCOME in self._verdicts.values()
 
+    @property
+    def refusals(self) -> int:
+        """How many hosts accept none of our keys."""
+        return sum(verdict is Verdict.REFUSED for verdict in self._verdicts.values())
+
     async def tell(self, host: str, verdict: Verdict) -> None:
         """What a host said of us."""
         async with self._told:
@@ -171,28 +170,29 @@ class Gate:
 async def admit(links: Sequence[HostLink], gate: Gate, tasks: Tasks, patience: Patience) -> None:
     """Start the hosts: one first, the rest when one has let us in.
 
-    After a refusal of our keys the rest waits as long as the refused host does. A host that lets us in
-    only with a job says nothing of the others, so they are tried one at a time. Hosts that do not
-    answer decide nothing, and delay the others by ``patience.scout`` each at most.
+    While our keys are refused the others are tried one at a time, with pauses that grow: one host's list of
+    keys may be wrong, but a site whose hosts all refuse us is not hammered. A host that lets us in only with
+    a job says nothing of the others. Hosts that do not answer decide nothing, and delay the others by
+    ``patience.scout`` each at most.
     """
     waiting = list(links)
     undecided = 0
-    while waiting and not gate.open and undecided < MAX_SCOUTS:
+    while waiting and not gate.open and (gate.refusals or undecided < MAX_SCOUTS):
         scout = waiting.pop(0)
         tasks.start(scout.run(), f"ssh {scout.to.host}")
         verdict = await gate.verdict(scout.to.host, patience.scout)
         undecided += verdict is Verdict.UNDECIDED
-        if verdict is Verdict.REFUSED:
-            _hold_back(waiting, scout)
-            # the refused host asks again meanwhile; should it be let in, the others are too
-            await gate.opened(patience.denied * 1.1)
+        if gate.refusals:
+            if verdict is Verdict.REFUSED:
+                _hold_back(waiting, scout)
+            await gate.opened(patience.gentle * min(2.0 ** (gate.refusals - 1), GENTLEST))
     for link in waiting:
         tasks.start(link.run(), f"ssh {link.to.host}")
 
 
 def _hold_back(waiting: Sequence[HostLink], scout: HostLink) -> None:
     for link in waiting:
-        problem = f"not tried: {scout.to.host} refused us"
+        problem = f"not tried yet: {scout.to.host} refused us"
         link.link.failed(AccessDenied(link.to.host, problem, scout.remedy))
     scout.feed.changed()
 
@@ -262,8 +262,6 @@ class HostLink:
             self.feed.changed()
             conversation = ProbeConversation(self.to.host, self._stream, self._boot)
             if not await self._speak(connection, conversation):
-                if not conversation.lacks_python:
-                    raise Unusable(self.to.host, conversation.ending(), "install Python 3.6 or later there")
                 await self._speak_to_nvidia_smi(connection)
 
     async def _speak_to_nvidia_smi(self, connection: asyncssh.SSHClientConnection) -> None:
@@ -277,7 +275,7 @@ class HostLink:
     async def _speak(self, connection: asyncssh.SSHClientConnection, conversation: Conversation) -> bool:
         """Hold a conversation until it ends, which raises; False when the host cannot hold it."""
         self._stream.restart()
-        command, payload = conversation.start(self.feed.interval, self._backlog())
+        command, payload = conversation.start(self.feed.interval, backlog_after(self._stream.quiet_s))
         try:
             channel, _ = await connection.create_session(
                 lambda: conversation, command, encoding=None, request_pty=False, x11_forwarding=False
@@ -324,11 +322,6 @@ class HostLink:
         quiet = max(patience.silence, 5 * self.feed.interval)
         if stream.samples and stream.quiet_s > quiet:
             raise TimedOut(self.to.host, f"the probe has said nothing for {quiet:.0f} s")
-
-    def _backlog(self) -> float:
-        """How long nobody listened to the host's kernel log."""
-        away = self._stream.quiet_s
-        return next((limit for limit in BACKLOGS_S if away <= limit), BACKLOGS_S[-1])
 
 
 class Conversation(asyncssh.SSHClientSession[bytes]):
@@ -415,7 +408,10 @@ class Conversation(asyncssh.SSHClientSession[bytes]):
             raise AccessDenied(self.host, plain(refusal[0].strip(), 200))
         if self.stream.samples == 0 and self.cannot():
             return False
-        raise Unusable(self.host, self.ending())
+        remedy = (
+            "" if self.stream.samples else f"run: ssh {self.host} python3 --version, and see what it says"
+        )
+        raise Unusable(self.host, self.ending(), remedy)
 
     def cannot(self) -> bool:
         """Whether the host lacks what it takes."""
@@ -451,12 +447,7 @@ class ProbeConversation(Conversation):
         return describe(self.stream)
 
     def cannot(self) -> bool:
-        """No usable Python, or it ended before its first line."""
-        return self.status == NO_PYTHON_STATUS or self.stream.hello is None
-
-    @property
-    def lacks_python(self) -> bool:
-        """Whether the bootstrap found no usable Python, and said so."""
+        """The bootstrap found no usable Python, and said so."""
         return self.status == NO_PYTHON_STATUS and NO_PYTHON in self.stream.noise_text
 
 

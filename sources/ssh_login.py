@@ -109,6 +109,8 @@ class Patience:
     """Before a host that refused us is asked again."""
     scout: float = 1.0
     """The first host's head start; then the next is tried too."""
+    gentle: float = 5.0
+    """Between two hosts after the first refusal of our keys; doubled with each further one."""
     steady: float = 30.0
     """A probe that spoke for so long makes the pauses short again."""
 
@@ -648,7 +650,7 @@ async def collect_secrets(settings: SshSettings, ask: Ask, patience: Patience | 
     First without questions; then pass phrases of encrypted keys; then whatever the server asks for.
     What does not help is not kept. Never raises for a host that fails: the stream will say it.
     """
-    secrets, patience = Secrets(), patience or Patience()
+    secrets, patience = Secrets(), patience or Patience(connect=settings.connect_timeout)
     for name in settings.hosts[:4]:
         to = destination(name)
         error = await _try(to, settings, patience, secrets, None)

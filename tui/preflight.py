@@ -29,7 +29,7 @@ def ask_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:
     sources = [source for source in settings.sources if isinstance(source, SshSettings)]
     if not sources:
         return {}
-    from coldaisle.sources.ssh import needs_confirmation
+    from coldaisle.sources.manners import needs_confirmation
 
     hosts = [host for source in sources for host in source.hosts]
     if needs_confirmation(hosts) and not confirmed:

@@ -18,9 +18,10 @@ from services import require
 
 from coldaisle.sources.bootstrap import ProbeOptions
 from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.manners import needs_confirmation
 from coldaisle.sources.settings import SshSettings
 from coldaisle.sources.source import GpuRef, Kind, Missing, TargetState
-from coldaisle.sources.ssh import Patience, Secrets, SshSource, collect_secrets, needs_confirmation
+from coldaisle.sources.ssh import Patience, Secrets, SshSource, collect_secrets
 from coldaisle.sources.ssh_login import Destination, destination, read_route
 
 QUICK = Patience(
@@ -239,7 +240,7 @@ async def test_refused_keys_are_a_state_and_the_rest_is_not_hammered(lab: SshLab
         second = await heard.until_state("n02", TargetState.DENIED)
         assert "accepts no key of user" in first.detail
         assert first.remedy.startswith("run: ssh n01")
-        assert second.detail == "not tried: n01 refused us"
+        assert second.detail == "not tried yet: n01 refused us"
         await asyncio.sleep(1.0)
         assert len([t for t in heard.history if t.state is TargetState.DENIED]) == 2
         assert lab.connections("n02") == 0
