@@ -39,6 +39,8 @@ STEADY_S = 60.0
 """A source that ran so long starts its pauses afresh."""
 BACKFILL_S = 900.0
 BACKFILL_STEP_S = 10.0
+BACKFILL_BUDGET_S = 5.0
+"""Wall time after which a long story of the past is cut short: now matters more."""
 MAX_TARGETS = 20_000
 CLOCK_JUMP_S = 1.5
 PARTIAL = "partial"
@@ -207,10 +209,14 @@ class Collector:
             return
         now = self.clock()
         step = max(source.interval, BACKFILL_STEP_S)
+        began = time.monotonic()
         try:
             async with aclosing(source.read(now - BACKFILL_S, now, step)) as items:
                 async for item in items:
                     self.take(supervised, item)
+                    if time.monotonic() - began > BACKFILL_BUDGET_S:
+                        log.info("source %s: its past was cut short", source.name)
+                        break
         except SourceError as error:
             log.warning("source %s has no past to give: %s", source.name, error)
         except Exception:
