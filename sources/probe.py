@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pwd
+import queue
 import re
 import select
 import socket
@@ -1758,6 +1759,8 @@ class Gpus(object):
             task.board.hung = True
             self.say("gpu_hung", "%s: %s does not return" % (task.board.place, task.what), task.board)
         self.worker.superseded = True
+        if not self.started:
+            self.start_at = 0.0
         self.worker = Worker(self)
 
     def say(self, kind: str, detail: str, board: Optional[Board] = None) -> None:
@@ -1799,25 +1802,24 @@ class Gpus(object):
             )
             count = ask(lambda nv, d: nv.nvmlDeviceGetCount(), None, "nvmlDeviceGetCount")
         except (Lost, Restart) as gone:
+            if gone.code == 18 and self.version is not None:
+                leave()  # the library in this process is the old one: only a new process loads the new one
             self._explain(gone.code)
             return False
         except Refused as refused:
-            self._explain(self._init_code(refused))
+            self._explain(getattr(refused.__cause__, "value", 999))
             return False
-        self.boards = [self._board(worker, index) for index in range(min(count, MAX_ROWS))]
+        known = {board.index: board for board in self.boards}
+        # All are listed before one is opened: one that hangs in there must not hide the others.
+        self.boards = [known.get(index) or Board(index, None) for index in range(min(count, MAX_ROWS))]
+        for board in self.boards:
+            if not board.hung:
+                self._open(worker, board)
         self._place_the_lost()
         self.rates.keep({id(board) for board in self.boards})
         self.problem, self.started = ("", ""), True
         self.xids = XidWatch(self)
         return True
-
-    def _init_code(self, refused: Refused) -> int:
-        """The code behind a refusal to start: asked once more, plainly."""
-        try:
-            self.nv.nvmlInit()
-        except self.nv.NVMLError as error:
-            return int(error.value)
-        return 999
 
     def _explain(self, code: int) -> None:
         """Why there are no GPU readings; nothing where there is no NVIDIA hardware."""
@@ -1840,10 +1842,8 @@ class Gpus(object):
         self.start_at = time.monotonic() + (0.0 if code == 1 else self.retry)
         self._explain(code)
 
-    def _board(self, worker: Worker, index: int) -> Board:
-        """The GPU of an index with its facts; one that cannot be opened is lost from the beginning."""
-        known = [board for board in self.boards if board.index == index]
-        board = known[0] if known else Board(index, None)
+    def _open(self, worker: Worker, board: Board) -> None:
+        """The handle and facts of a GPU; one that cannot be opened is lost from the beginning."""
         try:
             self._identify(worker, board)
         except Lost as lost:
@@ -1852,23 +1852,22 @@ class Gpus(object):
             board.look_at = 0.0
         except Refused as refused:
             board.refused = refused.why
-        return board
 
     def _identify(self, worker: Worker, board: Board) -> None:
         """Its handle and facts; what it does not tell is left out."""
         ask = worker.ask_for(board)
-        board.device = ask(
+        device = ask(
             lambda nv, d: nv.nvmlDeviceGetHandleByIndex(board.index), None, "nvmlDeviceGetHandleByIndex"
         )
         facts = {"index": board.index}  # type: Dict[str, Any]
         for name, read in FACTS:
             try:
-                value = ask(read, board.device, name)
+                value = ask(read, device, name)
             except Refused:
                 continue
             if value is not None:
                 facts[name] = value
-        board.facts, board.refused = facts, PRESENT
+        board.device, board.facts, board.refused = device, facts, PRESENT
         self._find_instances(worker, board)
 
     def _find_instances(self, worker: Worker, board: Board) -> None:
@@ -2006,7 +2005,8 @@ class Gpus(object):
         shares = {}  # type: Dict[int, float]
         for sample in samples:
             board.sm_since = max(board.sm_since, sample.timeStamp)
-            shares[sample.pid] = min(1.0, sample.smUtil / 100.0)
+            if sample.smUtil <= 100:  # some drivers give memory that was never written
+                shares[sample.pid] = sample.smUtil / 100.0
         return shares
 
 
@@ -2111,7 +2111,7 @@ def address_of(device: Any) -> Optional[int]:
     return ctypes.cast(device, ctypes.c_void_p).value
 
 
-XID_LINE = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\)\s*:?\s*(\d+)(.*)")
+XID_LINE = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)[^)]*\)\s*:?\s*(\d+)(.*)")
 OOM_LINE = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Kill(?:ed)? process (\d+) \(([^)]*)\)")
 
 
@@ -2220,7 +2220,18 @@ def say(frame: Dict[str, Any]) -> None:
         while data:
             data = data[os.write(1, data) :]
     except OSError:
-        os._exit(0)
+        leave()
+
+
+def leave() -> None:
+    """The end, at once, whatever hangs. The pipes are closed first: with a thread stuck in the kernel the
+    process stays, and an open pipe would keep the SSH session alive."""
+    for fd in (0, 1, 2):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    os._exit(0)
 
 
 def watch_input(patience: float) -> None:
@@ -2229,9 +2240,9 @@ def watch_input(patience: float) -> None:
         try:
             ready = select.select([0], [], [], patience)[0]
             if not ready or not os.read(0, 65536):
-                os._exit(0)
+                leave()
         except OSError:
-            os._exit(0)
+            leave()
 
 
 def be_modest() -> None:
@@ -2245,6 +2256,32 @@ def be_modest() -> None:
             file.write("1000")
     except OSError:
         pass
+
+
+class Users(object):
+    """Names of users, looked up in a thread of its own: a directory service may take its time, or for ever."""
+
+    def __init__(self) -> None:
+        self.names = {}  # type: Dict[int, str]
+        self.wanted = queue.Queue()  # type: Any
+        thread = threading.Thread(target=self._run, name="users")
+        thread.daemon = True
+        thread.start()
+
+    def name(self, uid: int) -> str:
+        """The name, or until it is known the number."""
+        if uid not in self.names:
+            self.names[uid] = str(uid)
+            self.wanted.put(uid)
+        return self.names[uid]
+
+    def _run(self) -> None:
+        while True:
+            uid = self.wanted.get()
+            try:
+                self.names[uid] = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                continue
 
 
 class Probe(object):
@@ -2268,7 +2305,7 @@ class Probe(object):
         self.schema_id = 0
         self.last = None  # type: Optional[float]
         self.cpu = None  # type: Optional[Tuple[float, float]]
-        self.users = {}  # type: Dict[int, Optional[str]]
+        self.users = Users()
 
     def run(self) -> None:
         due = time.monotonic()
@@ -2303,7 +2340,7 @@ class Probe(object):
             "probe": PROTOCOL,
             "python": "%d.%d.%d" % sys.version_info[:3],
             "hostname": name,
-            "user": self._user(os.getuid()),
+            "user": os.environ.get("USER") or os.environ.get("LOGNAME") or self.users.name(os.getuid()),
             "driver": self.gpus.driver,
             "nvml": self.gpus.version,
             "gpu_pci": self.gpus.pci() or None,
@@ -2377,21 +2414,13 @@ class Probe(object):
     def _whose(self, pid: int) -> Tuple[Optional[str], Optional[str]]:
         folder = "/proc/%d" % pid
         try:
-            user = self._user(os.stat(folder).st_uid)
+            user = self.users.name(os.stat(folder).st_uid)
             command = (
                 read_bytes(folder + "/cmdline", 4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
             )
             return user, (command or read_text(folder + "/comm"))[:MAX_COMMAND] or None
         except OSError:
             return None, None  # gone, or of another PID namespace
-
-    def _user(self, uid: int) -> Optional[str]:
-        if uid not in self.users:
-            try:
-                self.users[uid] = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                self.users[uid] = str(uid)
-        return self.users[uid]
 
     def _cost(self, node: Row) -> None:
         times = os.times()

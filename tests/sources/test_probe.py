@@ -136,9 +136,10 @@ def host(tmp_path: Path) -> StubHost:
 
 def pythons() -> list[str]:
     """Every Python from 3.6 on that is at hand."""
-    found = [shutil.which(f"python3.{minor}") for minor in range(6, 15)]
+    found = (shutil.which(f"python3.{minor}") for minor in range(6, 15))
     roots = Path.home().glob(".pyenv/versions/3.*/bin/python")
-    return sorted({sys.executable, *filter(None, found), *map(str, roots)})
+    real = (path for path in found if path and "/shims/" not in path)
+    return sorted({sys.executable, *real, *map(str, roots)})
 
 
 def test_its_reasons_are_those_of_the_seam() -> None:
@@ -302,6 +303,28 @@ def test_a_call_that_hangs_costs_its_own_gpu_only(host: StubHost) -> None:
         probe_.until(lambda s: probe_.gpu(s, 1, "gpu.power") == 70)
 
 
+def test_a_gpu_that_hangs_from_the_start_does_not_hide_the_others(host: StubHost) -> None:
+    host.gpu(0).delay("nvmlDeviceGetUUID", 600)
+    with running(host) as probe_:
+        sample = probe_.until(lambda s: len(s.gpu) == 2 and probe_.gpu(s, 1, "gpu.power") == 70)
+        assert probe_.gpu(sample, 0, "gpu.power") is None
+        assert probe_.why(0, "gpu.power") is Missing.FAILED
+        assert probe_.schema is not None
+        assert probe_.schema.gpus[0].pci == "0000:1b:00.0"
+        host.gpu(0).delay("nvmlDeviceGetUUID", 0)
+        probe_.until(lambda s: probe_.gpu(s, 0, "gpu.power") == 70)
+        assert probe_.schema.gpus[0].uuid == host.values["0/uuid"]
+
+
+def test_a_library_older_than_the_reloaded_driver_needs_a_new_process(host: StubHost) -> None:
+    with running(host) as probe_:
+        probe_.sample()
+        host.fail("nvmlInitWithFlags", stub.VERSION_MISMATCH)
+        host.fail("nvmlDeviceGetFieldValues", stub.VERSION_MISMATCH)
+        probe_.until(lambda s: not s.gpu)
+        assert probe_.process.wait(20) == 0
+
+
 def test_it_leaves_at_the_end_of_its_input_even_while_a_call_hangs(host: StubHost) -> None:
     host.delay("nvmlDeviceGetPowerUsage", 600)
     with running(host) as probe_:
@@ -353,12 +376,8 @@ def test_a_driver_reloaded_under_it_is_started_again(host: StubHost) -> None:
 
 
 def test_without_nvidia_hardware_there_is_no_problem(tmp_path: Path) -> None:
-    empty = {
-        "LD_LIBRARY_PATH": "",
-        "COLDAISLE_PROBE_NVIDIA": str(tmp_path),
-        "COLDAISLE_PROBE_SYS": str(tmp_path),
-    }
-    with running(None, **empty) as probe_:
+    empty = str(tmp_path)
+    with running(None, LD_LIBRARY_PATH="", COLDAISLE_PROBE_NVIDIA=empty, COLDAISLE_PROBE_SYS=empty) as probe_:
         assert probe_.sample().gpu == []
         assert probe_.hello is not None
         assert (probe_.hello.problem, probe_.hello.nvml) == ("", None)
@@ -383,7 +402,7 @@ def test_an_xid_is_told_once_by_nvml_and_the_kernel_log(host: StubHost, tmp_path
         now = int(time.monotonic() * 1e6)
         with kernel.open("a") as file:
             file.write(f"4,1,{now},-;NVRM: Xid (PCI:0000:2b:00): 79, pid=1, GPU has fallen off the bus.\n")
-            file.write(f"4,2,{now},-;NVRM: Xid (PCI:0000:1b:00): 31, pid=7, name=python, MMU Fault\n")
+            file.write(f"4,2,{now},-;NVRM: Xid (PCI:0000:1b:00 GPU-I:05): 31, pid=7, MMU Fault\n")
             file.write(f"4,3,{now},-;Out of memory: Killed process 42 (python) total-vm:1kB\n")
         probe_.until(lambda s: len(probe_.events) >= 3)
         probe_.sample()
