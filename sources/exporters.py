@@ -71,6 +71,8 @@ REPEAT_S = 55.0
 DENIED_S = 600.0
 BACKOFF_S = 30.0
 REDIRECTS = 3
+MAX_GONE = 64
+"""Boards of one target that are remembered as gone."""
 
 
 class Address(NamedTuple):
@@ -146,6 +148,8 @@ class _Watched:
     """Made once: building one costs as much as reading a page."""
     seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
     """Values of cells whose change is an event."""
+    gone: tuple[GpuRef, ...] = ()
+    """Boards that were on an earlier page and are on no later one: an exporter leaves out what it cannot read."""
     told: Target | None = None
 
 
@@ -390,11 +394,12 @@ class ExporterSource:
         one.tables = translation.evaluate(page.values, one.rates)
         one.seconds = seconds if one.page else float("nan")
         one.body, one.page, one.read_at, one.is_fresh = body, page, at, True
+        now = self._clock()
         if translation is not one.translation:
+            self._outbox += _vanished(one, translation, now)
             one.translation = translation
             self._composer.is_stale = True
             one.facts_at = float("-inf")
-        now = self._clock()
         self._outbox += _events(one, page, translation, now)
         if at - one.facts_at > FACTS_S:
             one.facts_at = at
@@ -472,6 +477,7 @@ class ExporterSource:
         one.error = error
         one.is_fresh = False
         one.body = b""
+        one.facts_at = float("-inf")  # it may come back as another one
         self._tell(one)
 
     def _tell(self, one: _Watched) -> None:
@@ -569,6 +575,8 @@ class _Layout:
     entities: tuple[EntityRef, ...]
     metrics: tuple[str, ...]
     parts: list[_Part]
+    gone: NDArray[np.intp]
+    """Rows of boards that no page has any more."""
     reasons: NDArray[np.uint8] | None = None
 
 
@@ -594,6 +602,7 @@ def _composed(kind: Kind, layout: _Layout, at: float) -> Batch | None:
     seconds = np.full(shape[0], np.nan, np.float32)
     for part in layout.parts:
         _place(part, kind, values, reasons, seconds)
+    reasons[layout.gone] = Missing.LOST
     if layout.reasons is not None and np.array_equal(layout.reasons, reasons):
         reasons = layout.reasons
     is_news = reasons is not layout.reasons or any(part.one.is_fresh for part in layout.parts)
@@ -648,8 +657,16 @@ def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[K
                 places.append(place)
             wide = [columns.setdefault(key, len(columns)) for key in table.shown_metrics]
             parts.append(_Part(one, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
-        if parts:
-            layouts[kind] = _kept(_Layout(tuple(entities), tuple(columns), parts), known.get(kind))
+        before = known.get(kind)
+        if not parts and before is not None:  # its columns stay, for what is said of those that are gone
+            columns = {key: place for place, key in enumerate(before.metrics)}
+        present = len(entities)
+        for ref in (ref for one in watched for ref in one.gone if kind is Kind.GPU):
+            if rows.setdefault(_same(ref), len(entities)) == len(entities):
+                entities.append(ref)
+        if entities and columns:
+            gone = np.arange(present, len(entities), dtype=np.intp)
+            layouts[kind] = _kept(_Layout(tuple(entities), tuple(columns), parts, gone), before)
     return layouts
 
 
@@ -674,6 +691,25 @@ def _aligned(before: Page | None, page: Page) -> Values:
         return before.values
     known = dict(zip(before.shape.series, before.values.tolist(), strict=True))
     return np.array([known.get(series, np.nan) for series in page.shape.series], np.float64)
+
+
+def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
+    """Keep the boards that a page of another shape has no more, and tell of those that are gone since the last one.
+
+    Another board at the same address takes the place of the one before it.
+    """
+    before = _boards(one.translation) if one.translation else {}
+    current = _boards(made)
+    places = {ref.pci for ref in current.values()} - {None}
+    earlier = {_same(ref): ref for ref in one.gone} | before
+    gone = {key: ref for key, ref in earlier.items() if key not in current and ref.pci not in places}
+    one.gone = tuple(gone.values())[-MAX_GONE:]
+    detail = f"{one.address.name} does not export it any more"
+    return [Event(now, ref, "gpu_lost", detail) for key, ref in gone.items() if key in before]
+
+
+def _boards(made: Translation) -> dict[object, GpuRef]:
+    return {_same(board.gpu): board.gpu for board in made.boards if board.gpu.mig is None}
 
 
 def _events(one: _Watched, page: Page, translation: Translation, now: float) -> list[Event]:
@@ -805,6 +841,9 @@ def _check_status(one: Address, response: httpx.Response) -> None:
         raise AccessDenied(one.name, f"the exporter refuses us (HTTP {status})", "configure a token for it")
     if status == 404:
         raise Unusable(one.name, "there is no such page (HTTP 404)", "the path is usually /metrics")
+    if status == 400 and one.url.startswith("http:"):
+        remedy = f"if it speaks TLS, write {one.url.replace('http:', 'https:', 1)}"
+        raise Unusable(one.name, "does not take our question (HTTP 400)", remedy)
     if status != 200:
         raise Unusable(one.name, f"answered HTTP {status}", "look at the exporter's log")
 
@@ -821,6 +860,8 @@ def _unpacker(target: str, encoding: str) -> Callable[[bytes, int], bytes]:
 
 def _translated(one: Address, error: httpx.TransportError, seconds: float) -> SourceError:
     """httpx's errors in our tree."""
+    if isinstance(error, httpx.ConnectError) and (problem := _tls_problem(error)):
+        return problem[0](one.name, *problem[1:])
     if isinstance(error, httpx.ConnectError):
         return Unreachable(
             one.name, f"no connection: {_said(error)}", "is the exporter running, and the port open?"
@@ -832,12 +873,35 @@ def _translated(one: Address, error: httpx.TransportError, seconds: float) -> So
     return Unreachable(one.name, f"the connection broke: {_said(error)}", "look at the exporter's log")
 
 
+def _tls_problem(error: BaseException) -> tuple[type[SourceError], str, str] | None:
+    """(error, problem, remedy) where the connection stands and TLS does not; None: it is something else."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        said = cause.verify_message or "not valid"
+        return (
+            Unusable,
+            f"its certificate is not trusted: {_inert(said)}",
+            "add the authority that signed it to the system's, or name its file: SSL_CERT_FILE=...",
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return Unusable, "it does not speak TLS", "write http://host:port"
+    if isinstance(cause, ssl.SSLError):
+        return Unusable, f"no TLS connection: {_inert(cause.reason or str(cause))}", "see what TLS it speaks"
+    return None
+
+
 def _silent(target: str, seconds: float) -> TimedOut:
     return TimedOut(target, f"no whole page within {seconds:g} s", "the exporter hangs, or sends too slowly")
 
 
 def _said(error: Exception) -> str:
-    return str(error).encode("unicode_escape").decode("ascii")[:120] or type(error).__name__
+    return _inert(str(error)) or type(error).__name__
+
+
+def _inert(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")[:120]
 
 
 def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:

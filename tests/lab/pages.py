@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gzip
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -103,6 +104,7 @@ class Pages:
     connections: int = 0
     port: int = 0
     host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
 
     @property
     def target(self) -> str:
@@ -144,7 +146,7 @@ async def served(pages: Pages) -> AsyncIterator[Pages]:
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(handle, pages.host, pages.port)
+    server = await asyncio.start_server(handle, pages.host, pages.port, ssl=pages.tls, backlog=1024)
     pages.port = server.sockets[0].getsockname()[1]
     try:
         yield pages

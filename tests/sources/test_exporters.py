@@ -8,10 +8,12 @@ import gzip
 import math
 import os
 import socket
+import ssl
 import subprocess
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from lab.pages import Behaviour, Pages, Writer, dcgm_page, gpu_labels, ok, one_gpu, served
@@ -62,13 +64,21 @@ class Feed:
         assert isinstance(found, Target)
         return found
 
-    async def batch(self, kind: Kind = Kind.GPU, *, where: Callable[[Batch], bool] = lambda _: True) -> Batch:
-        found = await self.until(lambda item: isinstance(item, Batch) and item.kind is kind and where(item))
+    async def batch(
+        self,
+        kind: Kind = Kind.GPU,
+        *,
+        where: Callable[[Batch], bool] = lambda _: True,
+        seconds: float = 15.0,
+    ) -> Batch:
+        found = await self.until(
+            lambda item: isinstance(item, Batch) and item.kind is kind and where(item), seconds
+        )
         assert isinstance(found, Batch)
         return found
 
     async def close(self) -> None:
-        await self._stream.aclose()  # type: ignore[attr-defined]
+        await self._stream.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -442,6 +452,129 @@ async def test_the_same_gpu_from_two_targets_is_one_row() -> None:
         assert len(batch.entities) == 1
         assert at(batch, 0, "gpu.temp") == 40
         assert at(batch, 0, "gpu.power") == 300
+
+
+async def test_a_gpu_that_vanishes_from_a_page_is_lost_until_it_is_back() -> None:
+    pages = Pages(dcgm_page("n01", gpus=3))
+    whole = [GpuRef("n01", gpu_labels("n01", gpu)["UUID"]).uuid for gpu in range(3)]
+
+    def reasons(batch: Batch) -> dict[str | None, Missing]:
+        assert batch.reasons is not None
+        column = batch.metrics.index("gpu.temp")
+        refs = [entity for entity in batch.entities if isinstance(entity, GpuRef)]
+        return {ref.uuid: Missing(batch.reasons[row, column]) for row, ref in enumerate(refs)}
+
+    async with served(pages), fed(pages.target) as feed:
+        await feed.batch(where=lambda batch: len(batch.entities) == 3)
+        pages.answer = dcgm_page("n01", gpus=2)
+        batch = await feed.batch(where=lambda batch: Missing.LOST in reasons(batch).values())
+        assert reasons(batch) == dict(
+            zip(whole, [Missing.PRESENT, Missing.PRESENT, Missing.LOST], strict=True)
+        )
+        pages.answer = b"DCGM_FI_DEV_COUNT 0\nnode_load1 3\n" + dcgm_page("n01", gpus=0)
+        batch = await feed.batch(where=lambda batch: [*reasons(batch).values()] == [Missing.LOST] * 3)
+        pages.answer = dcgm_page("n01", gpus=3)
+        await feed.batch(where=lambda batch: [*reasons(batch).values()] == [Missing.PRESENT] * 3)
+    lost = [item for item in feed.items if isinstance(item, Event) and item.kind == "gpu_lost"]
+    assert sorted(str(event.entity[1]) for event in lost) == sorted([whole[0], whole[1], whole[2]])
+    assert "does not export it any more" in lost[0].detail
+
+
+async def test_another_board_at_the_same_address_is_a_replacement_not_a_loss() -> None:
+    old, new = gpu_labels("n01", 0), {**gpu_labels("n01", 0), "UUID": "GPU-new"}
+    pages = Pages(one_gpu({"DCGM_FI_DEV_GPU_TEMP": 40}, old))
+    async with served(pages), fed(pages.target) as feed:
+        await feed.batch()
+        pages.answer = one_gpu({"DCGM_FI_DEV_GPU_TEMP": 41}, new)
+        batch = await feed.batch(where=lambda batch: at(batch, 0, "gpu.temp") == 41)
+        assert [gpu.uuid for gpu in batch.entities if isinstance(gpu, GpuRef)] == ["GPU-new"]
+
+
+async def test_a_reboot_an_oom_kill_and_a_link_down_are_events() -> None:
+    def page(booted: int, kills: int, downs: int) -> bytes:
+        link = f'node_infiniband_link_downed_total{{device="mlx5_0",port="1"}} {downs}\n'
+        return f"node_exporter_build_info 1\nnode_load1 3\nnode_boot_time_seconds {booted}\nnode_vmstat_oom_kill {kills}\n{link}".encode()
+
+    pages = Pages(page(1_700_000_000, 4, 2))
+    async with served(pages), fed(pages.target) as feed:
+        await feed.batch(Kind.NODE)
+        await feed.batch(Kind.NODE)
+        pages.answer = page(1_700_000_000, 5, 3)
+        await feed.until(lambda item: isinstance(item, Event) and item.kind == "oom")
+        await feed.batch(Kind.NODE)
+        pages.status = "503 Booting"
+        await feed.target(pages.target, TargetState.FAILING)
+        pages.status, pages.answer = "", page(1_700_009_000, 0, 0)
+        await feed.until(lambda item: isinstance(item, Event) and item.kind == "reboot")
+    events = [item for item in feed.items if isinstance(item, Event)]
+    assert sorted((event.kind, event.entity[1:]) for event in events) == [
+        ("link_down", ("mlx5_0/1",)),
+        ("oom", ()),
+        ("reboot", ()),
+    ]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    """A server's own, signed by nobody."""
+    require("openssl")
+    key, file = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused_with_what_to_do(
+    certificate: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(dcgm_page("n01", gpus=1), tls=certificate)
+    async with served(pages):
+        async with fed(f"https://{pages.target}") as feed:
+            target = await feed.target(pages.target, TargetState.FAILING)
+            assert "its certificate is not trusted: self" in target.detail
+            assert "SSL_CERT_FILE" in target.remedy
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        async with fed(f"https://{pages.target}") as feed:
+            await feed.target(pages.target, TargetState.OK)
+    assert not [head for head in pages.requests if b"GET" not in head]
+
+
+async def test_https_to_a_plain_server_says_so() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: Writer) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with fed(f"https://{name}") as feed:
+            target = await feed.target(name, TargetState.FAILING)
+        assert "does not speak TLS" in target.detail
+        assert target.remedy == "write http://host:port"
+
+
+async def test_1024_targets_are_all_shown() -> None:
+    """A page each for 1,024 nodes of two GPUs, all from one server."""
+    pages = Pages(status="404 None")
+    answers = {f"/n{place:04d}": dcgm_page(f"n{place:04d}", gpus=2) for place in range(1024)}
+
+    async def behave(writer: Writer, head: bytes) -> None:
+        writer.write(ok(answers[head.split()[1].decode()], extra="Connection: close\r\n"))
+        await writer.drain()
+
+    pages.behave = behave
+    async with served(pages):
+        targets = [f"http://{pages.target}{path}" for path in answers]
+        async with fed(*targets, interval=10.0, timeout=30.0) as feed:
+            async with asyncio.timeout(60.0):
+                batch = await feed.batch(where=lambda batch: len(batch.entities) == 2048, seconds=60.0)
+    assert {entity[0] for entity in batch.entities} == {path[1:] for path in answers}
+    states = {item.name: item.state for item in feed.items if isinstance(item, Target)}
+    assert len(states) == 1024
+    assert set(states.values()) <= {TargetState.OK, TargetState.SLOW, TargetState.CONNECTING}
 
 
 async def test_two_hosts_that_call_themselves_alike_are_told_apart() -> None:
