@@ -115,7 +115,7 @@ PLAYER = """
 import os, sys, time
 interval, fifos = float(sys.argv[1]), sys.argv[4:]
 first, line = (open(name, "rb").read() for name in sys.argv[2:4])
-pipes = {}
+pipes, due = {}, time.monotonic()
 while True:
     for name in fifos:
         now = b'"t":%.3f,' % time.time()
@@ -130,7 +130,8 @@ while True:
             os.close(pipes.pop(name))
         except OSError:
             pass
-        time.sleep(interval / len(fifos))
+        due += interval / len(fifos)
+        time.sleep(max(0.0, due - time.monotonic()))
 """
 """Writes to whoever reads a FIFO: one process for all hosts, so that the machine is not busy with playing them."""
 

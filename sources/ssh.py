@@ -60,7 +60,8 @@ MAX_SCOUTS = 8
 """Hosts tried one after the other for a first verdict; then all are tried."""
 GENTLEST = 16
 """Times the pause between two hosts when one host after the other refuses us."""
-BEAT_S = 8.0
+BEAT_S = 12.0
+"""Between two heartbeats; a probe leaves after 30 s without one."""
 MAX_STDERR = 8192
 BURST_BYTES = 8_000_000
 BYTES_PER_S = 2_000_000
