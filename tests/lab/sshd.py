@@ -140,6 +140,15 @@ class SshLab:
         make_key(server.key)
         self.restart(name)
 
+    def refuse_all(self, name: str) -> None:
+        """Start the host again so that it takes no key at all."""
+        server = self.servers[name]
+        self._stop(server)
+        file = server.folder / "sshd_config"
+        allowed = f"AuthorizedKeysFile {self.folder / 'authorized_keys'}"
+        file.write_text(file.read_text().replace(allowed, "AuthorizedKeysFile none"))
+        self.restart(name)
+
     def forget(self, name: str) -> None:
         """Take the host out of known_hosts."""
         wanted = f"[{self.addresses[name]}]:{self.port} "

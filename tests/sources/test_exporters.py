@@ -476,7 +476,8 @@ async def test_a_gpu_that_vanishes_from_a_page_is_lost_until_it_is_back() -> Non
         pages.answer = dcgm_page("n01", gpus=3)
         await feed.batch(where=lambda batch: [*reasons(batch).values()] == [Missing.PRESENT] * 3)
     lost = [item for item in feed.items if isinstance(item, Event) and item.kind == "gpu_lost"]
-    assert sorted(str(event.entity[1]) for event in lost) == sorted([whole[0], whole[1], whole[2]])
+    uuids = [event.entity.uuid for event in lost if isinstance(event.entity, GpuRef)]
+    assert sorted(map(str, uuids)) == sorted(map(str, whole))
     assert "does not export it any more" in lost[0].detail
 
 

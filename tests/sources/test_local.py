@@ -84,6 +84,15 @@ async def test_a_probe_that_cannot_is_told_and_tried_again(script: str, said: st
         assert said in target.detail
 
 
+async def test_what_a_child_printed_is_in_the_log_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    script = "import sys; sys.stderr.write('first line\\nlast \\033[31mline\\n'); sys.exit(1)"
+    async with listening(source_of(sys.executable, "-c", script)) as heard:
+        target = await heard.until_state("here", TargetState.FAILING)
+    assert target.detail.startswith("the probe ended: last ")
+    assert "first line" in caplog.text
+    assert "\033" not in caplog.text
+
+
 async def test_a_command_that_is_not_there_is_told() -> None:
     async with listening(source_of("/nonexistent/python")) as heard:
         target = await heard.until_state("here", TargetState.FAILING)

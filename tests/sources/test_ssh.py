@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from services import require
 
 from coldaisle.sources.bootstrap import ProbeOptions
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.manners import needs_confirmation
+from coldaisle.sources.manners import backlog_after, needs_confirmation
 from coldaisle.sources.settings import SshSettings
 from coldaisle.sources.source import GpuRef, Kind, Missing, TargetState
 from coldaisle.sources.ssh import Patience, Secrets, SshSource, collect_secrets
@@ -233,7 +234,7 @@ async def test_an_unknown_name_is_said(lab: SshLab) -> None:
     assert "name is not known" in target.detail
 
 
-async def test_refused_keys_are_a_state_and_the_rest_is_not_hammered(lab: SshLab, tmp_path: Path) -> None:
+async def test_refused_keys_are_a_state_and_the_rest_is_not_hammered(lab: SshLab) -> None:
     (lab.folder / "authorized_keys").write_text("")
     async with listening(source_of(lab)) as heard:
         first = await heard.until_state("n01", TargetState.DENIED)
@@ -244,6 +245,75 @@ async def test_refused_keys_are_a_state_and_the_rest_is_not_hammered(lab: SshLab
         await asyncio.sleep(1.0)
         assert len([t for t in heard.history if t.state is TargetState.DENIED]) == 2
         assert lab.connections("n02") == 0
+
+
+async def test_one_host_that_refuses_our_keys_does_not_keep_us_from_the_others(lab: SshLab) -> None:
+    lab.refuse_all("n01")
+    patience = Patience(denied=600.0, scout=5.0, gentle=0.3)
+    async with listening(source_of(lab, patience=patience)) as heard:
+        await heard.until_state("n01", TargetState.DENIED)
+        await heard.until_state("n02", TargetState.OK)
+        assert heard.state("n01") is TargetState.DENIED
+    denied = [t for t in heard.history if t.name == "n01" and t.state is TargetState.DENIED]
+    assert len(denied) == 1, "it is asked once in ten minutes"
+
+
+async def test_the_pauses_between_hosts_that_all_refuse_us_grow(tmp_path: Path) -> None:
+    with SshLab(tmp_path / "lab", names_of(5)) as lab:
+        (lab.folder / "authorized_keys").write_text("")
+        patience = Patience(denied=600.0, scout=5.0, gentle=0.4)
+        async with listening(source_of(lab, patience=patience)) as heard:
+            await heard.until(
+                "each has been asked",
+                lambda: sum("accepts no key" in target.detail for target in heard.targets.values()) == 5,
+            )
+    asked = [t.at for t in heard.history if "accepts no key" in t.detail]
+    gaps = [later - one for one, later in itertools.pairwise(asked)]
+    assert all(gap >= 0.9 * pause for gap, pause in zip(gaps, (0.4, 0.8, 1.6, 3.2), strict=True)), gaps
+
+
+async def test_the_configured_connect_timeout_counts(lab: SshLab) -> None:
+    lab.silent("silent")
+    began = time.monotonic()
+    source = SshSource(lab.settings("silent", connect_timeout=0.5), boot=boot())
+    async with listening(source) as heard:
+        target = await heard.until_state("silent", TargetState.FAILING, 9.0)
+    assert "stays silent" in target.detail
+    assert time.monotonic() - began < Patience().connect
+
+
+@pytest.mark.parametrize("status", [0, 1])
+async def test_a_probe_that_ends_is_no_host_without_python(lab: SshLab, status: int) -> None:
+    def end(options: ProbeOptions) -> tuple[str, bytes]:
+        return f"echo this account is for file transfer only; exit {status}", b""
+
+    async with listening(SshSource(lab.settings("n01"), patience=QUICK, boot=end)) as heard:
+        target = await heard.until_state("n01", TargetState.FAILING)
+    assert target.detail == (
+        f"the remote process ended with status {status}: this account is for file transfer only"
+    )
+    assert "install" not in target.remedy
+    assert target.remedy == "run: ssh n01 python3 --version, and see what it says"
+
+
+async def test_the_first_probe_reads_a_quarter_of_an_hour_of_kernel_log_the_next_what_it_missed(
+    lab: SshLab,
+) -> None:
+    asked: list[float] = []
+    start = boot()
+
+    def watched(options: ProbeOptions) -> tuple[str, bytes]:
+        asked.append(options.backlog)
+        return start(options)
+
+    async with listening(SshSource(lab.settings("n01"), patience=QUICK, boot=watched)) as heard:
+        await heard.until("it answers", lambda: heard.samples("n01") > 0)
+        for pid in lab.processes("n01"):
+            if b"scripted_probe" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, 9)
+        await heard.until("it is asked again", lambda: len(asked) == 2)
+    assert asked == [900.0, 60.0]
+    assert [backlog_after(seconds) for seconds in (0.0, 61.0, 1e9)] == [0.0, 600.0, 3600.0]
 
 
 async def test_after_the_pause_a_welcome_frees_the_others(lab: SshLab) -> None:
