@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.segment import Segment
 from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
 
 from coldaisle.tui import theme
-from coldaisle.tui.glyphs import Glyphs, glyphs
+from coldaisle.tui.glyphs import Glyphs, ascii_of, glyphs
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.terminal import PacedApp
@@ -35,6 +38,17 @@ SCREENS = {
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
 }
 """Loaded when they are first opened; Racks is there from the start."""
+
+
+class AsciiFilter(LineFilter):
+    """Everything in ASCII, Textual's own scrollbars, ellipses and icons too."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Segments in as many cells."""
+        return [
+            segment if segment.text.isascii() else Segment(ascii_of(segment.text), segment.style)
+            for segment in segments
+        ]
 
 
 class SnapshotArrived(Message):
@@ -130,6 +144,11 @@ class ColdaisleApp(PacedApp[None]):
         """The characters of this terminal."""
         return glyphs(ascii_only=self.ascii_only)
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's, and where only ASCII is shown, the one that all text passes last."""
+        found = super().get_line_filters()
+        return [*found, AsciiFilter()] if self.ascii_only else found
+
     def get_default_screen(self) -> Screen[None]:
         return RacksScreen()
 
@@ -183,7 +202,7 @@ class ColdaisleApp(PacedApp[None]):
     def action_next_theme(self) -> None:
         """The next palette."""
         if self.palette.is_mono:
-            self.say("NO_COLOR is set: no palettes")
+            self.say("without colours there are no palettes")
             return
         names = [name for name in theme.NAMES if name != theme.NO_COLOUR]
         self.theme = names[(names.index(self.theme) + 1) % len(names)]

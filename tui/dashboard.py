@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.configured import NO_SECRETS, sources_from
-from coldaisle.tui.capabilities import capabilities
+from coldaisle.tui.capabilities import Colours, capabilities
 from coldaisle.tui.feed import MonitorFeed
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def make_app(settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS) ->
         theme_name=screen.theme or "",
         metric=screen.metric or "",
         ascii_only=not terminal.utf8 if screen.ascii is None else screen.ascii,
+        no_colour=terminal.colours is Colours.NONE,
     )
     app.bytes_per_second = screen.bytes_per_second
     return app

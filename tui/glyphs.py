@@ -7,7 +7,11 @@ from unicodedata import normalize
 
 from coldaisle.sources.text import cell_width
 
-_STAND_INS = {"…": "~", "°": " ", "µ": "u", "→": ">", "–": "-", "×": "x"}
+_STAND_INS = {
+    "…": "~", "°": " ", "µ": "u", "→": ">", "–": "-", "×": "x", "•": "*", "█": "#",
+    **dict.fromkeys("─━═╌╍", "-"), **dict.fromkeys("│┃║▌▎▏▊▉▐▕", "|"), **dict.fromkeys("▁▂▃▄▅▆▇▔▀", " "),
+}  # fmt: skip
+"""The eighths of a block are the ends of Textual's scrollbars: what they stand on is coloured, or reversed."""
 
 
 @dataclass(frozen=True, slots=True)

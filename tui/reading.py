@@ -41,6 +41,25 @@ THROTTLE: tuple[tuple[int, str, str], ...] = (
 """NVML's clock-event bits, the worst first: bit, words, token (pynvml.py nvmlClocksEventReason*)."""
 
 
+_EVENT_WORDS = {
+    "xid": "XID",
+    "oom": "OOM",
+    "gpu_lost": "GPU lost",
+    "gpu_back": "GPU is back",
+    "gpu_hung": "GPU hangs",
+    "gpu_replaced": "GPU replaced",
+    "job_start": "job started",
+    "job_end": "job ended",
+    "link_recovery": "link retrained",
+    "link_downed": "link down",
+    "inlet_fall": "inlet falls",
+    "inlet_rise": "inlet rises",
+    "power_cap": "power cap",
+    "reboot": "rebooted",
+    "clock_jump": "clock jumped",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A value of one entity, or why there is none."""
@@ -134,6 +153,11 @@ def status_word(code: int) -> tuple[str, str]:
         if 0 <= code < 4
         else ("?", "dim")
     )
+
+
+def event_words(kind: str) -> str:
+    """A kind of event as people say it: ``job started`` for ``job_start``."""
+    return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
 
 
 def gpu_name(gpu: Gpu) -> str:

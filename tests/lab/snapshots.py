@@ -464,7 +464,7 @@ def _sources(
 ) -> tuple[SourceView, ...]:
     targets = tuple(_target(node, Status(node_status[i]), at) for i, node in enumerate(layout.nodes))
     ok = sum(target.state is TargetState.OK for target in targets)
-    state = "ok" if ok == len(targets) else "slow" if ok else "failing"
+    state = "ok" if ok == len(targets) else "partial" if ok else "failing"
     first = tuple(
         Target(at, f"{node.key}:9400", TargetState.OK, (node.key,), latency_s=0.012, what="dcgm-exporter")
         for node in layout.nodes[:2]

@@ -92,7 +92,7 @@ class TestLinesAtTheTop:
             await pilot.pause()
             assert (
                 lines(pilot)[0]
-                == "atlas  LIVE  03:12:41 CET  data 4 s  64/64 nodes  511/512 GPUs  1/2 sources slow"
+                == "atlas  LIVE  03:12:41 CET  data 4 s  64/64 nodes  511/512 GPUs  ssh 63/64"
             )
             assert lines(pilot)[1].startswith(
                 "448 allocated  56 free  8 drained  1 lost  8 stale  SM active 8"
@@ -103,7 +103,7 @@ class TestLinesAtTheTop:
         async with app_of(make_snapshot()).run_test(size=(120, 34)) as pilot:
             await pilot.pause()
             assert "(02:12Z)" in lines(pilot)[0]
-            assert "exporters ok  ssh slow" in lines(pilot)[0]
+            assert "exporters ok  ssh 63/64" in lines(pilot)[0]
             assert "GPUs draw" in lines(pilot)[1]
 
     async def test_the_age_goes_on_without_the_feed(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
-from coldaisle.tui.reading import gpu_name, latest, read, status_word
+from coldaisle.tui.reading import event_words, gpu_name, latest, read, status_word
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
     Paint,
@@ -140,7 +140,7 @@ def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
                 Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
                 Run(f"  {fit(age(snapshot.at - event.at), 6)} ago  ", "dim"),
                 Run(fit(plain(event.entity), 16) + " "),
-                Run(fit(plain(event.kind), 14) + " ", _EVENT_TOKENS.get(event.kind, "text")),
+                Run(fit(event_words(event.kind), 14) + " ", _EVENT_TOKENS.get(event.kind, "text")),
                 Run(plain(event.detail)),
             ),
             view.width,

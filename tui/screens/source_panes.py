@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STATE_TOKENS: Mapping[str, str] = {
     "ok": "ok",
+    "partial": "warn",
     "slow": "warn",
     "stale": "stale",
     "failing": "bad",
@@ -24,7 +25,7 @@ STATE_TOKENS: Mapping[str, str] = {
     "connecting": "dim",
     "skipped": "dim",
 }
-_WORST_FIRST = ("failing", "denied", "stale", "slow", "connecting", "skipped", "ok")
+_WORST_FIRST = ("failing", "denied", "stale", "partial", "slow", "connecting", "skipped", "ok")
 CLOCK_LIMIT_S = 1.0
 """A node's clock that is further off than this is named."""
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.text import plain
+from coldaisle.sources.text import clip, plain
 from coldaisle.sources.units import age, show
 from coldaisle.tui.cells import CellMetric, cell_codes, ink, letter, values_of
 from coldaisle.tui.reading import gpu_name, read, status_word, throttle_words
@@ -166,16 +166,17 @@ def _gpu_table(snapshot: Snapshot, at: int, metric: CellMetric) -> Iterator[Row]
     codes = cell_codes(snapshot, metric)
     values = values_of(snapshot, metric.key)
     unit = read(snapshot, metric.key, at).unit
-    yield (Run(f"   GPU    {metric.label[:12]:>12}  power  temp", "dim"),)
+    yield (Run(f"  GPU      {clip(metric.label, 12):>12}   power  temp", "dim"),)
     for gpu in snapshot.layout.nodes[snapshot.layout.gpus[at].node].gpus:
         code = int(codes[gpu])
         power, temp = read(snapshot, "gpu.power", gpu), read(snapshot, "gpu.temp", gpu)
         slot = plain(gpu_name(snapshot.layout.gpus[gpu]), 6)
         yield (
             Run("> " if gpu == at else "  ", "accent"),
+            Run(f"{slot:<6}  ", "text"),
             Run(letter(code), ink(code)),
-            Run(f" {slot:<6} {show(float(values[gpu]), unit):>12}", "text"),
-            Run(f" {power.text():>6}", power.token),
+            Run(f"{show(float(values[gpu]), unit):>12}", "text"),
+            Run(f" {power.text():>7}", power.token),
             Run(f" {temp.text(ascii_only=True):>5}", temp.token),
         )
 

@@ -87,7 +87,9 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
         Piece(3, _share(seen.nodes, seen.nodes_expected, "nodes")),
         Piece(1, _share(seen.gpus, seen.gpus_expected, "GPUs")),
     ]
-    for sources in (_sources(snapshot.sources), _sources_in_short(snapshot.sources)):
+    sick = tuple(source for source in snapshot.sources if source.state != "ok")
+    wordings = (_sources(snapshot.sources), _sources(sick), _sources_in_short(snapshot.sources))
+    for sources in filter(None, wordings):
         if _joined_width(whole := [*pieces, Piece(5, sources)], "  ") <= width:
             break
     return fitted([*whole[:3], Piece(7, (Run(utc, "dim"),)), *whole[3:]], width)
@@ -123,17 +125,22 @@ def _share(seen: int, expected: int, what: str) -> Row:
 
 
 def _sources(sources: tuple[SourceView, ...]) -> Row:
-    """``ssh+exporters ok  slurm failing``: the healthy ones together, each other one with its state."""
+    """``ssh+exporters ok  slurm failing``: the healthy ones together, each other one with how it is."""
     healthy = [plain(source.name, 16) for source in sources if source.state == "ok"]
     rest = [source for source in sources if source.state != "ok"]
     runs = [Run("+".join(healthy) + " ", "text"), Run("ok", "ok")] if healthy else []
     for source in rest:
-        runs += [Run("  " if runs else ""), Run(f"{plain(source.name, 16)} "), Run(source.state, "warn")]
+        runs += [Run("  " if runs else ""), Run(f"{plain(source.name, 16)} "), Run(_fare(source), "warn")]
     return tuple(runs)
 
 
+def _fare(source: SourceView) -> str:
+    """How a source that is not well is: where some of its targets deliver, how many of all do."""
+    return f"{source.targets_ok}/{len(source.targets)}" if source.state == "partial" else plain(source.state)
+
+
 def _sources_in_short(sources: tuple[SourceView, ...]) -> Row:
-    """``2 sources ok``, or only the states of those that are not."""
+    """``2 sources ok``, or only how those are that are not."""
     rest = sorted({source.state for source in sources if source.state != "ok"})
     if not rest:
         return (Run(f"{len(sources)} sources ", "dim"), Run("ok", "ok")) if sources else ()

@@ -6,16 +6,19 @@ import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.text import plain
+from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
-from coldaisle.tui.tiles import Zoom
+from coldaisle.tui.reading import event_words
+from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
 from coldaisle.tui.widgets.lines import Row, Run, cut
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import EventView
 
-BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost"})
+BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost", "gpu_hung"})
+MOST_NAME, MOST_WORDS = 16, 14
+"""Cells that the name of an entity and the kind of an event may take."""
 
 
 def legend(codes: Collection[int], metric: CellMetric, zoom: Zoom, out_of_view: int, width: int) -> Row:
@@ -43,15 +46,19 @@ def legend(codes: Collection[int], metric: CellMetric, zoom: Zoom, out_of_view: 
 def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
     """The last events, oldest first; foreign text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
+    names = [plain(event.entity) for event in newest]
+    words = [event_words(event.kind) for event in newest]
+    name_width = min(max(map(cell_width, names), default=0), MOST_NAME)
+    word_width = min(max(map(cell_width, words), default=0), MOST_WORDS)
     return [
         cut(
             (
                 Run(time.strftime("%H:%M:%S  ", time.localtime(event.at)), "dim"),
-                Run(f"{plain(event.entity, 24):<12}  ", "text"),
-                Run(f"{plain(event.kind, 16):<10}  ", "bad" if event.kind in BAD_EVENTS else "warn"),
+                Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
+                Run(fit(word, word_width) + "  ", "bad" if event.kind in BAD_EVENTS else "warn"),
                 Run(plain(event.detail), "text"),
             ),
             width,
         )
-        for event in newest
+        for event, name, word in zip(newest, names, words, strict=True)
     ]

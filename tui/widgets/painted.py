@@ -10,7 +10,6 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from coldaisle.tui.glyphs import ascii_of
 from coldaisle.tui.theme import style_of
 from coldaisle.tui.widgets.lines import pad
 
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 
 def painted(widget: Widget, row: Row, width: int) -> Strip:
     """A row in the palette of the widget's app, exactly ``width`` cells wide."""
-    bare = getattr(widget.app, "ascii_only", False)
-    segments = [
-        Segment(ascii_of(run.text) if bare else run.text, style_of(widget.app, run.token))
-        for run in pad(row, width)
-    ]
+    segments = [Segment(run.text, style_of(widget.app, run.token)) for run in pad(row, width)]
     return Strip(segments, width).apply_style(widget.rich_style)
 
 
