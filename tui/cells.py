@@ -317,7 +317,7 @@ class Trouble(NamedTuple):
 def troubles(snapshot: Snapshot, metric: CellMetric) -> list[Trouble]:
     """Boards that deserve a look, the worst kind first, each kind in reading order.
 
-    Lost while its node answers; node silent; never seen; driver asks for a reset or a remap failed;
+    Lost while its node answers; node silent; no data yet; driver asks for a reset or a remap failed;
     stale; slowed by heat; slowed by a power brake; no value of the metric. Where nothing of this is
     found: allocated boards by the metric, the lowest first.
     """
@@ -346,7 +346,7 @@ def _kinds(snapshot: Snapshot, metric: CellMetric) -> list[tuple[str, Flags]]:
     return [
         ("lost", (status == Status.LOST) & ~silent),
         ("node does not answer", (status == Status.LOST) & silent),
-        ("never seen", status == Status.UNKNOWN),
+        ("no data yet", status == Status.UNKNOWN),
         ("row remap failed", values_of(snapshot, "gpu.remap_failure") > 0),
         ("driver asks for a reset", values_of(snapshot, "gpu.recovery_action") > 0),
         ("stale", stale(snapshot, metric.key)),

@@ -275,7 +275,7 @@ def _lay(groups: Sequence[Group], shape: Shape, width: int) -> Plan:
     for at, group in enumerate(groups):
         left, top = at % across * (tile + shape.gap), tops[at // across]
         if shape.zoom is Zoom.GROUPS:
-            places.append((group.rows[0][0], left + max(shape.title - 1, 0), top, at))
+            places.append((group.rows[0][0], left + (tile - 1 if shape.title else 0), top, at))
         else:
             places += _cells(group, shape, left, top + bool(shape.title), tile, fold, slots, at)
         if shape.title:

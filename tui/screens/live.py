@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.screen import Screen
+from textual.widget import Widget
 
 from coldaisle.tui.widgets.footer import KeyLine
 from coldaisle.tui.widgets.header import TopLines
+from coldaisle.tui.widgets.lines import Run
+from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.widgets.chart import Ink
+
+
+LEAST = (40, 10)
+"""Columns and lines under which nothing useful can be shown."""
 
 
 class LiveScreen(Screen[None]):
@@ -21,10 +28,19 @@ class LiveScreen(Screen[None]):
     TAB: ClassVar[str] = ""
     """The name in the line of screens that this one belongs to."""
 
+    DEFAULT_CSS = """
+    LiveScreen #small { display: none; height: 1fr; }
+    LiveScreen.small > * { display: none; }
+    LiveScreen.small > #small { display: block; }
+    """
+
     snapshot: Snapshot | None = None
     """The last one that was shown."""
 
+    _focused_before: Widget | None = None
+
     def compose(self) -> ComposeResult:
+        yield Rows(id="small")
         yield TopLines()
         yield from self.body()
         yield KeyLine()
@@ -38,14 +54,14 @@ class LiveScreen(Screen[None]):
         self.snapshot = snapshot
         if self.is_mounted:
             self.query_one(TopLines).show(snapshot)
-            self.redraw(snapshot)
+            self.again()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Fill the body from a snapshot; called with every new one, and when the size or the choice changes."""
 
     def again(self) -> None:
         """Draw once more what is known, after a key or a resize."""
-        if self.snapshot is not None and self.is_mounted:
+        if self.snapshot is not None and self.is_mounted and not self.has_class("small"):
             self.redraw(self.snapshot)
 
     def on_screen_resume(self) -> None:
@@ -54,6 +70,17 @@ class LiveScreen(Screen[None]):
             self.show(newest)
 
     def on_resize(self) -> None:
+        width, height = self.size
+        too_small = width < LEAST[0] or height < LEAST[1]
+        if too_small and self.focused is not None:
+            self._focused_before = self.focused  # what is hidden loses the focus
+        self.set_class(too_small, "small")
+        if too_small:
+            words = f"{width}x{height}: too small", f"{LEAST[0]}x{LEAST[1]} is the least"
+            self.query_one("#small", Rows).show([(Run(line, "warn"),) for line in words])
+        elif self._focused_before is not None:
+            self.call_after_refresh(self.set_focus, self._focused_before)
+            self._focused_before = None
         self.call_after_refresh(self.again)
 
     def action_back(self) -> None:

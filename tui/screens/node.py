@@ -98,6 +98,7 @@ class NodeScreen(LiveScreen):
         self._answer: SeriesAnswer | None = None
         self._asking = False
         self._stale_question = False
+        self._is_drawn_by_answer = False
 
     def body(self) -> ComposeResult:
         title = Lines(id="title")
@@ -114,12 +115,22 @@ class NodeScreen(LiveScreen):
             pane.show([])
             return
         title.show([panes.title(snapshot, index, title.room.width), self._tabs(snapshot)])
-        block = self._block(snapshot, index)
+        if not self._is_drawn_by_answer:
+            self._fill(snapshot, index)
+        self._ask()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A new snapshot; a pane of charts is drawn once, with the series that are asked for now."""
+        self._is_drawn_by_answer = bool(self._answer and not self._asking and self.question(snapshot))
+        super().show(snapshot)
+        self._is_drawn_by_answer = False
+
+    def _fill(self, snapshot: Snapshot, index: int) -> None:
+        pane, block = self.query_one("#pane", Lines), self._block(snapshot, index)
         pane.show(block.rows)
         if block.cursor:
             pane.reveal(block.cursor.stop - 1)
             pane.reveal(block.cursor.start)
-        self._ask()
 
     def action_pane(self, by: int) -> None:
         """Show the next or the previous pane."""
@@ -302,14 +313,15 @@ class NodeScreen(LiveScreen):
             return None
 
     def _take(self, answer: SeriesAnswer | None) -> None:
-        """Draw an answer, if it is still what is asked for."""
-        if answer is None or self.snapshot is None or not self.is_mounted:
+        """Draw an answer, if it is still what is asked for; without one, what is known."""
+        if self.snapshot is None or not self.is_mounted:
             return
-        now = self.question(self.snapshot)
-        if now is None or (now.keys, now.entities) != (answer.query.keys, answer.query.entities):
-            self._stale_question = True
-            return
-        self._answer = answer
+        if answer is not None:
+            now = self.question(self.snapshot)
+            if now is None or (now.keys, now.entities) != (answer.query.keys, answer.query.entities):
+                self._stale_question = True
+                return
+            self._answer = answer
         index = self._index(self.snapshot)
         if index is not None:
             self.query_one("#pane", Lines).show(self._block(self.snapshot, index).rows)

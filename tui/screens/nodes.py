@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual import on
@@ -22,7 +22,7 @@ from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, merged
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.snapshot import Snapshot, Times
     from coldaisle.sources.cluster import Layout
     from coldaisle.sources.source import Codes
 
@@ -70,9 +70,9 @@ def order(snapshot: Snapshot, sort: Sort) -> list[str]:
     nodes = snapshot.layout.nodes
     if sort.column == "node":
         return [node.key for node in nodes]
-    weights = [_weight(snapshot, index, sort.column) for index in range(len(nodes))]
-    ranked = sorted(range(len(nodes)), key=lambda index: (math.isnan(weights[index]), weights[index], index))
-    return [nodes[index].key for index in ranked]
+    import numpy as np
+
+    return [nodes[index].key for index in np.argsort(_weights(snapshot, sort.column), kind="stable")]
 
 
 def matching(snapshot: Snapshot, text: str) -> list[bool]:
@@ -264,23 +264,46 @@ class NodesScreen(LiveScreen):
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)
 
 
-def _weight(snapshot: Snapshot, index: int, column: str) -> float:
-    """What a node is sorted by, the first being the lowest."""
+def _weights(snapshot: Snapshot, column: str) -> Times:
+    """[node] what nodes are sorted by, the first being the lowest; NaN: last."""
+    import numpy as np
+
     if column == "state":
-        return -float(snapshot.node_status[index]) - bool(snapshot.layout.nodes[index].problem) * 0.5
-    if column == "gpus":
-        return _mean(read(snapshot, "gpu.sm_active", gpu).value for gpu in snapshot.layout.nodes[index].gpus)
-    if column == "cpu":
-        return -read(snapshot, "node.cpu_util", index).value
-    if column == "memory":
-        return -read(snapshot, "node.mem_ratio", index).value
+        troubled = np.array([bool(node.problem) for node in snapshot.layout.nodes], dtype=np.float64)
+        return -snapshot.node_status.astype(np.float64) - troubled * 0.5
+    if column in ("gpus", "gpu_power"):
+        total, count = _of_boards(snapshot, "gpu.sm_active" if column == "gpus" else "gpu.power")
+        total[count == 0] = np.nan
+        return total / np.maximum(count, 1.0) if column == "gpus" else -total
     if column == "psi":
-        return -max((read(snapshot, key, index).value for key, _ in PSI), default=math.nan)
-    if column == "gpu_power":
-        return -power_of(snapshot, index)[0]
-    if column == "net":
-        return -read(snapshot, "node.net_rx", index).value
-    return float(snapshot.node_seen[index])
+        worst = _of_nodes(snapshot, PSI[0][0])
+        for other, _ in PSI[1:]:
+            worst = np.fmax(worst, _of_nodes(snapshot, other))
+        return -worst
+    key = {"cpu": "node.cpu_util", "memory": "node.mem_ratio", "net": "node.net_rx"}.get(column)
+    return snapshot.node_seen if key is None else -_of_nodes(snapshot, key)
+
+
+def _of_nodes(snapshot: Snapshot, key: str) -> Times:
+    """[node] of a metric; NaN where nobody delivers it."""
+    import numpy as np
+
+    column, size = snapshot.column(key), len(snapshot.layout.nodes)
+    if column is None or len(column.values) != size:
+        return np.full(size, np.nan)
+    return column.values.astype(np.float64)
+
+
+def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
+    """[node] sum over a node's boards, and how many of them tell."""
+    import numpy as np
+
+    boards, size = snapshot.layout.boards, len(snapshot.layout.nodes)
+    values = cells.values_of(snapshot, key)[boards]
+    there = np.isfinite(values)
+    node = cells.node_index(snapshot.layout)[boards][there]
+    total = np.bincount(node, weights=values[there], minlength=size).astype(np.float64)
+    return total, np.bincount(node, minlength=size).astype(np.float64)
 
 
 def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
@@ -288,11 +311,6 @@ def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
     boards = [gpu for gpu in snapshot.layout.nodes[index].gpus if snapshot.layout.gpus[gpu].parent < 0]
     there = [value for gpu in boards if not math.isnan(value := read(snapshot, "gpu.power", gpu).value)]
     return (sum(there) if there else math.nan), len(there) == len(boards)
-
-
-def _mean(values: Iterable[float]) -> float:
-    there = [value for value in values if not math.isnan(value)]
-    return sum(there) / len(there) if there else math.nan
 
 
 def _state(snapshot: Snapshot, index: int) -> Run:

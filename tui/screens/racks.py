@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # paint does without.
 GROUPINGS = ("rack", "node", "job", "model")
 
-LEAST = (40, 10)
-"""Columns and lines under which nothing useful can be shown."""
 SIDE_AT, SIDE = 120, 40
 """From this width on a panel of this width stands beside the map."""
 CHANGED = 4
@@ -87,9 +85,6 @@ class RacksScreen(LiveScreen):
     RacksScreen #changed { height: 1fr; }
     RacksScreen #side { height: 1fr; display: none; margin-left: 1; }
     RacksScreen #cursor { height: 2; }
-    RacksScreen #small { display: none; height: 1fr; }
-    RacksScreen.small > * { display: none; }
-    RacksScreen.small > #small { display: block; }
     """
 
     def __init__(self) -> None:
@@ -111,7 +106,6 @@ class RacksScreen(LiveScreen):
         self._follow = True
 
     def body(self) -> ComposeResult:
-        yield Rows(id="small")
         with Horizontal(id="main"):
             with Vertical(id="left"):
                 yield Heatmap()
@@ -135,12 +129,6 @@ class RacksScreen(LiveScreen):
         return self.home.metric
 
     def on_resize(self) -> None:
-        width, height = self.size
-        too_small = width < LEAST[0] or height < LEAST[1]
-        self.set_class(too_small, "small")
-        if too_small:
-            words = f"{width}x{height}: too small", f"{LEAST[0]}x{LEAST[1]} is the least"
-            self.query_one("#small", Rows).show([(Run(line, "warn"),) for line in words])
         self._follow = True
         super().on_resize()
 
@@ -149,7 +137,7 @@ class RacksScreen(LiveScreen):
         from coldaisle.tui.picture import MapView, map_rows
         from coldaisle.tui.widgets.legend import legend
 
-        if self.has_class("small") or self.home.metric is None:
+        if self.home.metric is None:
             return
         plan, room = self._planned_map(snapshot)
         gpu = self._cursor_index(snapshot)

@@ -83,7 +83,7 @@ def _state(snapshot: Snapshot, gpu: int, now: float) -> Iterator[Piece]:
         yield Piece(0, (Run(f"node does not answer for {silent}", "bad"),))
         return
     seen = float(snapshot.gpu_seen[gpu])
-    word = {Status.LOST: "LOST", Status.STALE: "stale", Status.UNKNOWN: "never seen"}[status]
+    word = {Status.LOST: "LOST", Status.STALE: "stale", Status.UNKNOWN: "no data yet"}[status]
     since = "" if math.isnan(seen) else f" {age(now - seen)}"
     yield Piece(0, (Run(word + since, "bad" if status is Status.LOST else status_word(status)[1]),))
 

@@ -158,7 +158,7 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> 
         (3, tally.drained, "drained", "drained"),
         (0, tally.lost, "lost", "bad"),
         (1, tally.stale, "stale", "stale"),
-        (4, tally.unseen, "never seen", "warn"),
+        (4, tally.unseen, "without data yet", "dim"),
     ]
     pieces = [
         Piece(rank, (Run(f"{count} {word}", token),))
