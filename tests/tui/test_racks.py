@@ -91,8 +91,7 @@ class TestLinesAtTheTop:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert (
-                lines(pilot)[0]
-                == "atlas  LIVE  03:12:41 CET  data 4 s  64/64 nodes  511/512 GPUs  ssh 63/64"
+                lines(pilot)[0] == "atlas  LIVE  03:12:41 CET  data 4 s  64/64 nodes  511/512 GPUs  ssh 63/64"
             )
             assert lines(pilot)[1].startswith(
                 "448 allocated  56 free  8 drained  1 lost  8 stale  SM active 8"
