@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from lab.snapshots import AT, FakeFeed, make_snapshot
@@ -252,3 +254,57 @@ app.run(headless=True, size=(80, 24))
 def test_publishing_is_typed() -> None:
     publish: Callable[[Snapshot], None] = FakeFeed().send
     assert callable(publish)
+
+
+class TestEveryScreen:
+    WAYS: ClassVar = {
+        "racks": [],
+        "dense": ["z", "z"],
+        "filter": ["slash", "r", "0"],
+        "node": ["enter"],
+        "values": ["enter", "tab"],
+        "host": ["enter", "tab", "tab"],
+        "links": ["enter", "tab", "tab", "tab"],
+        "processes": ["enter", *["tab"] * 4],
+        "events": ["enter", *["tab"] * 5],
+        "facts": ["enter", *["tab"] * 6],
+        "nodes": ["4"],
+        "nodes filter": ["4", "slash"],
+        "sources": ["7"],
+        "metrics": ["7", "tab"],
+        "names": ["7", "tab", "tab"],
+        "help": ["question_mark"],
+        "palette": ["colon", "r"],
+    }
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_ascii_alone_reaches_an_ascii_terminal(self, way: str) -> None:
+        snapshot = make_snapshot()
+        racks = (replace(snapshot.layout.racks[0], name="r\u00e4ck\u4e2d"), *snapshot.layout.racks[1:])
+        foreign = replace(snapshot, layout=replace(snapshot.layout, racks=racks))
+        app = ColdaisleApp(FakeFeed(foreign), name="b\u00f6se", clock=lambda: AT, ascii_only=True)
+        async with app.run_test(size=(100, 30)) as pilot:
+            await pilot.pause()
+            await pilot.press(*self.WAYS[way])
+            await pilot.pause(0.2)
+            text = "".join(strip.text for strip in app.screen._compositor.render_strips())
+            assert text.isascii(), {char for char in text if not char.isascii()}
+            assert text.strip()
+
+    @pytest.mark.parametrize("keys", [[], ["enter"], ["4"], ["7"]], ids=str)
+    async def test_a_terminal_that_is_too_small_is_told_so(self, keys: list[str]) -> None:
+        app = ColdaisleApp(FakeFeed(make_snapshot()), name="atlas", clock=lambda: AT)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            await pilot.press(*keys)
+            await pilot.pause()
+            focused = app.focused
+            await pilot.resize_terminal(20, 5)
+            await pilot.pause()
+            shown = [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+            assert shown == ["20x5: too small", "40x10 is the least", "", "", ""]
+            await pilot.resize_terminal(80, 24)
+            await pilot.pause()
+            await pilot.pause()
+            assert app.focused is focused
+            assert len(app.screen._compositor.render_strips()) == 24
