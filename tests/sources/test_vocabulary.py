@@ -363,6 +363,26 @@ def test_mistakes_in_a_sites_own_vocabulary(tmp_path: Path, text: str, says: str
     assert str(caught.value).startswith(str(file))
 
 
+def test_the_manuals_example_is_a_vocabulary() -> None:
+    manual = Path(__file__).resolve().parents[2] / "sources" / "README.md"
+    section = manual.read_text(encoding="utf-8").partition("## Vocabularies")[2]
+    example = section.partition("```toml\n")[2].partition("```")[0]
+    own = parse_vocabulary(example, manual)
+    page = parse(
+        b'ipmi_up{Hostname="n01"} 1\nipmi_dcmi_power_consumption_watts{Hostname="n01"} 950\n'
+        b'ipmi_temperature_celsius{Hostname="n01",id="1",name="Inlet Temp"} 24\n'
+        b'ipmi_temperature_celsius{Hostname="n01",id="2",name="Exhaust Temp"} 41\n'
+    )
+    translation = translate(page.shape, own, "10.0.0.1")
+    values, _ = translation.evaluate(page.values, page.values)[Kind.NODE]
+    table = translation.tables[Kind.NODE]
+    assert table.entities == (NodeRef("n01"),)
+    assert dict(zip(table.shown_metrics, values[0].tolist(), strict=True)) == {
+        "node.power": 950,
+        "node.inlet_temp": 24,
+    }
+
+
 def test_a_sites_own_vocabulary_reads_its_exporter() -> None:
     own = parse_vocabulary(
         "name = 'jobstats'\nprobe = ['nvidia_gpu_duty_cycle']\n"
