@@ -1,6 +1,6 @@
 """Exporters' /metrics pages, scraped over HTTP: dcgm-exporter, node_exporter, whatever a vocabulary knows.
 
-Every target has a transport of its own (a shared client costs seconds of CPU a sweep), a phase of its
+Every target has a connection of its own (a shared client costs seconds of CPU a sweep), a phase of its
 own within the interval, and bounds on bytes and time: an endless, dripping or silent page costs its own
 target and nobody else. What answered is recognised by its page. Once per interval all targets'
 values leave as one Batch per kind of entity.
@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
+import httpcore
 import httpx
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from coldaisle.sources.errors import (
     Unusable,
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
+from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
 from coldaisle.sources.nodesets import expand
 from coldaisle.sources.source import (
     Batch,
@@ -125,7 +127,7 @@ class _Watched:
 
     address: Address
     reader: Reader
-    transport: httpx.AsyncHTTPTransport
+    connection: Connection
     body: bytes = b""
     page: Page | None = None
     translation: Translation | None = None
@@ -144,7 +146,7 @@ class _Watched:
     clock_offset: float | None = None
     facts_at: float = float("-inf")
     """When its facts were last looked at, monotonic."""
-    request: httpx.Request | None = None
+    question: Question | None = None
     """Made once: building one costs as much as reading a page."""
     seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
     """Values of cells whose change is an event."""
@@ -227,7 +229,7 @@ class ExporterSource:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(one.transport.aclose() for one in self._watched), return_exceptions=True)
+            await asyncio.gather(*(one.connection.aclose() for one in self._watched), return_exceptions=True)
 
     def _first_due(self) -> float:
         """Seconds from the start to the first batch."""
@@ -240,22 +242,14 @@ class ExporterSource:
     # -- one target
 
     def _open(self) -> list[_Watched]:
-        plain = ssl.SSLContext(
-            ssl.PROTOCOL_TLS_CLIENT
-        )  # never used: building a real one per target costs 20 ms
         tls = self._tls
         if tls is None and any(one.url.startswith("https:") for one in self._addresses):
             tls = httpx.create_ssl_context()
-        bounds = httpx.Limits(
-            max_connections=1, max_keepalive_connections=1, keepalive_expiry=3 * self.interval + BACKOFF_S
-        )
         return [
             _Watched(
                 one,
                 Reader(one.name, wanted=self._wanted.__contains__, limits=self._limits),
-                httpx.AsyncHTTPTransport(
-                    verify=tls if tls is not None and one.url.startswith("https:") else plain, limits=bounds
-                ),
+                Connection(one.url, tls),
             )
             for one in self._addresses
         ]
@@ -311,23 +305,23 @@ class ExporterSource:
             return await self._answer(one, one.address.url)
 
     async def _answer(self, one: _Watched, url: str) -> tuple[bytes, bool | None, float]:
-        if one.request is None or (self._token is not None and self._bearer is None):
-            one.request = self._request(url, await self._credentials())
-        request = one.request
+        if one.question is None or (self._token is not None and self._bearer is None):
+            one.question = self._question(url, await self._credentials())
+        wanted = one.question
         for _ in range(REDIRECTS):
-            response = await self._ask(one, request)
+            answer = await self._ask(one, wanted)
             try:
                 at = asyncio.get_running_loop().time()
-                if response.status_code in (301, 302, 303, 307, 308):
-                    url = _same_place(one.address, str(request.url), response.headers.get("location", ""))
-                    request = self._request(url, await self._credentials())
+                if answer.status in (301, 302, 303, 307, 308):
+                    url = _same_place(one.address, wanted.url, answer.headers.get("location", ""))
+                    wanted = self._question(url, await self._credentials())
                     continue
-                _check_status(one.address, response)
-                kind = response.headers.get("content-type", "")
-                return await self._body(one, response), "openmetrics" in kind or None, at
+                _check_status(one.address, answer.status)
+                kind = answer.headers.get("content-type", "")
+                return await self._body(one, answer), "openmetrics" in kind or None, at
             finally:
-                with contextlib.suppress(httpx.TransportError):
-                    await response.aclose()
+                with contextlib.suppress(*TRANSPORT_ERRORS):
+                    await answer.aclose()
         raise Unusable(one.address.name, "redirects in circles", "give the address of the page itself")
 
     async def _credentials(self) -> dict[str, str]:
@@ -337,31 +331,31 @@ class ExporterSource:
             self._bearer = (await asyncio.to_thread(self._token)).strip()
         return {"Authorization": f"Bearer {self._bearer}"}
 
-    def _request(self, url: str, credentials: dict[str, str]) -> httpx.Request:
+    def _question(self, url: str, credentials: dict[str, str]) -> Question:
         encoding = "gzip" if self._compress else "identity"
         headers = {"Accept": ACCEPT, "Accept-Encoding": encoding, "User-Agent": "coldaisle", **credentials}
-        return httpx.Request("GET", url, headers=headers)
+        return question(url, headers)
 
-    async def _ask(self, one: _Watched, request: httpx.Request) -> httpx.Response:
+    async def _ask(self, one: _Watched, wanted: Question) -> Answer:
         try:
             try:
-                return await one.transport.handle_async_request(request)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                return await one.connection.ask(wanted)
+            except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
                 if one.page is None:
                     raise
                 # A kept connection may be closed by the server just as we write on it.
-                return await one.transport.handle_async_request(request)
-        except httpx.TransportError as error:
+                return await one.connection.ask(wanted)
+        except TRANSPORT_ERRORS as error:
             raise _translated(one.address, error, self._timeout) from error
 
-    async def _body(self, one: _Watched, response: httpx.Response) -> bytes:
+    async def _body(self, one: _Watched, answer: Answer) -> bytes:
         """The page, unpacked, refused as soon as it is larger than the limit."""
         limit = self._limits.page_bytes
-        unpack = _unpacker(one.address.name, response.headers.get("content-encoding", ""))
+        unpack = _unpacker(one.address.name, answer.headers.get("content-encoding", ""))
         chunks: list[bytes] = []
         size = 0
         try:
-            async for chunk in response.stream:  # type: ignore[union-attr]
+            async for chunk in answer.body:
                 part = unpack(chunk, limit - size + 1)
                 size += len(part)
                 if size > limit:
@@ -371,7 +365,7 @@ class ExporterSource:
                         "is this an exporter?",
                     )
                 chunks.append(part)
-        except httpx.TransportError as error:
+        except TRANSPORT_ERRORS as error:
             raise _translated(one.address, error, self._timeout) from error
         except zlib.error:
             raise Garbled(one.address.name, "the page is not packed as it says (gzip)") from None
@@ -835,8 +829,7 @@ def _same_place(one: Address, url: str, location: str) -> str:
     return str(new)
 
 
-def _check_status(one: Address, response: httpx.Response) -> None:
-    status = response.status_code
+def _check_status(one: Address, status: int) -> None:
     if status in (401, 403):
         raise AccessDenied(one.name, f"the exporter refuses us (HTTP {status})", "configure a token for it")
     if status == 404:
@@ -858,17 +851,17 @@ def _unpacker(target: str, encoding: str) -> Callable[[bytes, int], bytes]:
     return lambda chunk, most: unpack.decompress(chunk, max(1, most))
 
 
-def _translated(one: Address, error: httpx.TransportError, seconds: float) -> SourceError:
-    """httpx's errors in our tree."""
-    if isinstance(error, httpx.ConnectError) and (problem := _tls_problem(error)):
+def _translated(one: Address, error: Exception, seconds: float) -> SourceError:
+    """httpcore's errors in our tree."""
+    if isinstance(error, httpcore.ConnectError) and (problem := _tls_problem(error)):
         return problem[0](one.name, *problem[1:])
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpcore.ConnectError):
         return Unreachable(
             one.name, f"no connection: {_said(error)}", "is the exporter running, and the port open?"
         )
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException):
         return _silent(one.name, seconds)
-    if isinstance(error, httpx.RemoteProtocolError):
+    if isinstance(error, httpcore.RemoteProtocolError):
         return Garbled(one.name, f"broke the HTTP protocol: {_said(error)}", "is this an exporter's port?")
     return Unreachable(one.name, f"the connection broke: {_said(error)}", "look at the exporter's log")
 

@@ -192,28 +192,43 @@ def _reduced(fold: _Fold, terms: Values, empty: NDArray[np.bool_]) -> tuple[Valu
 def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
     """Fill what no rule measured from its parts."""
     for column, derived, parts in table.derived:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if derived.ratio:
-                whole = out[:, parts[1]]
-                made = np.where(whole > 0, out[:, parts[0]] / whole, np.nan)
-            elif derived.difference:
-                made = out[:, parts[0]] - out[:, parts[1]]
-            else:
-                made = out[:, list(parts)].sum(axis=1)
         hole = np.isnan(out[:, column])
+        if not hole.any():
+            continue
+        made = _from_parts(derived, parts, out)
         out[hole, column] = made[hole]
+        nothing = np.isnan(made)
+        if not nothing.any():
+            reasons[hole, column] = Missing.PRESENT
+            continue
         why = reasons[:, list(parts)].max(axis=1)
         # Parts without a fault that still give nothing: a ratio of nothing, such as the time of no reads.
-        why[np.isnan(made) & (why == Missing.PRESENT)] = Missing.NOT_SAMPLED
-        reasons[hole, column] = np.where(np.isnan(made), why, Missing.PRESENT)[hole]
+        why[nothing & (why == Missing.PRESENT)] = Missing.NOT_SAMPLED
+        reasons[hole, column] = np.where(nothing, why, Missing.PRESENT)[hole]
+
+
+def _from_parts(derived: Derived, parts: tuple[int, ...], out: Values) -> Values:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if derived.ratio:
+            whole = out[:, parts[1]]
+            return np.where(whole > 0, out[:, parts[0]] / whole, np.nan)
+        if derived.difference:
+            return out[:, parts[0]] - out[:, parts[1]]
+        made: Values = out[:, list(parts)].sum(axis=1)
+        return made
 
 
 def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
     """What the catalog calls impossible is a blank; a share a little above 1 is the jitter of two clocks."""
     with np.errstate(invalid="ignore"):
-        slight = (out > table.high) & (out <= table.high * 1.1) & (table.high == 1.0)
-        np.copyto(out, 1.0, where=slight)
-        wrong = (out < table.low) | (out > table.high)
+        high = out > table.high
+        if high.any():
+            slight = high & (out <= table.high * 1.1) & (table.high == 1.0)
+            np.copyto(out, 1.0, where=slight)
+            high &= ~slight
+        wrong = high | (out < table.low)
+    if not wrong.any():
+        return
     out[wrong] = np.nan
     reasons[wrong] = Missing.BLANK
 
