@@ -12,7 +12,7 @@ import pytest
 from lab.scripted import ScriptedSource, gpu_batch, node_batch
 
 from coldaisle.analyzers.monitor import Monitor, MonitorSettings, MonitorThread
-from coldaisle.analyzers.snapshot import SeriesQuery, Status
+from coldaisle.analyzers.snapshot import SeriesQuery, Snapshot, Status
 from coldaisle.sources.collector import SteadyClock
 from coldaisle.sources.source import Batch, GpuRef, JobFact, Kind, Missing, NodeFact, Target, TargetState
 
@@ -131,7 +131,7 @@ def test_the_layout_is_the_same_object_while_nothing_moves() -> None:
 
 async def test_it_publishes_while_a_source_is_silent() -> None:
     made = Monitor([ScriptedSource("mute", [])], MonitorSettings(interval=0.1), SteadyClock())
-    published = []
+    published: list[Snapshot] = []
     task = asyncio.create_task(made.run(published.append))
     try:
         async with asyncio.timeout(10):

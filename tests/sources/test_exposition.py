@@ -195,7 +195,7 @@ def test_openmetrics_like_the_reference() -> None:
             float(sample.value),
             None if sample.timestamp is None else float(sample.timestamp),
         )
-        for family in openmetrics_parser.text_string_to_metric_families(OPENMETRICS)  # type: ignore[no-untyped-call]
+        for family in openmetrics_parser.text_string_to_metric_families(OPENMETRICS)
         for sample in family.samples
     ]
     reader = Reader("om")
