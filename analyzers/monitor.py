@@ -78,6 +78,7 @@ class Monitor:
         self.registry = Registry(settings.aliases)
         self.collector = Collector(sources, self.history, self.registry, clock)
         self._layout = EMPTY
+        self._places = _Places(EMPTY)
         self._tick_s = 0.0
         self._meter = _Meter()
 
@@ -96,7 +97,7 @@ class Monitor:
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
-        _hear_from_gpus(layout, node_status, node_seen, gpu_status, gpu_seen)
+        _hear_from_gpus(self._places, node_status, node_seen, gpu_status, gpu_seen)
         return Snapshot(
             at=now,
             name=self.settings.name,
@@ -112,8 +113,8 @@ class Monitor:
             jobs_known=bool(self.registry.jobs),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
-            events=self._events(layout),
-            processes=self._processes(layout),
+            events=self._events(),
+            processes=self._processes(),
             joins=tuple(Join(j.at, j.name, j.node, j.how, j.conflict) for j in self.registry.joins),
             cost=self._meter.read(self._tick_s, self.history.bytes),
         )
@@ -160,6 +161,7 @@ class Monitor:
     def _current_layout(self) -> Layout:
         if self._layout.version != self.registry.version:
             self._layout = build_layout(self.registry, self.settings.racks)
+            self._places = _Places(self._layout)
         return self._layout
 
     def _column(self, key: str, layout: Layout, now: float) -> Column:
@@ -187,7 +189,7 @@ class Monitor:
 
     def _jobs(self, layout: Layout, now: float) -> tuple[tuple[Job, ...], NDArray[np.int32]]:
         gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
-        place = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
+        place = self._places.gpu_of_row
         jobs = []
         for number, fact in enumerate(
             sorted(self.registry.jobs_at(now), key=lambda job: (job.since, job.id))
@@ -202,25 +204,19 @@ class Monitor:
             )  # fmt: skip
         return tuple(jobs), gpu_job
 
-    def _events(self, layout: Layout) -> tuple[EventView, ...]:
-        keys = {
-            kind: _keys_by_row(layout, kind)
-            for kind in (Kind.NODE, Kind.GPU, Kind.PORT, Kind.DISK, Kind.SERVER, Kind.RACK)
-        }
+    def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
-            EventView(at, keys[kind].get(row, ""), what, detail) for at, kind, row, what, detail in newest
+            EventView(at, self._places.keys(kind).get(row, ""), what, detail)
+            for at, kind, row, what, detail in newest
         )
 
-    def _processes(self, layout: Layout) -> Mapping[str, tuple[Process, ...]]:
-        rows = _keys_by_row(layout, Kind.NODE)
+    def _processes(self) -> Mapping[str, tuple[Process, ...]]:
+        rows = self._places.keys(Kind.NODE)
         return {rows[row]: fact.processes for row, fact in self.registry.processes.items() if row in rows}
 
     def _coverage(self, layout: Layout, nodes: Codes, gpus: Codes) -> Coverage:
         """Heard from now, of all that any source names: targets without a sample yet count as expected."""
-        named = {
-            name for s in self.collector.supervised for name in self.collector.nodes_of(s.targets.values())
-        }
         silent = sum(
             1
             for s in self.collector.supervised
@@ -229,14 +225,12 @@ class Monitor:
             and target.state is not TargetState.OK
             and self.registry.find_node(target.name) is None
         )
-        expected = {node.key for node in layout.nodes} | named
         boards = layout.boards
-        more = sum(max(0, (n.gpus_expected or 0) - _boards_in(layout, n.gpus)) for n in layout.nodes)
         return Coverage(
             nodes=int((nodes == Status.OK).sum()),
-            nodes_expected=len(expected) + silent,
+            nodes_expected=len(layout.nodes) + silent,
             gpus=int((gpus[boards] == Status.OK).sum()),
-            gpus_expected=len(boards) + more,
+            gpus_expected=len(boards) + self._places.boards_unseen,
         )
 
     def _source_view(self, supervised: Supervised, now: float) -> SourceView:
@@ -373,23 +367,38 @@ def _mark_lost(status: Codes, columns: Mapping[str, Column]) -> None:
             status[column.reason == Missing.LOST] = Status.LOST
 
 
-def _hear_from_gpus(layout: Layout, status: Codes, seen: Times, gpu_status: Codes, gpu_seen: Times) -> None:
+def _hear_from_gpus(facts: _Places, status: Codes, seen: Times, gpu_status: Codes, gpu_seen: Times) -> None:
     """A node without host metrics of its own is heard through its GPUs."""
-    for number, node in enumerate(layout.nodes):
-        if not len(node.gpus):
-            continue
-        gpus = slice(node.gpus.start, node.gpus.stop)
-        newest = np.fmax.reduce(gpu_seen[gpus])
-        if not newest <= seen[number] and not np.isnan(newest):
-            seen[number] = newest
-        if (gpu_status[gpus] == Status.OK).any():
-            status[number] = Status.OK
-        elif status[number] == Status.UNKNOWN:
-            status[number] = gpu_status[gpus].max()
+    nodes = len(status)
+    newest = np.full(nodes, -np.inf)
+    known = ~np.isnan(gpu_seen)
+    np.maximum.at(newest, facts.gpu_node[known], gpu_seen[known])
+    np.fmax(seen, np.where(np.isinf(newest), np.nan, newest), out=seen)
+    best = np.zeros(nodes, dtype=np.uint8)
+    np.maximum.at(best, facts.gpu_node, gpu_status)
+    heard = np.bincount(facts.gpu_node[gpu_status == Status.OK], minlength=nodes) > 0
+    mute = status == Status.UNKNOWN
+    status[mute] = best[mute]
+    status[heard] = Status.OK
 
 
-def _boards_in(layout: Layout, gpus: range) -> int:
-    return int(np.searchsorted(layout.boards, gpus.stop) - np.searchsorted(layout.boards, gpus.start))
+class _Places:
+    """What follows from a layout alone; made once for each."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.gpu_node = np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
+        self.gpu_of_row = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
+        boards = np.bincount(self.gpu_node[layout.boards], minlength=len(layout.nodes))
+        expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)
+        self.boards_unseen = int(np.maximum(expected - boards, 0).sum())
+        self._keys: dict[Kind, dict[int, str]] = {}
+
+    def keys(self, kind: Kind) -> dict[int, str]:
+        """Entity keys of a kind by history row."""
+        if kind not in self._keys:
+            self._keys[kind] = _keys_by_row(self.layout, kind)
+        return self._keys[kind]
 
 
 def _row(layout: Layout, kind: Kind, entity: str) -> int:

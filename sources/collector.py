@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -221,11 +221,6 @@ class Collector:
             log.warning("source %s has no past to give: %s", source.name, error)
         except Exception:
             log.exception("source %s: its past could not be read", source.name)
-
-    def nodes_of(self, targets: Iterable[Target]) -> set[str]:
-        """Keys of the nodes that targets speak for."""
-        found = (self.registry.find_node(name) for target in targets for name in target.nodes)
-        return {node.key for node in found if node is not None}
 
 
 def state_of(

@@ -53,7 +53,7 @@ class Limits:
 
 
 class Ring:
-    """Rows of equal width in time order, the oldest overwritten; grows by half until told to stop.
+    """Rows of equal width in time order, the oldest overwritten; grows when it is told to.
 
     Memory that was never written is never touched, so the operating system does not count it.
     """
@@ -136,7 +136,8 @@ class Block:
         self.rank = rank
         self.kind = kind
         self.period = interval
-        self.full = Ring(32)
+        # Rows that were never written cost no memory, and a ring that grows must be copied.
+        self.full = Ring(128)
         self.minutes = Ring(16)
         self.rows: Rows = np.zeros(0, dtype=np.intp)
         """History row of each column."""
@@ -252,7 +253,7 @@ class Block:
         if ring.count and at // MINUTE != ring.newest // MINUTE:
             self._fold_minute(ring.newest // MINUTE * MINUTE, limits)
         if ring.count == ring.capacity and may_grow and ring.oldest > at - limits.full_s:
-            ring.grow(ring.capacity * 3 // 2)
+            ring.grow(2 * ring.capacity)
         ring.append(at)
 
     def _learn_period(self, step: float) -> None:
