@@ -46,8 +46,13 @@ HURRY_S: Final = 0.5
 """After a key, repaints answer that key for this long."""
 FAREWELL_S: Final = 2.0
 """How long the end waits for a slow terminal to take its last bytes."""
+ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Signals that end the app. Python's handlers run even where the event loop is never idle; asyncio's do not."""
 LAST_RESORT_S: Final = 6.0
-"""After a hang-up the process ends within this, whatever still hangs in it."""
+"""After one of them the process ends within this, whatever still hangs in it."""
+LEAVE: Final = (b"\x18\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?2004l\x1b[?1004l\x1b[<u\x1b[?25h"
+                b"\x1b[?1049l")  # fmt: skip
+"""Without mouse, paste and focus reports and key protocol, with a cursor, on the normal screen."""
 HURRYING: Final = (events.Key, events.Paste, events.MouseDown, events.MouseUp, events.MouseScrollDown,
                    events.MouseScrollUp, events.Resize, events.AppFocus)  # fmt: skip
 
@@ -174,9 +179,13 @@ class PacedDriver(LinuxDriver):
         self._frame_bytes = 0
         self._written_before = 0
         self._questions = threading.Condition()
+        self._is_ending = False
         self._due = 0
         """Answers that are still to come, as the input thread knows."""
         self.pace = Pace(app.bytes_per_second if isinstance(app, PacedApp) else BYTES_PER_SECOND)
+        if self._size is None:
+            # Rich's guess for a terminal without a size differs from Textual's, by a line.
+            self._size = self._get_terminal_size()
 
     @property
     def written(self) -> int:
@@ -312,17 +321,31 @@ class PacedDriver(LinuxDriver):
 
     def _catch_signals(self) -> None:
         """End as asked for, with the terminal restored: Python's own answer leaves it as it is."""
-        with suppress(ValueError, RuntimeError):  # not the main thread
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._app.exit, None, 128 + number)
-            self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        with suppress(ValueError):  # not the main thread
+            for number in ENDING:
+                signal.signal(number, lambda number, _: self._end(number))
 
     def _hang_up(self) -> None:
-        """The terminal is gone: end soon, and end even if something in the process hangs."""
-        last_resort = threading.Timer(LAST_RESORT_S, os._exit, (128 + signal.SIGHUP,))
-        last_resort.daemon = True
-        last_resort.start()
-        self._call(self._app.exit, None, 128 + signal.SIGHUP)
+        """The terminal is gone."""
+        self._end(signal.SIGHUP)
+
+    def _end(self, number: int) -> None:
+        """End soon, and end even if something in the process hangs; from any thread, or in a signal handler."""
+        if not self._is_ending:
+            self._is_ending = True
+            last_resort = threading.Timer(LAST_RESORT_S, self._give_up, (128 + number,))
+            last_resort.daemon = True
+            last_resort.start()
+        self._call(self._app.exit, None, 128 + number)
+
+    def _give_up(self, status: int) -> None:
+        """End without the app, the terminal restored as well as that can be done from outside."""
+        with suppress(OSError, termios.error):
+            os.set_blocking(self._fd, False)
+            os.write(self._fd, LEAVE)
+            if self.attrs_before is not None:
+                termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
+        os._exit(status)
 
     def _sigcont_application(self, *_: object) -> None:
         """Continue: also after a plain SIGSTOP, when the shell has had the terminal unannounced."""

@@ -97,7 +97,7 @@ def test_the_end_leaves_the_terminal_as_it_was(rate: float) -> None:
         assert "[0n" not in terminal.text(), "an answer reached the shell"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_a_signal_ends_it_and_restores_the_terminal(number: signal.Signals) -> None:
     with Pty(TICKER) as terminal:
         wait_for("the whole screen", lambda: lines_drawn(terminal))
@@ -105,6 +105,38 @@ def test_a_signal_ends_it_and_restores_the_terminal(number: signal.Signals) -> N
         assert terminal.process.wait(10) == 128 + number
         terminal.wait_for(f"ended with {128 + number}")
         assert terminal.attributes_are_restored()
+
+
+def test_a_signal_ends_even_what_never_comes_to_rest() -> None:
+    busy = ("from coldaisle.tui import terminal; terminal.LAST_RESORT_S = 0.5\n"
+            "class Busy(terminal.PacedApp):\n"
+            "    def on_ready(self):\n"
+            "        while True: pass\n"
+            "Busy().run()")  # fmt: skip
+    with Pty((sys.executable, "-c", busy)) as terminal:
+        wait_for("the alternate screen", lambda: b"\x1b[?1004h" in terminal.recent)
+        time.sleep(0.5)
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.process.wait(5) == 128 + signal.SIGTERM
+        wait_for("the normal screen", lambda: b"\x1b[?1049l" in terminal.recent)
+        assert terminal.attributes_are_restored()
+
+
+def test_a_terminal_without_a_size_is_80_by_24() -> None:
+    unsized = ("sh", "-c", 'stty cols 0 rows 0; exec "$@"', "sh", *TICKER)
+    with Pty(unsized) as terminal:
+        wait_for("the whole screen", lambda: lines_drawn(terminal))
+        before = processor_seconds(terminal.process.pid)
+        time.sleep(1.0)
+        assert processor_seconds(terminal.process.pid) - before < 0.8
+        terminal.send("x")
+        terminal.wait_for(r"keys \[x\]", seconds=2.0)
+
+
+def processor_seconds(pid: int) -> float:
+    """What the process has used so far."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_lost_terminal_ends_it_soon() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -82,6 +83,10 @@ class LiveScreen(Screen[None]):
             self.call_after_refresh(self.set_focus, self._focused_before)
             self._focused_before = None
         self.call_after_refresh(self.again)
+
+    def _screen_resized(self, size: Size) -> None:
+        """Lay out for the size of now: a screen is told its own size again, and two sizes on the way would chase each other."""
+        super()._screen_resized(self.app.size)
 
     def action_back(self) -> None:
         """Leave, to where this screen was opened from."""
