@@ -44,7 +44,7 @@ from coldaisle.sources.settings import (
     SshSettings,
 )
 from coldaisle.sources.text import valid_host_name
-from coldaisle.sources.units import parse
+from coldaisle.sources.units import parse, show
 
 if TYPE_CHECKING:
     from coldaisle.sources.racks import RackRules
@@ -72,6 +72,8 @@ _TABLES: Mapping[str, type[Struct]] = {
 _UNITS = {
     "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
 }  # fmt: skip
+MAX_SIMULATED_NODES, MAX_SIMULATED_GPUS = 2048, 16_384
+"""Beyond these the first picture takes many seconds, and the memory of a small machine."""
 _HOST = re.compile(r"(?:[A-Za-z0-9_][^@\s:/]*@)?[^@\s/]+")
 _PATHS = ("identity", "ssh_config", "known_hosts", "token_file", "vocabulary", "file")
 _LISTS = ("hosts", "targets", "identity", "ssh_config", "known_hosts", "vocabulary")
@@ -99,8 +101,11 @@ class Settings:
             raise ConfigError(error.problem, error.remedy, file=self.file) from None
 
     def with_sources(self, sources: Sequence[Raw]) -> Settings:
-        """The same with these sources, as written, instead."""
-        return _settings(_raw(self) | {"source": list(sources)}, self.file)
+        """The same with these sources, as written, instead; ConfigError for the first mistake in them."""
+        try:
+            return _settings(_raw(self) | {"source": list(sources)}, self.file)
+        except _SettingError as error:
+            raise ConfigError(error.problem, error.remedy) from None
 
     def with_flags(self, flags: Flags) -> Settings:
         """The same with what flags say over it; ConfigError names the flag."""
@@ -109,7 +114,9 @@ class Settings:
         except _SettingError as error:
             setting = next((str(part) for part in reversed(error.path) if part in _FLAG_OF), "")
             problem = error.problem.removeprefix(f"{setting}: ")
-            raise ConfigError(f"{_FLAG_OF.get(setting, 'flags')}: {problem}", error.remedy) from None
+            raise ConfigError(
+                f"{_FLAG_OF.get(setting, 'flags')}: {problem}", _remedy_for_flags(error.remedy)
+            ) from None
 
 
 _FLAG_OF = {setting.name: f"--{setting.name.replace('_', '-')}" for setting in fields(Flags)} | {
@@ -139,6 +146,19 @@ _FLAGS_OF_TABLE = {
     "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse"),
     "history": ("minutes", "memory"),
 }
+_IN_FLAGS = {
+    ' or ["n1", "n2"]': "",
+    "does not stand in this file": "does not stand on a command line",
+    "token_file, token_env or token_command": "--token-file, --token-env or --token-command",
+    "insecure = true": "--insecure",
+}
+"""What a remedy says of a file -> what it says of flags."""
+
+
+def _remedy_for_flags(remedy: str) -> str:
+    for in_file, in_flags in _IN_FLAGS.items():
+        remedy = remedy.replace(in_file, in_flags)
+    return remedy
 
 
 class _SettingError(Exception):
@@ -226,13 +246,16 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
     racks = cast(RackSettings, tables["racks"])
     screen = cast(ScreenSettings, tables["screen"])
     _check_metric(screen.metric)
+    _check_theme(screen.theme)
+    nodes = cast(NodeSettings, tables["nodes"])
+    _check_names(nodes)
     if racks != RackSettings():
         _rules(racks)
     return Settings(
         name=name,
         sources=sources,
         racks=racks,
-        nodes=cast(NodeSettings, tables["nodes"]),
+        nodes=nodes,
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
         file=file,
@@ -270,6 +293,8 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
     elif isinstance(source, ExporterSettings):
         _check_targets(source, path)
         _check_token(source, path)
+    elif isinstance(source, SimulatorSettings):
+        _check_size(source, path)
     return source
 
 
@@ -390,7 +415,11 @@ def _convert(kind: type[Any], raw: Raw, path: Place) -> Any:
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         inner = _path(place.strip("`"))
-        raise _SettingError((*path, *inner), _type_problem(message, inner), _type_remedy(message)) from None
+        problem, remedy = _range_words(message, inner) or (
+            _type_problem(message, inner),
+            _type_remedy(message),
+        )
+        raise _SettingError((*path, *inner), problem, remedy) from None
 
 
 def _path(text: str) -> Place:
@@ -413,6 +442,21 @@ _WORDS = {
 def _type_words(types: str) -> str:
     """``int | null`` -> ``a whole number``"""
     return " or ".join(_WORDS.get(name, name) for name in types.split(" | ") if name != "null")
+
+
+def _range_words(message: str, path: Place) -> tuple[str, str] | None:
+    """Problem and remedy of a number outside its range, in the setting's unit; None: another mistake."""
+    bound = re.fullmatch(r"Expected `[^`]*` (>=|<=) (\S+)", message)
+    if bound is None or not path:
+        return None
+    setting = str(path[-1])
+    limit = float(bound[2])
+    shown = show(limit, _UNITS[setting]) if setting in _UNITS else f"{limit:g}"
+    low = bound[1] == ">="
+    return (
+        f"{setting}: {'at least' if low else 'at most'} {shown}",
+        f"give {shown} or {'more' if low else 'less'}",
+    )
 
 
 def _type_problem(message: str, path: Place) -> str:
@@ -451,6 +495,33 @@ def _check_hosts(source: SshSettings, path: Place) -> None:
             raise _SettingError(
                 (*path, key), f"{key}: {value!r:.80} cannot be used", 'write a name, as in "login1"'
             )
+
+
+def _check_names(nodes: NodeSettings) -> None:
+    """Node names and their other names are held to what hosts are held to."""
+    named = [
+        (("nodes", "aliases", node), name)
+        for node, others in nodes.aliases.items()
+        for name in (node, *others)
+    ]
+    named += [(("nodes", "rename", old), name) for old, new in nodes.rename.items() for name in (old, new)]
+    for path, name in named:
+        if not valid_host_name(name):
+            problem = f"{path[1]}: {name!r:.80} is not a host name"
+            raise _SettingError(path, problem, "write letters, digits, . - and _, or an address")
+
+
+def _check_size(source: SimulatorSettings, path: Place) -> None:
+    nodes = source.racks * source.nodes
+    gpus = nodes * source.gpus
+    if nodes > MAX_SIMULATED_NODES or gpus > MAX_SIMULATED_GPUS:
+        limits = f"at most {MAX_SIMULATED_NODES:,} nodes and {MAX_SIMULATED_GPUS:,} GPUs can be simulated"
+        product = f"{source.racks} racks x {source.nodes} nodes x {source.gpus} GPUs"
+        raise _SettingError(
+            (*path, "racks"),
+            f"{product} are {nodes:,} nodes and {gpus:,} GPUs: {limits}",
+            "give fewer racks, nodes or GPUs",
+        )
 
 
 def _check_targets(source: ExporterSettings, path: Place) -> None:
@@ -509,6 +580,22 @@ def _check_metric(key: str | None) -> None:
     if key not in keys:
         remedy = _meant(key, keys, otherwise="as in gpu.sm_active, gpu.power, gpu.temp")
         raise _SettingError(("screen", "metric"), f"metric: no GPU metric {key!r:.60}", remedy)
+
+
+def theme_names() -> list[str]:
+    """The colours that are shipped."""
+    from importlib.resources import files
+
+    names = (item.name for item in files("coldaisle.themes").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def _check_theme(name: str | None) -> None:
+    if name is None:
+        return
+    names = theme_names()
+    if name not in names:
+        raise _SettingError(("screen", "theme"), f"theme: no theme {name!r:.40}", _meant(name, names))
 
 
 def _rules(racks: RackSettings) -> RackRules:

@@ -74,7 +74,7 @@ class SimulatorSettings(
     racks: Annotated[int, Meta(ge=1, le=1000)] = 16
     nodes: Annotated[int, Meta(ge=1, le=256)] = 4
     """Nodes a rack."""
-    gpus: Annotated[int, Meta(ge=0, le=16)] = 8
+    gpus: Annotated[int, Meta(ge=1, le=16)] = 8
     """GPUs a node."""
     seed: int = 1
 
@@ -122,7 +122,7 @@ class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     minutes: Annotated[float, Meta(ge=1, le=1440)] = 15.0
     """Of full resolution."""
-    memory: Annotated[float, Meta(ge=16e6, le=1e12)] = 260e6
+    memory: Annotated[float, Meta(ge=2**24, le=2**40)] = 260e6
     """Bytes of full resolution, at most; beyond them it is shorter."""
 
 
