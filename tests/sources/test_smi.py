@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab.listening import listening
 from lab.sshd import SshLab, wait_until
-from services import find
+from services import find, require
 
 from coldaisle.sources import frames
 from coldaisle.sources.bootstrap import ProbeOptions, bootstrap_command
@@ -617,8 +617,7 @@ SHELLS = {"dash": [], "bash": [], "zsh": ["-f"], "tcsh": ["-f"], "fish": ["--no-
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_login_shell_passes_the_commands_on(fake: Fake, shell: str) -> None:
-    if find(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    require(shell)
     start = [find(shell) or shell, *SHELLS[shell], "-c"]
     environment = {"PATH": fake.path, "HOME": str(fake.folder)}
     listing = subprocess.run([*start, HELP_COMMAND], env=environment, capture_output=True, check=True)
