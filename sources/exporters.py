@@ -191,7 +191,7 @@ class ExporterSource:
             raise ConfigError("no exporter to scrape", "give targets such as n[01-16]:9400")
         if token is not None and not insecure:
             _refuse_clear_text(self._addresses)
-        self._timeout = timeout if timeout is not None else min(10.0, max(2.0, interval))
+        self._timeout = timeout if timeout is not None else timeout_for(interval)
         self._token = token
         self._bearer: str | None = None
         self._tls = tls
@@ -549,6 +549,11 @@ class ExporterSource:
                 changed.append(fact)
         ended = self._jobs.keys() - current.keys()
         return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
+
+
+def timeout_for(interval: float) -> float:
+    """Seconds for a whole page where nobody says."""
+    return min(10.0, max(2.0, interval))
 
 
 def _phase(place: int, count: int) -> float:

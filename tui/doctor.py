@@ -26,7 +26,7 @@ from coldaisle.sources.source import MISSING_TEXT, Kind, Missing, Target, Target
 from coldaisle.sources.text import natural_key, plain
 from coldaisle.sources.units import show
 from coldaisle.sources.writing import save
-from coldaisle.tui.examination import Examined, examine, shared_nodes
+from coldaisle.tui.examination import ROUNDS, Examined, examine, shared_nodes
 
 if TYPE_CHECKING:
     from coldaisle.sources.ssh_login import Secrets
@@ -39,9 +39,12 @@ SHOWN_TARGETS = 20
 """Targets that do not answer which are listed one by one."""
 
 
-PLURAL = {
-    Kind.GPU: "GPUs", Kind.NODE: "nodes", Kind.PORT: "ports", Kind.DISK: "disks", Kind.SERVER: "servers", Kind.RACK: "racks",
+WORDS = {
+    Kind.GPU: "GPU", Kind.NODE: "node", Kind.PORT: "port", Kind.DISK: "disk", Kind.SERVER: "server", Kind.RACK: "rack",
 }  # fmt: skip
+"""What a kind of entity is called: of one; several have an s."""
+SHORTEST_S = 1.0
+"""Between two samples while asking."""
 
 
 class Need(NamedTuple):
@@ -82,7 +85,7 @@ def examine_and_print(
     force: bool = False,
 ) -> int:
     """The whole command; its exit status."""
-    sources = sources_from(settings, time.time, secrets)
+    sources = sources_from(hurried(settings, seconds), time.time, secrets)
     begun, cpu = time.monotonic(), time.process_time()
     with _Progress() as progress:
         examined = asyncio.run(examine(sources, seconds, progress, expected_targets(settings)))
@@ -97,6 +100,23 @@ def examine_and_print(
     if write_to is not None:
         _write(settings, examined, write_to, force=force)
     return status
+
+
+def hurried(settings: Settings, seconds: float) -> Settings:
+    """The same, with samples so close that a source shows what it has within ``seconds``."""
+    longest = max(seconds / (ROUNDS + 1), SHORTEST_S)
+    return replace(settings, sources=tuple(_hurried(source, longest) for source in settings.sources))
+
+
+def _hurried(source: SourceSettings, longest: float) -> SourceSettings:
+    if source.interval <= longest:
+        return source
+    if isinstance(source, ExporterSettings) and source.timeout is None:
+        # a slow page keeps the time that the interval to come would give it
+        from coldaisle.sources.exporters import timeout_for
+
+        source = msgspec.structs.replace(source, timeout=timeout_for(source.interval))
+    return msgspec.structs.replace(source, interval=longest)
 
 
 def expected_targets(settings: Settings) -> dict[str, int]:
@@ -128,6 +148,15 @@ def lacks(one: Examined) -> list[Lack]:
     ]
 
 
+def too_short(examined: Sequence[Examined]) -> list[Lack]:
+    """Open lacks that more time may fill: nobody has been heard often enough to say."""
+    return [
+        lack
+        for lack in open_lacks(examined)
+        if lack.why is Missing.NOT_SAMPLED and max(one.rounds[lack.need.kind] for one in examined) < ROUNDS
+    ]
+
+
 def open_lacks(examined: Sequence[Examined]) -> list[Lack]:
     """Needs that no source meets, though the hardware could."""
     found = {need for one in examined for need in needs() if any(one.found(key) for key in need.keys)}
@@ -145,7 +174,7 @@ def report(examined: Sequence[Examined], status: int, share: float | None) -> It
     yield from (plain(line, ascii_only=True) for line in _node_lines(examined))
     if share is not None:
         yield f"cost: {show(share, 'ratio')} of a core of this machine while asking"
-    yield f"verdict: {_verdict_text(examined, status)}"
+    yield plain(f"verdict: {_verdict_text(examined, status)}", ascii_only=True)
 
 
 def as_object(examined: Sequence[Examined], status: int) -> dict[str, Any]:
@@ -190,7 +219,7 @@ def _write(settings: Settings, examined: Sequence[Examined], path: Path, *, forc
         return
     backup = save(kept, path, force=force)
     also = f" (the old one is {backup})" if backup else ""
-    sys.stderr.write(f"written: {path}{also}\n")
+    sys.stderr.write(plain(f"written: {path}{also}", ascii_only=True) + "\n")
 
 
 def _source_lines(one: Examined) -> Iterator[str]:
@@ -198,8 +227,9 @@ def _source_lines(one: Examined) -> Iterator[str]:
     answered = (
         f"{len(one.answering)} of {len(one.targets)} targets answer" if one.targets else "no target told"
     )
-    counts = ", ".join(f"{len(found)} {PLURAL[kind]}" for kind in Kind if (found := one.entities(kind)))
-    yield f"{one.name} ({one.kind})  {state}: {', '.join(filter(None, [answered, counts]))}"
+    counts = ", ".join(_count(len(found), WORDS[kind]) for kind in Kind if (found := one.entities(kind)))
+    title = one.name if one.name == one.kind else f"{one.name} ({one.kind})"
+    yield f"{title}  {state}: {', '.join(filter(None, [answered, counts]))}"
     if one.error:
         yield f"  {one.error}"
         if one.remedy:
@@ -217,14 +247,18 @@ def _target_lines(one: Examined) -> Iterator[str]:
         alike[target.what].append(target)
     for what, targets in alike.items():
         times = [target.latency_s for target in targets if target.latency_s is not None]
-        took = f"  {show(min(times), 's')} to {show(max(times), 's')}" if times else ""
-        yield f"  ok: {fold(target.name for target in targets)}  {what}{took}"
+        took = (
+            f"  {show(min(times), 's', ascii_only=True)} to {show(max(times), 's', ascii_only=True)}"
+            if times
+            else ""
+        )
+        yield f"  ok: {fold(target.name for target in targets)}  {what}{took}".rstrip()
     for target in one.answering:
         if target.detail:
             yield f"  {target.name}: {target.detail}"
     silent = [target for target in one.targets.values() if target not in one.answering]
     for target in sorted(silent, key=lambda target: natural_key(target.name))[:SHOWN_TARGETS]:
-        yield f"  {target.state}: {target.name}  {target.detail}"
+        yield f"  {target.state}: {target.name}  {target.detail}".rstrip()
         if target.remedy:
             yield f"    -> {target.remedy}"
     if len(silent) > SHOWN_TARGETS:
@@ -237,9 +271,9 @@ def _clock_lines(one: Examined) -> Iterator[str]:
     }
     off = {node: offset for node, offset in offsets.items() if abs(offset) > CLOCK_OFF_S}
     if offsets and not off:
-        yield f"  clocks: within {show(max(map(abs, offsets.values())), 's')} of ours"
+        yield f"  clocks: within {show(max(map(abs, offsets.values())), 's', ascii_only=True)} of ours"
     for node, offset in off.items():
-        yield f"  clock of {node}: {show(offset, 's')} from ours"
+        yield f"  clock of {node}: {show(offset, 's', ascii_only=True)} from ours"
         yield "    -> is time synchronised there (chronyc tracking)?"
 
 
@@ -253,7 +287,7 @@ def _visibility_lines(one: Examined) -> Iterator[str]:
 
 def _metric_lines(one: Examined) -> Iterator[str]:
     counts = ", ".join(
-        f"{number} of {PLURAL[kind]}"
+        f"{number} of {WORDS[kind]}s"
         for kind in Kind
         if (number := sum(key.startswith(f"{kind}.") and one.found(key) > 0 for key in one.cells))
     )
@@ -263,12 +297,12 @@ def _metric_lines(one: Examined) -> Iterator[str]:
         key = next((key for key in need.keys if one.found(key)), None)
         if total and key:
             count = one.found(key)
-            yield f"    {need.name:<20}{key:<24}{'' if count == total else f'{count} of {total}'}".rstrip()
+            yield f"    {need.name:<21}{key:<24}{'' if count == total else f'{count} of {total}'}".rstrip()
     missing = lacks(one)
     if missing:
         yield "  missing:"
     for lack in missing:
-        yield f"    {lack.need.name:<20}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
+        yield f"    {lack.need.name:<21}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
         if lack.need.hint and one.kind != "exporters":
             yield f"      -> {lack.need.hint}"
     yield from _counter_lines(one, missing)
@@ -314,12 +348,23 @@ def _node_lines(examined: Sequence[Examined]) -> Iterator[str]:
 def _verdict_text(examined: Sequence[Examined], status: int) -> str:
     if status == SOURCE_FAILS:
         failing = [one.name for one in examined if one.error or not (one.answering or one.rounds)]
-        return f"{', '.join(failing)} does not deliver"
+        return f"{', '.join(failing)} {'does' if len(failing) == 1 else 'do'} not deliver"
     silent = sum(len(one.targets) - len(one.answering) for one in examined)
-    parts = [f"{silent} targets do not answer"] if silent else []
-    if missing := open_lacks(examined):
-        parts.append(f"nobody gives {', '.join(f'{lack.need.kind} {lack.need.name}' for lack in missing)}")
+    parts = [f"{_count(silent, 'target')} {'does' if silent == 1 else 'do'} not answer"] if silent else []
+    unknown = too_short(examined)
+    if missing := [lack for lack in open_lacks(examined) if lack not in unknown]:
+        parts.append(f"nobody gives {_names(missing)}")
+    if unknown:
+        parts.append(f"too short to say whether anybody gives {_names(unknown)}: give --for more")
     return "; ".join(parts) or "all there"
+
+
+def _names(lacking: Iterable[Lack]) -> str:
+    return ", ".join(f"{WORDS[lack.need.kind]} {lack.need.name}" for lack in lacking)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _source_object(one: Examined) -> dict[str, Any]:

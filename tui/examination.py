@@ -7,9 +7,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from types import MappingProxyType
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -26,15 +31,22 @@ from coldaisle.sources.source import (
     Target,
     TargetState,
 )
+from coldaisle.sources.units import show
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
 """Samples after which a source has shown what it has: a rate needs two, a slow metric may skip one."""
 PROGRESS_S = 0.5
+CLOSING_S = 0.5
+"""What sources may take to close beyond their time; then they are left as they are."""
+RESOLVERS = 64
+"""Threads that look up names and read files, at most."""
 
 NOTHING_EXPECTED: Mapping[str, int] = MappingProxyType({})
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Progress = Callable[[Sequence["Examined"], float], None]
 
 
@@ -87,6 +99,16 @@ class Examined:
             return False
         return not (self.answering or not self.targets) or min(self.rounds.values(), default=0) >= ROUNDS
 
+    def end(self, seconds: float) -> None:
+        """No more comes: targets that have not answered yet did not within these ``seconds``."""
+        if not (self.targets or self.rounds or self.error):
+            self.error = f"nothing came within {show(seconds, 's')}"
+        for name, target in self.targets.items():
+            if target.state is TargetState.CONNECTING:
+                doing = f"{target.detail}: " if target.detail not in ("", TargetState.CONNECTING) else ""
+                detail = f"{doing}no answer within {show(seconds, 's')}"
+                self.targets[name] = replace(target, detail=detail)
+
     def entities(self, kind: Kind) -> set[EntityRef]:
         """All of this kind that it named."""
         return {entity for key, row in self.cells.items() if key.startswith(f"{kind}.") for entity in row}
@@ -124,6 +146,41 @@ class Examined:
                     row[entity] = _reason(int(reasons[number, column]))
 
 
+class Abandoning(ThreadPoolExecutor):
+    """Threads that nobody waits for: a name server that is silent must not hold the end of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._started = 0
+
+    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As in any executor; the call waits while all threads are taken."""
+        future: Future[T] = Future()
+        self._calls.put(partial(_answer, future, partial(call, *args, **kwargs)))
+        if self._started < RESOLVERS:
+            self._started += 1
+            Thread(target=self._serve, daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing to wait for."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+    def _serve(self) -> None:
+        while True:
+            self._calls.get()()
+
+
+def _answer(future: Future[T], call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+        future.set_exception(error)
+
+
 async def examine(
     sources: Sequence[Source],
     seconds: float,
@@ -132,20 +189,27 @@ async def examine(
 ) -> list[Examined]:
     """Stream all sources together, each until it has shown what it has, for ``seconds`` at most.
 
-    ``expected`` has the number of targets by source.
+    ``expected`` has the number of targets by source. The running loop's executor is replaced.
     """
+    asyncio.get_running_loop().set_default_executor(Abandoning())
     examined = [
         Examined(source.name, source.kind, source.interval, expected.get(source.name, 0))
         for source in sources
     ]
     begun = time.monotonic()
     watch = asyncio.create_task(_report_progress(examined, progress, begun))
+    asked = [
+        asyncio.create_task(_examine_one(source, one, seconds))
+        for source, one in zip(sources, examined, strict=True)
+    ]
     try:
-        async with asyncio.TaskGroup() as group:
-            for source, one in zip(sources, examined, strict=True):
-                group.create_task(_examine_one(source, one, seconds))
+        if asked:
+            await asyncio.wait(asked, timeout=seconds + CLOSING_S)
     finally:
-        watch.cancel()
+        for task in (watch, *asked):
+            task.cancel()
+    for one in examined:
+        one.end(seconds)
     progress(examined, time.monotonic() - begun)
     return examined
 
@@ -158,8 +222,7 @@ async def _examine_one(source: Source, one: Examined, seconds: float) -> None:
                 if one.is_settled:
                     break
     except TimeoutError:
-        if not one.targets and not one.rounds:
-            one.error = f"nothing came within {seconds:.0f} s"
+        log.debug("source %s was asked for %s s", one.name, seconds)
     except SourceError as error:
         one.error, one.remedy = str(error), error.remedy
     except Exception as error:  # supervision: one source must not end the examination of the others

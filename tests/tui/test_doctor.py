@@ -4,7 +4,9 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -28,8 +30,8 @@ from coldaisle.sources.source import (
     TargetState,
 )
 from coldaisle.tui import doctor
-from coldaisle.tui.doctor import as_object, examine_and_print, narrowed, needs, report, verdict
-from coldaisle.tui.examination import Examined, examine
+from coldaisle.tui.doctor import as_object, examine_and_print, hurried, narrowed, needs, report, verdict
+from coldaisle.tui.examination import ROUNDS, Examined, examine
 
 NODE_KEYS = ("node.cpu_util", "node.psi_io_full", "node.mem_ratio", "node.net_rx", "node.disk_util")
 GPU_KEYS = tuple(need.keys[0] for need in needs() if need.kind is Kind.GPU)
@@ -73,9 +75,26 @@ class Scripted:
                 yield item
             if self.error:
                 raise self.error
-            await asyncio.sleep(3600)
+            await self.wait()
         finally:
             self.closed = True
+
+    async def wait(self) -> None:
+        await asyncio.sleep(3600)
+
+
+class Stuck(Scripted):
+    """A source whose name server is silent, and which cannot be closed."""
+
+    def __init__(self, items: Sequence[Item], released: threading.Event) -> None:
+        super().__init__(items)
+        self.released = released
+
+    async def wait(self) -> None:
+        try:
+            await asyncio.to_thread(self.released.wait, 60)
+        finally:
+            await asyncio.sleep(60)
 
 
 def target(name: str, state: TargetState = TargetState.OK, **more: str) -> Target:
@@ -115,7 +134,7 @@ def test_all_there() -> None:
     examined = ask(source, seconds=60)  # ends by itself once everything was heard three times
     text = text_of(examined)
     assert verdict(examined) == doctor.ALL_THERE
-    assert "ssh (ssh)  ok: 1 of 1 targets answer, 2 GPUs, 1 nodes" in text
+    assert "ssh  ok: 1 of 1 targets answer, 2 GPUs, 1 node\n" in text
     assert "ok: n1  probe 1" in text
     assert "verdict: all there" in text
     assert source.closed
@@ -124,8 +143,8 @@ def test_all_there() -> None:
 def test_a_missing_metric_has_its_reason() -> None:
     examined = ask(Scripted([target("n1"), *both(without=["gpu.mem_temp"], why=Missing.NOT_PERMITTED)]))
     assert verdict(examined) == doctor.SOMETHING_MISSING
-    assert "memory temperature  gpu.mem_temp            not permitted for our user" in text_of(examined)
-    assert "nobody gives gpu memory temperature" in text_of(examined)
+    assert "memory temperature   gpu.mem_temp            not permitted for our user" in text_of(examined)
+    assert "nobody gives GPU memory temperature" in text_of(examined)
 
 
 def test_what_the_hardware_has_not_is_no_fault() -> None:
@@ -148,7 +167,7 @@ def test_a_target_that_is_silent_is_named_with_its_remedy() -> None:
     text = text_of(examined)
     assert verdict(examined) == doctor.SOMETHING_MISSING
     assert "failing: n2  no route to host\n    -> is it up?" in text
-    assert "1 targets do not answer" in text
+    assert "1 target does not answer" in text
 
 
 def test_many_silent_targets_are_counted() -> None:
@@ -162,8 +181,44 @@ def test_a_source_that_says_nothing() -> None:
     source = Scripted([])
     examined = ask(source, seconds=0.2)
     assert verdict(examined) == doctor.SOURCE_FAILS
-    assert "nothing came within 0 s" in text_of(examined)
+    assert "nothing came within 200 ms" in text_of(examined)
     assert source.closed
+
+
+def test_the_time_bounds_resolving_and_closing() -> None:
+    released = threading.Event()
+    begun = time.monotonic()
+    try:
+        examined = ask(Stuck([target("n1", TargetState.CONNECTING)], released), seconds=0.2)
+    finally:
+        released.set()
+    assert time.monotonic() - begun < 10
+    assert "connecting: n1  no answer within 200 ms" in text_of(examined)
+
+
+def test_a_sample_too_few_is_not_a_lack() -> None:
+    once = batch(0.0, Kind.NODE, [NodeRef("n1")], NODE_KEYS, ["node.cpu_util"], Missing.NOT_SAMPLED)
+    text = text_of(ask(Scripted([target("n1"), once]), seconds=0.2))
+    assert "too short to say whether anybody gives node CPU: give --for more" in text
+    assert "nobody gives" not in text
+    often = [replace(once, at=float(at)) for at in range(ROUNDS)]
+    assert "verdict: nobody gives node CPU" in text_of(ask(Scripted([target("n1"), *often])))
+
+
+def test_samples_are_close_enough_for_the_time_given() -> None:
+    settings = Settings().with_sources([{"kind": "exporters", "targets": ["n1:9100"]}, {"kind": "local"}])
+    exporters, local = hurried(settings, 6.0).sources
+    assert exporters == ExporterSettings(targets=("n1:9100",), interval=1.5, timeout=5.0)
+    assert local.interval == 1.5
+    assert hurried(settings, 60.0) == settings
+    assert {source.interval for source in hurried(settings, 0.5).sources} == {1.0}
+
+
+def test_several_sources_do_not_deliver() -> None:
+    examined = ask(Scripted([]), Scripted([], name="pages", kind="exporters"), seconds=0.1)
+    text = text_of(examined)
+    assert "verdict: ssh, pages do not deliver" in text
+    assert "pages (exporters)  FAILS" in text
 
 
 def test_it_waits_for_every_target_that_was_configured() -> None:
@@ -300,7 +355,7 @@ def test_a_poor_exporter_is_told_which_lines_to_add(
     text = capsys.readouterr().out
     assert status == doctor.SOMETHING_MISSING
     assert f"ok: {exporter}  dcgm-exporter" in text
-    assert "how busy            gpu.util" in text
+    assert "utilisation          gpu.util" in text
     assert "add these lines to dcgm-exporter's CSV file" in text
     assert "DCGM_FI_DEV_MEMORY_TEMP" in text
 
