@@ -10,6 +10,7 @@ import asyncio
 import getpass
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -60,6 +61,18 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 """What a server says that lets nobody, or not us, in; in a banner before it hangs up, or instead of a shell."""
+
+TOO_MANY = "Too many authentication failures"
+"""What sshd says when it hangs up after MaxAuthTries."""
+
+SAYING_NO = (
+    asyncssh.DISC_HOST_NOT_ALLOWED_TO_CONNECT,
+    asyncssh.DISC_BY_APPLICATION,
+    asyncssh.DISC_AUTH_CANCELLED_BY_USER,
+    asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE,
+    asyncssh.DISC_ILLEGAL_USER_NAME,
+)
+"""Ends of a login under way that are meant for us; a lost line or a busy server is tried again soon."""
 
 Ask = Callable[[str], Awaitable[str | None]]
 """A question to the person at the terminal, answered unseen; None: no answer."""
@@ -144,6 +157,8 @@ class Route(NamedTuple):
     agent: str
     """The agent's socket; empty: none."""
     jumps: tuple[str, ...]
+    command: str
+    """``ssh`` with what of this route ssh_config does not say; for a remedy."""
 
 
 def read_route(to: Destination, settings: SshSettings, *, hop: bool = False) -> Route:
@@ -171,7 +186,22 @@ def read_route(to: Destination, settings: SshSettings, *, hop: bool = False) -> 
         only_identities=bool(config.get("IdentitiesOnly")),
         agent=_agent(config.get("IdentityAgent", ())),
         jumps=tuple(part.strip() for part in str(jump).split(",")) if jump and jump != "none" else (),
+        command=_command(to, settings, hop),
     )
+
+
+def _command(to: Destination, settings: SshSettings, hop: bool) -> str:
+    """How a person reaches the same host; what they have in ssh_config needs no repeating."""
+    user = to.user if hop else to.user or settings.user
+    port = to.port if hop else to.port or settings.port
+    jump = None if hop else settings.jump
+    words = ["ssh"]
+    words += ["-F", settings.ssh_config[0]] if settings.ssh_config else []
+    words += ["-o", f"UserKnownHostsFile={settings.known_hosts[0]}"] if settings.known_hosts else []
+    words += ["-p", str(port)] if port else []
+    words += ["-J", str(jump)] if jump else []
+    words.append(f"{user}@{to.host}" if user else to.host)
+    return plain(shlex.join(words), 400)
 
 
 def _options(to: Destination, settings: SshSettings, hop: bool) -> asyncssh.SSHClientConnectionOptions:
@@ -279,11 +309,17 @@ class Client(asyncssh.SSHClient):
         self._secrets = secrets
         self._ask = ask
         self._tried: dict[str, int] = {}
+        self._offers = 0
 
     @property
     def greeted(self) -> bool:
         """Whether the server has said its version."""
         return self.connection is not None and bool(self.connection.get_extra_info("server_version"))
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether the line is encrypted, the host's key good and the login itself under way."""
+        return self.connection is not None and bool(self.connection.get_extra_info("send_cipher"))
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Keep it: an unfinished login has no other name."""
@@ -302,9 +338,17 @@ class Client(asyncssh.SSHClient):
         """The password a person gave, once."""
         return await self._answer("password")
 
-    def kbdint_auth_requested(self) -> str:
-        """Any method will do."""
-        return ""
+    def kbdint_auth_requested(self) -> str | None:
+        """Any method will do, once a login; None without an answer to give.
+
+        asyncssh comes back to this method after each refusal: without an end it would use up MaxAuthTries.
+        """
+        self._offers += 1
+        if self._ask is not None:
+            return "" if self._offers <= ATTEMPTS else None
+        self.asked = True
+        has_answers = any(name.startswith(f"{self._role} ") for name in self._secrets.passwords)
+        return "" if has_answers and self._offers == 1 else None
 
     async def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
@@ -560,34 +604,48 @@ def explain(
     to: Destination, route: Route, known: KnownHosts, client: Client, error: Exception
 ) -> SourceError:
     """Any failure of a login as one of ours, with what to do."""
-    host = to.host
     match error:
         case asyncssh.HostKeyNotVerifiable():
             return _host_key_error(to, route, known, client, str(error))
+        case TimeoutError():
+            return _timed_out(to.host, client)
+        case OSError():
+            return _no_connection(to.host, route, error)
+        case asyncssh.DisconnectError():
+            return _disconnected(to, route, client, error)
+        case asyncssh.ChannelOpenError():
+            return Unreachable(to.host, f"the jump host cannot reach it: {plain(str(error), 200)}")
+    return Unusable(to.host, f"the login failed: {plain(str(error), 200)}")
+
+
+def _no_connection(host: str, route: Route, error: OSError) -> SourceError:
+    if isinstance(error, socket.gaierror):
+        remedy = "check the spelling, DNS, or Hostname in ssh_config"
+        return Unreachable(host, "its name is not known", remedy)
+    if isinstance(error, ConnectionRefusedError):
+        problem = f"nothing listens on port {route.port}"
+        return Unreachable(host, problem, "start sshd there, or check the port")
+    return Unreachable(host, f"no connection: {error.strerror or error}")
+
+
+def _disconnected(
+    to: Destination, route: Route, client: Client, error: asyncssh.DisconnectError
+) -> SourceError:
+    host = to.host
+    match error:
         case asyncssh.KeyExchangeFailed():
             return Unusable(host, f"no algorithm in common: {plain(str(error), 200)}", "update its sshd")
         case asyncssh.PermissionDenied():
             return _denied(to, route, client)
-        case TimeoutError():
-            return _timed_out(host, client)
         case asyncssh.ConnectionLost() if "imeout" in str(error):
             return _timed_out(host, client)
+        case asyncssh.ProtocolError() if client.authenticates or TOO_MANY in str(error):
+            return _cut_off(to, route, client, error)
         case asyncssh.ProtocolError() | asyncssh.ProtocolNotSupported():
             return Garbled(host, f"what answers on port {route.port} is no SSH server", "check the port")
-        case asyncssh.DisconnectError():
-            return _hung_up(host, client, error)
-        case asyncssh.ChannelOpenError():
-            return Unreachable(host, f"the jump host cannot reach it: {plain(str(error), 200)}")
-        case socket.gaierror():
-            return Unreachable(
-                host, "its name is not known", "check the spelling, DNS, or Hostname in ssh_config"
-            )
-        case ConnectionRefusedError():
-            problem = f"nothing listens on port {route.port}"
-            return Unreachable(host, problem, "start sshd there, or check the port")
-        case OSError():
-            return Unreachable(host, f"no connection: {error.strerror or error}")
-    return Unusable(host, f"the login failed: {plain(str(error), 200)}")
+    if client.authenticates and error.code in SAYING_NO:
+        return _cut_off(to, route, client, error)
+    return _hung_up(host, client, error)
 
 
 def _timed_out(host: str, client: Client) -> SourceError:
@@ -619,10 +677,24 @@ def _denied(to: Destination, route: Route, client: Client) -> SourceError:
     problem = f"it accepts no key of user {plain(route.user, 64)}"
     if client.asked:
         problem += ", and wants a password or an answer"
-    remedy = (
-        f"run: ssh {to.host} - if that asks for a passphrase, run ssh-add first; else install your key there"
-    )
-    return AccessDenied(to.host, problem, remedy)
+    return AccessDenied(to.host, problem, _key_remedy(route))
+
+
+def _key_remedy(route: Route) -> str:
+    return f"run: {route.command} - if that asks for a passphrase, run ssh-add first; else install your key there"
+
+
+def _cut_off(to: Destination, route: Route, client: Client, error: asyncssh.DisconnectError) -> SourceError:
+    """The server said its name, showed its key and then ended the login in so many words."""
+    refusal = REFUSAL.search(client.banner)
+    if refusal:
+        return AccessDenied(to.host, plain(refusal[0].strip(), 200))
+    if TOO_MANY in str(error):
+        problem = f"it accepts none of the keys offered for user {plain(route.user, 64)}, and wants no more"
+        remedy = f"{_key_remedy(route)}; with many keys in the agent: IdentityFile and IdentitiesOnly in ssh_config"
+        return AccessDenied(to.host, problem, remedy)
+    problem = f"it ended the login of user {plain(route.user, 64)}: {plain(error.reason, 200)}"
+    return AccessDenied(to.host, problem, f"run: {route.command} - and see what it says")
 
 
 def _host_key_error(
@@ -632,7 +704,7 @@ def _host_key_error(
     shown = client.key.get_fingerprint() if client.key is not None else "not shown"
     name = lookup_name(route.name, route.port)
     if not lines:
-        remedy = f"run: ssh {to.host} once and check the fingerprint {shown}"
+        remedy = f"run: {route.command} once and check the fingerprint {shown}"
         return HostKeyUnknown(to.host, f"the host key of {name} is in no known_hosts file", remedy)
     kind = client.key.get_algorithm() if client.key is not None else ""
     line = next((line for line in lines if line.key_type == kind), lines[0])
@@ -642,7 +714,7 @@ def _host_key_error(
         return HostKeyChanged(to.host, f"its host key is revoked in {line.file}:{line.number}")
     problem = f"its host key ({shown}) {differs} the one in {line.file}:{line.number}"
     remedy = (
-        f"if it was reinstalled, run: ssh-keygen -f {line.file} -R '{name}', then ssh {to.host} once; "
+        f"if it was reinstalled, run: ssh-keygen -f {line.file} -R '{name}', then {route.command} once; "
         "if not, somebody else answers there"
     )
     return HostKeyChanged(to.host, problem, remedy)

@@ -153,9 +153,9 @@ async def test_an_unknown_key_is_refused_with_its_fingerprint(lab: SshLab) -> No
         await heard.until_state("n02", TargetState.OK)
     fingerprint = asyncssh.read_public_key(f"{lab.servers['n01'].key}.pub").get_fingerprint()
     assert "in no known_hosts file" in target.detail
-    assert "ssh n01 once" in target.remedy
+    assert f"ssh -F {lab.config} n01 once" in target.remedy
     assert fingerprint in target.remedy
-    assert lab.connections("n01") == 0
+    await asyncio.to_thread(wait_until, "it is closed", lambda: lab.connections("n01") == 0)
 
 
 async def test_a_changed_key_is_refused_with_the_line_it_differs_from(lab: SshLab) -> None:
@@ -240,11 +240,52 @@ async def test_refused_keys_are_a_state_and_the_rest_is_not_hammered(lab: SshLab
         first = await heard.until_state("n01", TargetState.DENIED)
         second = await heard.until_state("n02", TargetState.DENIED)
         assert "accepts no key of user" in first.detail
-        assert first.remedy.startswith("run: ssh n01")
+        assert first.remedy.startswith(f"run: ssh -F {lab.config} n01 ")
         assert second.detail == "not tried yet: n01 refused us"
         await asyncio.sleep(1.0)
         assert len([t for t in heard.history if t.state is TargetState.DENIED]) == 2
         assert lab.connections("n02") == 0
+
+
+def serve_otherwise(lab: SshLab, name: str, *changes: str) -> None:
+    """Start the host again with these lines before its own; sshd takes the first it reads."""
+    lab.kill(name)
+    file = lab.servers[name].folder / "sshd_config"
+    file.write_text("\n".join(changes) + "\n" + file.read_text())
+    lab.restart(name)
+
+
+async def test_a_server_that_would_ask_questions_refuses_once(lab: SshLab) -> None:
+    (lab.folder / "authorized_keys").write_text("")
+    serve_otherwise(lab, "n01", "KbdInteractiveAuthentication yes", "LogLevel VERBOSE")
+    async with listening(source_of(lab, "n01")) as heard:
+        target = await heard.until_state("n01", TargetState.DENIED)
+    assert "accepts no key of user" in target.detail
+    assert "wants a password or an answer" in target.detail
+    log = (lab.servers["n01"].folder / "log").read_text()
+    assert "Failed keyboard-interactive" not in log
+    assert "Too many authentication failures" not in log
+
+
+async def test_too_many_keys_are_a_refusal(lab: SshLab) -> None:
+    for number in range(3):
+        make_key(lab.folder / f"other{number}")
+    others = "\n".join(f"  IdentityFile {lab.folder / f'other{number}'}" for number in range(3))
+    lab.config.write_text(f"Host n01\n{others}\n" + lab.config.read_text())
+    serve_otherwise(lab, "n01", "MaxAuthTries 2")
+    async with listening(source_of(lab, "n01")) as heard:
+        target = await heard.until_state("n01", TargetState.DENIED)
+    assert "none of the keys offered" in target.detail
+    assert "IdentitiesOnly" in target.remedy
+
+
+def test_a_remedy_has_what_ssh_config_does_not_say(lab: SshLab) -> None:
+    settings = lab.settings("n01", port=2222, jump="gate", known_hosts=("/etc/lab hosts",))
+    route = read_route(Destination("n01", user="alice"), settings)
+    options = f"-F {lab.config} -o 'UserKnownHostsFile=/etc/lab hosts' -p 2222 -J gate"
+    assert route.command == f"ssh {options} alice@n01"
+    assert read_route(Destination("gate"), settings, hop=True).command.endswith("hosts' gate")
+    assert read_route(Destination("n01"), SshSettings(hosts=("n01",))).command == "ssh n01"
 
 
 async def test_one_host_that_refuses_our_keys_does_not_keep_us_from_the_others(lab: SshLab) -> None:
