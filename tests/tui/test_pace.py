@@ -47,7 +47,7 @@ def test_bytes_stay_within_the_budget_and_one_frame(sizes: list[int]) -> None:
         now += pace.wait(now, 0)
         pace.sent(now, size)
         pace.drained(now)
-    assert sum(sizes) <= 50_000 * (now + 1.0) + max(sizes)
+    assert sum(sizes) <= 50_000 * (now + 1.0) + max(sizes) + 1e-3  # rounding
 
 
 def test_nothing_is_queued_behind_a_frame_that_is_not_taken() -> None:
