@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
 import ssl
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import httpcore
 import httpx
@@ -54,9 +55,12 @@ from coldaisle.sources.source import (
     TargetState,
 )
 from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
+from coldaisle.sources.units import show
 from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
 
 log = logging.getLogger(__name__)
+
+Failure = TypeVar("Failure", bound=BaseException)
 
 ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 """Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
@@ -73,6 +77,7 @@ REPEAT_S = 55.0
 DENIED_S = 600.0
 BACKOFF_S = 30.0
 REDIRECTS = 3
+NOT_METRICS = "check port and path: the page is usually /metrics; a proxy's login page looks so, too"
 MAX_GONE = 64
 """Boards of one target that are remembered as gone."""
 
@@ -363,7 +368,7 @@ class ExporterSource:
                 if size > limit:
                     raise Garbled(
                         one.address.name,
-                        f"the page is larger than {limit} bytes, or has no end",
+                        f"the page is larger than {show(limit, 'B')}, or has no end",
                         "is this an exporter?",
                     )
                 chunks.append(part)
@@ -380,6 +385,8 @@ class ExporterSource:
         if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
             one.is_fresh = True
             return
+        if _is_web_page(body):
+            raise Garbled(one.address.name, "answers a web page (HTML), not metrics", NOT_METRICS)
         page = one.reader.read(body, openmetrics=openmetrics)
         translation = self._translated(one, page)
         before = _aligned(one.page, page)
@@ -866,9 +873,7 @@ def _translated(one: Address, error: Exception, seconds: float) -> SourceError:
     if isinstance(error, httpcore.ConnectError) and (problem := _tls_problem(error)):
         return problem[0](one.name, *problem[1:])
     if isinstance(error, httpcore.ConnectError):
-        return Unreachable(
-            one.name, f"no connection: {_said(error)}", "is the exporter running, and the port open?"
-        )
+        return _no_connection(one, error)
     if isinstance(error, httpcore.TimeoutException):
         return _silent(one.name, seconds)
     if isinstance(error, httpcore.RemoteProtocolError):
@@ -876,11 +881,23 @@ def _translated(one: Address, error: Exception, seconds: float) -> SourceError:
     return Unreachable(one.name, f"the connection broke: {_said(error)}", "look at the exporter's log")
 
 
+def _no_connection(one: Address, error: Exception) -> Unreachable:
+    if _cause(error, socket.gaierror) is not None:
+        return Unreachable(one.name, "its name is not known", "check the spelling, DNS, or /etc/hosts")
+    said = "nothing listens there" if _cause(error, ConnectionRefusedError) is not None else _said(error)
+    return Unreachable(one.name, f"no connection: {said}", "is the exporter running, and the port open?")
+
+
+def _cause(error: BaseException | None, kind: type[Failure]) -> Failure | None:
+    """The first of this kind among an error and what led to it."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _tls_problem(error: BaseException) -> tuple[type[SourceError], str, str] | None:
     """(error, problem, remedy) where the connection stands and TLS does not; None: it is something else."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
+    cause = _cause(error, ssl.SSLError)
     if isinstance(cause, ssl.SSLCertVerificationError):
         said = cause.verify_message or "not valid"
         return (
@@ -893,6 +910,10 @@ def _tls_problem(error: BaseException) -> tuple[type[SourceError], str, str] | N
     if isinstance(cause, ssl.SSLError):
         return Unusable, f"no TLS connection: {_inert(cause.reason or str(cause))}", "see what TLS it speaks"
     return None
+
+
+def _is_web_page(body: bytes) -> bool:
+    return body[:256].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _silent(target: str, seconds: float) -> TimedOut:

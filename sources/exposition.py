@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.errors import Garbled
+from coldaisle.sources.units import show
 
 
 class Series(NamedTuple):
@@ -211,7 +212,7 @@ class _Lesson:
 
     def _lines(self, body: bytes) -> list[bytes]:
         if len(body) > self._limits.page_bytes:
-            raise Garbled(self._target, f"the page is larger than {self._limits.page_bytes} bytes")
+            raise Garbled(self._target, f"the page is larger than {show(self._limits.page_bytes, 'B')}")
         lines = body.split(b"\n", self._limits.lines)
         if len(lines) > self._limits.lines:
             raise Garbled(self._target, f"the page has more than {self._limits.lines} lines")

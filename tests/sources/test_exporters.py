@@ -264,15 +264,15 @@ GPU = 'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-x"'
 MISBEHAVIOURS: list[tuple[str, Behaviour, str]] = [
     ("a slow drip", drip, "no whole page within 1 s"),
     ("silence", hang, "no whole page within 1 s"),
-    ("endless", endless, "larger than 200000 bytes, or has no end"),
-    ("200 MB", huge, "larger than 200000 bytes, or has no end"),
-    ("a packed bomb", bomb, "larger than 200000 bytes, or has no end"),
+    ("endless", endless, "larger than 195 KiB, or has no end"),
+    ("200 MB", huge, "larger than 195 KiB, or has no end"),
+    ("a packed bomb", bomb, "larger than 195 KiB, or has no end"),
     ("cut off", cut, "broke the HTTP protocol"),
     ("not HTTP", not_http, "broke the HTTP protocol"),
     ("not packed", not_packed, "not packed as it says"),
     ("cut in a number", answering(b"DCGM_FI_DEV_GPU_TEMP 4"), "the page is cut off"),
     ("binary", answering(bytes(range(256)) * 20 + b"\n"), "line 1: not a sample: "),
-    ("a web page", answering(b"<!DOCTYPE html>\n<html>\n"), "line 1: not a sample: <!DOCTYPE html>"),
+    ("a web page", answering(b"<!DOCTYPE html>\n<html>\n"), "a web page (HTML), not metrics"),
     ("a label twice", answering(f'{GPU},gpu="1"}} 40\n'.encode()), "the label 'gpu' twice"),
     ("hostile", answering(f'{GPU},x="\x1b]52;c;aGk=\x07[red]"}} 4 0 0\n'.encode()), "more than a number"),
     (
@@ -370,11 +370,18 @@ async def test_refused_unknown_and_denied() -> None:
         fed(f"127.0.0.1:{port}", denied.target) as feed,
     ):
         refused = await feed.target(f"127.0.0.1:{port}", TargetState.FAILING)
-        assert "no connection" in refused.detail
+        assert refused.detail == "no connection: nothing listens there"
         assert refused.remedy
     async with served(Pages(status="401 Unauthorized")) as denied, fed(denied.target) as feed:
         assert "HTTP 401" in (await feed.target(denied.target, TargetState.DENIED)).detail
         assert len(denied.requests) == 1
+
+
+async def test_a_name_that_is_not_known_is_said() -> None:
+    async with fed("nowhere.invalid:9400") as feed:
+        target = await feed.target("nowhere.invalid:9400", TargetState.FAILING)
+    assert target.detail == "its name is not known"
+    assert "DNS" in target.remedy
 
 
 async def test_a_token_goes_to_loopback_and_is_read_again_when_refused() -> None:

@@ -278,7 +278,7 @@ def test_what_is_wrong_and_where(body: bytes, says: str) -> None:
 def test_limits_refuse_the_page_and_say_which() -> None:
     small = Limits(page_bytes=1000, lines=20, series=5, line_bytes=200, labels=3, label_chars=50)
     for body, says in [
-        (b"a 1\n" * 300, "larger than 1000 bytes"),
+        (b"a 1\n" * 300, "larger than 1000 B"),
         (b"\n" * 30, "more than 20 lines"),
         (b"a 1\n" * 6, "more than 5 series"),
         (b"a " + b"1" * 300 + b"\n", "longer than 200 bytes"),
