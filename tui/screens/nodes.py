@@ -17,6 +17,7 @@ from coldaisle.tui import cells
 from coldaisle.tui.matching import matched
 from coldaisle.tui.reading import latest, read, status_word
 from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.empty import no_node
 from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, merged
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
@@ -152,7 +153,7 @@ class NodesScreen(LiveScreen):
         self._filter_error = ""
 
     def body(self) -> ComposeResult:
-        yield Table(COLUMNS, empty="no node is known yet", id="nodes")
+        yield Table(COLUMNS, id="nodes")
         yield Lines(id="status")
         yield Input(
             placeholder="node, rack, r[01-04]n02, *n03, state, job or user", id="filter", compact=True
@@ -174,8 +175,9 @@ class NodesScreen(LiveScreen):
             drawn = gpu_cells(layout, index, codes)
             return node_cells(snapshot, index, [item.column.key for item in placed], drawn)
 
-        empty = "no node matches the filter" if self.filter else "no node is known yet"
-        self.query_one(Table).show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
+        table = self.query_one(Table)
+        empty = "no node matches the filter" if layout.nodes else no_node(snapshot, table.size.width - 1)
+        table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
         self.query_one("#status", Lines).show([self._status(snapshot, len(keys))])
 
     def action_sort(self) -> None:

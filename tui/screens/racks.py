@@ -152,7 +152,7 @@ class RacksScreen(LiveScreen):
         self._follow = False
         hidden = self._out_of_view(plan, heat.top, shown)
         self.query_one("#legend", Rows).show([legend(codes, self.metric, plan.zoom, hidden, room.width)])
-        self._show_changes(snapshot, room, room.map - shown)
+        self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
         self.query_one(TopLines).set_note(self._note(snapshot, plan))
 
@@ -253,11 +253,14 @@ class RacksScreen(LiveScreen):
         line = plan.y // plan.halves
         return int(((line < top) | (line >= top + shown)).sum())
 
-    def _show_changes(self, snapshot: Snapshot, room: Room, lines: int) -> None:
+    def _show_changes(self, snapshot: Snapshot, gpu: int | None, room: Room, lines: int) -> None:
+        """The last events; before them, where there is no map, why there is none."""
         from coldaisle.tui.widgets.cursor import section
+        from coldaisle.tui.widgets.empty import no_gpu
         from coldaisle.tui.widgets.legend import changes
 
-        rows: list[Row] = []
+        rows: list[Row] = [*no_gpu(snapshot, room.width), ()] if gpu is None else []
+        lines -= len(rows)
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
             rows += changes(snapshot.events, room.width, lines - 1) or [(Run("nothing so far", "dim"),)]
@@ -271,7 +274,8 @@ class RacksScreen(LiveScreen):
         side.styles.width = room.side
         side.display = bool(room.side)
         if gpu is None:
-            lines.show([(Run("no GPU is known yet", "dim"),)])
+            lines.show([])
+            side.show([])
             return
         now = self.home.now() if snapshot.live else snapshot.at
         lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))

@@ -73,32 +73,62 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
     cluster = Run(plain((snapshot.name if snapshot else "") or name or "coldaisle", 24), "title")
     local = time.localtime(at)
     zone = f" {local.tm_zone}" if local.tm_zone else ""
-    clock = Piece(2, (Run(time.strftime("%H:%M:%S", local) + zone),))
+    clock = Piece(4, (Run(time.strftime("%H:%M:%S", local) + zone),))
     if snapshot is None:
         return fitted([Piece(0, (cluster,)), Piece(0, (Run("connecting", "accent"),)), clock], width)
-    live = Run("LIVE", "live") if snapshot.live else Run(time.strftime(" %Y-%m-%d ", local), "past")
-    utc = time.strftime("(%H:%MZ)", time.gmtime(at))
+    utc = time.strftime("(%H:%MZ)", time.gmtime(at)) if local.tm_gmtoff else ""
     seen = snapshot.coverage
     pieces = [
         Piece(0, (cluster,)),
-        Piece(0, (live,)),
+        Piece(0, (_liveness(snapshot, now),)),
         clock,
-        Piece(1, _data_age(snapshot, now)),
-        Piece(3, _share(seen.nodes, seen.nodes_expected, "nodes")),
-        Piece(1, _share(seen.gpus, seen.gpus_expected, "GPUs")),
+        Piece(2, _data_age(snapshot, now)),
+        Piece(5, _share(seen.nodes, seen.nodes_expected, "nodes")),
+        Piece(3, _share(seen.gpus, seen.gpus_expected, "GPUs")),
     ]
-    sick = tuple(source for source in snapshot.sources if source.state != "ok")
-    wordings = (_sources(snapshot.sources), _sources(sick), _sources_in_short(snapshot.sources))
-    for sources in filter(None, wordings):
-        if _joined_width(whole := [*pieces, Piece(5, sources)], "  ") <= width:
-            break
-    return fitted([*whole[:3], Piece(7, (Run(utc, "dim"),)), *whole[3:]], width)
+    whole = [*pieces, *_sources_beside(pieces, snapshot.sources, width)]
+    zulu = [Piece(7, (Run(utc, "dim"),))] if utc else []
+    return fitted([*whole[:3], *zulu, *whole[3:]], width)
+
+
+def _sources_beside(pieces: list[Piece], sources: tuple[SourceView, ...], width: int) -> list[Piece]:
+    """How the sources are, as fully as there is room for; what is not well matters more than how many nodes answer."""
+    sick = tuple(source for source in sources if source.state != "ok")
+    rank = 1 if sick else 6
+    wordings = [(pieces, _sources(sources)), (pieces, _sources(sick))]
+    wordings += [([piece for piece in pieces if piece.rank < least], _sources(sick)) for least in (5, 4)]
+    for others, row in wordings:
+        if row and _joined_width([*others, Piece(rank, row)], "  ") <= width:
+            return [Piece(rank, row)]
+    return [Piece(rank, row)] if (row := _sources_in_short(sources)) else []
+
+
+def _liveness(snapshot: Snapshot, now: float) -> Run:
+    """Whether this is now or the past; now does not read as fine while nothing answers."""
+    if not snapshot.live:
+        return Run(time.strftime(" %Y-%m-%d ", time.localtime(snapshot.at)), "past")
+    if not math.isnan(data_age(snapshot, now)):
+        return Run("LIVE", "live")
+    broken = any(source.state not in ("ok", "connecting") for source in snapshot.sources)
+    return (
+        Run("LIVE silent", "bad") if broken or not math.isnan(_last_heard(snapshot)) else Run("LIVE", "warn")
+    )
+
+
+def _last_heard(snapshot: Snapshot) -> float:
+    """When the newest sample of any source came; NaN: none ever did."""
+    return max(
+        (source.last_at for source in snapshot.sources if source.last_at is not None), default=math.nan
+    )
 
 
 def _data_age(snapshot: Snapshot, now: float) -> Row:
     seconds = data_age(snapshot, now)
     if math.isnan(seconds):
-        return (Run("no data yet", "warn"),)
+        silence = (now if snapshot.live else snapshot.at) - _last_heard(snapshot)
+        if math.isnan(silence):
+            return (Run("no data yet", "warn"),)
+        return (Run(f"no data for {age(max(silence, 0.0))}", "bad"),)
     periods = [source.period or source.interval for source in snapshot.sources]
     old = seconds > 3 * max(periods, default=10.0) + 5
     return (Run("data ", "dim"), Run(age(seconds), "warn" if old else "text"))
@@ -165,6 +195,8 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> 
         for rank, count, word, token in filter(None, counts)
         if count or word == "allocated"
     ]
+    if not tally.jobs_known and not pieces and not tally.powered and math.isnan(tally.mean):
+        return (Run("no GPU has a value", "dim"),)
     if not tally.jobs_known:
         pieces.append(Piece(6, (Run("no scheduler is read: which GPUs are held is not known", "dim"),)))
     if not math.isnan(tally.mean):

@@ -125,7 +125,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
     ) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
-        self._empty = empty
+        self._empty: tuple[Row, ...] = ((Run(empty, "dim"),),)
         self._keys: tuple[str, ...] = ()
         self._cells_of: CellsOf = lambda key, placed: [Run("") for _ in placed]
         self._at = 0
@@ -154,13 +154,18 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         cells_of: CellsOf,
         *,
         sorted_by: str | None = None,
-        empty: str | None = None,
+        empty: str | Sequence[Row] | None = None,
     ) -> None:
-        """New content; the cursor stays on its key, or else on its place."""
+        """New content; the cursor stays on its key, or else on its place.
+
+        Args:
+            empty: what stands there while there are no rows; None: as before.
+        """
         cursor, resized = self.key, len(keys) != len(self._keys)
         moved = tuple(keys) != self._keys
         self._keys, self._cells_of = tuple(keys), cells_of
-        self._empty = self._empty if empty is None else empty
+        if empty is not None:
+            self._empty = ((Run(empty, "dim"),),) if isinstance(empty, str) else tuple(empty)
         if moved:
             self._at = (
                 self._keys.index(cursor) if cursor in self._keys else min(self._at, max(0, len(keys) - 1))
@@ -248,7 +253,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _row(self, index: int) -> Row:
         if index >= len(self._keys):
-            return (Run(self._empty, "dim"),) if not self._keys and index == 0 else ()
+            return self._empty[index] if not self._keys and index < len(self._empty) else ()
         placed = self.placed
         return cells_row(self._cells_of(self._keys[index], placed), placed)
 
