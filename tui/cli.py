@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coldaisle.sources import __version__
-from coldaisle.sources.errors import ColdaisleError, ConfigError
+from coldaisle.sources.errors import ColdaisleError
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the exit status. Nobody sees a traceback: the log has it."""
+    complain = partial(_complain, ascii_only="--ascii" in arguments)
     try:
         status = main.main(list(arguments), prog_name="coldaisle", standalone_mode=False)
         sys.stdout.flush()
@@ -39,11 +41,11 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "coldaisle"
-        return _complain(error.format_message(), f"{where} --help lists what there is")
+        return complain(error.format_message(), f"{where} --help lists what there is")
     except click.ClickException as error:
-        return _complain(error.format_message())
+        return complain(error.format_message())
     except ColdaisleError as error:
-        return _complain(str(error), error.remedy)
+        return complain(str(error), error.remedy)
     except BrokenPipeError:
         _forget_stdout()
         return BROKEN_PIPE
@@ -52,15 +54,17 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # supervision: the last line before a traceback on somebody's terminal
         _start_log()
         log.exception("crashed")
-        return _complain(f"a mistake of ours: {type(error).__name__}", _where_the_log_is())
+        return complain(f"a mistake of ours: {type(error).__name__}", _where_the_log_is())
 
 
-def _complain(problem: str, remedy: str = "") -> int:
+def _complain(problem: str, remedy: str = "", *, ascii_only: bool = False) -> int:
     from coldaisle.sources.text import plain
+    from coldaisle.tui.capabilities import capabilities
 
-    ascii_only = not (sys.stderr.encoding or "").lower().startswith("utf")
+    # in the C locale Python writes UTF-8 all the same: the locale itself says what is read there
+    is_utf8 = capabilities(os.environ).utf8 and (sys.stderr.encoding or "").lower().startswith("utf")
     for line in filter(None, [f"coldaisle: {problem}", f"  {remedy}" if remedy else ""]):
-        click.echo(plain(line, ascii_only=ascii_only), err=True)
+        click.echo(plain(line, ascii_only=ascii_only or not is_utf8), err=True)
     return FAILED
 
 
@@ -81,20 +85,10 @@ def _where_the_log_is() -> str:
     return f"the details are in {default_log_path()}"
 
 
-def _data_names(folder: str, package: str) -> list[str]:
-    from importlib.resources import files
-
-    return sorted(
-        item.name.removesuffix(folder) for item in files(package).iterdir() if item.name.endswith(folder)
-    )
-
-
-def _themes() -> list[str]:
-    return _data_names(".toml", "coldaisle.themes")
-
-
 def _complete_theme(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in _themes() if name.startswith(begun)]
+    from coldaisle.sources.config import theme_names
+
+    return [CompletionItem(name) for name in theme_names() if name.startswith(begun)]
 
 
 def _complete_metric(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -175,7 +169,7 @@ _screen_options = _options(
 @_screen_options
 @click.pass_context
 def main(context: click.Context, /, **given: Any) -> int | None:
-    """What holds a GPU cluster back, since when, at what cost, and what to do: live, in a terminal."""
+    """Every GPU of a cluster at a glance, live, in a terminal; over SSH or from exporters."""
     context.obj = given
     if context.invoked_subcommand is not None:
         return None
@@ -190,7 +184,10 @@ def main(context: click.Context, /, **given: Any) -> int | None:
 @click.option("--interval", metavar="TIME", default="2s", show_default=True)
 @_screen_options
 def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: Any) -> int:
-    """A simulated cluster with faults that come and go; needs nothing."""
+    """A simulated cluster with faults that come and go; needs nothing.
+
+    It has at most 2,048 nodes and 16,384 GPUs.
+    """
     from coldaisle.sources.config import Settings
 
     simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
@@ -216,7 +213,8 @@ def doctor(
 ) -> int:
     """Try every source; say what is missing and how to get it.
 
-    Exit status: 0 all there, 1 something is missing, 2 a source does not answer, 3 bad usage.
+    Exit status: 0 all there, 1 something is missing or could not be seen in the time, 2 a source does
+    not answer, 3 bad usage.
     """
     _start_log()
     settings = _configured(_inherited(context, given))
@@ -285,11 +283,6 @@ def _detected() -> Sequence[dict[str, Any]]:
     return found.sources
 
 
-def _check_theme(name: str | None) -> None:
-    if name is not None and name not in _themes():
-        raise ConfigError(f"no theme {name!r:.40}", f"there are {', '.join(_themes())}")
-
-
 def _default_path() -> Path:
     from coldaisle.sources.config import default_path
 
@@ -306,7 +299,6 @@ def _seconds(text: str) -> float:
 
 
 def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
-    _check_theme(settings.screen.theme)
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
     _start_log()
     secrets = _asked_first(settings, confirmed=confirmed)

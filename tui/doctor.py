@@ -21,7 +21,7 @@ from coldaisle.sources.config import Settings, bare_host
 from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.racks import short_name
-from coldaisle.sources.settings import ExporterSettings, SourceSettings, SshSettings
+from coldaisle.sources.settings import ExporterSettings, SimulatorSettings, SourceSettings, SshSettings
 from coldaisle.sources.source import MISSING_TEXT, Kind, Missing, Target, TargetState
 from coldaisle.sources.text import natural_key, plain
 from coldaisle.sources.units import show
@@ -127,6 +127,8 @@ def expected_targets(settings: Settings) -> dict[str, int]:
             counts[source.name] = len(set(map(bare_host, source.hosts)))
         elif isinstance(source, ExporterSettings):
             counts[source.name] = len(set(source.targets))
+        elif isinstance(source, SimulatorSettings):
+            counts[source.name] = source.racks * source.nodes
     return counts
 
 
@@ -247,11 +249,8 @@ def _target_lines(one: Examined) -> Iterator[str]:
         alike[target.what].append(target)
     for what, targets in alike.items():
         times = [target.latency_s for target in targets if target.latency_s is not None]
-        took = (
-            f"  {show(min(times), 's', ascii_only=True)} to {show(max(times), 's', ascii_only=True)}"
-            if times
-            else ""
-        )
+        ends = dict.fromkeys(show(pick(times), "s", ascii_only=True) for pick in (min, max) if times)
+        took = f"  {' to '.join(ends)}"
         yield f"  ok: {fold(target.name for target in targets)}  {what}{took}".rstrip()
     for target in one.answering:
         if target.detail:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import click
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import SshSettings
 from coldaisle.sources.text import plain
+from coldaisle.tui.capabilities import capabilities
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
@@ -54,7 +56,10 @@ async def _secrets(source: SshSettings) -> Secrets:
         nonlocal has_asked
         has_asked = True
         # it blocks the loop: in a thread, Ctrl+C would wait for the Enter key
-        return getpass.getpass(f"{plain(prompt, 200).rstrip()} ") or None
+        return (
+            getpass.getpass(f"{plain(prompt, 200, ascii_only=not capabilities(os.environ).utf8).rstrip()} ")
+            or None
+        )
 
     collecting = asyncio.create_task(collect_secrets(source, ask))
     await asyncio.wait({collecting}, timeout=PATIENCE_S)

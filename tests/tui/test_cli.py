@@ -79,6 +79,12 @@ def test_help_names_the_commands() -> None:
         (["doctor", "--local", "--for", "soon"], "is not a duration"),
         (["--local", "--theme", "pink"], "no theme 'pink'"),
         (["demo", "--theme", "pink"], "no theme 'pink'"),
+        (
+            ["demo", "--racks", "1000"],
+            "1000 racks x 4 nodes x 8 GPUs are 4,000 nodes and 32,000 GPUs: at most 2,048",
+        ),
+        (["demo", "--interval", "1ms"], "--interval: at least 200 ms"),
+        (["--local", "--history", "-5"], "--history: at least 1"),
         (["completion", "tcsh"], "is not one of"),
     ],
 )
@@ -97,6 +103,26 @@ def test_foreign_text_in_a_mistake_is_inert() -> None:
     assert done.returncode == 3
     assert "\x1b" not in done.stderr
     assert "\u202e" not in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "locale"), [((), "C"), (("--ascii",), "C.UTF-8")])
+def test_only_ascii_where_that_is_asked(arguments: tuple[str, ...], locale: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "LC_ALL": locale, "XDG_STATE_HOME": str(tmp_path)}
+    done = command(*arguments, "--theme", "d\xe4mmer", "--local", env=environ)
+    assert "no theme 'dammer'" in done.stderr
+    assert done.stderr.isascii()
+    file = tmp_path / "c.toml"
+    file.write_text('[[source]]\nkind = "simulator"\nname = "h\xf6he"\nracks = 1\n', encoding="utf-8")
+    done = command(*arguments, "doctor", "--config", str(file), "--for", "2s", env=environ)
+    assert "hohe (simulator)" in done.stdout
+    assert (done.stdout + done.stderr).isascii()
+
+
+def test_a_theme_in_the_file_is_checked_by_doctor_too(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[screen]\ntheme = "drak"\n[[source]]\nkind = "local"\n')
+    done = command("doctor", "--config", str(tmp_path / "c.toml"))
+    assert done.returncode == 3
+    assert "c.toml:2: theme: no theme 'drak'\n  did you mean dark?" in done.stderr
 
 
 def test_nothing_to_see_says_so_and_names_demo(

@@ -60,10 +60,14 @@ def test_a_phrase_is_asked_for_unseen(terminal: None, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("getpass.getpass", getpass)
     monkeypatch.setattr(ssh, "collect_secrets", collect)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     secrets = ask_first(settings(), confirmed=False)
     assert secrets["ssh"].passwords == {"n0": "hunter2"}
     assert prompts == ["n0 says\ufffd: password: "]
     assert "hunter2" not in repr(secrets)
+    monkeypatch.setenv("LC_ALL", "C")
+    ask_first(settings(), confirmed=False)
+    assert prompts[1] == "n0 says?: password: "
 
 
 def test_hosts_that_hang_do_not_hold_up_the_screen(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
