@@ -451,7 +451,8 @@ def _range_words(message: str, path: Place) -> tuple[str, str] | None:
         return None
     setting = str(path[-1])
     limit = float(bound[2])
-    shown = show(limit, _UNITS[setting]) if setting in _UNITS else f"{limit:g}"
+    number = f"{limit:g} min" if setting == "minutes" else f"{limit:g}"
+    shown = show(limit, _UNITS[setting]) if setting in _UNITS else number
     low = bound[1] == ">="
     return (
         f"{setting}: {'at least' if low else 'at most'} {shown}",
