@@ -516,12 +516,13 @@ class ExporterSource:
     def _lacks(self, one: _Watched) -> tuple[str, str]:
         """What the page could have and has not, and how to get it."""
         made = one.translation
-        if made is None or not made.missing:
+        if made is None:
             return one.remark, ""
-        lacks = f"does not export {', '.join(made.missing)}"
+        surplus = f"{made.left_out} GPUs left out: too many for one node" if made.left_out else ""
+        lacks = f"does not export {', '.join(made.missing)}" if made.missing else ""
         lines = counters_for(made.missing, made.vocabulary)
         remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
-        return "; ".join(filter(None, (one.remark, lacks))), remedy
+        return "; ".join(filter(None, (one.remark, surplus, lacks))), remedy
 
     # -- once per interval
 

@@ -37,6 +37,11 @@ Rows = NDArray[np.intp]
 
 ENDED_JOB_KEPT_S = 3600.0
 MAX_NODES = 20_000
+MAX_BOARDS = 64
+"""Per node."""
+MAX_INSTANCES = 16
+"""MIG instances per board; the hardware has 7."""
+MAX_PAST = 64
 
 
 class Joined(NamedTuple):
@@ -70,6 +75,8 @@ class NodeRecord:
     """GPU rows by slot, boards only."""
     settled: bool = False
     """The slots were seen complete and keep their numbers."""
+    surplus: bool = False
+    """It was given more GPUs than a node can have."""
     fact: NodeFact | None = None
     hostnames: dict[str, str] = field(default_factory=dict)
     """Source → the hostname it reported."""
@@ -134,6 +141,8 @@ class Registry:
         self._rename = rename
         self._names: dict[str, int] = {}
         self._uuids: dict[str, int] = {}
+        self._addressed: dict[tuple[int, str, object], list[int]] = {}
+        """(node, field, value) → boards that may have it; looked up instead of searched for."""
         self._part_rows: dict[tuple[Kind, int, str], int] = {}
         self._cache: dict[tuple[str, int], tuple[int, object, Rows]] = {}
         self._joins_made = 0
@@ -141,7 +150,7 @@ class Registry:
     # --- resolving -----------------------------------------------------------------------------
 
     def rows_of(self, source: str, kind: Kind, entities: tuple[EntityRef, ...], at: float) -> Rows:
-        """History rows of a batch's entities; remembered while the tuple is the same object."""
+        """History rows of a batch's entities, -1 for a GPU too many; remembered while the tuple is the same object."""
         cached = self._cache.get((source, id(entities)))
         if cached is not None and cached[1] is entities and cached[0] == self._joins_made:
             return cached[2]
@@ -154,12 +163,12 @@ class Registry:
         return rows
 
     def row_of(self, source: str, ref: EntityRef, at: float) -> int:
-        """The row of one entity, made if it is new."""
+        """The row of one entity, made if it is new; -1 for a GPU beyond what a node can have."""
         if isinstance(ref, NodeRef):
             return self.node(ref.node, at).row
         if isinstance(ref, GpuRef):
             found = self._find_gpu(self.node(ref.node, at), ref)
-            if found is None:
+            if found is None and self._has_room(self.node(ref.node, at), ref):
                 self._take_gpus(source, [ref], at)
                 found = self._find_gpu(self.node(ref.node, at), ref)
             return found.row if found is not None else -1
@@ -198,7 +207,10 @@ class Registry:
 
     def take_gpu_fact(self, source: str, fact: GpuFact) -> None:
         """Learn what a board is."""
-        record = self.gpus[self.row_of(source, fact.gpu, fact.at)]
+        row = self.row_of(source, fact.gpu, fact.at)
+        if row < 0:
+            return
+        record = self.gpus[row]
         merged = _merged(record.fact, fact)
         if _differs(record.fact, merged):
             self.version += 1
@@ -222,10 +234,9 @@ class Registry:
 
     def take_event(self, source: str, event: Event) -> None:
         """Keep an event with the row of its entity."""
-        kind = _kind_of(event.entity)
-        self.events.append(
-            (event.at, kind, self.row_of(source, event.entity, event.at), event.kind, event.detail)
-        )
+        row = self.row_of(source, event.entity, event.at)
+        if row >= 0:
+            self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
 
     def jobs_at(self, at: float) -> list[JobFact]:
         """Jobs that held GPUs at an instant."""
@@ -362,6 +373,7 @@ class Registry:
             self._adopt_instance(self.gpus[row], twin)
             self.gpus[row].node = node.row
         board.node = node.row
+        self._index_gpu(board)
 
     def _adopt_instance(self, instance: GpuRecord, board: GpuRecord | None) -> None:
         if board is None:
@@ -412,12 +424,26 @@ class Registry:
     def _take_gpu(self, node: NodeRecord, ref: GpuRef, at: float) -> None:
         found = self._find_gpu(node, ref)
         if found is None:
-            self._new_gpu(node, ref)
+            if self._has_room(node, ref):
+                self._new_gpu(node, ref)
+            else:
+                self._note_surplus(node, at)
         elif ref.mig is None and found.uuid and ref.uuid and found.uuid != ref.uuid:
             self._replace_board(found, ref, at)
         else:
             _fill(found, ref)
             self._index_gpu(found)
+
+    def _has_room(self, node: NodeRecord, ref: GpuRef) -> bool:
+        """Whether the node, or the instance's board, can have one more."""
+        board = self._find_gpu(node, ref._replace(mig=None, mig_uuid=None)) if ref.mig is not None else None
+        return len(node.gpus) < MAX_BOARDS if board is None else len(board.instances) < MAX_INSTANCES
+
+    def _note_surplus(self, node: NodeRecord, at: float) -> None:
+        if not node.surplus:
+            node.surplus = True
+            how = "more GPUs than a node can have; the rest is left out"
+            self._note(at, node.key, node.key, how, conflict=True)
 
     def _new_gpu(self, node: NodeRecord, ref: GpuRef) -> int:
         parent = self._board_of(node, ref) if ref.mig is not None else None
@@ -440,8 +466,9 @@ class Registry:
 
     def _replace_board(self, record: GpuRecord, ref: GpuRef, at: float) -> None:
         """Another board answers at this address: the slot stays, its baselines start afresh."""
-        record.past.append((at, record.uuid))
+        record.past = [*record.past, (at, record.uuid)][-MAX_PAST:]
         self._uuids.pop(record.uuid or "", None)
+        self._addressed.pop((record.node, "uuid", record.uuid), None)
         self.events.append((at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}"))
         record.uuid, record.fact, record.since = ref.uuid, None, at
         _fill(record, ref)
@@ -450,21 +477,33 @@ class Registry:
         self.version += 1
 
     def _index_gpu(self, record: GpuRecord) -> None:
-        if record.uuid and record.mig is None:
+        if record.mig is not None:
+            return
+        if record.uuid:
             self._uuids[record.uuid] = record.row
+        for name in ("uuid", "pci", "minor", "index"):
+            value = getattr(record, name)
+            if value is not None:
+                rows = self._addressed.setdefault((record.node, name, value), [])
+                if record.row not in rows:
+                    rows.append(record.row)
 
     def _find_gpu(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
         """By UUID, PCI address or minor number; by index only when there is nothing else on either side."""
-        boards = [self.gpus[row] for row in node.gpus]
         board = (
-            _first(boards, lambda g: ref.uuid is not None and g.uuid == ref.uuid)
-            or _first(boards, lambda g: ref.pci is not None and g.pci == ref.pci)
-            or _first(boards, lambda g: _same_minor(g, ref))
-            or _first(boards, lambda g: _only_index(g, ref))
+            _first(self._with(node, "uuid", ref.uuid), lambda g: g.uuid == ref.uuid)
+            or _first(self._with(node, "pci", ref.pci), lambda g: g.pci == ref.pci)
+            or _first(self._with(node, "minor", ref.minor), lambda g: _same_minor(g, ref))
+            or _first(self._with(node, "index", ref.index), lambda g: _only_index(g, ref))
         )
         if board is None or ref.mig is None:
             return board
         return _first([self.gpus[row] for row in board.instances], lambda g: g.mig == ref.mig)
+
+    def _with(self, node: NodeRecord, name: str, value: object) -> list[GpuRecord]:
+        """The node's boards that may have this address, as far as they still are boards of their own."""
+        found = [self.gpus[row] for row in self._addressed.get((node.row, name, value), ())]
+        return [board for board in found if board.node == node.row and board.joined_to is None]
 
     def _by_minor_or_index(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
         """For a scheduler's statement, which has nothing but a number: the slot of that number."""

@@ -34,6 +34,9 @@ from coldaisle.sources.vocabularies import NAME, Derived, Labels, Rule, Vocabula
 Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+MAX_BOARDS = 64
+MAX_INSTANCES = 16
+"""MIG instances of a board; the hardware has 7."""
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 _NOBODY = {"localhost", "localhost.localdomain", "localhost4", "localhost6"}
 _MINOR = re.compile(r"nvidia(\d{1,4})")
@@ -99,6 +102,8 @@ class Translation:
     events: tuple[tuple[Kind, int, int, Rule], ...] = ()
     """(kind, row, column, rule) of cells whose change is an event, read from raw values."""
     event_sources: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
+    left_out: int = 0
+    """GPUs and MIG instances beyond what a node can have; nothing is known of them."""
 
     def evaluate(self, values: Values, rates: Values) -> dict[Kind, tuple[Values, NDArray[np.uint8]]]:
         """[entity, metric] and the reasons for what is missing, per kind.
@@ -296,6 +301,7 @@ class _Compiler:
             missing=self._missing(tables),
             events=events,
             event_sources=sources,
+            left_out=len(self._boards.left_out),
         )
 
     def _apply(self, place: int, rule: Rule) -> None:
@@ -441,11 +447,17 @@ class _Boards:
         self._node = node
         self._words = words
         self._known: dict[str, dict[str, str]] = {}
-        self._refs: dict[tuple[str, str, bool], GpuRef | None] = {}
+        self._instances: dict[str, dict[str, str]] = {}
+        """Board → instance → profile."""
+        self.left_out: set[tuple[str, str]] = set()
+        """(board, instance) of those too many."""
 
     def learn(self, labels: dict[str, str]) -> None:
         name = self._name(labels)
         if name is None:
+            return
+        if name not in self._known and len(self._known) >= MAX_BOARDS:
+            self.left_out.add((name, ""))
             return
         known = self._known.setdefault(name, {})
         for role in ("pci", "index", "device", "model", "serial"):
@@ -454,23 +466,31 @@ class _Boards:
                 known.setdefault(role, value)
         instance = _first_of(self._words.mig_id, labels)
         if instance:
-            known.setdefault(f"profile {instance}", _first_of(self._words.mig_profile, labels) or "")
+            self._learn_instance(name, instance, _first_of(self._words.mig_profile, labels) or "")
+
+    def _learn_instance(self, name: str, instance: str, profile: str) -> None:
+        known = self._instances.setdefault(name, {})
+        if instance in known or len(known) < MAX_INSTANCES:
+            known.setdefault(instance, profile)
+        else:
+            self.left_out.add((name, instance))
 
     def ref(self, labels: dict[str, str], *, whole: bool) -> GpuRef | None:
         """Whose series this is; ``whole``: the board, also for a MIG instance's series."""
         name = self._name(labels)
-        if name is None:
+        if name not in self._known:
             return None
         instance = "" if whole else (_first_of(self._words.mig_id, labels) or "")
+        if instance and instance not in self._instances.get(name, {}):
+            return None
         return self._made(name, instance)
 
     def all(self) -> Iterator[Board]:
         for name, known in self._known.items():
             yield Board(self._made(name, ""), known.get("model"), known.get("serial"), None)
-            for role, profile in known.items():
-                if role.startswith("profile "):
-                    gpu = self._made(name, role.removeprefix("profile "))
-                    yield Board(gpu, known.get("model"), known.get("serial"), profile or None)
+            for instance, profile in self._instances.get(name, {}).items():
+                gpu = self._made(name, instance)
+                yield Board(gpu, known.get("model"), known.get("serial"), profile or None)
 
     def _made(self, name: str, instance: str) -> GpuRef:
         known = self._known.get(name, {})

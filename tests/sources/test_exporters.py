@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab.pages import Behaviour, Pages, Writer, dcgm_page, gpu_labels, ok, one_gpu, served
+from lab.pages import Behaviour, Pages, Writer, dcgm_page, gpu_labels, line, ok, one_gpu, served
 from services import require
 
 from coldaisle.sources.errors import ConfigError
@@ -583,6 +583,19 @@ async def test_1024_targets_are_all_shown() -> None:
     states = {item.name: item.state for item in feed.items if isinstance(item, Target)}
     assert len(states) == 1024
     assert set(states.values()) <= {TargetState.OK, TargetState.SLOW, TargetState.CONNECTING}
+
+
+async def test_a_flood_of_gpus_is_cut_and_said() -> None:
+    page = dcgm_page("n01", gpus=64) + b"".join(
+        line("DCGM_FI_DEV_GPU_TEMP", gpu_labels("n01", 100) | {"UUID": f"GPU-{number}"}, 40).encode()
+        for number in range(500)
+    )
+    async with served(Pages(page)) as pages, fed(pages.target) as feed:
+        target = await feed.target(pages.target, TargetState.OK)
+        assert "500 GPUs left out" in target.detail
+        batch = await feed.batch()
+        assert len(batch.entities) == 64
+        assert sum(isinstance(item, GpuFact) for item in feed.items) == 64
 
 
 async def test_two_hosts_that_call_themselves_alike_are_told_apart() -> None:

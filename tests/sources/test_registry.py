@@ -7,7 +7,7 @@ import pytest
 from coldaisle.sources.cluster import build_layout
 from coldaisle.sources.errors import Garbled
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import MAX_NODES, Registry
+from coldaisle.sources.registry import MAX_BOARDS, MAX_INSTANCES, MAX_NODES, Registry
 from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, Kind, NodeFact, NodeRef, PortRef
 
 AT = 1_700_000_000.0
@@ -207,3 +207,36 @@ def test_a_flood_of_names_is_refused() -> None:
     with pytest.raises(Garbled, match="different node names"):
         for number in range(MAX_NODES + 1):
             registry.row_of("exporters", NodeRef(f"pod-{number}"), AT)
+
+
+def test_a_flood_of_boards_is_cut_and_said_once() -> None:
+    registry = Registry()
+    flood = tuple(GpuRef("n03", uuid=f"GPU-{number}") for number in range(1000))
+    rows = registry.rows_of("exporters", Kind.GPU, flood, AT)
+    assert rows[:MAX_BOARDS].tolist() == list(range(MAX_BOARDS))
+    assert set(rows[MAX_BOARDS:].tolist()) == {-1}
+    registry.take_gpu_fact("exporters", GpuFact(AT, flood[-1], model="none"))
+    registry.take_event("exporters", Event(AT, flood[-1], "xid", "79"))
+    assert len(registry.gpus) == MAX_BOARDS
+    assert not any(record.fact for record in registry.gpus)
+    assert not registry.events
+    assert [join.how for join in registry.joins] == ["more GPUs than a node can have; the rest is left out"]
+
+
+def test_a_flood_of_mig_instances_is_cut() -> None:
+    registry = Registry()
+    board = boards("n03", 1)[0]
+    flood = tuple(board._replace(mig=f"gi{n}", mig_uuid=f"MIG-{n}") for n in range(100))
+    rows = registry.rows_of("ssh", Kind.GPU, flood, AT)
+    assert (rows >= 0).sum() == MAX_INSTANCES
+    assert len(registry.gpus) == 1 + MAX_INSTANCES
+
+
+def test_a_slot_whose_board_changes_all_the_time_keeps_little_of_it() -> None:
+    registry = Registry()
+    for number in range(1000):
+        ref = GpuRef("n03", uuid=f"GPU-{number}", pci="0000:1b:00.0")
+        assert registry.rows_of("exporters", Kind.GPU, (ref,), AT + number).tolist() == [0]
+    assert registry.gpu_rows([GpuRef("n03", uuid="GPU-3")]) == []
+    assert registry.gpu_rows([GpuRef("n03", uuid="GPU-999")]) == [0]
+    assert len(registry.gpus[0].past) < 100
