@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
@@ -50,7 +50,7 @@ T = TypeVar("T")
 Progress = Callable[[Sequence["Examined"], float], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # asyncio writes out the results of its tasks: of these, for seconds
 class Examined:
     """What one source gave so far."""
 
@@ -68,6 +68,7 @@ class Examined:
     remedy: str = ""
     rounds: Counter[Kind] = field(default_factory=Counter)
     _last: dict[Kind, float] = field(default_factory=dict)
+    _entities: dict[Kind, set[EntityRef]] = field(default_factory=dict)
 
     def take(self, item: Item) -> None:
         """Keep what an item tells."""
@@ -109,9 +110,9 @@ class Examined:
                 detail = f"{doing}no answer within {show(seconds, 's')}"
                 self.targets[name] = replace(target, detail=detail)
 
-    def entities(self, kind: Kind) -> set[EntityRef]:
+    def entities(self, kind: Kind) -> Set[EntityRef]:
         """All of this kind that it named."""
-        return {entity for key, row in self.cells.items() if key.startswith(f"{kind}.") for entity in row}
+        return self._entities.get(kind, set())
 
     def found(self, key: str) -> int:
         """How many entities have a value of this metric."""
@@ -135,10 +136,14 @@ class Examined:
         if batch.at != self._last.get(batch.kind):
             self._last[batch.kind] = batch.at
             self.rounds[batch.kind] += 1
+        self._entities.setdefault(batch.kind, set()).update(batch.entities)
         has_value = np.isfinite(batch.values)
         reasons = batch.reasons if batch.reasons is not None else np.zeros(batch.values.shape, np.uint8)
         for column, key in enumerate(batch.metrics):
             row = self.cells.setdefault(key, {})
+            if has_value[:, column].all():
+                row.update(dict.fromkeys(batch.entities, Missing.PRESENT))
+                continue
             for number, entity in enumerate(batch.entities):
                 if has_value[number, column]:
                     row[entity] = Missing.PRESENT

@@ -289,6 +289,12 @@ def test_json_says_the_same() -> None:
     assert told["nodes"] == {"n1": ["ssh"]}
 
 
+def test_what_was_examined_is_not_written_out_by_the_way() -> None:
+    """asyncio.run formats its task's result as it ends: a million cells took it many seconds."""
+    examined = ask(Scripted([target("n1"), *both()]))
+    assert len(repr(examined)) < 200
+
+
 def test_progress_is_told_while_it_lasts() -> None:
     told: list[int] = []
 
