@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.color import Color
+from textual.command import CommandPalette
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
@@ -87,7 +89,7 @@ class ColdaisleApp(PacedApp[None]):
     Screen { background: $background; color: $foreground; }
     .option-list--option-highlighted:nocolor { text-style: reverse; }
     .-ascii-only CommandPalette #--input { border: none; }
-    .-ascii-only CommandPalette SearchIcon { display: none; }
+    CommandPalette SearchIcon { display: none; }
     .-ascii-only CommandPalette OptionList { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -159,6 +161,13 @@ class ColdaisleApp(PacedApp[None]):
     async def on_unmount(self) -> None:
         await asyncio.to_thread(self.feed.stop)
 
+    async def on_event(self, event: events.Event) -> None:
+        """A key ends what the last one had to say."""
+        if isinstance(event, events.Key) and not event.is_forwarded and self.screen_stack:
+            for line in self.screen.query(KeyLine):
+                line.hush()
+        await super().on_event(event)
+
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         self.snapshot = message.snapshot
         self._choose_metric(message.snapshot)
@@ -191,6 +200,12 @@ class ColdaisleApp(PacedApp[None]):
         if name in SCREENS:
             module, screen = SCREENS[name]
             self.push_screen(getattr(import_module(module), screen)())
+
+    def action_command_palette(self) -> None:
+        """Commands, and places by name."""
+        if not isinstance(self.screen, CommandPalette):
+            words = "Search for commands, racks, nodes, GPUs"
+            self.push_screen(CommandPalette(placeholder=words, id="--command-palette"))
 
     def action_help(self) -> None:
         """The keys of this screen, and what the letters mean."""

@@ -14,6 +14,7 @@ from coldaisle.tui import cells, theme
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.widgets.footer import key_name
 from coldaisle.tui.widgets.header import TABS
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class ColdaisleCommands(Provider):
             ours = type(active.node).__module__.startswith("coldaisle.") and active.node is not self.app
             if ours and active.enabled and binding.show and binding.action != "back":
                 run = partial(self.app.run_action, binding.action, active.node)
-                yield Command(f"{binding.description}", f"key {binding.key_display or binding.key}", run)
+                yield Command(f"{binding.description}", f"key {key_name(binding)}", run)
 
     def _metrics(self) -> Iterator[Command]:
         snapshot = self._app.snapshot

@@ -31,7 +31,6 @@ class Glyphs:
     """From an empty cell to a full one, growing upwards."""
     upper_half: str
     """The upper half of a cell; empty where a cell cannot be halved."""
-    braille: bool
     cursor: str
     """Stands behind the row that the cursor is on."""
     ellipsis: str
@@ -49,7 +48,6 @@ UNICODE = Glyphs(
     trough="░",
     eighths=" ▁▂▃▄▅▆▇█",
     upper_half="▀",
-    braille=True,
     cursor="◂",
     ellipsis="…",
     degree="°",
@@ -65,7 +63,6 @@ ASCII = Glyphs(
     trough=".",
     eighths=" ._-=+*#@",
     upper_half="",
-    braille=False,
     cursor="<",
     ellipsis="~",
     degree="",

@@ -27,12 +27,16 @@ from coldaisle.tui.cells import (
 )
 from coldaisle.tui.glyphs import Glyphs, ascii_of
 from coldaisle.tui.theme import Palette
-from coldaisle.tui.tiles import Group, Line, Plan, Zoom, frame, tail
+from coldaisle.tui.tiles import NAME, Group, Line, Plan, Zoom, frame, tail
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.sources.source import Codes, Floats
     from coldaisle.tui.cells import Flags
+
+
+OUTSIDE = ":"
+"""A cell that the filter does not let through, where no colour can say so."""
 
 
 class Label(NamedTuple):
@@ -155,15 +159,16 @@ def _titles(view: MapView, codes: Codes, values: Floats) -> list[Title]:
 
 
 def _title(view: MapView, title: Title, line: Line, glyphs: Glyphs) -> list[Label]:
-    value = short(title.mean, view.metric)
-    room = line.width - len(value) - 1
-    name = tail(view.groups[line.group].name, max(room, 1), glyphs.ellipsis)
+    value, whole = short(title.mean, view.metric), view.groups[line.group].name
+    if line.width - len(value) - 1 < min(cell_width(whole), NAME):
+        value = ""  # the cells tell it; nothing else tells whose they are
+    name = tail(whole, max(line.width - len(value) - 1, 1), glyphs.ellipsis)
     gap = line.width - cell_width(name) - 1 - len(value)
     if title.faded:
         return [Label(line.x, clip(name + title.mark + " " * gap + value, line.width), "rule")]
     words = [Label(line.x, name, "text")]
     words.append(Label(line.x + cell_width(name), title.mark, "bad" if title.mark == "!" else "warn"))
-    if gap >= 0:
+    if gap >= 0 and value:
         words.append(Label(line.x + cell_width(name) + 1 + gap, value, "title"))
     return words
 
@@ -248,8 +253,9 @@ class Ink:
         if code > 255:
             halves = (token(code >> 8), token(code & 0xFF) if code & 0xFF else "ground")
             return Segment(self.glyphs.upper_half * length, self.colours.half(*halves))
+        sign = OUTSIDE if code & FADED and self.colours.is_mono else letter(code)
         return Segment(
-            letter(code) * length,
+            sign * length,
             self.ground if code == BLANK else self.ground + self.colours.style(token(code)),
         )
 

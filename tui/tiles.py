@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coldaisle.tui.cells import Indices
 
 TITLE: Final = 8
-"""Cells that a tile's title takes at least: ``r01* 85%``."""
+"""Cells that a tile's title takes at least: ``r01* 85%``, or ``r01n02*`` where the name leaves no room for a value."""
 VALUE: Final = 5
 """Of these, the mark and the value."""
 NAME: Final = 12
@@ -209,13 +209,14 @@ def _shapes(
     deepest = max((len(group.rows) for group in groups), default=1)
     longest = max((cell_width(group.name) for group in groups), default=1)
     full = max(TITLE, min(longest, NAME) + VALUE)
+    named = max(TITLE, min(longest, NAME) + 1)
     for each in wanted:
         if each in (Zoom.TILES, Zoom.SLICES):
             if foot:
                 yield Shape(each, 1, GAP, True, True, full)
                 yield Shape(each, 1, GAP, True, False, full)
             yield Shape(each, 1, GAP, False, True, full)
-            for title in dict.fromkeys((full, TITLE)):
+            for title in dict.fromkeys((full, named, TITLE)):
                 yield from (Shape(each, abreast, GAP, False, False, title) for abreast in _divisions(deepest))
         elif each is Zoom.GROUPS:
             yield Shape(each, 1, GAP, False, False, full)

@@ -19,7 +19,6 @@ from coldaisle.tui.widgets.chart import (
     Scale,
     area,
     axis_width,
-    braille,
     extent,
     framed,
     grid,
@@ -28,7 +27,6 @@ from coldaisle.tui.widgets.chart import (
     nice,
     span_name,
     spread,
-    summary,
     tenth,
     time_axis,
 )
@@ -60,13 +58,8 @@ def test_a_gap_is_blank_and_a_zero_is_not() -> None:
     assert text(area([0.5, NAN, 0.0, 0.5], 4, 1, RATIO)) == ["▄ ▁▄"]
 
 
-def test_a_gap_is_not_joined() -> None:
-    assert text(braille([1.0, 1.0, NAN, NAN, 0.0, 0.0], 3, 1, RATIO)) == ["⠉ ⣀"]
-
-
-def test_neighbours_are_joined() -> None:
-    (row,) = text(braille([0.0, 1.0], 1, 1, RATIO))
-    assert row == chr(0x2800 + 0x40 + 0x20 + 0x10 + 0x08)  # one dot below, then upward to the top
+def test_extent_leaves_gaps_out() -> None:
+    assert extent([NAN, 1.0, 3.0, NAN]) == Extent(1.0, 2.0, 3.0, 3.0)
 
 
 def test_a_threshold_shows_where_no_area_is() -> None:
@@ -130,12 +123,6 @@ def test_a_silence_at_the_end_stays_one() -> None:
     assert held([]) == []
 
 
-def test_extent_leaves_gaps_out() -> None:
-    assert extent([NAN, 1.0, 3.0, NAN]) == Extent(1.0, 2.0, 3.0, 3.0)
-    assert summary([NAN], lambda value: show(value, "ratio")) == "no sample in this range"
-    assert summary([0.5, 1.0], lambda value: show(value, "ratio")) == "min 50 % mean 75 % max 100 %"
-
-
 @pytest.mark.parametrize(
     ("value", "top"), [(0.0, 1.0), (0.11, 0.2), (0.2, 0.2), (3.0, 5.0), (7e9, 1e10), (NAN, 1.0)]
 )
@@ -181,13 +168,6 @@ def test_small_multiples_by_width() -> None:
 @given(values, st.integers(1, 50), st.integers(1, 6), st.sampled_from([UNICODE, ASCII]))
 def test_a_chart_is_exactly_its_size(series: list[float], width: int, height: int, ink: Ink) -> None:
     rows = area(series, width, height, Scale(0.0, 800.0), ink=ink, marks=[Mark(700.0, "limit")])
-    assert len(rows) == height
-    assert {row_width(row) for row in rows} == {width}
-
-
-@given(values, st.integers(1, 50), st.integers(1, 6))
-def test_a_braille_line_is_exactly_its_size(series: list[float], width: int, height: int) -> None:
-    rows = braille(series, width, height, Scale(0.0, 800.0))
     assert len(rows) == height
     assert {row_width(row) for row in rows} == {width}
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 SPANS = (300.0, 900.0, 3600.0)
 """Ranges that the charts can cover: what the history keeps."""
 PANES = ("GPUs", "Values", "Host", "Links", "Processes", "Events", "Facts")
+PANES_OF = {"metric": (0,), "digits": (0,), "values": (0,), "span": (0, 2, 3)}
+"""Where an action that is not for every pane does something."""
 BINS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 300, 600)
 FULL_S = 900.0
 """Older than this the history holds one-minute means."""
@@ -137,7 +139,12 @@ class NodeScreen(LiveScreen):
         self.pane = (self.pane + by) % len(PANES)
         self._answer = None
         self.query_one("#pane", Lines).scroll_to(y=0, animate=False, force=True)
+        self.refresh_bindings()
         self.again()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Whether a key does anything on the pane in sight: those that do not are not offered."""
+        return self.pane in PANES_OF.get(action, range(len(PANES)))
 
     def action_metric(self, by: int) -> None:
         """Show another metric in the GPU charts."""

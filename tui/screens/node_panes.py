@@ -138,7 +138,7 @@ def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
         cut(
             (
                 Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
-                Run(f"  {fit(age(snapshot.at - event.at), 6)} ago  ", "dim"),
+                Run(f"  {fit(age(snapshot.at - event.at) + ' ago', 10)}  ", "dim"),
                 Run(fit(plain(event.entity), 16) + " "),
                 Run(fit(event_words(event.kind), 14) + " ", _EVENT_TOKENS.get(event.kind, "text")),
                 Run(plain(event.detail)),

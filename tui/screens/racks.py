@@ -151,7 +151,9 @@ class RacksScreen(LiveScreen):
         heat.show(rows, self._line_of(plan, gpu) if self._follow else None, shown)
         self._follow = False
         hidden = self._out_of_view(plan, heat.top, shown)
-        self.query_one("#legend", Rows).show([legend(codes, self.metric, plan.zoom, hidden, room.width)])
+        feet, mono = any(line.is_foot for line in plan.labels), self.home.palette.is_mono
+        words = legend(codes, self.metric, plan.zoom, hidden, room.width, feet=feet, mono=mono)
+        self.query_one("#legend", Rows).show([words])
         self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
         self.query_one(TopLines).set_note(self._note(snapshot, plan))
@@ -357,6 +359,7 @@ class RacksScreen(LiveScreen):
         possible = [by for by in GROUPINGS if by != "job" or (self.snapshot and self.snapshot.jobs_known)]
         self.grouping = possible[(possible.index(self.grouping) + 1) % len(possible)]
         self._follow = True
+        self.home.say(f"grouped by {self.grouping}")
         self.again()
 
     def action_zoom(self) -> None:

@@ -156,39 +156,6 @@ def area(
     return rows
 
 
-def braille(
-    values: Sequence[float],
-    width: int,
-    height: int,
-    scale: Scale,
-    *,
-    paint: Paint = lambda _: "accent",
-    marks: Sequence[Mark] = (),
-    rule: str = UNICODE.rule,
-) -> list[Row]:
-    """A line of Braille dots, two samples a column and four levels a row; only neighbours in time are joined."""
-    columns = spread(values, width * 2)
-    levels = [_level(value, scale, height * 4) for value in columns]
-    masks = [[0] * width for _ in range(height)]
-    for at, level in enumerate(levels):
-        if level is None:
-            continue
-        before = levels[at - 1] if at else None
-        start = level if before is None else before
-        for dot in _between(start, level):
-            masks[height - 1 - dot // 4][at // 2] |= _DOTS[at % 2][dot % 4]
-    rows: list[Row] = []
-    for line, cells in enumerate(masks):
-        mark = _mark_in(marks, scale, line, height)
-        rows.append(
-            merged(
-                _braille_cell(mask, columns[2 * at : 2 * at + 2], paint, mark, rule)
-                for at, mask in enumerate(cells)
-            )
-        )
-    return rows
-
-
 def heat(values: Sequence[float], width: int, scale: Scale, *, ink: Ink = UNICODE, paint: Paint) -> Row:
     """A series as one row of digits (tenths of the scale), for a GPU × time strip; gaps are dashes."""
     return merged(
@@ -251,14 +218,6 @@ def time_axis(span: float, width: int, *, now: str = "now") -> Row:
     return (Run("".join(line), "dim"),)
 
 
-def summary(values: Sequence[float], label: Label) -> str:
-    """``min 71 % mean 84 % max 99 %``, or what there is to say without a sample."""
-    span = extent(values)
-    if math.isnan(span.mean):
-        return "no sample in this range"
-    return f"min {label(span.low)} mean {label(span.mean)} max {label(span.high)}"
-
-
 def grid(charts: int, width: int, height: int, *, gap: int = 2, least: int = 36, overhead: int = 2) -> Grid:
     """The layout in which ``charts`` equal charts are tallest and still at least ``least`` cells wide."""
     if charts <= 0:
@@ -273,24 +232,9 @@ def grid(charts: int, width: int, height: int, *, gap: int = 2, least: int = 36,
     return Grid(columns, rows, (width - gap * (columns - 1)) // columns, max(1, height // rows - overhead))
 
 
-_DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
-"""Braille dots of the left and the right half of a cell, bottom first."""
-
-
 def _top(value: float, scale: Scale, steps: int) -> int:
     """Filled steps of a column: at least one where there is a sample, none where there is a gap."""
     return 0 if math.isnan(value) else max(1, round(scale.share(value) * steps))
-
-
-def _level(value: float, scale: Scale, levels: int) -> int | None:
-    return None if math.isnan(value) else min(levels - 1, int(scale.share(value) * levels))
-
-
-def _between(start: int, end: int) -> range:
-    """Dots from just after ``start`` to ``end``, or ``end`` alone."""
-    if start < end:
-        return range(start + 1, end + 1)
-    return range(end, max(start, end + 1))
 
 
 def _mark_in(marks: Sequence[Mark], scale: Scale, line: int, height: int) -> Mark | None:
@@ -310,12 +254,6 @@ def _runs(chars: Sequence[str], tokens: Sequence[str]) -> Row:
     return tuple(
         Run("".join(chars[start:end]), tokens[start]) for start, end in pairwise(edges) if end > start
     )
-
-
-def _braille_cell(mask: int, values: Sequence[float], paint: Paint, mark: Mark | None, rule: str) -> Run:
-    if mask:
-        return Run(chr(0x2800 + mask), paint(extent(values).high))
-    return Run(" ") if mark is None else Run(rule, mark.token)
 
 
 def _ticks(width: int) -> tuple[float, ...]:

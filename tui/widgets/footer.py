@@ -73,11 +73,11 @@ class KeyLine(Widget):
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def say(self, text: str, token: str = "warn") -> None:
-        """Show a message in place of the keys for a few seconds."""
+        """Show a message in place of the keys for a few seconds, or until the next key."""
         self._said = (Run(plain(text), token),)
         if self._silence is not None:
             self._silence.stop()
-        self._silence = self.set_timer(SAID_S, self._hush)
+        self._silence = self.set_timer(SAID_S, self.hush)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -85,6 +85,8 @@ class KeyLine(Widget):
         row = self._said or key_line(shown_keys(self.screen), width)
         return painted(self, row, width)
 
-    def _hush(self) -> None:
-        self._said = ()
-        self.refresh()
+    def hush(self) -> None:
+        """Show the keys again."""
+        if self._said:
+            self._said = ()
+            self.refresh()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
+from coldaisle.tui.picture import OUTSIDE
 from coldaisle.tui.reading import event_words
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
@@ -21,8 +22,22 @@ MOST_NAME, MOST_WORDS = 16, 14
 """Cells that the name of an entity and the kind of an event may take."""
 
 
-def legend(codes: Collection[int], metric: CellMetric, zoom: Zoom, out_of_view: int, width: int) -> Row:
-    """The digits, and only the letters that are in use."""
+def legend(
+    codes: Collection[int],
+    metric: CellMetric,
+    zoom: Zoom,
+    out_of_view: int,
+    width: int,
+    *,
+    feet: bool = False,
+    mono: bool = False,
+) -> Row:
+    """The digits, and only the letters that are in use.
+
+    Args:
+        feet: whether power and inlet stand under racks.
+        mono: whether what the filter hides has a sign of its own.
+    """
     bare = {code & ~FADED for code in codes}
     pieces = []
     if any(LEVEL_0 <= code < MARK_0 for code in bare):
@@ -38,6 +53,10 @@ def legend(codes: Collection[int], metric: CellMetric, zoom: Zoom, out_of_view: 
                     (Run(mark.letter, mark.token), Run(f" {mark.meaning}", "dim")),
                 )
             )
+    if mono and any(code & FADED for code in codes):
+        pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(" outside the filter", "dim"))))
+    if feet:
+        pieces.append(Piece(4, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
     if out_of_view:
         pieces.append(Piece(0, (Run(f"{out_of_view} out of view (PgDn, z)", "warn"),)))
     return fitted(pieces, width)
