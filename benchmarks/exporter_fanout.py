@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import multiprocessing
 import ssl
+import statistics
 import sys
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,7 +26,8 @@ from coldaisle.sources.source import Batch  # noqa: E402
 
 TARGETS = 256
 INTERVAL = 2.0
-TICKS = 6
+TICKS = 9
+WARM_UP = 4
 
 
 def _serve(count: int, pipe: Connection) -> None:
@@ -32,19 +35,18 @@ def _serve(count: int, pipe: Connection) -> None:
 
 
 async def ours(ports: list[int]) -> tuple[float, int]:
-    """CPU seconds per second while scraping, first sweeps left out; how many GPUs the last batch held."""
+    """CPU seconds per second, the median over ticks, first sweeps left out; how many GPUs the last batch held."""
     source = ExporterSource([f"127.0.0.1:{port}" for port in ports], interval=INTERVAL)
-    ticks, gpus, cpu, wall = 0, 0, 0.0, 0.0
+    gpus, marks = 0, []
     async with contextlib.aclosing(source.stream()) as items:
         async for item in items:
             if not isinstance(item, Batch):
                 continue
-            ticks += 1
             gpus = int((item.values[:, 0] == item.values[:, 0]).sum())
-            if ticks == 3:
-                cpu, wall = time.process_time(), time.monotonic()
-            if ticks == 3 + TICKS:
-                return (time.process_time() - cpu) / (time.monotonic() - wall), gpus
+            marks.append((time.process_time(), time.monotonic()))
+            if len(marks) > WARM_UP + TICKS:
+                steps = pairwise(marks[WARM_UP:])
+                return statistics.median((b[0] - a[0]) / (b[1] - a[1]) for a, b in steps), gpus
     raise RuntimeError("the source ended")
 
 

@@ -8,7 +8,7 @@ screen; the collector joins identities and writes the history. Errors are in :mo
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -308,19 +308,6 @@ class Past(Protocol):
     def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
         """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart."""
         ...
-
-
-@dataclass(slots=True)
-class EntityList:
-    """Keeps an entity tuple the same object while its content does not change."""
-
-    _last: tuple[EntityRef, ...] = field(default=())
-
-    def same(self, entities: tuple[EntityRef, ...]) -> tuple[EntityRef, ...]:
-        """The earlier tuple if it is equal, else this one."""
-        if entities != self._last:
-            self._last = entities
-        return self._last
 
 
 def normal_pci(address: str) -> str | None:

@@ -29,7 +29,7 @@ from coldaisle.sources.source import (
     ServerRef,
     normal_pci,
 )
-from coldaisle.sources.vocabularies import NAME, Derived, Labels, Rule, Vocabulary
+from coldaisle.sources.vocabularies import NAME, Derived, Labels, Rule, Vocabulary, is_part
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -353,7 +353,7 @@ class _Compiler:
             absent[row, column[key]] = Missing.PRESENT
         self._mark_instances(kind, sheet, column, absent)
         known = catalog()
-        shown = [place for place, key in enumerate(metrics) if not key.partition(".")[2].startswith("_")]
+        shown = [place for place, key in enumerate(metrics) if not is_part(key)]
         bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
         return Table(
             kind=kind,
@@ -449,6 +449,8 @@ class _Boards:
         self._known: dict[str, dict[str, str]] = {}
         self._instances: dict[str, dict[str, str]] = {}
         """Board → instance → profile."""
+        self._refs: dict[tuple[str, str], GpuRef] = {}
+        """As made, once all labels are learnt: hundreds of series speak of a board."""
         self.left_out: set[tuple[str, str]] = set()
         """(board, instance) of those too many."""
 
@@ -493,7 +495,13 @@ class _Boards:
                 yield Board(gpu, known.get("model"), known.get("serial"), profile or None)
 
     def _made(self, name: str, instance: str) -> GpuRef:
-        known = self._known.get(name, {})
+        ref = self._refs.get((name, instance))
+        if ref is None:
+            ref = self._refs[name, instance] = self._new(name, instance)
+        return ref
+
+    def _new(self, name: str, instance: str) -> GpuRef:
+        known = self._known[name]
         minor = _MINOR.fullmatch(known.get("device", ""))
         index = known.get("index", "")
         return GpuRef(

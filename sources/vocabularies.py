@@ -76,11 +76,6 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def kind(self) -> Kind:
         return Kind(self.key.partition(".")[0])
 
-    @property
-    def is_part(self) -> bool:
-        """Whether it only serves derived metrics."""
-        return _is_part(self.key)
-
 
 class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A metric made of others of the same entity, where no rule has measured it."""
@@ -219,7 +214,7 @@ def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
     for rule in vocabulary.metric:
         yield from ((rule.key, problem) for problem in _rule_problems(rule, vocabulary))
     for key in keys:
-        if not _is_part(key) and key not in known:
+        if not is_part(key) and key not in known:
             yield key, "the catalog has no such metric"
     for derived in vocabulary.derived:
         given = [form for form in (derived.ratio, derived.sum, derived.difference) if form]
@@ -248,7 +243,8 @@ def _rule_problems(rule: Rule, vocabulary: Vocabulary) -> Iterable[str]:
         yield "within needs a fold"
 
 
-def _is_part(key: str) -> bool:
+def is_part(key: str) -> bool:
+    """Whether a key only serves derived metrics: ``gpu._energy``."""
     return key.partition(".")[2].startswith("_")
 
 
