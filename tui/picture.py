@@ -27,7 +27,7 @@ from coldaisle.tui.cells import (
 )
 from coldaisle.tui.glyphs import Glyphs, ascii_of
 from coldaisle.tui.theme import Palette
-from coldaisle.tui.tiles import NAME, Group, Line, Plan, Zoom, frame, tail
+from coldaisle.tui.tiles import NAME, VALUE, Group, Line, Plan, Zoom, frame, tail
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
@@ -160,7 +160,7 @@ def _titles(view: MapView, codes: Codes, values: Floats) -> list[Title]:
 
 def _title(view: MapView, title: Title, line: Line, glyphs: Glyphs) -> list[Label]:
     value, whole = short(title.mean, view.metric), view.groups[line.group].name
-    if line.width - len(value) - 1 < min(cell_width(whole), NAME):
+    if line.width - VALUE < min(cell_width(whole), NAME):
         value = ""  # the cells tell it; nothing else tells whose they are
     name = tail(whole, max(line.width - len(value) - 1, 1), glyphs.ellipsis)
     gap = line.width - cell_width(name) - 1 - len(value)

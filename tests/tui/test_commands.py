@@ -153,3 +153,12 @@ async def test_hostile_names_are_inert() -> None:
         await app.workers.wait_for_complete()
         await pilot.pause(0.3)
         assert isinstance(app.screen, CommandPalette)
+
+
+async def test_keys_are_named_as_people_write_them() -> None:
+    app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        helps = [str(hit.help) async for hit in ColdaisleCommands(app.screen).discover()]
+        assert {"key !", "key Enter"} <= set(helps)
+        assert not any("_" in text for text in helps if text.startswith("key "))

@@ -20,6 +20,7 @@ from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.node import SPANS, NodeScreen, bins
 from coldaisle.tui.widgets.chart import ASCII
+from coldaisle.tui.widgets.footer import shown_keys
 from coldaisle.tui.widgets.lines import Lines, row_width, text_of
 
 SM, TENSOR, POWER, TEMP, HBM = gpu_panes.GPU_METRICS[:5]
@@ -478,3 +479,15 @@ async def test_no_node_no_gpu() -> None:
         assert "no GPU is known" in screen_text(screen)
         await pilot.press("tab", "tab", "tab", "tab", "shift+tab", "j", "enter")
         assert pilot.app.screen is screen
+
+
+async def test_only_keys_that_do_something_are_offered(night: Snapshot) -> None:
+    async with opened(night, "r07n02", size=(120, 34)) as (pilot, screen, _):
+        offered = {key.does for key in shown_keys(screen)}
+        assert {"Metric", "Longer", "Charts/digits"} <= offered
+        for _ in range(5):
+            await pilot.press("tab")
+        await pilot.pause()
+        assert not {"Metric", "Longer", "Charts/digits", "Values of the GPU"} & {
+            key.does for key in shown_keys(screen)
+        }

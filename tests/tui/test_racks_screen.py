@@ -367,6 +367,37 @@ class TestSizes:
         assert room_of(60, 12, side=True) == Room(60, 6, 1, 0)
 
 
+async def test_by_node_every_name_is_whole() -> None:
+    snapshot = make_snapshot()
+    async with app_of(snapshot).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("g")
+        await pilot.pause()
+        for node in snapshot.layout.nodes:
+            assert node.key in text(pilot)
+
+
+async def test_a_message_ends_with_the_next_key() -> None:
+    async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("g")
+        await pilot.pause()
+        assert lines(pilot)[-1].strip() == "grouped by node"
+        await pilot.press("right")
+        await pilot.pause()
+        assert "Enter open" in lines(pilot)[-1]
+
+
+async def test_without_colours_a_filter_is_seen() -> None:
+    async with app_of(make_snapshot(), no_colour=True).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "rack power, inlet" in rows(pilot, "#legend")
+        await pilot.press("slash", *"r02", "enter")
+        await pilot.pause()
+        assert ": outside the filter" in rows(pilot, "#legend")
+        assert sum(line.count("::::::::") for line in lines(pilot)) >= 8
+
+
 async def test_hostile_names_are_inert_everywhere() -> None:
     evil = "\x1b]52;c;ZXZpbA==\x07[red]\x1b[31m‮"
     base = make_snapshot(3, 2, 4, name=evil, rack_names=(evil, "r\n2", "日本"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from textual.binding import Binding
 from textual.screen import Screen
@@ -36,7 +36,7 @@ def key_name(binding: Binding) -> str:
     return binding.key_display or KEY_NAMES.get(binding.key, binding.key)
 
 
-def shown_keys(screen: Screen[object]) -> list[Key]:
+def shown_keys(screen: Screen[Any]) -> list[Key]:
     """The bindings of a screen that are worth a place in its last line, in the order they were listed."""
     keys: dict[str, Key] = {}
     for active in screen.active_bindings.values():
