@@ -93,7 +93,7 @@ class Supervised:
     heard: bool = False
     """Whether it has delivered a sample since it was started."""
     filling: bool = False
-    """Whether it is still telling the past."""
+    """Whether it is still telling the past: until its first live sample."""
 
 
 class Collector:
@@ -170,11 +170,11 @@ class Collector:
         pause = FIRST_PAUSE_S
         supervised.filling = isinstance(supervised.source, Past)
         await self._back_fill(supervised)
-        supervised.filling = False
         while True:
             started = self.clock()
             supervised.heard, supervised.retry_at = False, None
             await self._run_once(supervised)
+            supervised.filling = False
             if self.clock() - started > STEADY_S:
                 pause = FIRST_PAUSE_S
             wait = pause * random.uniform(0.8, 1.2)
@@ -189,6 +189,7 @@ class Collector:
             async with aclosing(supervised.source.stream()) as items:
                 async for item in items:
                     self.take(supervised, item)
+                    supervised.filling = supervised.filling and not supervised.heard
                     if supervised.error and supervised.heard:
                         supervised.error = supervised.remedy = ""
             supervised.error = "it ended by itself"
