@@ -13,7 +13,9 @@ from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, Kind, Node
 AT = 1_700_000_000.0
 
 
-def boards(node, count=4, first=0, *, pci=True, uuid=True, minor=False):
+def boards(
+    node: str, count: int = 4, first: int = 0, *, pci: bool = True, uuid: bool = True, minor: bool = False
+) -> tuple[GpuRef, ...]:
     return tuple(
         GpuRef(
             node,
@@ -26,11 +28,11 @@ def boards(node, count=4, first=0, *, pci=True, uuid=True, minor=False):
     )
 
 
-def keys(registry):
+def keys(registry: Registry) -> list[str]:
     return [gpu.key for gpu in build_layout(registry, RackRules()).gpus]
 
 
-def live(registry):
+def live(registry: Registry) -> list[str]:
     return [node.key for node in registry.nodes if node.joined_to is None]
 
 
