@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 import pty
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import pyte
 
@@ -27,6 +28,8 @@ QUESTION, ANSWER = b"\x1b[5n", "\x1b[0n"
 """A status request, and what a terminal says to it."""
 FRAME = b"\x1b[1;1H"
 """A frame of the whole screen begins at its first cell."""
+ALTERNATE_SCREEN: Final = 1049
+"""The private mode of a second screen; whoever leaves it finds cells and cursor of the first as they were."""
 
 
 def wait_for(
@@ -186,10 +189,26 @@ class _Screen(pyte.Screen):
 
     def __init__(self, columns: int, lines: int, answer: Callable[[str], None]):
         self._answer = answer
+        self._normal: tuple[Any, Any] | None = None
+        """The normal screen's cells and cursor while the alternate one is shown."""
         super().__init__(columns, lines)
 
     def write_process_input(self, data: str) -> None:
         self._answer(data)
+
+    def set_mode(self, *modes: int, **options: Any) -> None:
+        """Also the alternate screen, which pyte has not: cleared at entry, the cursor of the normal one kept."""
+        if ALTERNATE_SCREEN in modes and options.get("private") and self._normal is None:
+            self._normal = copy.deepcopy(self.buffer), copy.copy(self.cursor)
+            self.erase_in_display(2)
+        super().set_mode(*modes, **options)
+
+    def reset_mode(self, *modes: int, **options: Any) -> None:
+        """Also the normal screen, as it was left."""
+        super().reset_mode(*modes, **options)
+        if ALTERNATE_SCREEN in modes and options.get("private") and self._normal is not None:
+            (self.buffer, self.cursor), self._normal = self._normal, None
+            self.dirty.update(range(self.lines))
 
 
 class Pty:
