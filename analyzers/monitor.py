@@ -97,6 +97,7 @@ class Monitor:
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
+        server_status, server_seen = self._status(Kind.SERVER, layout, now)
         _hear_from_gpus(self._places, node_status, node_seen, gpu_status, gpu_seen)
         return Snapshot(
             at=now,
@@ -117,6 +118,9 @@ class Monitor:
             processes=self._processes(),
             joins=tuple(Join(j.at, j.name, j.node, j.how, j.conflict) for j in self.registry.joins),
             cost=self._meter.read(self._tick_s, self.history.bytes),
+            server_status=server_status,
+            server_seen=server_seen,
+            replicas=dict(self.registry.services),
         )
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
@@ -207,7 +211,7 @@ class Monitor:
     def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
-            EventView(at, self._places.keys(kind).get(row, ""), what, detail)
+            EventView(at, self._places.keys(kind).get(row, "") if kind is not None else "", what, detail)
             for at, kind, row, what, detail in newest
         )
 

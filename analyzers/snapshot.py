@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, Process, Target
+from coldaisle.sources.source import Codes, Floats, Process, ServiceFact, Target
 
 Times = NDArray[np.float64]
 
@@ -142,6 +142,11 @@ class Snapshot:
     """By node key."""
     joins: tuple[Join, ...] = ()
     cost: Cost | None = None
+    server_status: Codes = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    """[server] Status"""
+    server_seen: Times = field(default_factory=lambda: np.zeros(0))
+    replicas: Mapping[str, ServiceFact] = field(default_factory=dict)
+    """By Server.service: how many should be there, and how many are ready."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coldaisle.sources.racks import Placement, RackRules, place
 from coldaisle.sources.registry import GpuRecord, NodeRecord, PartRecord, Registry
-from coldaisle.sources.source import GpuFact, GpuRef, Kind, NodeFact
+from coldaisle.sources.source import GpuFact, GpuRef, Kind, NodeFact, ServerFact
 from coldaisle.sources.text import natural_key
 
 Rows = NDArray[np.intp]
@@ -92,12 +92,29 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A port, disk or server of a node."""
+    """A port or disk of a node."""
 
     key: str
     """``n03/mlx5_0/1``"""
     node: int
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server(Part):
+    """An inference server on a node. None: nobody said. All texts are other people's."""
+
+    gpus: tuple[int, ...] = ()
+    """Indices into Layout.gpus: the boards it runs on; empty: not known."""
+    engine: str | None = None
+    model: str | None = None
+    service: str | None = None
+    """The deployment it is a replica of."""
+    version: str | None = None
+    pod: str | None = None
+    namespace: str | None = None
+    absent: tuple[str, ...] = ()
+    """Catalog keys that its engine does not expose at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +150,7 @@ class Layout:
     gpus: tuple[Gpu, ...] = ()
     ports: tuple[Part, ...] = ()
     disks: tuple[Part, ...] = ()
-    servers: tuple[Part, ...] = ()
+    servers: tuple[Server, ...] = ()
     rows: Mapping[Kind, Rows] = field(default_factory=dict)
     """History row of each entity of a kind, in the order of the tuples above."""
     node_of: Mapping[str, int] = field(default_factory=dict)
@@ -201,11 +218,18 @@ class _Builder:
             gpus=tuple(self.gpus),
             ports=tuple(self.parts[Kind.PORT]),
             disks=tuple(self.parts[Kind.DISK]),
-            servers=tuple(self.parts[Kind.SERVER]),
+            servers=self._servers(),
             rows=rows,
             node_of={node.key: number for number, node in enumerate(self.nodes)},
             gpu_of={gpu.key: number for number, gpu in enumerate(self.gpus)},
             boards=np.array([n for n, gpu in enumerate(self.gpus) if gpu.parent < 0], dtype=np.intp),
+        )
+
+    def _servers(self) -> tuple[Server, ...]:
+        gpus = {row: number for number, row in enumerate(self.rows[Kind.GPU])}
+        return tuple(
+            _server(part, self.registry.servers.get(row), self.registry, gpus)
+            for part, row in zip(self.parts[Kind.SERVER], self.rows[Kind.SERVER], strict=True)
         )
 
     def _close_rack(self) -> None:
@@ -260,6 +284,26 @@ def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range
         clock_offset_s=fact.clock_offset_s,
         state=fact.state,
         problem=fact.problem or None,
+    )
+
+
+def _server(part: Part, fact: ServerFact | None, registry: Registry, gpus: Mapping[int, int]) -> Server:
+    """A server with what is known of it; ``gpus``: index by history row."""
+    if fact is None:
+        return Server(part.key, part.node, part.name)
+    rows = registry.gpu_rows(fact.gpus or ())
+    return Server(
+        part.key,
+        part.node,
+        part.name,
+        gpus=tuple(gpus[row] for row in rows if row in gpus),
+        engine=fact.engine,
+        model=fact.model,
+        service=fact.service,
+        version=fact.version,
+        pod=fact.pod,
+        namespace=fact.namespace,
+        absent=fact.absent or (),
     )
 
 

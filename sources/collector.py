@@ -26,6 +26,8 @@ from coldaisle.sources.source import (
     NodeFact,
     Past,
     ProcessFact,
+    ServerFact,
+    ServiceFact,
     Source,
     Target,
     TargetState,
@@ -140,6 +142,10 @@ class Collector:
                 self.registry.take_job(item)
             case ProcessFact():
                 self.registry.take_processes(item)
+            case ServerFact():
+                self.registry.take_server(name, item)
+            case ServiceFact():
+                self.registry.services[item.id] = item
             case Event():
                 self.registry.take_event(name, item)
         if self.registry.moved:

@@ -24,13 +24,16 @@ from coldaisle.sources.source import (
     GpuFact,
     GpuRef,
     JobFact,
+    JobRef,
     Kind,
     NodeFact,
     NodeRef,
     PortRef,
     ProcessFact,
     RackRef,
+    ServerFact,
     ServerRef,
+    ServiceFact,
 )
 
 Rows = NDArray[np.intp]
@@ -106,7 +109,7 @@ class GpuRecord:
 
 @dataclass(slots=True)
 class PartRecord:
-    """A port, disk, server or rack."""
+    """A port, disk, server, rack or job."""
 
     row: int
     kind: Kind
@@ -130,11 +133,16 @@ class Registry:
             Kind.DISK: [],
             Kind.SERVER: [],
             Kind.RACK: [],
+            Kind.JOB: [],
         }
         self.jobs: dict[str, JobFact] = {}
         self.processes: dict[int, ProcessFact] = {}
+        self.servers: dict[int, ServerFact] = {}
+        """By the server's row."""
+        self.services: dict[str, ServiceFact] = {}
         self.joins: deque[Joined] = deque(maxlen=1000)
-        self.events: deque[tuple[float, Kind, int, str, str]] = deque(maxlen=5000)
+        self.events: deque[tuple[float, Kind | None, int, str, str]] = deque(maxlen=5000)
+        """(at, kind and row of the entity, what, detail); None and -1: the cluster."""
         self.moved: list[Moved] = []
         """For the history; whoever applies them clears the list."""
         self._aliases = dict(aliases or {})
@@ -174,6 +182,8 @@ class Registry:
             return found.row if found is not None else -1
         if isinstance(ref, RackRef):
             return self._part(Kind.RACK, -1, ref.rack)
+        if isinstance(ref, JobRef):
+            return self._part(Kind.JOB, -1, ref.job)
         kind, name = _part_name(ref)
         return self._part(kind, self.node(ref.node, at).row, name)
 
@@ -232,8 +242,19 @@ class Registry:
         """The GPU processes of a node."""
         self.processes[self.node(fact.node, fact.at).row] = fact
 
+    def take_server(self, source: str, fact: ServerFact) -> None:
+        """Learn what an inference server is."""
+        row = self.row_of(source, fact.server, fact.at)
+        merged = _merged(self.servers.get(row), fact)
+        if _differs(self.servers.get(row), merged):
+            self.version += 1
+        self.servers[row] = merged
+
     def take_event(self, source: str, event: Event) -> None:
         """Keep an event with the row of its entity."""
+        if event.entity is None:
+            self.events.append((event.at, None, -1, event.kind, event.detail))
+            return
         row = self.row_of(source, event.entity, event.at)
         if row >= 0:
             self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
@@ -567,7 +588,7 @@ def _part_name(ref: PortRef | DiskRef | ServerRef) -> tuple[Kind, str]:
 
 
 def _kind_of(ref: EntityRef) -> Kind:
-    kinds: dict[type, Kind] = {NodeRef: Kind.NODE, GpuRef: Kind.GPU, RackRef: Kind.RACK}
+    kinds: dict[type, Kind] = {NodeRef: Kind.NODE, GpuRef: Kind.GPU, RackRef: Kind.RACK, JobRef: Kind.JOB}
     return kinds.get(type(ref)) or _part_name(ref)[0]  # type: ignore[arg-type]
 
 

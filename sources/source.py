@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DISK = "disk"
     SERVER = "serve"
     RACK = "rack"
+    JOB = "job"
 
 
 class Missing(IntEnum):
@@ -120,7 +121,13 @@ class RackRef(NamedTuple):
     rack: str
 
 
-EntityRef: TypeAlias = NodeRef | GpuRef | PortRef | DiskRef | ServerRef | RackRef
+class JobRef(NamedTuple):
+    """A job, for what it says of itself (a training step's time): ``slurm:4711``, ``k8s:<namespace>/<kind>/<owner>``."""
+
+    job: str
+
+
+EntityRef: TypeAlias = NodeRef | GpuRef | PortRef | DiskRef | ServerRef | RackRef | JobRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,9 +157,11 @@ class Event:
     """Something that happened once: an XID, an OOM kill, a link down, a restart."""
 
     at: float
-    entity: EntityRef
+    entity: EntityRef | None
+    """None: the cluster as a whole, or something that coldaisle does not know."""
     kind: str
-    """``xid``, ``oom``, ``link_down``, ``reboot``, ``gpu_lost``, ``gpu_replaced``, ``clock_jump``, ..."""
+    """``xid``, ``oom``, ``link_down``, ``reboot``, ``gpu_lost``, ``gpu_replaced``, ``clock_jump``, ``alert``,
+    ``alert_over``, ..."""
     detail: str
     """One line, foreign text possible."""
 
@@ -245,7 +254,39 @@ class ProcessFact:
     processes: tuple[Process, ...]
 
 
-Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact
+@dataclass(frozen=True, slots=True)
+class ServerFact:
+    """What an inference server is, from ``at`` on. None: this source does not know. All texts are other people's."""
+
+    at: float
+    server: ServerRef
+    engine: str | None = None
+    """``vLLM``, ``SGLang``, ``TGI``, ``Triton``, ``TensorRT-LLM``."""
+    model: str | None = None
+    """As it is asked for by clients."""
+    service: str | None = None
+    """The deployment it is a replica of, where the source knows one; else servers of one model are a service."""
+    version: str | None = None
+    gpus: tuple[GpuRef, ...] | None = None
+    """The boards it runs on."""
+    pod: str | None = None
+    namespace: str | None = None
+    absent: tuple[str, ...] | None = None
+    """Catalog keys that this engine does not expose at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFact:
+    """How many replicas a deployment should have, and how many are ready, from ``at`` on."""
+
+    at: float
+    id: str
+    """As in ServerFact.service."""
+    ready: int | None = None
+    expected: int | None = None
+
+
+Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact | ServerFact | ServiceFact
 
 
 class TargetState(StrEnum):
@@ -278,7 +319,7 @@ class Target:
     """What answered: ``probe 3.11 nvml 580.95``, ``dcgm-exporter``, ``node_exporter``, ``nvidia-smi``."""
 
 
-Item: TypeAlias = Batch | Event | NodeFact | GpuFact | JobFact | ProcessFact | Target
+Item: TypeAlias = Batch | Event | Fact | Target
 
 
 class Source(Protocol):

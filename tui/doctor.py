@@ -40,7 +40,7 @@ SHOWN_TARGETS = 20
 
 
 WORDS = {
-    Kind.GPU: "GPU", Kind.NODE: "node", Kind.PORT: "port", Kind.DISK: "disk", Kind.SERVER: "server", Kind.RACK: "rack",
+    Kind.GPU: "GPU", Kind.NODE: "node", Kind.PORT: "port", Kind.DISK: "disk", Kind.SERVER: "server", Kind.RACK: "rack", Kind.JOB: "job",
 }  # fmt: skip
 """What a kind of entity is called: of one; several have an s."""
 SHORTEST_S = 1.0

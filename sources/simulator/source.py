@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time as wall
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
@@ -14,7 +15,15 @@ from coldaisle.sources.simulator import readings
 from coldaisle.sources.simulator.faults import LANES, Episode, Lane, Schedule
 from coldaisle.sources.simulator.plan import PARTS, Bools, Ints, Plan, build
 from coldaisle.sources.simulator.simulation import Instant, Simulation
-from coldaisle.sources.simulator.workloads import SERVICES, WORKLOADS, Assignment, JobRun, Work, Workload
+from coldaisle.sources.simulator.workloads import (
+    SERVICES,
+    WORKLOADS,
+    Assignment,
+    JobRun,
+    Replica,
+    Work,
+    Workload,
+)
 from coldaisle.sources.source import (
     Batch,
     Clock,
@@ -33,7 +42,9 @@ from coldaisle.sources.source import (
     Process,
     ProcessFact,
     Rank,
+    ServerFact,
     ServerRef,
+    ServiceFact,
     Target,
     TargetState,
 )
@@ -175,6 +186,7 @@ class _Telling:
             yield _gpu_fact(self.plan, index, gpu, at)
         for job in jobs.jobs:
             yield self._job_fact(job, ended=False)
+        yield from self._services(at)
         for node in range(len(self.plan.nodes)):
             yield self._processes(node, at)
         self._states = dict(zip(self.plan.nodes, states, strict=True))
@@ -322,6 +334,16 @@ class _Telling:
             workload=None if job.profile.work is Work.IDLE else WORKLOADS[job.profile.work],
         )
 
+    def _services(self, at: float) -> Iterator[ServerFact | ServiceFact]:
+        """What is served where."""
+        count = Counter(SERVICES[replica.service].name for replica in self.workload.replicas)
+        for replica in self.workload.replicas:
+            name = SERVICES[replica.service].name
+            gpus = tuple(self.plan.gpu_refs[gpu] for gpu in replica.gpus)
+            yield ServerFact(at, _server_ref(self.plan, replica), "vLLM", name, name, gpus=gpus)
+        for name, expected in count.items():
+            yield ServiceFact(at, name, expected=expected)
+
     def _processes(self, node: int, at: float) -> ProcessFact:
         """One process a GPU that a job holds, but a server's processes carry its command line."""
         jobs = self._jobs or self.simulation.assignment(at)
@@ -396,11 +418,13 @@ def _gpu_fact(plan: Plan, index: int, gpu: GpuRef, at: float) -> GpuFact:
     )
 
 
+def _server_ref(plan: Plan, replica: Replica) -> ServerRef:
+    node = plan.nodes[replica.node]
+    return ServerRef(node, f"{node}:{replica.port}")
+
+
 def _seen(plan: Plan, workload: Workload, silent: tuple[int, ...]) -> _Seen:
-    servers: tuple[EntityRef, ...] = tuple(
-        ServerRef(plan.nodes[replica.node], f"{plan.nodes[replica.node]}:{replica.port}")
-        for replica in workload.replicas
-    )
+    servers: tuple[EntityRef, ...] = tuple(_server_ref(plan, replica) for replica in workload.replicas)
     everything: dict[Kind, tuple[EntityRef, ...]] = {
         Kind.GPU: plan.gpu_refs,
         Kind.NODE: plan.node_refs,

@@ -25,7 +25,7 @@ from coldaisle.analyzers.snapshot import (
     Times,
 )
 from coldaisle.sources.catalog import catalog
-from coldaisle.sources.cluster import Gpu, Job, Layout, Node, Part, Rack
+from coldaisle.sources.cluster import Gpu, Job, Layout, Node, Part, Rack, Server
 from coldaisle.sources.source import (
     Codes,
     Floats,
@@ -149,7 +149,7 @@ def make_layout(
     gpu_list: list[Gpu] = []
     ports: list[Part] = []
     disks: list[Part] = []
-    servers: list[Part] = []
+    servers: list[Server] = []
     for r in range(racks):
         rack_name = rack_names[r] if r < len(rack_names) else f"r{r + 1:02d}"
         first_node, first_gpu = len(node_list), len(gpu_list)
@@ -160,7 +160,7 @@ def make_layout(
             ports += [Part(f"{key}/{port}", index, port) for port in PORTS]
             disks += [Part(f"{key}/{disk}", index, disk) for disk in DISKS]
             if index == 0:
-                servers.append(Part(f"{key}/127.0.0.1:8000", index, "127.0.0.1:8000"))
+                servers.append(Server(f"{key}/127.0.0.1:8000", index, "127.0.0.1:8000"))
             node_list.append(
                 Node(
                     key=key,
