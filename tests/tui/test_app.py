@@ -130,13 +130,6 @@ class TestScreens:
             await pilot.pause()
             assert isinstance(app.screen, RacksScreen)
 
-    async def test_a_key_before_the_first_paint_does_not_keep_the_data_away(self) -> None:
-        app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.press("4")
-            await pilot.pause()
-            assert app.snapshot is not None
-
     @pytest.mark.parametrize("key", ["q", "ctrl+c"])
     async def test_quitting_is_one_key(self, key: str) -> None:
         app = app_of(make_snapshot(2, 2, 4))
