@@ -163,7 +163,9 @@ def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:
 
 
 def _job_names(snapshot: Snapshot) -> list[str]:
-    jobs = [plain(f"{job.bare_id} {job.name}") for job in snapshot.jobs]
+    jobs = [
+        plain(job.title if job.title != job.bare_id else f"{job.bare_id} {job.name}") for job in snapshot.jobs
+    ]
     gpus, held = snapshot.layout.gpus, snapshot.gpu_job
     of = [
         int(held[i]) if held[i] >= 0 or gpu.parent < 0 else int(held[gpu.parent])
