@@ -173,7 +173,8 @@ class ExporterSource:
 
     ``token`` gives the bearer token (it may read a file or run a command; it is called off the event
     loop, and again after a refusal). It is never sent over plain http, except to loopback or with
-    ``insecure``. ``timeout`` bounds a whole scrape, in seconds.
+    ``insecure``. ``timeout`` bounds a whole scrape, ``cluster_interval`` is the least time between two of a
+    page that speaks of a whole cluster; in seconds.
     """
 
     kind = "exporters"
@@ -193,6 +194,7 @@ class ExporterSource:
         concurrency: int = 256,
         vocabularies: Sequence[Vocabulary] | None = None,
         limits: Limits | None = None,
+        cluster_interval: float = CLUSTER_S,
         clock: Clock = time.time,
     ) -> None:
         self.name = name
@@ -218,6 +220,7 @@ class ExporterSource:
         self._facts: dict[object, Item] = {}
         self._jobs: dict[str, JobFact] = {}
         self._kubernetes = Teller()
+        self._cluster_interval = cluster_interval
         self._composer = _Composer()
 
     async def stream(self) -> AsyncGenerator[Item, None]:
@@ -290,7 +293,7 @@ class ExporterSource:
         if isinstance(one.error, AccessDenied):
             return DENIED_S
         if one.survey is not None and not one.failures:
-            return max(0.0, CLUSTER_S - self.interval)
+            return max(0.0, self._cluster_interval - self.interval)
         return min(BACKOFF_S, self.interval * (2 ** min(one.failures, 8) - 1)) if one.failures > 1 else 0.0
 
     async def _visit(self, one: _Watched) -> None:

@@ -629,10 +629,10 @@ def _summary(pods: Iterable[Pod]) -> str:
     alive = [pod for pod in pods if not pod.is_over]
     holding = [pod.gpus for pod in alive if pod.gpus and pod.node]
     waiting = [pod.gpus for pod in alive if pod.gpus and not pod.node]
-    told = f"{len(alive)} pods"
+    told = f"pods: {len(alive)}"
     if any(pod.gpus is not None for pod in alive):
-        told += f", {len(holding)} hold {sum(holding)} GPUs"
-    return f"{told}, {len(waiting)} wait for {sum(waiting)}" if waiting else told
+        told += f", with GPUs: {len(holding)} ({sum(holding)} GPUs)"
+    return f"{told}, waiting for GPUs: {len(waiting)} ({sum(waiting)} GPUs)" if waiting else told
 
 
 def _time_or(value: float, other: float) -> float:
