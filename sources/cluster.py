@@ -140,13 +140,19 @@ class Job:
         return self.id.partition(":")[2] or self.id
 
     @property
+    def workload_key(self) -> tuple[str, str, str] | None:
+        """(namespace, kind, owner) of ``k8s:team-a/PyTorchJob/llama``; None: not of Kubernetes."""
+        namespace, _, rest = self.id.removeprefix("k8s:").partition("/")
+        kind, _, owner = rest.partition("/")
+        return (namespace, kind, owner) if owner and self.id.startswith("k8s:") else None
+
+    @property
     def title(self) -> str:
         """As people say it: ``4711``; ``team-a/llama (PyTorchJob)`` of ``k8s:team-a/PyTorchJob/llama``."""
-        if not self.id.startswith("k8s:"):
+        if self.workload_key is None:
             return self.bare_id
-        namespace, _, rest = self.bare_id.partition("/")
-        kind, _, owner = rest.partition("/")
-        return f"{namespace}/{owner} ({kind})" if owner else self.bare_id
+        namespace, kind, owner = self.workload_key
+        return f"{namespace}/{owner} ({kind})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

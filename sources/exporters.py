@@ -78,6 +78,8 @@ REPEAT_S = 55.0
 """A target's state is told again after this, changed or not."""
 CLUSTER_S = 30.0
 """A page of a whole cluster is asked for no more often: it costs its server more than a node's page does."""
+CLUSTER_TIMEOUT_S = 30.0
+"""A whole page of it may take so long, once it has begun: 10,000 pods are 60 MB."""
 DENIED_S = 600.0
 BACKOFF_S = 30.0
 REDIRECTS = 3
@@ -164,6 +166,8 @@ class _Watched:
     gone: tuple[GpuRef, ...] = ()
     """Boards that were on an earlier page and are on no later one: an exporter leaves out what it cannot read."""
     told: Target | None = None
+    deadline: asyncio.Timeout | None = None
+    """Of the visit that goes on."""
     survey: Survey | None = None
     """What it says of a Kubernetes cluster, if it is kube-state-metrics and not the page of a node."""
 
@@ -301,7 +305,7 @@ class ExporterSource:
         async with lane:
             started = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout) as one.deadline:
                     body, openmetrics, at = await self._scrape(one)
                 self._take(one, body, openmetrics, at)
             except TimeoutError:
@@ -378,7 +382,7 @@ class ExporterSource:
             async for chunk in answer.body:
                 part = unpack(chunk, (MAX_PAGE_BYTES if cluster else limit - size) + 1)
                 if not size and is_cluster_page(part):
-                    cluster = ClusterPage(one.address.name)
+                    cluster = self._open_cluster(one)
                 size += len(part)
                 if cluster is not None:
                     cluster.feed(part)
@@ -395,6 +399,13 @@ class ExporterSource:
         except zlib.error:
             raise Garbled(one.address.name, "the page is not packed as it says (gzip)") from None
         return b"".join(chunks) if cluster is None else cluster.end()
+
+    def _open_cluster(self, one: _Watched) -> ClusterPage:
+        """A page of a cluster has begun: it is given the time that it needs."""
+        if one.deadline is not None:
+            now = asyncio.get_running_loop().time()
+            one.deadline.reschedule(now + max(self._timeout, CLUSTER_TIMEOUT_S))
+        return ClusterPage(one.address.name)
 
     # -- what a page says
 
@@ -519,7 +530,8 @@ class ExporterSource:
             state = TargetState.DENIED if isinstance(one.error, AccessDenied) else TargetState.FAILING
             target = self._target(one, state, one.error.problem, one.error.remedy)
         else:
-            is_slow = one.latency is not None and one.latency > self.interval / 2
+            interval = self._cluster_interval if one.survey else self.interval
+            is_slow = one.latency is not None and one.latency > interval / 2
             target = self._target(one, TargetState.SLOW if is_slow else TargetState.OK, *self._lacks(one))
         known = one.told
         if (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from lab.kube import Cluster, KubeNode, KubePod
-from lab.pages import Pages, gpu_labels, line, served
+from lab.pages import Pages, Writer, gpu_labels, line, ok, served
 
 from coldaisle.analyzers.monitor import Monitor, MonitorSettings
 from coldaisle.analyzers.snapshot import Snapshot
@@ -99,7 +99,7 @@ class Lab:
 
 
 @contextlib.asynccontextmanager
-async def running(kube: bytes, slots: dict[str, Slots] = SLOTS) -> AsyncIterator[Lab]:
+async def running(kube: bytes, slots: dict[str, Slots] = SLOTS, timeout: float = 10.0) -> AsyncIterator[Lab]:
     """The cluster, watched."""
     async with contextlib.AsyncExitStack() as stack:
         lab = Lab(
@@ -111,7 +111,7 @@ async def running(kube: bytes, slots: dict[str, Slots] = SLOTS) -> AsyncIterator
         )
         targets = [pages.target for pages in (lab.kube, *lab.nodes.values())]
         clock = SteadyClock()
-        source = ExporterSource(targets, interval=0.2, timeout=10.0, cluster_interval=0.2, clock=clock)
+        source = ExporterSource(targets, interval=0.2, timeout=timeout, cluster_interval=0.2, clock=clock)
         monitor = Monitor([source], MonitorSettings("atlas", 0.1), clock)
         task = asyncio.create_task(monitor.run(lab.publish))
         try:
@@ -213,6 +213,21 @@ async def test_without_kube_state_metrics_a_pod_is_its_own_job_and_keeps_its_own
         )
         assert jobs(seen) == WHOLE
         assert seen.coverage.nodes_expected == 5
+
+
+async def test_a_clusters_page_may_take_longer_than_a_nodes() -> None:
+    page = ok(cluster().page())
+
+    async def slowly(writer: Writer, _: bytes) -> None:
+        for at in range(0, len(page), len(page) // 4 + 1):
+            writer.write(page[at : at + len(page) // 4 + 1])
+            await writer.drain()
+            await asyncio.sleep(0.5)
+
+    async with running(b"", timeout=1.0) as lab:
+        lab.kube.behave = slowly
+        seen = await lab.until("the jobs", lambda s: jobs(s) == WHOLE)
+    assert all(t.state is not TargetState.FAILING for t in seen.sources[0].targets if t.what)
 
 
 async def test_ten_thousand_pods_are_read_beside_the_rest() -> None:

@@ -162,7 +162,7 @@ def event_words(kind: str) -> str:
 
 def job_words(job: Job) -> str:
     """A job's id, user and name; a Kubernetes workload's title says all of it: ``team-a/llama (PyTorchJob)``."""
-    if job.title != job.bare_id:
+    if job.workload_key is not None:
         return plain(job.title)
     return " ".join(filter(None, (plain(job.bare_id), plain(job.user), plain(job.name))))
 

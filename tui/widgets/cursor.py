@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import clip, plain
@@ -54,13 +55,13 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
 
 
 def _job_pieces(job: Job) -> Iterator[Piece]:
-    count = Run(f"{len(job.gpus)} GPUs", "dim")
-    if job.title != job.bare_id:  # a Kubernetes workload: its title has its name
+    count = f"{len(job.gpus)} GPUs"
+    if job.workload_key is not None:  # a Kubernetes workload: its title has its name
         yield Piece(1, (Run(f"job {plain(job.title, 48)}", "text"),))
-        yield Piece(3, (count,))
+        yield Piece(3, (Run(count, "dim"),))
         return
     yield Piece(1, (Run(f"job {plain(job.bare_id, 20)} {plain(job.user, 16)}", "text"),))
-    yield Piece(3, (Run(f"{plain(job.name, 24)} ", "text"), count))
+    yield Piece(3, (Run(plain(job.name, 24), "text"), Run(f" {count}", "dim")))
 
 
 def model_name(gpu: Gpu) -> str:
@@ -228,4 +229,5 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
         )
     if np.isfinite(power).any():
         yield (Run("  GPUs draw  ", "dim"), Run(show(float(np.nansum(power)), "W")))
-    yield (Run("  known by   ", "dim"), Run(plain(place.place, 24), "dim"))
+    for number, words in enumerate(wrap(plain(place.place), 27)[:3]):
+        yield (Run("             " if number else "  known by   ", "dim"), Run(words, "dim"))
