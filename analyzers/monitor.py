@@ -111,6 +111,7 @@ class Monitor:
             node_seen=node_seen,
             jobs=jobs,
             gpu_job=gpu_job,
+            gpu_unnamed=self._unnamed(layout, gpu_job, now),
             jobs_known=bool(self.registry.jobs),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
@@ -121,6 +122,7 @@ class Monitor:
             server_status=server_status,
             server_seen=server_seen,
             replicas=dict(self.registry.services),
+            waiting=tuple(self.registry.workloads.waiting(now)),
         )
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
@@ -208,6 +210,15 @@ class Monitor:
             )  # fmt: skip
         return tuple(jobs), gpu_job
 
+    def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
+        """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
+        unnamed = np.zeros(len(layout.gpus), dtype=np.bool_)
+        for key, held in self.registry.held_by_pods(now).items():
+            node = layout.nodes[layout.node_of[key]] if key in layout.node_of else None
+            if node is not None and held > (gpu_job[list(node.gpus)] >= 0).sum():
+                unnamed[list(node.gpus)] = gpu_job[list(node.gpus)] < 0
+        return unnamed
+
     def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
@@ -225,7 +236,7 @@ class Monitor:
             1
             for s in self.collector.supervised
             for target in s.targets.values()
-            if not target.nodes
+            if not (target.nodes or target.what)
             and target.state is not TargetState.OK
             and self.registry.find_node(target.name) is None
         )

@@ -139,6 +139,21 @@ class Job:
         """``4711`` of ``slurm:4711``."""
         return self.id.partition(":")[2] or self.id
 
+    @property
+    def workload_key(self) -> tuple[str, str, str] | None:
+        """(namespace, kind, owner) of ``k8s:team-a/PyTorchJob/llama``; None: not of Kubernetes."""
+        namespace, _, rest = self.id.removeprefix("k8s:").partition("/")
+        kind, _, owner = rest.partition("/")
+        return (namespace, kind, owner) if owner and self.id.startswith("k8s:") else None
+
+    @property
+    def title(self) -> str:
+        """As people say it: ``4711``; ``team-a/llama (PyTorchJob)`` of ``k8s:team-a/PyTorchJob/llama``."""
+        if self.workload_key is None:
+            return self.bare_id
+        namespace, kind, owner = self.workload_key
+        return f"{namespace}/{owner} ({kind})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
@@ -279,10 +294,10 @@ def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range
         kernel=fact.kernel,
         driver=fact.driver,
         booted_at=fact.booted_at,
-        gpus_expected=len(fact.gpu_pci) if fact.gpu_pci is not None else None,
-        gpus_visible=fact.gpus_visible,
+        gpus_expected=len(fact.gpu_pci) if fact.gpu_pci is not None else fact.gpus_expected,
+        gpus_visible=fact.gpus_visible if fact.gpu_pci is not None else None,
         clock_offset_s=fact.clock_offset_s,
-        state=fact.state,
+        state=fact.state or None,
         problem=fact.problem or None,
     )
 
@@ -299,7 +314,7 @@ def _server(part: Part, fact: ServerFact | None, registry: Registry, gpus: Mappi
         gpus=tuple(gpus[row] for row in rows if row in gpus),
         engine=fact.engine,
         model=fact.model,
-        service=fact.service,
+        service=fact.service or registry.workloads.service_of(fact.namespace, fact.pod),
         version=fact.version,
         pod=fact.pod,
         namespace=fact.namespace,

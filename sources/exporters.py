@@ -36,6 +36,8 @@ from coldaisle.sources.errors import (
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
+from coldaisle.sources.kube_state import MAX_PAGE_BYTES, ClusterPage, is_cluster_page
+from coldaisle.sources.kubernetes import LABELS_REMEDY, Survey, Teller
 from coldaisle.sources.nodesets import expand
 from coldaisle.sources.source import (
     Batch,
@@ -74,6 +76,10 @@ FACTS_S = 30.0
 """Facts of a page of the same shape are looked at this often: comparing them costs more than the numbers."""
 REPEAT_S = 55.0
 """A target's state is told again after this, changed or not."""
+CLUSTER_S = 30.0
+"""A page of a whole cluster is asked for no more often: it costs its server more than a node's page does."""
+CLUSTER_TIMEOUT_S = 30.0
+"""A whole page of it may take so long, once it has begun: 10,000 pods are 60 MB."""
 DENIED_S = 600.0
 BACKOFF_S = 30.0
 REDIRECTS = 3
@@ -160,6 +166,10 @@ class _Watched:
     gone: tuple[GpuRef, ...] = ()
     """Boards that were on an earlier page and are on no later one: an exporter leaves out what it cannot read."""
     told: Target | None = None
+    deadline: asyncio.Timeout | None = None
+    """Of the visit that goes on."""
+    survey: Survey | None = None
+    """What it says of a Kubernetes cluster, if it is kube-state-metrics and not the page of a node."""
 
 
 class ExporterSource:
@@ -167,7 +177,8 @@ class ExporterSource:
 
     ``token`` gives the bearer token (it may read a file or run a command; it is called off the event
     loop, and again after a refusal). It is never sent over plain http, except to loopback or with
-    ``insecure``. ``timeout`` bounds a whole scrape, in seconds.
+    ``insecure``. ``timeout`` bounds a whole scrape, ``cluster_interval`` is the least time between two of a
+    page that speaks of a whole cluster; in seconds.
     """
 
     kind = "exporters"
@@ -187,6 +198,7 @@ class ExporterSource:
         concurrency: int = 256,
         vocabularies: Sequence[Vocabulary] | None = None,
         limits: Limits | None = None,
+        cluster_interval: float = CLUSTER_S,
         clock: Clock = time.time,
     ) -> None:
         self.name = name
@@ -211,6 +223,8 @@ class ExporterSource:
         self._outbox: list[Item] = []
         self._facts: dict[object, Item] = {}
         self._jobs: dict[str, JobFact] = {}
+        self._kubernetes = Teller()
+        self._cluster_interval = cluster_interval
         self._composer = _Composer()
 
     async def stream(self) -> AsyncGenerator[Item, None]:
@@ -282,6 +296,8 @@ class ExporterSource:
         """Seconds a failing target is left alone beyond the interval."""
         if isinstance(one.error, AccessDenied):
             return DENIED_S
+        if one.survey is not None and not one.failures:
+            return max(0.0, self._cluster_interval - self.interval)
         return min(BACKOFF_S, self.interval * (2 ** min(one.failures, 8) - 1)) if one.failures > 1 else 0.0
 
     async def _visit(self, one: _Watched) -> None:
@@ -289,7 +305,7 @@ class ExporterSource:
         async with lane:
             started = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout) as one.deadline:
                     body, openmetrics, at = await self._scrape(one)
                 self._take(one, body, openmetrics, at)
             except TimeoutError:
@@ -301,8 +317,8 @@ class ExporterSource:
                 one.failures, one.error = 0, None
                 self._tell(one)
 
-    async def _scrape(self, one: _Watched) -> tuple[bytes, bool | None, float]:
-        """The page, whether it says it is OpenMetrics, and when its answer began (monotonic)."""
+    async def _scrape(self, one: _Watched) -> tuple[bytes | Survey, bool | None, float]:
+        """The page, or what a cluster's came to; whether it says it is OpenMetrics, and when its answer began (monotonic)."""
         try:
             return await self._answer(one, one.address.url)
         except AccessDenied:
@@ -311,7 +327,7 @@ class ExporterSource:
             self._bearer = None  # it may have been renewed on disk
             return await self._answer(one, one.address.url)
 
-    async def _answer(self, one: _Watched, url: str) -> tuple[bytes, bool | None, float]:
+    async def _answer(self, one: _Watched, url: str) -> tuple[bytes | Survey, bool | None, float]:
         if one.question is None or (self._token is not None and self._bearer is None):
             one.question = self._question(url, await self._credentials())
         wanted = one.question
@@ -348,23 +364,29 @@ class ExporterSource:
             try:
                 return await one.connection.ask(wanted)
             except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
-                if one.page is None:
+                if one.page is None and one.survey is None:
                     raise
                 # A kept connection may be closed by the server just as we write on it.
                 return await one.connection.ask(wanted)
         except TRANSPORT_ERRORS as error:
             raise _translated(one.address, error, self._timeout) from error
 
-    async def _body(self, one: _Watched, answer: Answer) -> bytes:
-        """The page, unpacked, refused as soon as it is larger than the limit."""
+    async def _body(self, one: _Watched, answer: Answer) -> bytes | Survey:
+        """The page, unpacked, refused as soon as it is larger than the limit; of a cluster's what it says."""
         limit = self._limits.page_bytes
         unpack = _unpacker(one.address.name, answer.headers.get("content-encoding", ""))
         chunks: list[bytes] = []
+        cluster: ClusterPage | None = None
         size = 0
         try:
             async for chunk in answer.body:
-                part = unpack(chunk, limit - size + 1)
+                part = unpack(chunk, (MAX_PAGE_BYTES if cluster else limit - size) + 1)
+                if not size and is_cluster_page(part):
+                    cluster = self._open_cluster(one)
                 size += len(part)
+                if cluster is not None:
+                    cluster.feed(part)
+                    continue
                 if size > limit:
                     raise Garbled(
                         one.address.name,
@@ -376,12 +398,23 @@ class ExporterSource:
             raise _translated(one.address, error, self._timeout) from error
         except zlib.error:
             raise Garbled(one.address.name, "the page is not packed as it says (gzip)") from None
-        return b"".join(chunks)
+        return b"".join(chunks) if cluster is None else cluster.end()
+
+    def _open_cluster(self, one: _Watched) -> ClusterPage:
+        """A page of a cluster has begun: it is given the time that it needs."""
+        if one.deadline is not None:
+            now = asyncio.get_running_loop().time()
+            one.deadline.reschedule(now + max(self._timeout, CLUSTER_TIMEOUT_S))
+        return ClusterPage(one.address.name)
 
     # -- what a page says
 
-    def _take(self, one: _Watched, body: bytes, openmetrics: bool | None, at: float) -> None:
+    def _take(self, one: _Watched, body: bytes | Survey, openmetrics: bool | None, at: float) -> None:
         """Read a page and evaluate it. Raises Garbled, Unusable."""
+        if isinstance(body, Survey):
+            self._take_survey(one, body)
+            return
+        one.survey = None
         if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
             one.is_fresh = True
             return
@@ -407,6 +440,15 @@ class ExporterSource:
         if at - one.facts_at > FACTS_S:
             one.facts_at = at
             self._note(one, page, translation, now)
+
+    def _take_survey(self, one: _Watched, survey: Survey) -> None:
+        """A cluster's page: with what its other shards, and the scheduler, last said."""
+        one.survey = survey
+        whole = Survey()
+        for other in self._watched:
+            if other.survey is not None:
+                whole.absorb(other.survey)
+        self._outbox += self._kubernetes.tell(whole, self._clock())
 
     def _translated(self, one: _Watched, page: Page) -> Translation:
         if one.translation is not None and one.page is not None and one.page.shape is page.shape:
@@ -488,7 +530,8 @@ class ExporterSource:
             state = TargetState.DENIED if isinstance(one.error, AccessDenied) else TargetState.FAILING
             target = self._target(one, state, one.error.problem, one.error.remedy)
         else:
-            is_slow = one.latency is not None and one.latency > self.interval / 2
+            interval = self._cluster_interval if one.survey else self.interval
+            is_slow = one.latency is not None and one.latency > interval / 2
             target = self._target(one, TargetState.SLOW if is_slow else TargetState.OK, *self._lacks(one))
         known = one.told
         if (
@@ -510,12 +553,14 @@ class ExporterSource:
             detail=detail,
             remedy=remedy,
             latency_s=one.latency,
-            what=made.vocabulary.name if made else "",
+            what=made.vocabulary.name if made else "kube-state-metrics" if one.survey else "",
         )
 
     def _lacks(self, one: _Watched) -> tuple[str, str]:
         """What the page could have and has not, and how to get it."""
         made = one.translation
+        if one.survey is not None:
+            return self._lacks_of_cluster(one.survey)
         if made is None:
             return one.remark, ""
         surplus = f"{made.left_out} GPUs left out: too many for one node" if made.left_out else ""
@@ -523,6 +568,14 @@ class ExporterSource:
         lines = counters_for(made.missing, made.vocabulary)
         remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
         return "; ".join(filter(None, (one.remark, surplus, lacks))), remedy
+
+    def _lacks_of_cluster(self, survey: Survey) -> tuple[str, str]:
+        said = [self._kubernetes.summary]
+        if survey.left_out:
+            said.append(f"{survey.left_out} series left out: too many, or not names of Kubernetes")
+        if not survey.has_racks:
+            said.append("no node label tells of racks")
+        return "; ".join(said), "" if survey.has_racks else LABELS_REMEDY
 
     # -- once per interval
 

@@ -28,6 +28,7 @@ from coldaisle.sources.source import (
     Kind,
     NodeFact,
     NodeRef,
+    PodFact,
     PortRef,
     ProcessFact,
     RackRef,
@@ -35,6 +36,7 @@ from coldaisle.sources.source import (
     ServerRef,
     ServiceFact,
 )
+from coldaisle.sources.workloads import Workloads
 
 Rows = NDArray[np.intp]
 
@@ -136,6 +138,8 @@ class Registry:
             Kind.JOB: [],
         }
         self.jobs: dict[str, JobFact] = {}
+        self.workloads = Workloads()
+        """Kubernetes pods and their owners."""
         self.processes: dict[int, ProcessFact] = {}
         self.servers: dict[int, ServerFact] = {}
         """By the server's row."""
@@ -152,6 +156,8 @@ class Registry:
         self._addressed: dict[tuple[int, str, object], list[int]] = {}
         """(node, field, value) → boards that may have it; looked up instead of searched for."""
         self._part_rows: dict[tuple[Kind, int, str], int] = {}
+        self._served_pods: set[tuple[str, str]] = set()
+        """(namespace, pod) that servers run in."""
         self._cache: dict[tuple[str, int], tuple[int, object, Rows]] = {}
         self._joins_made = 0
 
@@ -238,6 +244,11 @@ class Registry:
         for key in old:
             del self.jobs[key]
 
+    def take_pod(self, fact: PodFact) -> None:
+        """A pod began, changed or ended; a server that runs in it belongs to the pod's owner."""
+        if self.workloads.take(fact) and (fact.namespace, fact.pod) in self._served_pods:
+            self.version += 1
+
     def take_processes(self, fact: ProcessFact) -> None:
         """The GPU processes of a node."""
         self.processes[self.node(fact.node, fact.at).row] = fact
@@ -249,6 +260,8 @@ class Registry:
         if _differs(self.servers.get(row), merged):
             self.version += 1
         self.servers[row] = merged
+        if merged.pod:
+            self._served_pods.add((merged.namespace or "", merged.pod))
 
     def take_event(self, source: str, event: Event) -> None:
         """Keep an event with the row of its entity."""
@@ -260,10 +273,23 @@ class Registry:
             self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
 
     def jobs_at(self, at: float) -> list[JobFact]:
-        """Jobs that held GPUs at an instant."""
-        return [
+        """Jobs that held GPUs at an instant; pods as their owners' jobs, as far as owners are known."""
+        held = [
             job for job in self.jobs.values() if job.since <= at and (job.until is None or at < job.until)
         ]
+        return self.workloads.jobs(held, at, self._node_key)
+
+    def held_by_pods(self, at: float) -> dict[str, int]:
+        """Node key → how many GPUs the pods there ask for, whether or not it is known which they are."""
+        held: dict[str, int] = {}
+        for pod in self.workloads.holding(at):
+            key = self._node_key(pod.node or "")
+            held[key] = held.get(key, 0) + (pod.gpus or 0)
+        return held
+
+    def _node_key(self, name: str) -> str:
+        node = self.find_node(name) or self.find_node(name.partition(".")[0])
+        return node.key if node is not None else name
 
     def gpu_rows(self, refs: Iterable[GpuRef]) -> list[int]:
         """Rows of GPUs that are already known; unknown ones are left out."""

@@ -186,7 +186,7 @@ def cell_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
     values = values_of(snapshot, metric.key)
     missing = np.isnan(values)
     codes = (levels(values, metric) + LEVEL_0).astype(np.uint8)
-    idle = snapshot.gpu_job < 0
+    idle = _idle(snapshot)
     if snapshot.jobs_known and metric.quiet is not None:
         codes[idle & (missing | (values < metric.quiet))] = FREE
         missing = missing & ~idle
@@ -282,7 +282,7 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
     power = values_of(snapshot, "gpu.power")[boards][answering]
     return Tally(
         allocated=int(held.sum()),
-        free=int((answering & ~held & ~out).sum()) if snapshot.jobs_known else 0,
+        free=int((answering & ~held & ~out & _idle(snapshot)[boards]).sum()) if snapshot.jobs_known else 0,
         drained=int((~held & out).sum()),
         lost=int((status == Status.LOST).sum()),
         stale=int((status == Status.STALE).sum()),
@@ -292,6 +292,12 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
         powered=int(np.isfinite(power).sum()),
         jobs_known=snapshot.jobs_known,
     )
+
+
+def _idle(snapshot: Snapshot) -> Flags:
+    """[gpu] whether no job holds it, as far as is known, and none may."""
+    idle = snapshot.gpu_job < 0
+    return idle & ~snapshot.gpu_unnamed if len(snapshot.gpu_unnamed) else idle
 
 
 def _held(snapshot: Snapshot) -> Flags:

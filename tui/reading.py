@@ -11,7 +11,7 @@ from coldaisle.sources.units import NO_VALUE, age, show
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
-    from coldaisle.sources.cluster import Gpu
+    from coldaisle.sources.cluster import Gpu, Job, Node
 
 # sources.source and sources.catalog import numpy, which must not load before the first paint:
 # the functions here import them when there is data.
@@ -158,6 +158,20 @@ def status_word(code: int) -> tuple[str, str]:
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
     return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
+
+
+def job_words(job: Job) -> str:
+    """A job's id, user and name; a Kubernetes workload's title says all of it: ``team-a/llama (PyTorchJob)``."""
+    if job.workload_key is not None:
+        return plain(job.title)
+    return " ".join(filter(None, (plain(job.bare_id), plain(job.user), plain(job.name))))
+
+
+def jobs_on(snapshot: Snapshot, node: Node) -> list[Job]:
+    """Jobs that hold GPUs of a node, then those that are there without anybody saying which GPUs they hold."""
+    held = dict.fromkeys(int(snapshot.gpu_job[gpu]) for gpu in node.gpus)
+    jobs = [snapshot.jobs[number] for number in held if number >= 0]
+    return jobs + [job for job in snapshot.jobs if not job.gpus and node.key in job.nodes]
 
 
 def gpu_name(gpu: Gpu) -> str:

@@ -277,8 +277,8 @@ MISBEHAVIOURS: list[tuple[str, Behaviour, str]] = [
     ("hostile", answering(f'{GPU},x="\x1b]52;c;aGk=\x07[red]"}} 4 0 0\n'.encode()), "more than a number"),
     (
         "something else",
-        answering(b"kube_pod_info 1\nup 1\n"),
-        "neither dcgm-exporter nor node_exporter: it exports kube_pod_info, up",
+        answering(b"haproxy_up 1\nup 1\n"),
+        "neither dcgm-exporter nor node_exporter: it exports haproxy_up, up",
     ),
     ("an empty page", answering(b""), "it exports nothing"),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, show
-from coldaisle.tui.reading import board_of, gpu_name, latest, read, status_word, throttle_words
+from coldaisle.tui.reading import board_of, gpu_name, job_words, latest, read, status_word, throttle_words
 from coldaisle.tui.widgets.chart import (
     ASCII,
     UNICODE,
@@ -460,8 +460,7 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
         yield Run(f"{margin:.0f} {'C' if view.ascii_only else '°C'} to slowdown")
     job = int(snapshot.gpu_job[board_of(snapshot, gpu)])
     if job >= 0:
-        held = snapshot.jobs[job]
-        yield Run(f"job {plain(held.bare_id)} {plain(held.user)} {plain(held.name)}")
+        yield Run(f"job {job_words(snapshot.jobs[job])}")
     known_lost = int(snapshot.gpu_status[gpu]) == _LOST
     for key, name in (
         ("gpu.mem_temp", "HBM"),

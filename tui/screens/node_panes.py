@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
-from coldaisle.tui.reading import event_words, gpu_name, latest, read, status_word
+from coldaisle.tui.reading import event_words, gpu_name, job_words, jobs_on, latest, read, status_word
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
     Paint,
@@ -192,10 +192,9 @@ def _board_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
 
 
 def _job_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
-    held = dict.fromkeys(int(snapshot.gpu_job[g]) for g in node.gpus if snapshot.gpu_job[g] >= 0)
-    jobs = [snapshot.jobs[at] for at in held]
+    jobs = jobs_on(snapshot, node)
     for job in jobs[:1]:
-        yield Run(f"  job {plain(job.bare_id)} {plain(job.user)} {plain(job.name)}")
+        yield Run(f"  job {job_words(job)}")
     if len(jobs) > 1:
         yield Run(f" +{len(jobs) - 1} more", "dim")
 

@@ -15,7 +15,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.matching import matched
-from coldaisle.tui.reading import latest, read, status_word
+from coldaisle.tui.reading import jobs_on, latest, read, status_word
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.empty import no_node
 from coldaisle.tui.widgets.header import TopLines
@@ -92,9 +92,8 @@ def matching(snapshot: Snapshot, text: str) -> list[bool]:
 def _said(snapshot: Snapshot, index: int) -> str:
     """What a node is searched by besides its names; a node without GPUs is named here, too."""
     node = snapshot.layout.nodes[index]
-    jobs = (snapshot.jobs[job] for job in {int(snapshot.gpu_job[gpu]) for gpu in node.gpus} - {-1})
     said = [status_word(int(snapshot.node_status[index]))[0], node.state or "", node.problem or ""]
-    said += [f"{job.bare_id} {job.user} {job.name} {job.account or ''}" for job in jobs]
+    said += [f"{job.title} {job.user} {job.name} {job.account or ''}" for job in jobs_on(snapshot, node)]
     if not len(node.gpus):
         said += [node.key, snapshot.layout.racks[node.rack].name]
     return " ".join(said).casefold()
@@ -318,7 +317,7 @@ def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
 def _state(snapshot: Snapshot, index: int) -> Run:
     node = snapshot.layout.nodes[index]
     word, token = status_word(int(snapshot.node_status[index]))
-    if word == "ok" and node.state:
+    if node.state and (word == "ok" or (word == "unknown" and cells.is_drained(node.state))):
         return Run(plain(node.state), "drained" if cells.is_drained(node.state) else "ok")
     return Run(word, token)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import clip, plain
@@ -41,16 +42,26 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
     ]
     job = job_of(snapshot, gpu)
     if job is not None:
-        whose = f"job {plain(job.bare_id, 20)} {plain(job.user, 16)}"
-        pieces.append(Piece(1, (Run(whose, "text"),)))
-        pieces.append(Piece(3, (Run(plain(job.name, 24), "text"), Run(f" {len(job.gpus)} GPUs", "dim"))))
+        pieces += _job_pieces(job)
         if job.limit_at is not None:
             pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
+    elif len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed[gpu]:
+        pieces.append(Piece(1, (Run("pods here hold GPUs, not known which", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
     if board.model or board.mig_profile:
         pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
     return fitted(pieces, width)
+
+
+def _job_pieces(job: Job) -> Iterator[Piece]:
+    count = f"{len(job.gpus)} GPUs"
+    if job.workload_key is not None:  # a Kubernetes workload: its title has its name
+        yield Piece(1, (Run(f"job {plain(job.title, 48)}", "text"),))
+        yield Piece(3, (Run(count, "dim"),))
+        return
+    yield Piece(1, (Run(f"job {plain(job.bare_id, 20)} {plain(job.user, 16)}", "text"),))
+    yield Piece(3, (Run(plain(job.name, 24), "text"), Run(f" {count}", "dim")))
 
 
 def model_name(gpu: Gpu) -> str:
@@ -218,4 +229,5 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
         )
     if np.isfinite(power).any():
         yield (Run("  GPUs draw  ", "dim"), Run(show(float(np.nansum(power)), "W")))
-    yield (Run("  known by   ", "dim"), Run(plain(place.place, 24), "dim"))
+    for number, words in enumerate(wrap(plain(place.place), 27)[:3]):
+        yield (Run("             " if number else "  known by   ", "dim"), Run(words, "dim"))
