@@ -863,7 +863,8 @@ def _server_facts(translation: Translation, boards: tuple[GpuRef, ...], now: flo
             server=hosted.server,
             engine=engine.engine,
             model=hosted.model,
-            service=hosted.service,
+            # No replica of its model: what it counts, the workers behind it count again.
+            service=hosted.service or (None if engine.has_gpus else f"{hosted.model} front end"),
             version=hosted.version,
             gpus=boards or (None if engine.has_gpus else ()),
             pod=hosted.pod,
