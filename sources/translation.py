@@ -271,7 +271,7 @@ def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
             continue
         why = reasons[:, list(parts)].max(axis=1)
         # Parts without a fault that still give nothing: a ratio of nothing, such as the time of no reads.
-        why[nothing & (why == Missing.PRESENT)] = Missing.NOT_SAMPLED
+        why[nothing & (why == Missing.PRESENT)] = Missing.BLANK
         reasons[hole, column] = np.where(nothing, why, Missing.PRESENT)[hole]
 
 
