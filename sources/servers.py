@@ -20,7 +20,7 @@ BY_SOURCE = "its source"
 BY_PROCESS = "GPU processes"
 BY_POD = "pod"
 BY_NODE = "the only server of its node"
-_PORT = re.compile(r"--?(?:[a-z]+[-_])*port[= ](\d{1,5})(?!\d)")
+_PORT = re.compile(r"-port[= ](\d{1,5})(?!\S)", re.IGNORECASE)
 
 
 class Placed(NamedTuple):
@@ -88,27 +88,34 @@ def _placed(
 def _own(server: _Server, servers: list[_Server], running: Iterable[Process]) -> list[Process]:
     """A node's GPU processes that are a server's; none where they may as well be another's.
 
-    A lone server of its engine has all of the engine's processes, except those that name a port when others name its
-    own: engines run their workers under names without one (``VLLM::EngineCore``), and a container's port may be mapped.
-    Of several servers those processes are one's that name its port, as long as no worker is left over.
+    Those that name its port. A lone server of its engine has also those that name none, and if nothing names its port,
+    all of them, as long as they name one port at most: a container's may be mapped to another. Of several servers each
+    must be found, and no process left over: else ports are mapped, or told by an environment that nobody sees.
     """
     engine = server.fact.engine
-    port = server.endpoint.rpartition(":")[2]
-    theirs = [(one, ports) for one in running if (ports := _ports(engine, one.command)) is not None]
-    mine = [one for one, ports in theirs if port in ports]
+    theirs = [(one, ports) for one in running if (ports := _ports(engine, one)) is not None]
     nameless = [one for one, ports in theirs if not ports]
-    if len({one.endpoint for one in servers if one.fact.engine == engine}) > 1:
-        return [] if nameless else mine
+    named = {one for _, ports in theirs for one in ports}
+    endpoints = {_port(one.endpoint) for one in servers if one.fact.engine == engine}
+    mine = [one for one, ports in theirs if _port(server.endpoint) in ports]
+    if len(endpoints) > 1:
+        return mine if endpoints <= named and not nameless else []
     if mine:
         return mine + nameless
     return [one for one, _ in theirs] if len({ports for _, ports in theirs if ports}) <= 1 else nameless
 
 
-def _ports(engine: str | None, command: str | None) -> tuple[str, ...] | None:
+def _port(endpoint: str) -> int | None:
+    port = endpoint.rpartition(":")[2]
+    return int(port) if port.isdecimal() else None
+
+
+def _ports(engine: str | None, process: Process) -> frozenset[int] | None:
     """The ports that a process of an engine names; None: it is none of this engine's."""
-    if not command or not any(matches(regex, command) for regex in _processes(engine)):
+    command = process.command or ""
+    if not any(matches(regex, command) for regex in _processes(engine)):
         return None
-    return tuple(_PORT.findall(command))
+    return frozenset((*process.ports, *map(int, _PORT.findall(command))))
 
 
 @cache

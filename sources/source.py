@@ -243,6 +243,8 @@ class Process(NamedTuple):
     memory_bytes: int | None
     sm: float | None
     """Share of the GPU's SM time, 0..1."""
+    ports: tuple[int, ...] = ()
+    """Ports named in its command line or in that of the parent that started it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,21 @@ def test_two_servers_of_an_engine_are_told_apart_by_their_ports() -> None:
     assert placed(registry) == [((0,), BY_PROCESS), ((2,), BY_PROCESS)]
 
 
+def test_workers_have_the_port_of_the_parent_that_started_them() -> None:
+    found = tuple(
+        Process(gpu, 100 + n, "u", CORE, None, None, (8000 + n // 2,)) for n, gpu in enumerate(boards("n03"))
+    )
+    registry = cluster(server(8000), server(8001))
+    registry.take_processes(ProcessFact(AT, "n03", found))
+    assert placed(registry) == [((0, 1), BY_PROCESS), ((2, 3), BY_PROCESS)]
+    registry = cluster(server(8000), server(8005))  # mapped ports: which is which is not known
+    registry.take_processes(ProcessFact(AT, "n03", found))
+    assert placed(registry) == [NOBODY, NOBODY]
+    registry = cluster(server(8001))  # the other one is not watched
+    registry.take_processes(ProcessFact(AT, "n03", found))
+    assert placed(registry) == [((2, 3), BY_PROCESS)]
+
+
 def test_workers_without_a_port_may_be_either_servers() -> None:
     commands: dict[int, str | None] = {0: "vllm serve a --port 8000", 1: CORE}
     assert placed(cluster(server(8000), server(8001), processes=commands)) == [NOBODY, NOBODY]
