@@ -870,6 +870,7 @@ def _server_facts(translation: Translation, boards: tuple[GpuRef, ...], now: flo
             pod=hosted.pod,
             namespace=hosted.namespace,
             absent=engine.absent,
+            processes=engine.processes,
         )
 
 

@@ -93,7 +93,8 @@ def _own(server: _Server, servers: list[_Server], running: Iterable[Process]) ->
     must be found, and no process left over: else ports are mapped, or told by an environment that nobody sees.
     """
     engine = server.fact.engine
-    theirs = [(one, ports) for one in running if (ports := _ports(engine, one)) is not None]
+    names = _processes(engine) if server.fact.processes is None else server.fact.processes
+    theirs = [(one, ports) for one in running if (ports := _ports(names, one)) is not None]
     nameless = [one for one, ports in theirs if not ports]
     named = {one for _, ports in theirs for one in ports}
     endpoints = {_port(one.endpoint) for one in servers if one.fact.engine == engine}
@@ -110,10 +111,10 @@ def _port(endpoint: str) -> int | None:
     return int(port) if port.isdecimal() else None
 
 
-def _ports(engine: str | None, process: Process) -> frozenset[int] | None:
+def _ports(names: tuple[str, ...], process: Process) -> frozenset[int] | None:
     """The ports that a process of an engine names; None: it is none of this engine's."""
     command = process.command or ""
-    if not any(matches(regex, command) for regex in _processes(engine)):
+    if not any(matches(regex, command) for regex in names):
         return None
     return frozenset((*process.ports, *map(int, _PORT.findall(command))))
 

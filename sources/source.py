@@ -275,6 +275,8 @@ class ServerFact:
     namespace: str | None = None
     absent: tuple[str, ...] | None = None
     """Catalog keys that this engine does not expose at all."""
+    processes: tuple[str, ...] | None = None
+    """Regular expressions for the command lines of its GPU processes; None: those that coldaisle knows of the engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,12 @@ def test_processes_of_somebody_else_are_not() -> None:
         assert placed(cluster(server(), processes={0: command})) == [NOBODY]
 
 
+def test_a_sites_own_engine_has_processes_of_its_own() -> None:
+    fact = server(engine="Ours", processes=("our-engine",))
+    assert placed(cluster(fact, processes={1: "/opt/our-engine --x", 2: CORE})) == [((1,), BY_PROCESS)]
+    assert placed(cluster(server(engine="Ours"), processes={1: "/opt/our-engine"})) == [NOBODY]
+
+
 def test_two_servers_of_an_engine_are_told_apart_by_their_ports() -> None:
     commands: dict[int, str | None] = {0: "vllm serve a --port 8000", 2: "vllm serve b --port 8001"}
     registry = cluster(server(8000), server(8001), processes=commands)

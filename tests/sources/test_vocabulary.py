@@ -353,6 +353,23 @@ def test_the_counters_to_add() -> None:
             "no rule gives gpu.a",
         ),
         ("name = 'x'\nprobe = ['x']\nmetric = []\nselect.s.only = {a = '('}", "not a regular expression"),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.running', names = ['a']}]",
+            "serve.running: it needs a [server] with the engine's name",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nabsent = ['serve.nope']",
+            "serve.nope: the catalog has no such metric",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nprocesses = ['(']",
+            "not a regular expression: (",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.ttft_p99', names = ['a'], fold = 'quantile'}]",
+            "the fold quantile needs type",
+        ),
+        ("name = 'x'\nprobe = ['x']\nmetric = [{key = 'gpu.util', names = ['@a']}]", "names is empty"),
         ("name = ", "not a vocabulary"),
     ],
 )
