@@ -109,7 +109,7 @@ class DiskRef(NamedTuple):
 
 
 class ServerRef(NamedTuple):
-    """An inference server's endpoint (``host:port``) on a node."""
+    """An inference server's endpoint on a node: ``host:port``, or ``host:port model`` where pages tell models apart."""
 
     node: str
     server: str

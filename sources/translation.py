@@ -628,7 +628,10 @@ _UNNAMED = "#"
 
 
 class _Servers:
-    """The inference servers of a page: one, unless labels tell several apart. Then a series without such a label is nobody's."""
+    """The inference servers of a page, by what tells them apart.
+
+    A series without such a label is the only server's; where there are several it is nobody's.
+    """
 
     def __init__(self, node: str, endpoint: str, words: Vocabulary) -> None:
         self._node = node
@@ -636,15 +639,15 @@ class _Servers:
         self._words = words.labels
         self._engine = words.server or Engine("")
         self._known: dict[str, dict[str, str]] = {}
-        """What labels say, by what tells them apart; empty: nothing does."""
+        """What labels say of each."""
         self.left_out: set[str] = set()
 
     def learn(self, labels: dict[str, str]) -> None:
-        name = _first_of(self._engine.apart, labels) or ""
-        if name not in self._known and len(self._known) >= MAX_SERVERS:
-            self.left_out.add(name)
+        which = self._engine.which(labels)
+        if which not in self._known and len(self._known) >= MAX_SERVERS:
+            self.left_out.add(which)
             return
-        known = self._known.setdefault(name, {})
+        known = self._known.setdefault(which, {})
         for role in Hosted._fields[1:]:
             value = _first_of(getattr(self._words, role), labels)
             if value:
@@ -652,29 +655,24 @@ class _Servers:
 
     def ref(self, labels: dict[str, str]) -> ServerRef | None:
         """Whose series this is."""
-        if not self._are_several:
-            return ServerRef(self._node, self._endpoint)
-        name = _first_of(self._engine.apart, labels)
-        return self._made(name) if name and name in self._known else None
+        which = self._engine.which(labels) or self._only
+        return None if which is None or which not in self._known else self._made(which)
 
     def all(self) -> Iterator[Hosted]:
-        if self._are_several:
-            for name in filter(None, self._known):
-                yield self._hosted(self._made(name), self._known[name])
-        elif self._known:
-            merged = {role: value for known in self._known.values() for role, value in known.items()}
-            yield self._hosted(ServerRef(self._node, self._endpoint), merged)
+        """The servers; what a series that is nobody's says counts for the only one."""
+        for which, known in self._known.items():
+            if which or self._only == "":
+                merged = self._known.get("", {}) | known if which == self._only else known
+                yield Hosted(self._made(which), *(merged.get(role) for role in Hosted._fields[1:]))
 
     @property
-    def _are_several(self) -> bool:
-        return len(self._known) - ("" in self._known) > 1
+    def _only(self) -> str | None:
+        """The server of a page that has no other."""
+        named = [which for which in self._known if which]
+        return None if len(named) > 1 else "".join(named)
 
-    def _made(self, name: str) -> ServerRef:
-        return ServerRef(self._node, f"{self._endpoint} {name}")
-
-    @staticmethod
-    def _hosted(server: ServerRef, known: Mapping[str, str]) -> Hosted:
-        return Hosted(server, *(known.get(role) for role in Hosted._fields[1:]))
+    def _made(self, which: str) -> ServerRef:
+        return ServerRef(self._node, self._engine.server_name(self._endpoint, which))
 
 
 def _term(rule: Rule, source: int, labels: Mapping[str, str]) -> _Term | None:

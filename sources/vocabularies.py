@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -141,6 +141,14 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Regular expressions that are found in the command lines of its GPU processes."""
     has_gpus: bool = True
     """False: a front end, which only passes requests on."""
+
+    def which(self, labels: Mapping[str, str]) -> str:
+        """What tells a series' server apart from others of its page; empty: nothing does."""
+        return next((value for name in self.apart if (value := labels.get(name))), "")
+
+    def server_name(self, endpoint: str, which: str) -> str:
+        """``host:8000``, or ``host:8000 llama``: also where the page has but one, for another may be loaded."""
+        return f"{endpoint} {which}" if which else endpoint
 
 
 class NodeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 
 

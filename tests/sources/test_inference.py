@@ -183,7 +183,7 @@ def test_real_pages(name: str, who: tuple[str, str | None], values: dict[str, fl
 def test_the_manuals_lines_of_triton_with_tensorrt_llm(name: str, usage: float) -> None:
     lines = [one for one in sample(name).decode().splitlines() if re.match(r"nv_\w+\{.*\} \d", one)]
     body = "\n".join(dict.fromkeys(lines)).encode() + b"\n"
-    got = values_of(body)
+    got = values_of(body, "n01:8000 tensorrt_llm")
     assert got["serve.kv_usage"] == pytest.approx(usage)
     assert (got["serve.kv_capacity"], got["serve.kv_used"]) == (6239 * 64, 64)
     assert (got["serve.running"], got["serve.max_running"]) == (1, 512)
@@ -345,9 +345,10 @@ def test_dynamos_front_end_tells_what_clients_see() -> None:
         ("dynamo_frontend_requests_total", {**labels, "status": "success"}, 9),
         ("dynamo_frontend_requests_total", {**labels, "status": "error"}, 1),
     )
-    assert values_of(body) == {
+    body += page_of(("dynamo_frontend_stage_requests", {"stage": "route", "phase": ""}, 2))
+    assert values_of(body, f"n01:8000 {QWEN}") == {
         "serve.running": 4,
-        "serve.waiting": 1,
+        "serve.waiting": 2,
         "serve.kv_capacity": 1600,
         "serve.requests": 9,
         "serve.errors": 1,
