@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -55,6 +54,7 @@ from coldaisle.sources.source import (
     ServerFact,
     Target,
     TargetState,
+    is_loopback,
 )
 from coldaisle.sources.translation import UP, Translation, Values, is_blank, rates_between, translate
 from coldaisle.sources.units import show
@@ -907,19 +907,10 @@ def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef,
 
 def _refuse_clear_text(targets: Iterable[Address]) -> None:
     for one in targets:
-        if one.url.startswith("http:") and not _is_loopback(one.host):
+        if one.url.startswith("http:") and not is_loopback(one.host):
             raise ConfigError(
                 f"the token would go to {one.name} in clear text", "use https://, or set insecure = true"
             )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _same_place(one: Address, url: str, location: str) -> str:

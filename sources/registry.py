@@ -34,6 +34,7 @@ from coldaisle.sources.source import (
     ServerFact,
     ServerRef,
     ServiceFact,
+    is_loopback,
 )
 
 Rows = NDArray[np.intp]
@@ -245,7 +246,9 @@ class Registry:
         row = self.node(fact.node, fact.at).row
         known = self.processes.get(row)
         self.processes[row] = fact
-        if any(part.node == row for part in self.parts[Kind.SERVER]) and _holders(known) != _holders(fact):
+        places = {part.node for part in self.parts[Kind.SERVER]}
+        matters = row in places or any(is_loopback(self.nodes[place].key) for place in places)
+        if matters and _holders(known) != _holders(fact):
             self.version += 1
 
     def take_server(self, source: str, fact: ServerFact) -> None:
@@ -608,9 +611,9 @@ def _endpoint(node: NodeRecord, name: str) -> str:
     return f":{name[len(host) + 1 :]}" if colon and port and how not in (None, "GPU UUID") else name
 
 
-def _holders(fact: ProcessFact | None) -> set[tuple[GpuRef, str | None]]:
+def _holders(fact: ProcessFact | None) -> set[object]:
     """Who is on which GPU, whatever they use of it."""
-    return {(one.gpu, one.command) for one in fact.processes} if fact is not None else set()
+    return {(one.gpu, one.command, one.ports) for one in fact.processes} if fact is not None else set()
 
 
 def _kind_of(ref: EntityRef) -> Kind:

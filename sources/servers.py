@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 from coldaisle.sources.registry import Registry
-from coldaisle.sources.source import GpuRef, JobFact, Kind, Process, ServerFact
+from coldaisle.sources.source import GpuRef, JobFact, Kind, Process, ServerFact, is_loopback
 from coldaisle.sources.vocabularies import matches, shipped
 
 BY_SOURCE = "its source"
@@ -75,6 +75,9 @@ def _placed(
     mine = _rows(registry, (one.gpu for one in _own(server, others, running)))
     if mine:
         return Placed(mine, BY_PROCESS)
+    elsewhere = _rows(registry, _behind_loopback(registry, node, server))
+    if elsewhere:
+        return Placed(elsewhere, BY_PROCESS)
     in_pod = _rows(registry, _of_pod(fact, pods))
     if in_pod:
         return Placed(in_pod, BY_POD)
@@ -93,8 +96,7 @@ def _own(server: _Server, servers: list[_Server], running: Iterable[Process]) ->
     must be found, and no process left over: else ports are mapped, or told by an environment that nobody sees.
     """
     engine = server.fact.engine
-    names = _processes(engine) if server.fact.processes is None else server.fact.processes
-    theirs = [(one, ports) for one in running if (ports := _ports(names, one)) is not None]
+    theirs = _of_engine(server.fact, running)
     nameless = [one for one, ports in theirs if not ports]
     named = {one for _, ports in theirs for one in ports}
     endpoints = {_port(one.endpoint) for one in servers if one.fact.engine == engine}
@@ -104,6 +106,26 @@ def _own(server: _Server, servers: list[_Server], running: Iterable[Process]) ->
     if mine:
         return mine + nameless
     return [one for one, _ in theirs] if len({ports for _, ports in theirs if ports}) <= 1 else nameless
+
+
+def _of_engine(fact: ServerFact, running: Iterable[Process]) -> list[tuple[Process, frozenset[int]]]:
+    """An engine's processes, and the ports that each names."""
+    names = _processes(fact.engine) if fact.processes is None else fact.processes
+    return [(one, ports) for one in running if (ports := _ports(names, one)) is not None]
+
+
+def _behind_loopback(registry: Registry, node: int, server: _Server) -> list[GpuRef]:
+    """A server asked at 127.0.0.1 is on this machine or behind a tunnel: on the one node whose processes name its port."""
+    if not is_loopback(registry.nodes[node].key):
+        return []
+    port = _port(server.endpoint)
+    found = [
+        [process.gpu for process, ports in _of_engine(server.fact, fact.processes) if port in ports]
+        for row, fact in registry.processes.items()
+        if registry.nodes[row].joined_to is None
+    ]
+    found = [gpus for gpus in found if gpus]
+    return found[0] if len(found) == 1 else []
 
 
 def _port(endpoint: str) -> int | None:

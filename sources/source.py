@@ -7,6 +7,7 @@ screen; the collector joins identities and writes the history. Errors are in :mo
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -353,6 +354,16 @@ class Past(Protocol):
     def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
         """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart."""
         ...
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address says no more than "here"."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def normal_pci(address: str) -> str | None:

@@ -145,6 +145,23 @@ def test_models_behind_one_port_share_its_gpus() -> None:
     assert [one.name for one in seen(registry).servers] == ["n03:8000 llama", "n03:8000 mistral"]
 
 
+@pytest.mark.parametrize("here", ["127.0.0.1", "localhost", "::1"])
+def test_a_server_asked_at_loopback_is_where_the_processes_name_its_port(here: str) -> None:
+    fact = ServerFact(AT, ServerRef(here, f"{here}:8001"), "vLLM")
+    registry = cluster(fact)
+    before = registry.version
+    gpus = boards("n03")
+    registry.take_processes(ProcessFact(AT, "n03", (Process(gpus[2], 7, "u", CORE, None, None, (8001,)),)))
+    assert registry.version > before
+    assert placed(registry) == [((2,), BY_PROCESS)]
+    registry.take_gpu_fact("probe", GpuFact(AT, GpuRef("n04", "GPU-x", "0000:10:00.0"), "H100"))
+    registry.take_processes(
+        ProcessFact(AT, "n04", (Process(GpuRef("n04", "GPU-x"), 7, "u", CORE, None, None, (8001,)),))
+    )
+    assert placed(registry) == [NOBODY], "either may be behind the tunnel"
+    assert placed(cluster(fact, processes={0: CORE})) == [NOBODY], "no port is named"
+
+
 def test_a_pods_gpus_are_its_servers() -> None:
     """Its page is at the pod's own address: dcgm-exporter knows the node."""
     job = JobFact(AT, None, "k8s:ml/Pod/llm-0", "llm-0", "", ("n03",), boards("n03", 2, first=1))
