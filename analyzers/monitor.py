@@ -35,7 +35,7 @@ from coldaisle.analyzers.snapshot import (
     Times,
 )
 from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, build_layout
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout
 from coldaisle.sources.collector import Collector, SteadyClock, Supervised, state_of
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
@@ -98,7 +98,9 @@ class Monitor:
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
         server_status, server_seen = self._status(Kind.SERVER, layout, now)
-        _hear_from_gpus(self._places, node_status, node_seen, gpu_status, gpu_seen)
+        _mark_down(server_status, columns)
+        _hear_from(self._places.gpu_node, node_status, node_seen, gpu_status, gpu_seen)
+        _hear_from(self._places.server_node, node_status, node_seen, server_status, server_seen)
         return Snapshot(
             at=now,
             name=self.settings.name,
@@ -382,16 +384,23 @@ def _mark_lost(status: Codes, columns: Mapping[str, Column]) -> None:
             status[column.reason == Missing.LOST] = Status.LOST
 
 
-def _hear_from_gpus(facts: _Places, status: Codes, seen: Times, gpu_status: Codes, gpu_seen: Times) -> None:
-    """A node without host metrics of its own is heard through its GPUs."""
+def _mark_down(status: Codes, columns: Mapping[str, Column]) -> None:
+    """A server that does not answer is lost at once."""
+    up = columns.get("serve.up")
+    if up is not None:
+        status[(up.values == 0) & (up.reason == Missing.PRESENT)] = Status.LOST
+
+
+def _hear_from(node_of: Rows, status: Codes, seen: Times, part_status: Codes, part_seen: Times) -> None:
+    """A node without host metrics of its own is heard through its GPUs, or its servers; ``node_of``: of each of them."""
     nodes = len(status)
     newest = np.full(nodes, -np.inf)
-    known = ~np.isnan(gpu_seen)
-    np.maximum.at(newest, facts.gpu_node[known], gpu_seen[known])
+    known = ~np.isnan(part_seen)
+    np.maximum.at(newest, node_of[known], part_seen[known])
     np.fmax(seen, np.where(np.isinf(newest), np.nan, newest), out=seen)
     best = np.zeros(nodes, dtype=np.uint8)
-    np.maximum.at(best, facts.gpu_node, gpu_status)
-    heard = np.bincount(facts.gpu_node[gpu_status == Status.OK], minlength=nodes) > 0
+    np.maximum.at(best, node_of, part_status)
+    heard = np.bincount(node_of[part_status == Status.OK], minlength=nodes) > 0
     mute = status == Status.UNKNOWN
     status[mute] = best[mute]
     status[heard] = Status.OK
@@ -403,6 +412,7 @@ class _Places:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.gpu_node = np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
+        self.server_node = np.array([server.node for server in layout.servers], dtype=np.intp)
         self.gpu_of_row = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
         boards = np.bincount(self.gpu_node[layout.boards], minlength=len(layout.nodes))
         expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)

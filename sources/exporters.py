@@ -14,9 +14,10 @@ import logging
 import ssl
 import time
 import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import httpcore
 import httpx
@@ -58,21 +59,28 @@ from coldaisle.sources.source import (
     NodeFact,
     NodeRef,
     Rank,
+    ServerFact,
     Target,
     TargetState,
 )
 from coldaisle.sources.text import is_loopback
-from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
+from coldaisle.sources.translation import UP, Translation, Values, is_blank, rates_between, translate
 from coldaisle.sources.units import show
 from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
 
 log = logging.getLogger(__name__)
+
+Told: TypeAlias = NodeFact | GpuFact | ServerFact
+"""Facts that a page tells."""
 
 ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 """Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
 HOLD_S = 60.0
 """A page that is byte for byte the last one is no new sample (dcgm-exporter renews its own every 30 s):
 its rates stand for as long, then they are what they are."""
+QUANTILES_S = 30.0
+"""Percentiles cover this much time or a little more, once there is so much: an interval of a few seconds holds too
+few requests, and its 99th percentile would be the one slowest of them."""
 GROUPS = 8
 """Groups of targets within an interval. Waking up for each target alone doubles the cost of a scrape: measured
 with bare transports, 256 targets every 2 s take 18 % of a core one by one and 8 % in 8 groups."""
@@ -97,9 +105,14 @@ class Address(NamedTuple):
     """Where a page is."""
 
     name: str
-    """``host:port``, shown and unique."""
+    """``host:port``, shown and unique; a page elsewhere than at /metrics with its path."""
     url: str
     host: str
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port``"""
+        return self.name.partition("/")[0]
 
 
 def address(text: str) -> Address:
@@ -152,6 +165,8 @@ class _Watched:
     """When the page last changed, monotonic."""
     seconds: float = float("nan")
     """What the rates cover."""
+    earlier: deque[tuple[float, Page]] = field(default_factory=deque)
+    """Pages of the last QUANTILES_S and when they were read, monotonic; empty: no percentiles there."""
     tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
     is_fresh: bool = False
     failures: int = 0
@@ -226,7 +241,7 @@ class ExporterSource:
         self._slow_lane = asyncio.Semaphore(max(8, concurrency // 8))
         self._watched: list[_Watched] = []
         self._outbox: list[Item] = []
-        self._facts: dict[object, Item] = {}
+        self._facts: dict[object, Told] = {}
         self._jobs: dict[str, JobFact] = {}
         self._kubernetes = Teller()
         self._cluster_interval = cluster_interval
@@ -422,7 +437,7 @@ class ExporterSource:
             self._take_survey(one, body)
             return
         one.survey = None
-        if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
+        if body == one.body and _is_held(one) and at - one.read_at < HOLD_S:
             one.is_fresh = True
             return
         if is_web_page(body):
@@ -434,7 +449,8 @@ class ExporterSource:
         one.rates = (
             rates_between(before, page.values, seconds) if one.page else np.full(len(page.values), np.nan)
         )
-        one.tables = translation.evaluate(page.values, one.rates)
+        increases = _increases(one, page, translation, at) if len(translation.buckets) else None
+        one.tables = translation.evaluate(page.values, one.rates, increases)
         one.seconds = seconds if one.page else float("nan")
         one.body, one.page, one.read_at, one.is_fresh = body, page, at, True
         now = self._clock()
@@ -464,14 +480,16 @@ class ExporterSource:
         if vocabulary is None:
             raise _unknown(one.address.name, page, self._vocabularies)
         one.remark = ""
-        made = translate(page.shape, vocabulary, one.address.host)
+        endpoint = one.address.endpoint
+        made = translate(page.shape, vocabulary, one.address.host, endpoint=endpoint)
         rival = self._rival(one, made)
         if rival is not None:
             one.remark = (
                 f"calls itself {made.node}, as {rival.address.name} does; shown as {one.address.host}"
             )
             made = replace(
-                translate(page.shape, vocabulary, one.address.host, ignore_names=True), hostname=None
+                translate(page.shape, vocabulary, one.address.host, endpoint=endpoint, ignore_names=True),
+                hostname=None,
             )
         return made
 
@@ -510,11 +528,11 @@ class ExporterSource:
         for fact in _facts(one, translation, now):
             self._say(fact)
 
-    def _say(self, fact: NodeFact | GpuFact) -> None:
+    def _say(self, fact: Told) -> None:
         """Send a fact once, and again when something of it changes."""
-        subject: object = (NodeFact, fact.node) if isinstance(fact, NodeFact) else (GpuFact, fact.gpu)
+        subject = _subject(fact)
         known = self._facts.get(subject)
-        if isinstance(known, NodeFact | GpuFact):
+        if known is not None:
             merged = _merged(known, fact)
             if replace(merged, at=0.0) == replace(known, at=0.0):
                 return
@@ -570,7 +588,8 @@ class ExporterSource:
             return self._lacks_of_cluster(one.survey)
         if made is None:
             return one.remark, ""
-        surplus = f"{made.left_out} GPUs left out: too many for one node" if made.left_out else ""
+        what = "GPUs" if made.vocabulary.server is None else "GPUs or models"
+        surplus = f"{made.left_out} {what} left out: too many for one node" if made.left_out else ""
         lacks = f"does not export {', '.join(made.missing)}" if made.missing else ""
         lines = counters_for(made.missing, made.vocabulary)
         remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
@@ -674,7 +693,7 @@ def _composed(kind: Kind, layout: _Layout, at: float) -> Batch | None:
     reasons[layout.gone] = Missing.LOST
     if layout.reasons is not None and np.array_equal(layout.reasons, reasons):
         reasons = layout.reasons
-    is_news = reasons is not layout.reasons or any(part.one.is_fresh for part in layout.parts)
+    is_news = reasons is not layout.reasons or any(_has_news(part.one, kind) for part in layout.parts)
     layout.reasons = reasons
     return Batch(at, kind, layout.entities, layout.metrics, values, reasons, seconds) if is_news else None
 
@@ -702,6 +721,25 @@ def _place(
         seconds[part.rows] = one.seconds
     elif one.failures and not part.is_shared:
         reasons[part.rows] = Missing.UNREACHABLE
+    if kind is Kind.SERVER and _is_down(one):
+        up = part.columns[_up(one)]
+        values[part.rows, up], reasons[part.rows, up] = 0.0, Missing.PRESENT
+
+
+def _has_news(one: _Watched, kind: Kind) -> bool:
+    """That a server does not answer is a sample of ``serve.up``, time after time."""
+    return one.is_fresh or (kind is Kind.SERVER and _is_down(one))
+
+
+def _is_down(one: _Watched) -> bool:
+    """Whether a page that was there does not come any more; one that is refused to us says nothing of its server."""
+    return bool(one.failures) and not isinstance(one.error, AccessDenied)
+
+
+def _up(one: _Watched) -> int:
+    """The place of ``serve.up`` among the columns of a server's page."""
+    table = one.translation.tables[Kind.SERVER] if one.translation else None
+    return table.shown_metrics.index(UP) if table else 0
 
 
 def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[Kind, _Layout]:
@@ -762,6 +800,28 @@ def _aligned(before: Page | None, page: Page) -> Values:
     return np.array([known.get(series, np.nan) for series in page.shape.series], np.float64)
 
 
+def _is_held(one: _Watched) -> bool:
+    """Whether a page that stays the same may be an old one, kept by its exporter; an inference server's speaks of now."""
+    return one.translation is not None and one.translation.vocabulary.server is None
+
+
+def _increases(one: _Watched, page: Page, translation: Translation, at: float) -> Values:
+    """What every series rose by in the last QUANTILES_S or a little more, as far as pages reach back.
+
+    NaN for a series that was not there then. A counter that goes back (its server was started anew) ends the memory:
+    buckets of before and after do not add up to a histogram.
+    """
+    if one.earlier:
+        last = _aligned(one.earlier[-1][1], page)
+        if (page.values < last)[translation.buckets].any():
+            one.earlier.clear()
+    while len(one.earlier) > 1 and one.earlier[1][0] <= at - QUANTILES_S:
+        one.earlier.popleft()
+    before = _aligned(one.earlier[0][1] if one.earlier else None, page)
+    one.earlier.append((at, page))
+    return page.values - before
+
+
 def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
     """Keep the boards that a page of another shape has no more, and tell of those that are gone since the last one.
 
@@ -810,7 +870,14 @@ def _events(one: _Watched, page: Page, translation: Translation, now: float) -> 
     return found
 
 
-def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[NodeFact | GpuFact]:
+def _subject(fact: Told) -> object:
+    """What a fact speaks of."""
+    if isinstance(fact, NodeFact):
+        return NodeFact, fact.node
+    return (GpuFact, fact.gpu) if isinstance(fact, GpuFact) else (ServerFact, fact.server)
+
+
+def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[Told]:
     whole = [board.gpu for board in translation.boards if board.gpu.mig is None]
     node = _row(one, Kind.NODE, 0)
     yield NodeFact(
@@ -822,7 +889,8 @@ def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[Node
         kernel=translation.kernel,
         driver=translation.driver,
         booted_at=one.booted_at,
-        gpus_visible=len(whole) if whole else None,
+        # A server sees the boards it was given, not the node's.
+        gpus_visible=len(whole) if whole and translation.vocabulary.server is None else None,
         clock_offset_s=one.clock_offset,
     )
     table = translation.tables.get(Kind.GPU)
@@ -843,6 +911,29 @@ def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[Node
             serial=board.serial,
         )
 
+    yield from _server_facts(translation, tuple(whole), now)
+
+
+def _server_facts(translation: Translation, boards: tuple[GpuRef, ...], now: float) -> Iterable[ServerFact]:
+    engine = translation.vocabulary.server
+    if engine is None:
+        return
+    for hosted in translation.servers:
+        yield ServerFact(
+            at=now,
+            server=hosted.server,
+            engine=engine.engine,
+            model=hosted.model,
+            # No replica of its model: what it counts, the workers behind it count again.
+            service=hosted.service or (None if engine.has_gpus else f"{hosted.model} front end"),
+            version=hosted.version,
+            gpus=boards or (None if engine.has_gpus else ()),
+            pod=hosted.pod,
+            namespace=hosted.namespace,
+            absent=engine.absent,
+            processes=engine.processes,
+        )
+
 
 def _row(one: _Watched, kind: Kind, row: int) -> dict[str, float]:
     """One entity's values that are there."""
@@ -857,7 +948,7 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _merged(old: NodeFact | GpuFact, new: NodeFact | GpuFact) -> NodeFact | GpuFact:
+def _merged(old: Told, new: Told) -> Told:
     """The new fact, with what only the old one knew (another exporter of the same node said it)."""
     kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
     return replace(new, **kept)
@@ -911,12 +1002,12 @@ def _silent(target: str, seconds: float) -> TimedOut:
 
 
 def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:
-    known = " nor ".join(one.name for one in vocabularies)
+    known = ", ".join(one.name for one in vocabularies)
     some = sorted(page.shape.names)
     shown = ", ".join(some[:5]).encode("unicode_escape").decode("ascii")[:200] or "nothing"
     more = f" and {len(some) - 5} more" if len(some) > 5 else ""
     return Unusable(
         target,
-        f"answers, but is neither {known}: it exports {shown}{more}",
+        f"answers, but is none of {known}: it exports {shown}{more}",
         "a vocabulary of your own can teach coldaisle what these mean",
     )

@@ -36,6 +36,7 @@ from coldaisle.sources.source import (
     ServerRef,
     ServiceFact,
 )
+from coldaisle.sources.text import is_loopback
 from coldaisle.sources.workloads import Workloads
 
 Rows = NDArray[np.intp]
@@ -117,6 +118,7 @@ class PartRecord:
     kind: Kind
     node: int
     name: str
+    """Of a server: ``:8000``, or ``host:8000`` when the host is no name of its node; behind it a model, where several are."""
     joined_to: int | None = None
 
 
@@ -191,7 +193,8 @@ class Registry:
         if isinstance(ref, JobRef):
             return self._part(Kind.JOB, -1, ref.job)
         kind, name = _part_name(ref)
-        return self._part(kind, self.node(ref.node, at).row, name)
+        node = self.node(ref.node, at)
+        return self._part(kind, node.row, _endpoint(node, name) if kind is Kind.SERVER else name)
 
     def node(self, name: str, at: float) -> NodeRecord:
         """The node that goes by ``name``, made if it is new."""
@@ -251,7 +254,13 @@ class Registry:
 
     def take_processes(self, fact: ProcessFact) -> None:
         """The GPU processes of a node."""
-        self.processes[self.node(fact.node, fact.at).row] = fact
+        row = self.node(fact.node, fact.at).row
+        known = self.processes.get(row)
+        self.processes[row] = fact
+        places = {part.node for part in self.parts[Kind.SERVER]}
+        matters = row in places or any(is_loopback(self.nodes[place].key) for place in places)
+        if matters and _holders(known) != _holders(fact):
+            self.version += 1
 
     def take_server(self, source: str, fact: ServerFact) -> None:
         """Learn what an inference server is."""
@@ -404,6 +413,8 @@ class Registry:
         for kind, parts in self.parts.items():
             for part in parts:
                 if part.node == old.row and part.joined_to is None:
+                    if kind is Kind.SERVER and part.name.startswith(":") and how == "GPU UUID":
+                        part.name = f"{old.key}{part.name}"
                     self._adopt_part(kind, part, new.row)
         self._number_slots(new)
         self._joins_made += 1
@@ -448,6 +459,9 @@ class Registry:
             return
         part.joined_to = twin
         self.moved.append(Moved(kind, part.row, twin))
+        fact = self.servers.pop(part.row, None) if kind is Kind.SERVER else None
+        if fact is not None:
+            self.servers[twin] = _merged(self.servers.get(twin), fact)
 
     def _live_nodes(self) -> list[NodeRecord]:
         return [node for node in self.nodes if node.joined_to is None]
@@ -611,6 +625,21 @@ def _part_name(ref: PortRef | DiskRef | ServerRef) -> tuple[Kind, str]:
     if isinstance(ref, DiskRef):
         return Kind.DISK, ref.disk
     return Kind.SERVER, ref.server
+
+
+def _endpoint(node: NodeRecord, name: str) -> str:
+    """A server's name on its node, the same under whichever name of the node it was asked.
+
+    A node known only by its GPUs may be a pod with an address of its own, and there may be several: these names stay.
+    """
+    host, colon, port = name.partition(" ")[0].rpartition(":")
+    how = node.names.get(host.lower())
+    return f":{name[len(host) + 1 :]}" if colon and port and how not in (None, "GPU UUID") else name
+
+
+def _holders(fact: ProcessFact | None) -> set[object]:
+    """Who is on which GPU, whatever they use of it."""
+    return {(one.gpu, one.command, one.ports) for one in fact.processes} if fact is not None else set()
 
 
 def _kind_of(ref: EntityRef) -> Kind:

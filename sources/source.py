@@ -109,7 +109,7 @@ class DiskRef(NamedTuple):
 
 
 class ServerRef(NamedTuple):
-    """An inference server's endpoint (``host:port``) on a node."""
+    """An inference server's endpoint on a node: ``host:port``, or ``host:port model`` where pages tell models apart."""
 
     node: str
     server: str
@@ -245,6 +245,8 @@ class Process(NamedTuple):
     memory_bytes: int | None
     sm: float | None
     """Share of the GPU's SM time, 0..1."""
+    ports: tuple[int, ...] = ()
+    """Ports named in its command line or in that of the parent that started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,8 @@ class ServerFact:
     namespace: str | None = None
     absent: tuple[str, ...] | None = None
     """Catalog keys that this engine does not expose at all."""
+    processes: tuple[str, ...] | None = None
+    """Regular expressions for the command lines of its GPU processes; None: those that coldaisle knows of the engine."""
 
 
 @dataclass(frozen=True, slots=True)

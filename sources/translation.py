@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coldaisle.sources.catalog import catalog
 from coldaisle.sources.exposition import Series, Shape
+from coldaisle.sources.histograms import edge, quantiles
 from coldaisle.sources.source import (
     DiskRef,
     EntityRef,
@@ -29,7 +30,7 @@ from coldaisle.sources.source import (
     ServerRef,
     normal_pci,
 )
-from coldaisle.sources.vocabularies import NAME, Derived, Labels, Rule, Vocabulary, is_part
+from coldaisle.sources.vocabularies import NAME, Derived, Engine, Labels, Rule, Vocabulary, is_part
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -37,11 +38,17 @@ Indices = NDArray[np.intp]
 MAX_BOARDS = 64
 MAX_INSTANCES = 16
 """MIG instances of a board; the hardware has 7."""
+MAX_SERVERS = 256
+"""Inference servers on one page."""
+MAX_BUCKETS = 256
+"""Of a histogram; without some of its edges it is only coarser."""
+UP = "serve.up"
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 _NOBODY = {"localhost", "localhost.localdomain", "localhost4", "localhost6"}
 _MINOR = re.compile(r"nvidia(\d{1,4})")
 _NUMBER = re.compile(r"\d{1,6}")
 _OPERATORS: Mapping[str, np.ufunc] = {"sum": np.add, "max": np.maximum, "min": np.minimum, "mean": np.add}
+_NEUTRAL: Mapping[str, float] = {"max": -np.inf, "min": np.inf}
 
 
 class Job(NamedTuple):
@@ -51,6 +58,17 @@ class Job(NamedTuple):
     """``slurm:4711`` or ``k8s:<namespace>/Pod/<pod>``."""
     name: str
     gpu: GpuRef
+
+
+class Hosted(NamedTuple):
+    """What labels say of an inference server."""
+
+    server: ServerRef
+    model: str | None
+    service: str | None
+    version: str | None
+    pod: str | None
+    namespace: str | None
 
 
 class Board(NamedTuple):
@@ -79,6 +97,9 @@ class Table:
     shown: Indices
     """Columns that are metrics, not parts."""
     shown_metrics: tuple[str, ...]
+    quantiles: _Quantiles | None = None
+    up: int | None = None
+    """The column that is 1 as long as there is a page."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,15 +124,22 @@ class Translation:
     """(kind, row, column, rule) of cells whose change is an event, read from raw values."""
     event_sources: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
     left_out: int = 0
-    """GPUs and MIG instances beyond what a node can have; nothing is known of them."""
+    """GPUs, MIG instances and servers beyond what a node can have; nothing is known of them."""
+    servers: tuple[Hosted, ...] = ()
+    buckets: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
+    """The series whose increases :meth:`evaluate` makes quantiles of."""
 
-    def evaluate(self, values: Values, rates: Values) -> dict[Kind, tuple[Values, NDArray[np.uint8]]]:
+    def evaluate(
+        self, values: Values, rates: Values, increases: Values | None = None
+    ) -> dict[Kind, tuple[Values, NDArray[np.uint8]]]:
         """[entity, metric] and the reasons for what is missing, per kind.
 
         ``rates``: increase per second of every series, NaN without an earlier page or after a reset.
+        ``increases``: of every series over the time that quantiles are to cover; None: that of the rates.
         """
         blank = is_blank(values, self.vocabulary)
-        return {kind: _evaluate(table, values, rates, blank) for kind, table in self.tables.items()}
+        over = rates if increases is None else increases
+        return {kind: _evaluate(table, values, rates, over, blank) for kind, table in self.tables.items()}
 
 
 def is_blank(values: Values, vocabulary: Vocabulary) -> NDArray[np.bool_]:
@@ -147,10 +175,26 @@ class _Fold:
     """Where each cell begins among the inner sums."""
     rows: Indices
     columns: Indices
+    inner_operator: str = "sum"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Quantiles:
+    """All cells of a table that are quantiles of histograms, as one matrix [cell, bucket]."""
+
+    sources: Indices
+    """Of each bucket's series."""
+    slots: Indices
+    """Where its increase is added in the flattened matrix."""
+    edges: Values
+    q: Values
+    scale: Values
+    rows: Indices
+    columns: Indices
 
 
 def _evaluate(
-    table: Table, values: Values, rates: Values, blank: NDArray[np.bool_]
+    table: Table, values: Values, rates: Values, increases: Values, blank: NDArray[np.bool_]
 ) -> tuple[Values, NDArray[np.uint8]]:
     out = np.full((len(table.entities), len(table.metrics)), np.nan)
     reasons = table.absent.copy()
@@ -158,6 +202,12 @@ def _evaluate(
         cells, why = _folded(fold, values, rates, blank)
         out[fold.rows, fold.columns] = cells
         reasons[fold.rows, fold.columns] = why
+    if table.quantiles is not None:
+        cells, why = _read_off(table.quantiles, increases)
+        out[table.quantiles.rows, table.quantiles.columns] = cells
+        reasons[table.quantiles.rows, table.quantiles.columns] = why
+    if table.up is not None:
+        out[:, table.up], reasons[:, table.up] = 1.0, Missing.PRESENT
     _derive(table, out, reasons)
     _keep_in_range(table, out, reasons)
     return out[:, table.shown], reasons[:, table.shown]
@@ -181,17 +231,30 @@ def _folded(
 def _reduced(fold: _Fold, terms: Values, empty: NDArray[np.bool_]) -> tuple[Values, NDArray[np.bool_]]:
     """Blank terms are left out; a rate that is not known yet makes its cell unknown."""
     if fold.inner is not None:
-        terms = np.add.reduceat(np.where(empty, 0.0, terms), fold.inner)
+        within = _OPERATORS[fold.inner_operator]
+        terms = within.reduceat(np.where(empty, _NEUTRAL.get(fold.inner_operator, 0.0), terms), fold.inner)
         empty = np.logical_and.reduceat(empty, fold.inner)
     present = np.add.reduceat((~empty).astype(np.float64), fold.starts)
     none = present == 0
     if fold.operator == "count":
         return np.where(none, np.nan, present), none
-    neutral = {"max": -np.inf, "min": np.inf}.get(fold.operator, 0.0)
+    neutral = _NEUTRAL.get(fold.operator, 0.0)
     cells = _OPERATORS[fold.operator].reduceat(np.where(empty, neutral, terms), fold.starts)
     if fold.operator == "mean":
         cells = cells / np.maximum(present, 1.0)
     return np.where(none, np.nan, cells), none
+
+
+def _read_off(cells: _Quantiles, increases: Values) -> tuple[Values, NDArray[np.uint8]]:
+    """A bucket without an earlier page counts nothing; a histogram that nothing was added to has no quantile."""
+    rise = increases[cells.sources]
+    known = np.isfinite(rise)
+    counts = np.bincount(cells.slots, np.where(known, rise, 0.0), cells.edges.size).astype(np.float64)
+    found = quantiles(cells.edges, counts.reshape(cells.edges.shape), cells.q) * cells.scale
+    heard = np.bincount(cells.slots // cells.edges.shape[1], known, len(found)) > 0
+    why = np.where(heard, np.uint8(Missing.BLANK), np.uint8(Missing.NOT_SAMPLED))
+    why[~np.isnan(found)] = Missing.PRESENT
+    return found, why
 
 
 def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
@@ -208,7 +271,7 @@ def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
             continue
         why = reasons[:, list(parts)].max(axis=1)
         # Parts without a fault that still give nothing: a ratio of nothing, such as the time of no reads.
-        why[nothing & (why == Missing.PRESENT)] = Missing.NOT_SAMPLED
+        why[nothing & (why == Missing.PRESENT)] = Missing.BLANK
         reasons[hole, column] = np.where(nothing, why, Missing.PRESENT)[hole]
 
 
@@ -219,6 +282,9 @@ def _from_parts(derived: Derived, parts: tuple[int, ...], out: Values) -> Values
             return np.where(whole > 0, out[:, parts[0]] / whole, np.nan)
         if derived.difference:
             return out[:, parts[0]] - out[:, parts[1]]
+        if derived.product:
+            product: Values = out[:, list(parts)].prod(axis=1)
+            return product
         made: Values = out[:, list(parts)].sum(axis=1)
         return made
 
@@ -241,16 +307,27 @@ def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> Non
 # ---- compiling
 
 
-def translate(shape: Shape, vocabulary: Vocabulary, host: str, *, ignore_names: bool = False) -> Translation:
-    """Compile. ``host`` names the node where the page does not, or where ``ignore_names`` says not to believe it."""
-    return _Compiler(shape, vocabulary, host, ignore_names).compile()
+def translate(
+    shape: Shape, vocabulary: Vocabulary, host: str, *, endpoint: str = "", ignore_names: bool = False
+) -> Translation:
+    """Compile. ``host`` names the node where the page does not, or where ``ignore_names`` says not to believe it.
+
+    ``endpoint`` (``host:port``) names the page's inference server, if it is one.
+    """
+    return _Compiler(shape, vocabulary, host, endpoint or host, ignore_names).compile()
 
 
 class _Term(NamedTuple):
     rule: Rule
     source: int
-    part: tuple[str, ...]
     group: tuple[str, ...]
+    factor: float = 1.0
+    edge: float = np.nan
+    """A bucket's."""
+
+
+Part = tuple[object, ...]
+Cells = list[tuple[tuple[int, str], list[_Term]]]
 
 
 @dataclass
@@ -258,13 +335,15 @@ class _Sheet:
     """A table being filled: rows, columns, and for each cell its terms."""
 
     rows: dict[EntityRef, int] = field(default_factory=dict)
-    cells: dict[tuple[int, str], list[_Term]] = field(default_factory=dict)
+    cells: dict[tuple[int, str], dict[Part, _Term]] = field(default_factory=dict)
     owners: dict[tuple[int, str], int] = field(default_factory=dict)
     """Which rule (by its place in the file) holds a cell."""
 
 
 class _Compiler:
-    def __init__(self, shape: Shape, vocabulary: Vocabulary, host: str, ignore_names: bool) -> None:
+    def __init__(
+        self, shape: Shape, vocabulary: Vocabulary, host: str, endpoint: str, ignore_names: bool
+    ) -> None:
         self._shape = shape
         self._words = vocabulary
         self._labels = [dict(series.labels) for series in shape.series]
@@ -276,12 +355,19 @@ class _Compiler:
         believed = None if ignore_names else _host_name(self.hostname)
         self._node = believed or host
         self._boards = _Boards(self._node, vocabulary.labels)
+        self._servers = _Servers(self._node, endpoint, vocabulary)
 
     def compile(self) -> Translation:
         for labels in self._labels:
             self._boards.learn(labels)
-        for place, rule in enumerate(self._words.metric):
-            self._apply(place, rule)
+        picked = list(self._picked())
+        for _, rule, number in picked:
+            if rule.kind is Kind.SERVER:
+                self._servers.learn(self._labels[number])
+        for place, rule, number in picked:
+            entity = self._entity(rule, self._labels[number])
+            if entity is not None:
+                self._add(place, rule, entity, number)
         tables = {kind: self._table(kind, sheet) for kind, sheet in self._sheets.items()}
         jobs = dict.fromkeys(job for labels in self._labels for job in self._jobs(labels))
         facts = self._words.facts
@@ -301,57 +387,62 @@ class _Compiler:
             missing=self._missing(tables),
             events=events,
             event_sources=sources,
-            left_out=len(self._boards.left_out),
+            left_out=len(self._boards.left_out) + len(self._servers.left_out),
+            servers=tuple(self._servers.all()),
+            buckets=np.unique(
+                np.concatenate(
+                    [np.zeros(0, np.intp), *(t.quantiles.sources for t in tables.values() if t.quantiles)]
+                )
+            ),
         )
 
-    def _apply(self, place: int, rule: Rule) -> None:
-        selection = self._words.select.get(rule.select)
-        for name in rule.names:
-            for number in self._by_name.get(name, ()):
-                labels = self._labels[number]
-                if selection is not None and not selection.takes(labels):
-                    continue
-                entity = self._entity(rule, labels)
-                if entity is not None:
-                    self._add(place, rule, entity, number, self._shape.series[number], labels)
+    def _picked(self) -> Iterator[tuple[int, Rule, int]]:
+        """(place of the rule in the file, rule, series) of all that is read."""
+        for place, rule in enumerate(self._words.metric):
+            selection = self._words.select.get(rule.select)
+            for name in rule.names:
+                for number in self._by_name.get(name, ()):
+                    if selection is None or selection.takes(self._labels[number]):
+                        yield place, rule, number
 
-    def _add(
-        self, place: int, rule: Rule, entity: EntityRef, number: int, series: Series, labels: dict[str, str]
-    ) -> None:
+    def _add(self, place: int, rule: Rule, entity: EntityRef, number: int) -> None:
+        labels = self._labels[number]
+        term = _term(rule, number, labels)
+        if term is None:
+            return
         sheet = self._sheets.setdefault(rule.kind, _Sheet())
         cell = (sheet.rows.setdefault(entity, len(sheet.rows)), rule.key)
         if sheet.owners.setdefault(cell, place) != place:
             return
-        part = tuple(series.name if label == NAME else labels.get(label, "") for label in rule.parts)
-        terms = sheet.cells.setdefault(cell, [])
-        if all(term.part != part for term in terms):
-            terms.append(_Term(rule, number, part, tuple(labels.get(label, "") for label in rule.within)))
+        sheet.cells.setdefault(cell, {}).setdefault(_part(rule, self._shape.series[number], labels), term)
 
     def _entity(self, rule: Rule, labels: dict[str, str]) -> EntityRef | None:
         if rule.kind is Kind.GPU:
             return self._boards.ref(labels, whole=rule.board)
         if rule.kind is Kind.NODE:
             return NodeRef(self._node)
+        if rule.kind is Kind.SERVER:
+            return self._servers.ref(labels)
         name = _made(rule.entity or self._words.entity.get(rule.kind, ""), labels)
         if not name:
             return None
         if rule.kind is Kind.PORT:
             return PortRef(self._node, name)
-        if rule.kind is Kind.DISK:
-            return DiskRef(self._node, name)
-        return ServerRef(self._node, name) if rule.kind is Kind.SERVER else None
+        return DiskRef(self._node, name) if rule.kind is Kind.DISK else None
 
     def _table(self, kind: Kind, sheet: _Sheet) -> Table:
         given = dict.fromkeys(key for _, key in sheet.cells)
         derived = self._derivable(kind, given)
         given.update(dict.fromkeys(one.key for one in derived))
-        expected = [rule.key for rule in self._words.metric if rule.kind is kind and rule.expected]
-        metrics = tuple(given) + tuple(dict.fromkeys(key for key in expected if key not in given))
+        metrics = tuple(given) + tuple(key for key in self._promised(kind) if key not in given)
         column = {key: place for place, key in enumerate(metrics)}
         absent = np.full((len(sheet.rows), len(metrics)), Missing.NOT_EXPORTED, np.uint8)
         for row, key in sheet.cells:
             absent[row, column[key]] = Missing.PRESENT
         self._mark_instances(kind, sheet, column, absent)
+        if kind is Kind.SERVER and self._words.server is not None:
+            never = [column[key] for key in self._words.server.absent if key not in given]
+            absent[:, never] = Missing.NOT_SUPPORTED
         known = catalog()
         shown = [place for place, key in enumerate(metrics) if not is_part(key)]
         bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
@@ -368,7 +459,17 @@ class _Compiler:
             high=np.array([high for _, high in bounds]),
             shown=np.array(shown, np.intp),
             shown_metrics=tuple(metrics[place] for place in shown),
+            quantiles=_quantiles(sheet, column),
+            up=column[UP] if kind is Kind.SERVER else None,
         )
+
+    def _promised(self, kind: Kind) -> Iterable[str]:
+        """Metrics that have a column though the page may not have them: so it can be said why."""
+        if kind is not Kind.SERVER or self._words.server is None:
+            return dict.fromkeys(r.key for r in self._words.metric if r.kind is kind and r.expected)
+        rules: tuple[Rule | Derived, ...] = (*self._words.metric, *self._words.derived)
+        keys = [one.key for one in rules if one.kind is kind and not is_part(one.key)]
+        return dict.fromkeys((*keys, *self._words.server.absent, UP))
 
     def _derivable(self, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
         """Derived metrics whose parts this page has, in the file's order."""
@@ -409,9 +510,10 @@ class _Compiler:
         sources: list[int] = []
         for kind, sheet in self._sheets.items():
             for (row, key), terms in sheet.cells.items():
-                if terms[0].rule.event:
-                    events.append((kind, row, tables[kind].metrics.index(key), terms[0].rule))
-                    sources.append(terms[0].source)
+                first = next(iter(terms.values()))
+                if first.rule.event:
+                    events.append((kind, row, tables[kind].metrics.index(key), first.rule))
+                    sources.append(first.source)
         return tuple(events), np.array(sources, np.intp)
 
     def _missing(self, tables: Mapping[Kind, Table]) -> tuple[str, ...]:
@@ -525,22 +627,128 @@ class _Boards:
 _UNNAMED = "#"
 
 
+class _Servers:
+    """The inference servers of a page, by what tells them apart.
+
+    A series without such a label is the only server's; where there are several it is nobody's.
+    """
+
+    def __init__(self, node: str, endpoint: str, words: Vocabulary) -> None:
+        self._node = node
+        self._endpoint = endpoint
+        self._words = words.labels
+        self._engine = words.server or Engine("")
+        self._known: dict[str, dict[str, str]] = {}
+        """What labels say of each."""
+        self.left_out: set[str] = set()
+
+    def learn(self, labels: dict[str, str]) -> None:
+        which = self._engine.which(labels)
+        if which not in self._known and len(self._known) >= MAX_SERVERS:
+            self.left_out.add(which)
+            return
+        known = self._known.setdefault(which, {})
+        for role in Hosted._fields[1:]:
+            value = _first_of(getattr(self._words, role), labels)
+            if value:
+                known.setdefault(role, value)
+
+    def ref(self, labels: dict[str, str]) -> ServerRef | None:
+        """Whose series this is."""
+        which = self._engine.which(labels) or self._only
+        return None if which is None or which not in self._known else self._made(which)
+
+    def all(self) -> Iterator[Hosted]:
+        """The servers; what a series that is nobody's says counts for the only one."""
+        for which, known in self._known.items():
+            if which or self._only == "":
+                merged = self._known.get("", {}) | known if which == self._only else known
+                yield Hosted(self._made(which), *(merged.get(role) for role in Hosted._fields[1:]))
+
+    @property
+    def _only(self) -> str | None:
+        """The server of a page that has no other."""
+        named = [which for which in self._known if which]
+        return None if len(named) > 1 else "".join(named)
+
+    def _made(self, which: str) -> ServerRef:
+        return ServerRef(self._node, self._engine.server_name(self._endpoint, which))
+
+
+def _term(rule: Rule, source: int, labels: Mapping[str, str]) -> _Term | None:
+    """A series as a rule reads it; None: its labels do not hold the numbers that the rule needs."""
+    factor, top = 1.0, np.nan
+    for label in rule.from_labels:
+        number = edge(labels.get(label, ""))
+        if number is None or not np.isfinite(number):
+            return None
+        factor *= number
+    if rule.fold == "quantile":
+        found = edge(labels.get("le", ""))
+        if found is None:
+            return None
+        top = found
+    return _Term(rule, source, tuple(labels.get(label, "") for label in rule.within), factor, top)
+
+
+def _part(rule: Rule, series: Series, labels: Mapping[str, str]) -> Part:
+    """What tells the series of a cell apart; the buckets of a histogram are told apart by all they have."""
+    if rule.fold == "quantile":
+        return tuple(sorted(labels.items()))
+    return tuple(series.name if label == NAME else labels.get(label, "") for label in rule.parts)
+
+
+def _quantiles(sheet: _Sheet, column: Mapping[str, int]) -> _Quantiles | None:
+    cells: Cells = [
+        (cell, list(terms.values()))
+        for cell, terms in sheet.cells.items()
+        if next(iter(terms.values())).rule.fold == "quantile"
+    ]
+    if not cells:
+        return None
+    rising = [_edges(terms) for _, terms in cells]
+    edges = np.full((len(cells), max(map(len, rising))), np.inf)
+    sources: list[int] = []
+    slots: list[int] = []
+    for row, (found, (_, terms)) in enumerate(zip(rising, cells, strict=True)):
+        if found[-1] == np.inf:  # without that bucket nobody knows how many there were: the row stays inf
+            edges[row, : len(found)] = found
+        place = {top: row * edges.shape[1] + number for number, top in enumerate(found)}
+        kept = [term for term in terms if term.edge in place]
+        sources += [term.source for term in kept]
+        slots += [place[term.edge] for term in kept]
+    rules = [terms[0].rule for _, terms in cells]
+    return _Quantiles(
+        sources=np.array(sources, np.intp),
+        slots=np.array(slots, np.intp),
+        edges=edges,
+        q=np.array([rule.quantile for rule in rules]),
+        scale=np.array([rule.scale for rule in rules]),
+        rows=np.array([row for (row, _), _ in cells], np.intp),
+        columns=np.array([column[key] for (_, key), _ in cells], np.intp),
+    )
+
+
+def _edges(terms: list[_Term]) -> list[float]:
+    """A histogram's edges, rising."""
+    found = sorted({term.edge for term in terms})
+    return found if len(found) <= MAX_BUCKETS else [*found[: MAX_BUCKETS - 1], found[-1]]
+
+
 def _folds(sheet: _Sheet, column: Mapping[str, int]) -> Iterator[_Fold]:
     """Cells grouped by how they fold."""
-    groups: dict[tuple[str, bool], list[tuple[tuple[int, str], list[_Term]]]] = {}
-    for cell, terms in sheet.cells.items():
+    groups: dict[tuple[str, str], Cells] = {}
+    for cell, known in sheet.cells.items():
+        terms = list(known.values())
         rule = terms[0].rule
-        groups.setdefault((rule.fold, bool(rule.within)), []).append((cell, terms))
-    for (operator, has_inner), cells in groups.items():
-        yield _fold(operator, has_inner, cells, column)
+        if rule.fold != "quantile":
+            groups.setdefault((rule.fold, rule.inner if rule.within else ""), []).append((cell, terms))
+    for (operator, inner), cells in groups.items():
+        yield _fold(operator, inner, cells, column)
 
 
-def _fold(
-    operator: str,
-    has_inner: bool,
-    cells: list[tuple[tuple[int, str], list[_Term]]],
-    column: Mapping[str, int],
-) -> _Fold:
+def _fold(operator: str, inner_operator: str, cells: Cells, column: Mapping[str, int]) -> _Fold:
+    has_inner = bool(inner_operator)
     terms: list[_Term] = []
     inner: list[int] = []
     starts: list[int] = []
@@ -555,12 +763,13 @@ def _fold(
         operator=operator,
         sources=np.array([term.source for term in terms], np.intp),
         is_rate=np.array([term.rule.type == "rate" for term in terms], np.bool_),
-        scale=np.array([term.rule.scale for term in terms]),
+        scale=np.array([term.rule.scale * term.factor for term in terms]),
         offset=np.array([term.rule.offset for term in terms]),
         inner=np.array(inner, np.intp) if has_inner else None,
         starts=np.array(starts, np.intp),
         rows=np.array([row for (row, _), _ in cells], np.intp),
         columns=np.array([column[key] for (_, key), _ in cells], np.intp),
+        inner_operator=inner_operator or "sum",
     )
 
 

@@ -5,14 +5,17 @@ files; every mistake in one is a ConfigError with the file, the place in it and 
 
 A rule in ``metric`` reads series by ``names`` (generations of one name); of several rules of a key the
 first that finds series of an entity counts. Series of one entity are told apart by the labels in
-``parts`` (equal parts are duplicates: the first counts), summed over equal ``within`` labels, then folded.
+``parts`` (equal parts are duplicates: the first counts), summed (``inner``) over equal ``within`` labels, then folded.
+The fold ``quantile`` reads a histogram's buckets: their increases, summed over series with equal ``le``.
+
+A vocabulary with ``[server]`` speaks of inference servers: its page is one, or several that ``apart`` tells apart.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +27,7 @@ from coldaisle.sources.catalog import catalog
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.source import Kind
 
-Fold = Literal["one", "sum", "max", "min", "mean", "count"]
+Fold = Literal["one", "sum", "max", "min", "mean", "count", "quantile"]
 NAME = "__name__"
 """In ``parts``: the sample's own name, where several names are summed."""
 
@@ -58,6 +61,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fold: Fold = "one"
     parts: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    inner: Literal["sum", "max"] = "sum"
+    """How series of equal ``within`` labels are taken together, before the fold."""
+    quantile: float = 0.0
+    """Of the fold ``quantile``: 0.99. The names are the buckets' (``..._bucket``)."""
+    from_labels: tuple[str, ...] = ()
+    """Labels whose numbers, multiplied, are the value; the sample itself is the 1 of an ``_info``."""
     select: str = ""
     """Name of a ``[select.*]`` table."""
     entity: str = ""
@@ -84,10 +93,15 @@ class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ratio: tuple[str, str] | None = None
     sum: tuple[str, ...] | None = None
     difference: tuple[str, str] | None = None
+    product: tuple[str, ...] | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.key.partition(".")[0])
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return self.ratio or self.difference or self.sum or ()
+        return self.ratio or self.difference or self.sum or self.product or ()
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +122,33 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Slurm job's id."""
     pod: tuple[str, ...] = ()
     namespace: tuple[str, ...] = ()
+    service: tuple[str, ...] = ()
+    """The deployment that a server is a replica of."""
+    version: tuple[str, ...] = ()
+    """The engine's."""
+
+
+class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The inference servers that a vocabulary speaks of."""
+
+    engine: str
+    """As people know it: ``vLLM``."""
+    apart: tuple[str, ...] = ()
+    """Labels that tell several servers of one page apart; the first that a series has counts."""
+    absent: tuple[str, ...] = ()
+    """Catalog keys that this engine does not expose at all."""
+    processes: tuple[str, ...] = ()
+    """Regular expressions that are found in the command lines of its GPU processes."""
+    has_gpus: bool = True
+    """False: a front end, which only passes requests on."""
+
+    def which(self, labels: Mapping[str, str]) -> str:
+        """What tells a series' server apart from others of its page; empty: nothing does."""
+        return next((value for name in self.apart if (value := labels.get(name))), "")
+
+    def server_name(self, endpoint: str, which: str) -> str:
+        """``host:8000``, or ``host:8000 llama``: also where the page has but one, for another may be loaded."""
+        return f"{endpoint} {which}" if which else endpoint
 
 
 class NodeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +176,9 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     select: dict[str, Selection] = {}
     derived: tuple[Derived, ...] = ()
     facts: NodeFacts = NodeFacts()
+    server: Engine | None = None
+    prefixes: tuple[str, ...] = ()
+    """What ``@`` stands for at the beginning of a name: the forms that proxies make of ``vllm:``."""
 
     def is_spoken_on(self, names: Iterable[str]) -> bool:
         """Whether a page with these sample names is of this kind."""
@@ -158,6 +202,7 @@ def parse_vocabulary(text: str, file: Path) -> Vocabulary:
         raise ConfigError(
             f"not a vocabulary: {error}", "compare it with the vocabularies that coldaisle ships", file=file
         ) from None
+    vocabulary = _spelt_out(vocabulary)
     for place, problem in _problems(vocabulary):
         raise ConfigError(
             f"{place}: {problem}",
@@ -208,6 +253,20 @@ def counters_for(keys: Iterable[str], vocabulary: Vocabulary | None = None) -> t
     return tuple(lines.values())
 
 
+def _spelt_out(vocabulary: Vocabulary) -> Vocabulary:
+    """Names with ``@`` in all their forms; a name's forms stand together, the names in their order."""
+
+    def forms(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(
+            form
+            for name in names
+            for form in ([p + name[1:] for p in vocabulary.prefixes] if name.startswith("@") else [name])
+        )
+
+    rules = tuple(msgspec.structs.replace(rule, names=forms(rule.names)) for rule in vocabulary.metric)
+    return msgspec.structs.replace(vocabulary, probe=forms(vocabulary.probe), metric=rules)
+
+
 def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
     known = catalog()
     keys = {rule.key for rule in vocabulary.metric} | {derived.key for derived in vocabulary.derived}
@@ -217,9 +276,9 @@ def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
         if not is_part(key) and key not in known:
             yield key, "the catalog has no such metric"
     for derived in vocabulary.derived:
-        given = [form for form in (derived.ratio, derived.sum, derived.difference) if form]
+        given = [form for form in (derived.ratio, derived.sum, derived.difference, derived.product) if form]
         if len(given) != 1:
-            yield derived.key, "one of ratio, sum and difference"
+            yield derived.key, "one of ratio, sum, difference and product"
         for part in derived.parts:
             if part not in keys:
                 yield derived.key, f"no rule gives {part}"
@@ -227,6 +286,21 @@ def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
         for regex in (*selection.only.values(), *selection.unless.values()):
             if _broken(regex):
                 yield name, f"not a regular expression: {regex}"
+    yield from _server_problems(vocabulary, known)
+
+
+def _server_problems(vocabulary: Vocabulary, known: Container[str]) -> Iterable[tuple[str, str]]:
+    if vocabulary.server is None:
+        for rule in vocabulary.metric:
+            if rule.kind is Kind.SERVER:
+                yield rule.key, "it needs a [server] with the engine's name"
+        return
+    for key in vocabulary.server.absent:
+        if key not in known:
+            yield key, "the catalog has no such metric"
+    for regex in vocabulary.server.processes:
+        if _broken(regex):
+            yield "processes", f"not a regular expression: {regex}"
 
 
 def _rule_problems(rule: Rule, vocabulary: Vocabulary) -> Iterable[str]:
@@ -239,13 +313,20 @@ def _rule_problems(rule: Rule, vocabulary: Vocabulary) -> Iterable[str]:
         yield f"there is no [select.{rule.select}]"
     if rule.kind in (Kind.PORT, Kind.DISK) and not (rule.entity or vocabulary.entity.get(rule.kind)):
         yield f"it needs an entity, such as {{device}}, or [entity] {rule.kind}"
-    if rule.within and rule.fold == "one":
-        yield "within needs a fold"
+    if rule.within and rule.fold in ("one", "quantile"):
+        yield "within needs a fold such as sum"
+    if rule.fold == "quantile" and not (0 < rule.quantile < 1 and rule.type == "rate"):
+        yield 'the fold quantile needs type = "rate" and a quantile between 0 and 1'
 
 
 def is_part(key: str) -> bool:
     """Whether a key only serves derived metrics: ``gpu._energy``."""
     return key.partition(".")[2].startswith("_")
+
+
+def matches(regex: str, text: str) -> bool:
+    """Whether an expression of a vocabulary is found in a text."""
+    return _pattern(regex).search(text) is not None
 
 
 def _broken(regex: str) -> bool:

@@ -14,7 +14,17 @@ from lab.scripted import ScriptedSource, gpu_batch, node_batch
 from coldaisle.analyzers.monitor import Monitor, MonitorSettings, MonitorThread
 from coldaisle.analyzers.snapshot import SeriesQuery, Snapshot, Status
 from coldaisle.sources.collector import SteadyClock
-from coldaisle.sources.source import Batch, GpuRef, JobFact, Kind, Missing, NodeFact, Target, TargetState
+from coldaisle.sources.source import (
+    Batch,
+    GpuRef,
+    JobFact,
+    Kind,
+    Missing,
+    NodeFact,
+    ServerRef,
+    Target,
+    TargetState,
+)
 
 AT = 1_700_000_000.0
 
@@ -198,3 +208,22 @@ def test_who_still_tells_the_past_is_not_lost() -> None:
     assert made.snapshot().gpu_status.tolist() == [Status.UNKNOWN, Status.UNKNOWN]
     made.collector.supervised[0].filling = False
     assert made.snapshot().gpu_status.tolist() == [Status.LOST, Status.LOST]
+
+
+def server_batch(at: float, up: float) -> Batch:
+    values = np.array([[up, 12.0 if up else np.nan]], dtype=np.float32)
+    entity = (ServerRef("10.244.1.7", "10.244.1.7:8000"),)
+    return Batch(at, Kind.SERVER, entity, ("serve.up", "serve.running"), values)
+
+
+def test_a_node_that_only_a_server_knows_is_heard_through_it_until_it_is_down() -> None:
+    made, clock = monitor(server_batch(AT, 1))
+    first = made.snapshot()
+    assert [(node.key, len(node.servers)) for node in first.layout.nodes] == [("10.244.1.7", 1)]
+    assert (first.server_status.tolist(), first.node_status.tolist()) == ([Status.OK], [Status.OK])
+    for step in (1, 2):
+        clock.now = AT + 2 * step
+        made.collector.take(made.collector.supervised[0], server_batch(clock.now, 0))
+    down = made.snapshot()
+    assert (down.server_status.tolist(), down.node_status.tolist()) == ([Status.LOST], [Status.LOST])
+    assert down.columns["serve.up"].values.tolist() == [0]

@@ -72,7 +72,8 @@ def test_shipped_vocabularies_speak_of_the_catalog() -> None:
             assert is_part(rule.key) or rule.key in catalog()
             if rule.type == "rate" and not is_part(rule.key):
                 metric = catalog()[rule.key]
-                assert metric.unit in ("/s", "B/s", "ratio", "W", "1"), rule.key
+                units = ("s",) if rule.fold == "quantile" else ("/s", "B/s", "tokens/s", "ratio", "W", "1")
+                assert metric.unit in units, rule.key
 
 
 GENERATIONS = [
@@ -352,6 +353,23 @@ def test_the_counters_to_add() -> None:
             "no rule gives gpu.a",
         ),
         ("name = 'x'\nprobe = ['x']\nmetric = []\nselect.s.only = {a = '('}", "not a regular expression"),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.running', names = ['a']}]",
+            "serve.running: it needs a [server] with the engine's name",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nabsent = ['serve.nope']",
+            "serve.nope: the catalog has no such metric",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nprocesses = ['(']",
+            "not a regular expression: (",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.ttft_p99', names = ['a'], fold = 'quantile'}]",
+            "the fold quantile needs type",
+        ),
+        ("name = 'x'\nprobe = ['x']\nmetric = [{key = 'gpu.util', names = ['@a']}]", "names is empty"),
         ("name = ", "not a vocabulary"),
     ],
 )
