@@ -35,7 +35,7 @@ from coldaisle.analyzers.snapshot import (
     Times,
 )
 from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout, job_from
 from coldaisle.sources.collector import Collector, SteadyClock, Supervised, state_of
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
@@ -81,6 +81,7 @@ class Monitor:
         self._places = _Places(EMPTY)
         self._tick_s = 0.0
         self._meter = _Meter()
+        self._known_jobs = _NO_JOBS
 
     async def run(self, publish: Publish) -> None:
         """Collect and publish until cancelled."""
@@ -93,7 +94,7 @@ class Monitor:
         now = self.clock()
         layout = self._current_layout()
         columns = {key: self._column(key, layout, now) for key in self.history.keys()}  # noqa: SIM118
-        jobs, gpu_job = self._jobs(layout, now)
+        known = self._jobs(layout, now)
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
@@ -111,9 +112,9 @@ class Monitor:
             gpu_seen=gpu_seen,
             node_status=node_status,
             node_seen=node_seen,
-            jobs=jobs,
-            gpu_job=gpu_job,
-            gpu_unnamed=self._unnamed(layout, gpu_job, now),
+            jobs=known.running,
+            gpu_job=known.gpu_job,
+            gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
             jobs_known=bool(self.registry.jobs),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
@@ -125,6 +126,8 @@ class Monitor:
             server_seen=server_seen,
             replicas=dict(self.registry.services),
             waiting=tuple(self.registry.workloads.waiting(now)),
+            queue=known.waiting,
+            queues=dict(self.registry.queues),
         )
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
@@ -195,22 +198,11 @@ class Monitor:
         status[np.isnan(seen)] = Status.UNKNOWN
         return status, seen
 
-    def _jobs(self, layout: Layout, now: float) -> tuple[tuple[Job, ...], NDArray[np.int32]]:
-        gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
-        place = self._places.gpu_of_row
-        jobs = []
-        for number, fact in enumerate(
-            sorted(self.registry.jobs_at(now), key=lambda job: (job.since, job.id))
-        ):
-            gpus = tuple(place[row] for row in self.registry.gpu_rows(fact.gpus) if row in place)
-            gpu_job[list(gpus)] = number
-            jobs.append(
-                Job(
-                    fact.id, fact.name, fact.user, fact.since, fact.nodes, gpus, fact.account, fact.partition,
-                    fact.state, fact.limit_at, fact.workload,
-                )
-            )  # fmt: skip
-        return tuple(jobs), gpu_job
+    def _jobs(self, layout: Layout, now: float) -> _Jobs:
+        """Who runs and who waits; the same object while that has not changed, for a queue may have 20,000."""
+        if not self._known_jobs.holds(layout, self.registry, now):
+            self._known_jobs = _jobs_of(layout, self._places.gpu_of_row, self.registry, now)
+        return self._known_jobs
 
     def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
         """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
@@ -224,9 +216,15 @@ class Monitor:
     def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
-            EventView(at, self._places.keys(kind).get(row, "") if kind is not None else "", what, detail)
-            for at, kind, row, what, detail in newest
+            EventView(at, self._event_key(kind, row), what, detail) for at, kind, row, what, detail in newest
         )
+
+    def _event_key(self, kind: Kind | None, row: int) -> str:
+        if kind is None:
+            return ""
+        if kind is Kind.JOB:
+            return self.registry.parts[Kind.JOB][row].name
+        return self._places.keys(kind).get(row, "")
 
     def _processes(self) -> Mapping[str, tuple[Process, ...]]:
         rows = self._places.keys(Kind.NODE)
@@ -424,6 +422,50 @@ class _Places:
         if kind not in self._keys:
             self._keys[kind] = _keys_by_row(self.layout, kind)
         return self._keys[kind]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Jobs:
+    """The jobs of an instant, and how long that is true."""
+
+    layout: Layout
+    version: int
+    from_at: float
+    until: float
+    running: tuple[Job, ...]
+    gpu_job: NDArray[np.int32]
+    """[gpu] index into ``running``."""
+    waiting: tuple[Job, ...]
+
+    def holds(self, layout: Layout, registry: Registry, now: float) -> bool:
+        """Whether the same would be found now."""
+        return (
+            self.layout is layout
+            and self.version == registry.jobs_version
+            and self.from_at <= now < self.until
+            and registry.workloads.is_empty
+        )
+
+
+_NO_JOBS = _Jobs(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), ())
+
+
+def _jobs_of(layout: Layout, place: Mapping[int, int], registry: Registry, now: float) -> _Jobs:
+    """``place``: index in the layout by a GPU's row."""
+    gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
+    running = []
+    for number, fact in enumerate(sorted(registry.jobs_at(now), key=lambda job: (job.since, job.id))):
+        rows, known_by = registry.gpu_rows_known_by(fact.gpus)
+        gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
+        gpu_job[list(gpus)] = number
+        running.append(job_from(fact, gpus, known_by))
+    waiting = sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))
+    changes = (
+        at for job in registry.jobs.values() for at in (job.since, job.until) if at is not None and at > now
+    )
+    until = min(changes, default=float("inf"))
+    queue = tuple(job_from(fact, ()) for fact in waiting)
+    return _Jobs(layout, registry.jobs_version, now, until, tuple(running), gpu_job, queue)
 
 
 def _row(layout: Layout, kind: Kind, entity: str) -> int:
