@@ -14,6 +14,7 @@ from coldaisle.sources.settings import (
     LocalSettings,
     PrometheusSettings,
     SimulatorSettings,
+    SlurmSettings,
     SourceSettings,
     SshSettings,
 )
@@ -30,11 +31,18 @@ def sources_from(
     settings: Settings, clock: Clock, secrets: Mapping[str, Secrets] = NO_SECRETS
 ) -> list[Source]:
     """All configured sources, not yet started; ``secrets`` by source, as they were typed. Raises ConfigError."""
-    return [source_from(source, clock, secrets) for source in settings.sources]
+    has_racks = settings.racks.from_ == "slurm"
+    return [source_from(source, clock, secrets, has_racks=has_racks) for source in settings.sources]
 
 
-def source_from(source: SourceSettings, clock: Clock, secrets: Mapping[str, Secrets] = NO_SECRETS) -> Source:
-    """One source, not yet started."""
+def source_from(
+    source: SourceSettings,
+    clock: Clock,
+    secrets: Mapping[str, Secrets] = NO_SECRETS,
+    *,
+    has_racks: bool = False,
+) -> Source:
+    """One source, not yet started; ``has_racks``: whether a scheduler says where nodes stand."""
     match source:
         case SimulatorSettings():
             return _simulator(source, clock)
@@ -46,6 +54,8 @@ def source_from(source: SourceSettings, clock: Clock, secrets: Mapping[str, Secr
             return _ssh(source, clock, secrets.get(source.name))
         case PrometheusSettings():
             return _prometheus(source, clock)
+        case SlurmSettings():
+            return _slurm(source, clock, has_racks)
 
 
 def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
@@ -96,3 +106,9 @@ def _exporters(source: ExporterSettings, clock: Clock) -> Source:
 
 def _prometheus(source: PrometheusSettings, clock: Clock) -> Source:
     raise ConfigError("sources of kind prometheus cannot be watched yet", "leave it out")
+
+
+def _slurm(source: SlurmSettings, clock: Clock, has_racks: bool) -> Source:
+    from coldaisle.sources.slurm.source import SlurmSource
+
+    return SlurmSource(source, clock=clock, has_racks=has_racks)

@@ -16,7 +16,9 @@ _DENIED = re.compile(
     r"(?i)authentication|auth_g|munge|credential|access.{0,10}denied|invalid user|permission denied|zero bytes were trans"
 )
 _SLOW = re.compile(r"(?i)timed? ?out|timeout")
-_CONFIGURATION = re.compile(r"(?i)fatal: |could not establish a configuration source|unable to process configuration")
+_CONFIGURATION = re.compile(
+    r"(?i)fatal: |could not establish a configuration source|unable to process configuration"
+)
 
 
 def problem_said(target: str, said: str) -> SourceError:
@@ -27,9 +29,13 @@ def problem_said(target: str, said: str) -> SourceError:
     if re.search(r"(?i)accounting storage is disabled|slurmdbd", said):
         return Unusable(target, text, "accounting needs slurmdbd; without it Slurm has no past to tell")
     if _DENIED.search(said):
-        return AccessDenied(target, text, "see that munge runs there and that its clock and key are the controller's")
+        return AccessDenied(
+            target, text, "see that munge runs there and that its clock and key are the controller's"
+        )
     if _SLOW.search(said):
         return TimedOut(target, text, "slurmctld is busy, or hangs: see sdiag")
     if _UNREACHABLE.search(said):
-        return Unreachable(target, f"slurmctld does not answer: {text}", "run: scontrol ping, and see that slurmctld runs")
+        return Unreachable(
+            target, f"slurmctld does not answer: {text}", "run: scontrol ping, and see that slurmctld runs"
+        )
     return Unusable(target, text, "try the same by hand")

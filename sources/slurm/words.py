@@ -25,7 +25,9 @@ _ASKED = re.compile(
     r"(?:^|,)\s*(?:gres[:/])?(?P<name>[A-Za-z_][\w.-]*)(?:[:/](?P<type>(?![0-9]+(?:[,(=]|$))[\w.-]+))?(?:[:=](?P<number>[0-9]{1,9}))?",
     re.ASCII,
 )
-_DURATION = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?(?:\.[0-9]+)?", re.ASCII)
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?(?:\.[0-9]+)?", re.ASCII
+)
 
 
 class Held(NamedTuple):
@@ -92,7 +94,11 @@ def _named(part: str) -> tuple[str, str, int] | None:
 def _amount(text: str) -> int | None:
     """``8``, ``1K``; a size (``1860G``) is a number like any other."""
     match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", text, re.ASCII)
-    return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[match[2]] if match else None
+    return (
+        int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[match[2]]
+        if match
+        else None
+    )
 
 
 def _indices(part: str) -> tuple[int, ...] | None:
@@ -157,7 +163,11 @@ def size(text: str | None) -> int | None:
 
 def _plain(text: str) -> float | None:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGTP]?)", text)
-    return float(match[1]) * {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}[match[2]] if match else None
+    return (
+        float(match[1]) * {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}[match[2]]
+        if match
+        else None
+    )
 
 
 def is_given(text: str | None) -> bool:
@@ -233,7 +243,14 @@ def tasks(text: str | None) -> int:
 
 # --- states ---------------------------------------------------------------------------------------
 
-_BASES = {"idle": "idle", "mixed": "mix", "allocated": "alloc", "down": "down", "error": "down", "future": "future"}
+_BASES = {
+    "idle": "idle",
+    "mixed": "mix",
+    "allocated": "alloc",
+    "down": "down",
+    "error": "down",
+    "future": "future",
+}
 _FIRST = (
     ("down", ("down", "error")),
     ("drain", ("drain", "drained", "draining")),

@@ -83,8 +83,8 @@ class SlurmLab:
 
     @property
     def rest_socket(self) -> Path:
-        """Where another slurmrestd listens, for whoever may open it."""
-        return self.folder / "rest.sock"
+        """Where another slurmrestd listens, for whoever may open it and has a token."""
+        return self.folder / "rest" / "sock"
 
     # --- what tests do ----------------------------------------------------------------------------
 
@@ -175,9 +175,11 @@ class SlurmLab:
     def logs(self) -> str:
         """The ends of everybody's."""
         texts = []
-        for log in sorted(self.folder.glob("*.log")) + [self.folder / "out"]:
+        for log in [*sorted(self.folder.glob("*.log")), self.folder / "out"]:
             with contextlib.suppress(OSError):
-                texts.append(f"== {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:]))
+                texts.append(
+                    f"== {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                )
         return "\n".join(texts)
 
     # --- how it lives -----------------------------------------------------------------------------
@@ -234,7 +236,9 @@ class SlurmLab:
         )
         self.until((folder / "munge.sock").exists, "munged", START_S)
         self.until((folder / "db.sock").exists, "mariadbd", START_S)
-        self._tell(f"MYSQL_UNIX_PORT={folder}/db.sock SLURM_CONF={conf} {require('slurmdbd')} -D >>{folder}/out 2>&1 &")
+        self._tell(
+            f"MYSQL_UNIX_PORT={folder}/db.sock SLURM_CONF={conf} {require('slurmdbd')} -D >>{folder}/out 2>&1 &"
+        )
         self.until(self._has_accounting, "slurmdbd", START_S)
         self.start_controller()
         for name in self.names:
@@ -243,7 +247,7 @@ class SlurmLab:
         self.until(self._are_idle, "idle nodes", START_S)
 
     def _start_rest(self) -> None:
-        """For everybody with a token; and for root, by a socket."""
+        """By TCP and by a socket, as nobody: it refuses to run as root."""
         rest = require("slurmrestd")
         conf, out = self.folder / "slurm.conf", self.folder / "out"
         self._tell(
@@ -251,8 +255,8 @@ class SlurmLab:
             f" {rest} -f {conf} -a rest_auth/jwt 127.0.0.1:{self.ports['slurmrestd']} >>{out} 2>&1 &"
         )
         self._tell(
-            f"env -u SLURM_JWT SLURMRESTD_SECURITY=disable_user_check {rest} -f {conf} -a rest_auth/local"
-            f" unix:{self.rest_socket} >>{out} 2>&1 &"
+            "setpriv --reuid=nobody --regid=nogroup --clear-groups env SLURM_JWT=daemon"
+            f" {rest} -f {conf} -a rest_auth/jwt unix:{self.rest_socket} >>{out} 2>&1 &"
         )
         self.until(self.rest_socket.exists, "slurmrestd", START_S)
 
@@ -288,6 +292,8 @@ class SlurmLab:
             (folder / name).chmod(0o600)
         for name in ("state", "spool", "dev", "db"):
             (folder / name).mkdir()
+        (folder / "rest").mkdir(mode=0o755)
+        shutil.chown(folder / "rest", "nobody")
         for number in range(8):
             self._make_device(folder / "dev" / f"nvidia{number}")
         self.ports = {name: free_port() for name in ("slurmctld", "slurmdbd", "slurmrestd", *self.names)}
@@ -328,8 +334,11 @@ class SlurmLab:
         lines = []
         for line in NODES.strip().split("\n"):
             written, rest = line.removeprefix("NodeName=").split(" ", 1)
-            for name in [one for one in self.names if _is_among(one, written)]:
-                lines.append(f"NodeName={name} NodeHostname={name} NodeAddr=127.0.0.1 Port={ports[name]} {rest}")
+            lines += [
+                f"NodeName={name} NodeHostname={name} NodeAddr=127.0.0.1 Port={ports[name]} {rest}"
+                for name in self.names
+                if _is_among(name, written)
+            ]
         return f"""
 ClusterName=lab
 SlurmctldHost=localhost(127.0.0.1)
@@ -403,7 +412,11 @@ def gpus_by_scontrol(said: str) -> dict[str, dict[str, list[int]]]:
     for block in re.split(r"\n\n+", said):
         job = re.search(r"JobId=(\d+)", block)
         for nodes, gres in re.findall(r"\bNodes=(\S+) CPU_IDs=\S* Mem=\S* GRES=(\S*)", block):
-            numbers = [number for text in re.findall(r"gpu:[^,]*?\(IDX:([\d,-]+)\)", gres) for number in _numbers(text)]
+            numbers = [
+                number
+                for text in re.findall(r"gpu:[^,]*?\(IDX:([\d,-]+)\)", gres)
+                for number in _numbers(text)
+            ]
             if numbers and job:
                 for node in _names(nodes):
                     held.setdefault(job[1], {})[node] = sorted(numbers)
