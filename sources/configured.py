@@ -55,7 +55,7 @@ def source_from(
         case PrometheusSettings():
             return _prometheus(source, clock)
         case SlurmSettings():
-            return _slurm(source, clock, has_racks)
+            return _slurm(source, clock, has_racks, secrets.get(source.name))
 
 
 def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
@@ -108,7 +108,7 @@ def _prometheus(source: PrometheusSettings, clock: Clock) -> Source:
     raise ConfigError("sources of kind prometheus cannot be watched yet", "leave it out")
 
 
-def _slurm(source: SlurmSettings, clock: Clock, has_racks: bool) -> Source:
+def _slurm(source: SlurmSettings, clock: Clock, has_racks: bool, secrets: Secrets | None) -> Source:
     from coldaisle.sources.slurm.source import SlurmSource
 
-    return SlurmSource(source, clock=clock, has_racks=has_racks)
+    return SlurmSource(source, clock=clock, has_racks=has_racks, secrets=secrets)

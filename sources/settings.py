@@ -159,6 +159,17 @@ class SlurmSettings(
     known_hosts: tuple[str, ...] = ()
     """These four are of ``ssh:``, as an ssh source has them."""
 
+    def login(self) -> SshSettings:
+        """How the login node of ``ssh:`` is reached; by ssh_config where nothing else is said."""
+        return SshSettings(
+            hosts=(self.via.removeprefix("ssh:"),),
+            name=self.name,
+            jump=self.jump,
+            identity=self.identity,
+            ssh_config=self.ssh_config,
+            known_hosts=self.known_hosts,
+        )
+
 
 class SimulatorSettings(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="simulator"

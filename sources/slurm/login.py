@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import asyncssh
 
 from coldaisle.sources.errors import Garbled, Unreachable
-from coldaisle.sources.settings import SlurmSettings, SshSettings
+from coldaisle.sources.settings import SlurmSettings
 from coldaisle.sources.slurm.commands import LIKES_IT_OTHERWISE, SETTINGS, Output
 from coldaisle.sources.slurm.local import MAX_STDERR, too_slow
 from coldaisle.sources.ssh_login import Logins, Patience, Secrets, destination
@@ -20,23 +20,11 @@ from coldaisle.sources.text import plain
 KEEPALIVE_S = 15.0
 
 
-def ssh_settings(settings: SlurmSettings) -> SshSettings:
-    """How the login node is reached; by ssh_config where nothing else is said."""
-    return SshSettings(
-        hosts=(settings.via.removeprefix("ssh:"),),
-        name=settings.name,
-        jump=settings.jump,
-        identity=settings.identity,
-        ssh_config=settings.ssh_config,
-        known_hosts=settings.known_hosts,
-    )
-
-
 class LoginRunner:
     """A runner (see commands.Runner). Raises ConfigError for a name that is none."""
 
     def __init__(self, settings: SlurmSettings, secrets: Secrets | None = None) -> None:
-        self._ssh = ssh_settings(settings)
+        self._ssh = settings.login()
         self._to = destination(self._ssh.hosts[0])
         self.target = self._to.host
         self._secrets = secrets

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coldaisle.sources.errors import AccessDenied, ConfigError, SourceError, Unusable
 from coldaisle.sources.settings import SlurmSettings
@@ -22,6 +23,9 @@ from coldaisle.sources.slurm.records import Diagnosis, Topology
 from coldaisle.sources.slurm.telling import FAITHFUL_S, Teller
 from coldaisle.sources.slurm.topology import MAX_TEXT, read_conf, read_yaml
 from coldaisle.sources.source import Clock, Item, Rank, Target, TargetState
+
+if TYPE_CHECKING:
+    from coldaisle.sources.ssh_login import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class SlurmSource:
         clock: Clock = time.time,
         has_racks: bool = False,
         door: Door | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         """``has_racks``: whether it says where nodes stand."""
         self.name = settings.name
@@ -61,7 +66,8 @@ class SlurmSource:
         self._clock = clock
         self._has_racks = has_racks
         self._given = door
-        self._door = door or door_to(settings)
+        self._secrets = secrets
+        self._door = door or door_to(settings, secrets)
         self._is_busy = False
         self._left_out = 0
 
@@ -91,7 +97,7 @@ class SlurmSource:
     async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
         """Jobs that accounting knows between two instants, oldest first. Raises SourceError where there is none."""
         teller = self._teller()
-        door = self._given or door_to(self._settings)
+        door = self._given or door_to(self._settings, self._secrets)
         try:
             with suppress(SourceError):
                 teller.offset_s = _offset(await door.diagnosis(), self._clock())
@@ -190,15 +196,15 @@ class Schedule:
         self.diagnosis_at = self.topology_at = float("-inf")
 
 
-def door_to(settings: SlurmSettings) -> Door:
-    """By ``via``. Raises ConfigError."""
+def door_to(settings: SlurmSettings, secrets: Secrets | None = None) -> Door:
+    """By ``via``; ``secrets`` were typed for a login node. Raises ConfigError."""
     via = settings.via
     if via == "local":
         return Commands(LocalRunner(), settings.timeout)
     if via.startswith("ssh:"):
         from coldaisle.sources.slurm.login import LoginRunner
 
-        return Commands(LoginRunner(settings), settings.timeout)
+        return Commands(LoginRunner(settings, secrets), settings.timeout)
     from coldaisle.sources.slurm.rest import Rest
 
     return Rest(settings)
