@@ -43,11 +43,17 @@ class Problem(Struct):
     error: str | None = None
     description: str | None = None
     error_number: int | None = None
+    errno: int | None = None
+    """What older ones call it."""
     source: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        return self.errno if self.error_number is None else self.error_number
 
     def __str__(self) -> str:
         said = [text for text in (self.description, self.error) if text]
-        return ": ".join(dict.fromkeys(said)) or f"error {self.error_number}"
+        return ": ".join(dict.fromkeys(said)) or f"error {self.number}"
 
 
 class _Answer(Struct):

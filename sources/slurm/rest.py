@@ -216,14 +216,14 @@ class Rest:
 
     def _checked(self, reply: _Reply, path: str) -> bytes | None:
         problems = json_answers.problems_of(reply.body)
-        if reply.status == 304 or any(one.error_number in _NOTHING_NEW for one in problems):
+        if reply.status == 304 or any(one.number in _NOTHING_NEW for one in problems):
             return None
         if reply.status == 200 and not is_web_page(reply.body):
             self._has_worked = self._has_worked or "/slurm/" in path
             return reply.body
         if _is_refusal(reply):
             raise self._refused(reply, problems)
-        if reply.status == 500 and any(one.error_number == _UNSPECIFIED for one in problems):
+        if reply.status == 500 and any(one.number == _UNSPECIFIED for one in problems):
             raise self._unspecified(reply, problems)
         if is_web_page(reply.body):
             raise Unusable(self.target, "a web page answers, not slurmrestd", "check the address")

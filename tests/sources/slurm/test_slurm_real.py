@@ -207,11 +207,11 @@ async def test_text_says_what_json_says(slurm: SlurmLab, queue: dict[str, str]) 
     # the text of 22.05 does not say what a running job had asked for; a name with a line break is two halves
     unknown = {"cpus_asked": None, "memory_asked": None}
     expected = {
-        job.id: job._replace(**unknown) if job.is_holding else job
+        job.id: job if job.is_waiting else job._replace(**unknown)
         for job in jobs.jobs
         if job.id != int(queue["hostile"])
     }
-    found = {job.id: job._replace(**unknown) if job.is_holding else job for job in plain.jobs}
+    found = {job.id: job if job.is_waiting else job._replace(**unknown) for job in plain.jobs}
     assert found == expected
     assert plain.left_out == 1
 
@@ -266,7 +266,7 @@ async def test_a_job_that_moves_requeues_and_vanishes(slurm: SlurmLab) -> None:
         await seen.until("it waits", lambda one: (found := one.job(job)) is not None and found.is_waiting)
         assert not seen.gpus_of(job)
         slurm.until_state(job, "PENDING")
-        slurm.run("scontrol", "update", f"job={job}", "nodelist=n002")
+        slurm.run("scontrol", "update", f"job={job}", "nodelist=n002", "starttime=now")
         slurm.run("scontrol", "release", job)
         await seen.until("it runs elsewhere", lambda one: "n002" in one.gpus_of(job), 60.0)
         registry = seen.monitor.registry
@@ -308,7 +308,7 @@ async def test_the_past_from_accounting(slurm: SlurmLab, tmp_path: Path) -> None
 async def test_tokens(slurm: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = slurm.token()
     expired = slurm.token(lifespan=1)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(3.0)  # it counts whole seconds
     for token, said in (
         (good[:-4] + "AAAA", "expired, or wrong"),
         (expired, "the token expired"),
@@ -339,12 +339,6 @@ async def test_clocks_that_differ(slurm: SlurmLab, queue: dict[str, str]) -> Non
         if getattr(item, "state", None) is TargetState.OK:
             assert "its clock is 60 s ahead of ours" in item.detail  # type: ignore[union-attr]
             break
-    start = (
-        float(slurm.text("scontrol", "show", "job", queue["share"]).split("StartTime=")[1].split()[0] or 0)
-        if 0
-        else 0
-    )
-    assert start == 0
     assert 0 < time.time() - 60.0 - seen[f"slurm:{queue['share']}"].since < 120
 
 
