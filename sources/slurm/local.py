@@ -83,9 +83,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(process.wait())
+    # its pipes first: asyncio waits for their end, too, and one that nobody reads has none
     transport = getattr(process, "_transport", None)
     if transport is not None:
         transport.close()
+    await asyncio.shield(process.wait())

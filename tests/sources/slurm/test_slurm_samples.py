@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coldaisle.sources.errors import AccessDenied, SourceError
+from coldaisle.sources.errors import AccessDenied, SourceError, Unusable
 from coldaisle.sources.slurm import accounting, json_answers, text_answers
 from coldaisle.sources.slurm.records import Board, SlurmJob, SlurmNode
 from coldaisle.sources.source import Gres
@@ -22,7 +22,9 @@ VERSIONS = [
     "24.11/v0.0.42",
     *(f"25.11/v0.0.{one}" for one in (41, 42, 43, 44)),
 ]
-"""release/parser of the answers that one site captured of every kind"""
+"""release/parser of the answers that were captured of every kind"""
+MIXED = "24.11/v0.0.42"
+"""Of another cluster: its nodes have GPUs of two types."""
 ALL = sorted(SAMPLES.glob("json-*/*.json"))
 
 
@@ -47,8 +49,12 @@ async def test_a_job_on_two_nodes(version: str) -> None:
     one = await job(version, "slurm-job-gpus-multi-nodes")
     first, second = one.nodes
     assert (one.state, one.is_holding, one.is_waiting) == ("RUNNING", True, False)
-    assert one.boards == (Board(first, (0, 1, 2, 3)), Board(second, (0, 1, 2, 3)))
-    assert (one.gpus, one.gpus_asked, one.nodes_asked, one.cpus, one.tasks) == (8, 8, 2, 2, 1)
+    numbers = {0: [0, 1, 2, 3]} if version != MIXED else {0: [0, 1], 1: [2, 3, 4, 5]}
+    assert one.boards == tuple(
+        Board(name, tuple(some)) for name in (first, second) for some in numbers.values()
+    )
+    gpus = 2 * sum(map(len, numbers.values()))
+    assert (one.gpus, one.gpus_asked, one.nodes_asked, one.cpus, one.tasks) == (gpus, gpus, 2, 2, 1)
     assert (one.memory, one.limit_s, one.qos, one.name) == (2**30, 60.0, "normal", "wrap")
     assert one.start is not None
     assert one.end == one.start + 60.0
@@ -103,11 +109,12 @@ async def test_a_node_with_one_gpu_given_away(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_accounting(version: str) -> None:
     (over,) = accounting.read_accounting(sample(version, "slurmdb-job-gpus-completed"), "sample")
-    assert over.state == "COMPLETED"
     assert len(over.nodes) >= 1
     assert over.start is not None
-    assert over.end is not None
-    assert over.start < over.end
+    if version != "25.11/v0.0.42":  # that one was captured before its end
+        assert over.state == "COMPLETED"
+        assert over.end is not None
+        assert over.start < over.end
     (runs,) = accounting.read_accounting(sample(version, "slurmdb-job-running"), "sample")
     assert (runs.state, runs.is_holding, runs.end) == ("RUNNING", True, None)
 
@@ -117,13 +124,14 @@ async def test_every_answer_is_read_whole(file: Path) -> None:
     body = file.read_bytes()
     name = file.stem
     if "jwt" in name:
-        with pytest.raises(AccessDenied, match="[Aa]uthentication"):
+        # 24.05 and older do not say what is wrong: slurmrestd's door knows (see test_slurm_real.test_tokens)
+        with pytest.raises((AccessDenied, Unusable), match=r"uthentication|Unspecified"):
             await json_answers.read_jobs(body, "rest")
     elif "slurmdb" in name:
         assert accounting.read_accounting(body, "rest")
     elif re.search(r"diag", name):
         assert json_answers.read_diagnosis(body, "rest").rpcs
-    elif re.search(r"node|sinfo", name):
+    elif re.search(r"slurm-node|scontrol_node|sinfo|telegraf-node", name):
         nodes = await json_answers.read_nodes(body, "rest")
         assert nodes.nodes
         assert nodes.left_out == 0
