@@ -40,7 +40,7 @@ from coldaisle.sources.collector import Collector, SteadyClock, Supervised, stat
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
-from coldaisle.sources.source import Clock, Codes, Kind, Missing, Process, Source, TargetState
+from coldaisle.sources.source import Clock, Codes, JobFact, Kind, Missing, Process, Source, TargetState
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Monitor:
     def _jobs(self, layout: Layout, now: float) -> _Jobs:
         """Who runs and who waits; the same object while that has not changed, for a queue may have 20,000."""
         if not self._known_jobs.holds(layout, self.registry, now):
-            self._known_jobs = _jobs_of(layout, self._places.gpu_of_row, self.registry, now)
+            self._known_jobs = _jobs_of(layout, self._places.gpu_of_row, self.registry, now, self._known_jobs)
         return self._known_jobs
 
     def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
@@ -436,6 +436,8 @@ class _Jobs:
     gpu_job: NDArray[np.int32]
     """[gpu] index into ``running``."""
     waiting: tuple[Job, ...]
+    made: Mapping[str, tuple[JobFact, Job]]
+    """By id, from which fact: a queue changes by a few jobs at a time."""
 
     def holds(self, layout: Layout, registry: Registry, now: float) -> bool:
         """Whether the same would be found now."""
@@ -447,25 +449,35 @@ class _Jobs:
         )
 
 
-_NO_JOBS = _Jobs(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), ())
+_NO_JOBS = _Jobs(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), (), {})
 
 
-def _jobs_of(layout: Layout, place: Mapping[int, int], registry: Registry, now: float) -> _Jobs:
-    """``place``: index in the layout by a GPU's row."""
+def _jobs_of(
+    layout: Layout, place: Mapping[int, int], registry: Registry, now: float, before: _Jobs
+) -> _Jobs:
+    """``place``: index in the layout by a GPU's row; ``before``: the jobs of an earlier instant."""
+    old = before.made if before.layout is layout else {}
+    made: dict[str, tuple[JobFact, Job]] = {}
+
+    def job(fact: JobFact) -> Job:
+        known = old.get(fact.id)
+        if known is None or known[0] is not fact:
+            rows, known_by = registry.gpu_rows_known_by(fact.gpus)
+            gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
+            known = (fact, job_from(fact, gpus, known_by))
+        made[fact.id] = known
+        return known[1]
+
+    running = tuple(map(job, sorted(registry.jobs_at(now), key=lambda job: (job.since, job.id))))
+    waiting = tuple(map(job, sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))))
     gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
-    running = []
-    for number, fact in enumerate(sorted(registry.jobs_at(now), key=lambda job: (job.since, job.id))):
-        rows, known_by = registry.gpu_rows_known_by(fact.gpus)
-        gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
-        gpu_job[list(gpus)] = number
-        running.append(job_from(fact, gpus, known_by))
-    waiting = sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))
+    for number, one in enumerate(running):
+        gpu_job[list(one.gpus)] = number
     changes = (
-        at for job in registry.jobs.values() for at in (job.since, job.until) if at is not None and at > now
+        at for one in registry.jobs.values() for at in (one.since, one.until) if at is not None and at > now
     )
     until = min(changes, default=float("inf"))
-    queue = tuple(job_from(fact, ()) for fact in waiting)
-    return _Jobs(layout, registry.jobs_version, now, until, tuple(running), gpu_job, queue)
+    return _Jobs(layout, registry.jobs_version, now, until, running, gpu_job, waiting, made)
 
 
 def _row(layout: Layout, kind: Kind, entity: str) -> int:
