@@ -591,8 +591,11 @@ class Registry:
         elif ref.mig is None and found.uuid and ref.uuid and found.uuid != ref.uuid:
             self._replace_board(found, ref, at)
         else:
+            before = (found.uuid, found.pci, found.minor, found.index)
             _fill(found, ref)
             self._index_gpu(found)
+            if before != (found.uuid, found.pci, found.minor, found.index):
+                self.version += 1  # a job's GPUs may be others than was assumed
 
     def _has_room(self, node: NodeRecord, ref: GpuRef) -> bool:
         """Whether the node, or the instance's board, can have one more."""

@@ -21,7 +21,7 @@ MAX_LEVELS = 8
 _CONF_LINE = re.compile(r"^\s*(SwitchName|BlockName|RingName)=(\S+)(.*)$", re.IGNORECASE)
 _CONF_VALUE = re.compile(r"\b(Nodes|Switches)=(\S+)", re.IGNORECASE)
 _YAML_LINE = re.compile(r"""^\s*(?:-\s*)?["']?([A-Za-z_]+)["']?\s*:\s*(.*?)\s*$""")
-_RACK_IN_FEATURE = re.compile(r"(?:.*[^a-z])?(?P<rack>(?:rack|cab)[-_]?\d+[a-z]?\d*)", re.IGNORECASE)
+_RACK_IN_FEATURE = re.compile(r"(?:.*[^a-z])?(?P<rack>(?:rack|cab)[-_]?\d+)(?:[a-z].*)?", re.IGNORECASE)
 _LEAF_FEATURE = re.compile(r"(?:.*[^a-z])?(?:ib|leaf|sw|switch|roce|tor)[-_]?\w*\d", re.IGNORECASE)
 
 

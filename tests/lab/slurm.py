@@ -151,7 +151,7 @@ class SlurmLab:
         self.run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
         self.run("scancel", "--user=root", check=False)
         self.until(lambda: not self.text("squeue", "-h").strip(), "an empty queue")
-        self.until(self._are_idle, "idle nodes")
+        self.until(self._are_idle, "idle nodes", 60.0)
 
     def token(self, user: str = "root", lifespan: int = 3600) -> str:
         """A JWT for slurmrestd."""
