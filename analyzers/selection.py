@@ -248,6 +248,7 @@ def _text(tree: Comparison, field: Field) -> Judge:
         )
     fits = _test(tree, field)
     denies = tree.op in (Op.IS_NOT, Op.UNLIKE)
+    tested = _Tested(fits)
 
     def judge(tables: Tables, scope: Scope) -> Answer:
         index = _index(scope, field)
@@ -255,15 +256,28 @@ def _text(tree: Comparison, field: Field) -> Judge:
         if index is None:
             return _nothing(scope)
         assert isinstance(column, Texts)
-        fit = np.array(
-            [any(fits(text[:MOST_TEXT]) for text in spelled) for spelled in column.values], dtype=np.bool_
-        )
+        fit = tested.of(column)
         there = column.codes >= 0
         yes = _taken(fit, column.codes)
         found = Answer(_taken(yes, index), _taken(there & ~yes, index))
         return Answer(found.no, found.yes) if denies else found
 
     return judge
+
+
+class _Tested:
+    """What a test says of a column's texts; those of a layout are the same tick after tick."""
+
+    def __init__(self, fits: Callable[[str], bool]) -> None:
+        self._fits = fits
+        self._last: tuple[Texts, Flags] | None = None
+
+    def of(self, column: Texts) -> Flags:
+        """[value] whether any of its spellings fits."""
+        if self._last is None or self._last[0] is not column:
+            fit = [any(self._fits(text[:MOST_TEXT]) for text in spelled) for spelled in column.values]
+            self._last = column, np.array(fit, dtype=np.bool_)
+        return self._last[1]
 
 
 def _test(tree: Comparison, field: Field) -> Callable[[str], bool]:
