@@ -15,6 +15,8 @@ MOST = 50
 
 _VALUE = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)\s*(==|!=|=)\s*(\"(?:[^\"\\]|\\.)*|[^\s&|()<>=\"']*)$")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*$")
+_BEGINS = re.compile(r"(?:^|[\s&|(!])$(?<![<>=~])(?<![<>=~]\s)")
+"""After this a field may begin; after a comparison a value does."""
 _BARE = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 
 
@@ -32,6 +34,8 @@ def complete(typed: str, row: Entity, snapshot: Snapshot) -> Completion:
         return Completion(found.start(3), _values(found[1], found[3].lstrip('"'), row, snapshot))
     found = _NAME.search(typed)
     start = found.start() if found else len(typed)
+    if not _BEGINS.search(typed[:start]):
+        return Completion(len(typed), ())
     return Completion(start, _fields(typed[start:], row, snapshot))
 
 
@@ -39,7 +43,9 @@ def _fields(begun: str, row: Entity, snapshot: Snapshot) -> tuple[str, ...]:
     """Fields that begin so, then those that hold it; only metrics that somebody delivers."""
     wanted = begun.casefold()
     known = [name for name in names(row) if wanted in name and _is_there(name, row, snapshot)]
-    return tuple(sorted(known, key=lambda name: not name.startswith(wanted))[:MOST])
+    # the shorter the likelier; of everything the order is the fields' own
+    known.sort(key=lambda name: (not name.startswith(wanted), len(name)) if wanted else ())
+    return tuple(known[:MOST])
 
 
 def _is_there(name: str, row: Entity, snapshot: Snapshot) -> bool:

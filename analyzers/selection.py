@@ -8,7 +8,7 @@ make a yes of it: ``power<300``, ``power!=300`` and ``!(power<300)`` all leave i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -55,6 +55,8 @@ class Selection:
         self.row = row
         tree = parse(text)
         self._judge = None if tree is None else _compiled(tree, row)
+        self.fields = () if tree is None else tuple(_asked(tree, row))
+        """What it looks at."""
         self._tables = Tables()
 
     def mask(self, snapshot: Snapshot) -> Flags:
@@ -114,6 +116,19 @@ def values(field: Field, snapshot: Snapshot) -> list[str]:
 
 
 # --- the tree ---------------------------------------------------------------------------------------
+
+
+def _asked(tree: Filter, row: Entity) -> Iterator[Field]:
+    match tree:
+        case Comparison(name) | Absent(name):
+            yield from find(name, row)
+        case Not(of):
+            yield from _asked(of, row)
+        case All(parts) | Any(parts):
+            for part in parts:
+                yield from _asked(part, row)
+        case _:
+            pass
 
 
 def _compiled(tree: Filter, row: Entity) -> Judge:

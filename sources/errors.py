@@ -56,6 +56,8 @@ class FilterError(ColdaisleError):
         super().__init__(problem, remedy)
         self.start = start
         self.stop = max(stop, start + 1)
+        self.text = ""
+        """All that was typed, where that is worth showing again."""
 
 
 class SourceError(ColdaisleError):

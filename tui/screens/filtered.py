@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
+from textual.widget import Widget
+
 from coldaisle.sources.text import plain
 from coldaisle.tui.matching import Matching
 from coldaisle.tui.screens.live import LiveScreen
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from coldaisle.tui.widgets.filterbox import FilterBox
 
 # The line itself is loaded when it is opened: the first paint does without.
+
+FILTER_KEY = "slash"
 
 
 class FilteredScreen(LiveScreen):
@@ -32,6 +37,8 @@ class FilteredScreen(LiveScreen):
         super().__init__()
         self.matching = Matching(self.ROWS)
         self._counted = ""
+        self._ahead: list[events.Key] | None = None
+        """Keys that came while the line was being opened."""
 
     @property
     def filter(self) -> str:
@@ -68,13 +75,34 @@ class FilteredScreen(LiveScreen):
         return [Run(f"filter: {plain(self.filter, width)} (Esc drops it)", "match")]
 
     async def action_filter(self) -> None:
-        """Open the line that takes the filter."""
+        """Open the line that takes the filter; it has the keys that were typed meanwhile, too."""
         from coldaisle.tui.widgets.filterbox import FilterBox
 
-        if not self.query(FilterBox):
+        if not self.is_filtering:
             box = FilterBox(self.filter, self.FILTER_HINT, self._complete)
             await self.mount(box, before=self.FILTER_BEFORE)
             self._tell()
+            self.set_focus(box.line)
+            for event in self._ahead or ():
+                _hand_over(event, box.line)
+        self._ahead = None
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed right behind the ``/`` belongs to the line, though it came before the line was there."""
+        if self._ahead is not None:
+            event.stop()
+            event.prevent_default()
+            self._ahead.append(event)
+            return
+        if not self.is_filtering:
+            self._ahead = [] if event.key == FILTER_KEY else None
+            return
+        from coldaisle.tui.widgets.filterbox import FilterLine
+
+        if isinstance(line := self.focused, FilterLine) and line.passed is not event:
+            event.stop()
+            event.prevent_default()
+            _hand_over(event, line)
 
     def action_back(self) -> None:
         """Drop the filter and close its line; else leave."""
@@ -114,3 +142,10 @@ class FilteredScreen(LiveScreen):
         from coldaisle.analyzers.completion import complete
 
         return complete(typed, self.matching.entity, self.snapshot)
+
+
+def _hand_over(event: events.Key, widget: Widget) -> None:
+    """Let a key go to another widget than it was sent to."""
+    again = events.Key(event.key, event.character)
+    again._set_forwarded()
+    widget.post_message(again)

@@ -112,7 +112,7 @@ class NodesScreen(FilteredScreen):
     ]
     TAB = "Nodes"
     ROWS, COUNTED = "node", "nodes"
-    FILTER_HINT = "node, rack, state, job or user; util<5, cpu>90, node.power>8kW; Tab completes, Up recalls"
+    FILTER_HINT = "r07, drain, kim, util<5, cpu>90 & node.power>8kW; Tab completes, Up recalls"
     DEFAULT_CSS = "NodesScreen #status { height: 1; }"
 
     def __init__(self) -> None:

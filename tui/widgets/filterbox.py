@@ -11,6 +11,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
@@ -49,7 +50,7 @@ class FilterLine(Input):
         Binding("escape", "screen.back", "Drop it"),
         Binding("tab", "complete(1)", "Complete"),
         Binding("shift+tab", "complete(-1)", "The one before", show=False),
-        Binding("up", "recall(-1)", "Typed before", key_display="Up"),
+        Binding("up", "recall(-1)", "Typed before", show=False),
         Binding("down", "recall(1)", "Typed after", show=False),
     ]
     DEFAULT_CSS = "FilterLine { height: 1; width: 1fr; border: none; padding: 0; background: $panel; }"
@@ -61,6 +62,11 @@ class FilterLine(Input):
         )  # fmt: skip
         self.mistake: tuple[int, int] | None = None
         """Characters that are wrong."""
+        self.passed: Key | None = None
+        """The last key that came here first."""
+
+    def on_key(self, event: Key) -> None:
+        self.passed = event
 
     def mark(self, mistake: tuple[int, int] | None) -> None:
         """Show what is wrong in the text itself."""
@@ -112,6 +118,7 @@ class FilterBox(Vertical):
         """``complete`` is asked with what stands before the cursor."""
         super().__init__()
         self.line = FilterLine(value, hint)
+        self._count, self._said = Rows(id="count"), Rows(id="said")
         self._ask = complete
         self._history = history or FilterHistory()
         self._error: FilterError | None = None
@@ -126,22 +133,20 @@ class FilterBox(Vertical):
         with Horizontal():
             yield Rows(id="sign")
             yield self.line
-            yield Rows(id="count")
-        yield Rows(id="said")
+            yield self._count
+        yield self._said
 
     def on_mount(self) -> None:
         self.query_one("#sign", Rows).show([(Run("/", "key"),)])
-        self.line.focus()
         self.line.cursor_position = len(self.line.value)
 
     def tell(self, count: str, error: FilterError | None) -> None:
         """What became of the filter: how much it keeps (``37 of 512 GPUs``), or what is wrong with it."""
         self._error = error
         self.line.mark(None if error is None else (error.start, error.stop))
-        row: Row = (Run(f" {count}", "bad" if error is not None else "match"),) if count else ()
-        counted = self.query_one("#count", Rows)
-        counted.styles.width = row_width(row)
-        counted.show([row])
+        row: Row = (Run(f" {count}", "match"),) if count and error is None else ()
+        self._count.styles.width = row_width(row)
+        self._count.show([row])
         self._say()
 
     def complete(self, step: int) -> None:
@@ -173,10 +178,9 @@ class FilterBox(Vertical):
         self.line.cursor_position = cursor
 
     def _say(self) -> None:
-        said = self.query_one("#said", Rows)
         row = self._option_row() if self._options else self._error_row()
-        said.display = bool(row)
-        said.show([row])
+        self._said.display = bool(row)
+        self._said.show([row])
 
     def _error_row(self) -> Row:
         if self._error is None:
