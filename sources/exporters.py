@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import time
@@ -36,7 +37,7 @@ from coldaisle.sources.errors import (
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
-from coldaisle.sources.nodesets import expand
+from coldaisle.sources.nodesets import expand_url
 from coldaisle.sources.source import (
     Batch,
     Clock,
@@ -54,9 +55,9 @@ from coldaisle.sources.source import (
     Target,
     TargetState,
 )
-from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
+from coldaisle.sources.translation import Job, Translation, Values, is_blank, rates_between, translate_all
 from coldaisle.sources.units import show
-from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
+from coldaisle.sources.vocabularies import Vocabulary, counters_for, shipped, spoken
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,9 @@ MAX_GONE = 64
 """Boards of one target that are remembered as gone."""
 
 
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
+
+
 class Address(NamedTuple):
     """Where a page is."""
 
@@ -89,6 +93,7 @@ class Address(NamedTuple):
     """``host:port``, shown and unique."""
     url: str
     host: str
+    """Whose page it is, where the page does not say: of ``?target=n01-bmc`` the target's, not the exporter's."""
 
 
 def address(text: str) -> Address:
@@ -111,7 +116,13 @@ def address(text: str) -> Address:
         url = url.copy_with(path="/metrics")
     host = f"[{url.host}]" if ":" in url.host else url.host
     name = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
-    return Address(name if url.path == "/metrics" else name + url.path, str(url), url.host)
+    if url.path != "/metrics":
+        name += url.path
+    asked = url.params.get("target", "")
+    if not _HOST_NAME.fullmatch(asked):
+        return Address(name, str(url), url.host)
+    module = url.params.get("module", "")
+    return Address(f"{name}?target={asked}{f'&module={module[:40]}' if module else ''}", str(url), asked)
 
 
 def addresses(texts: Iterable[str]) -> tuple[Address, ...]:
@@ -119,11 +130,21 @@ def addresses(texts: Iterable[str]) -> tuple[Address, ...]:
     found: dict[str, Address] = {}
     for text in texts:
         try:
-            names = (text,) if "[" not in text or "://[" in text or text.startswith("[") else expand(text)
+            names = (text,) if "[" not in text or "://[" in text or text.startswith("[") else expand_url(text)
         except ValueError as error:
             raise ConfigError(f"{text[:80]}: {error}", "write n[01-16]:9400") from None
         found.update((one.name, one) for one in map(address, names))
     return tuple(found.values())
+
+
+@dataclass(slots=True, eq=False)
+class _Heard:
+    """What a page says in one of the vocabularies that it speaks."""
+
+    translation: Translation
+    tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
+    codes: Values | None = None
+    """Values whose change is an event, as last looked at: mostly nothing has changed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,13 +156,13 @@ class _Watched:
     connection: Connection
     body: bytes = b""
     page: Page | None = None
-    translation: Translation | None = None
+    heard: tuple[_Heard, ...] = ()
+    """By vocabulary; where two speak of one cell, the first counts. Empty: no page yet."""
     rates: Values | None = None
     read_at: float = 0.0
     """When the page last changed, monotonic."""
     seconds: float = float("nan")
     """What the rates cover."""
-    tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
     is_fresh: bool = False
     failures: int = 0
     error: SourceError | None = None
@@ -155,11 +176,19 @@ class _Watched:
     """Made once: building one costs as much as reading a page."""
     seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
     """Values of cells whose change is an event."""
-    codes: tuple[Translation, Values] | None = None
-    """All of them as last looked at: mostly nothing has changed."""
     gone: tuple[GpuRef, ...] = ()
     """Boards that were on an earlier page and are on no later one: an exporter leaves out what it cannot read."""
     told: Target | None = None
+
+    @property
+    def translations(self) -> tuple[Translation, ...]:
+        """Its page in the words of each vocabulary."""
+        return tuple(each.translation for each in self.heard)
+
+    @property
+    def node(self) -> str:
+        """Whose page it is."""
+        return self.heard[0].translation.node if self.heard else self.address.host
 
 
 class ExporterSource:
@@ -244,7 +273,11 @@ class ExporterSource:
 
     def missing(self) -> dict[str, tuple[str, ...]]:
         """Target -> catalog keys that an exporter of its kind can export and this page lacks."""
-        return {one.address.name: one.translation.missing for one in self._watched if one.translation}
+        return {
+            one.address.name: tuple(key for made in one.translations for key in made.missing)
+            for one in self._watched
+            if one.heard
+        }
 
     # -- one target
 
@@ -382,84 +415,80 @@ class ExporterSource:
 
     def _take(self, one: _Watched, body: bytes, openmetrics: bool | None, at: float) -> None:
         """Read a page and evaluate it. Raises Garbled, Unusable."""
-        if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
+        if body == one.body and one.heard and at - one.read_at < HOLD_S:
             one.is_fresh = True
             return
         if _is_web_page(body):
             raise Garbled(one.address.name, "answers a web page (HTML), not metrics", NOT_METRICS)
         page = one.reader.read(body, openmetrics=openmetrics)
-        translation = self._translated(one, page)
+        heard = self._heard(one, page)
         before = _aligned(one.page, page)
         seconds = at - one.read_at
         one.rates = (
             rates_between(before, page.values, seconds) if one.page else np.full(len(page.values), np.nan)
         )
-        one.tables = translation.evaluate(page.values, one.rates)
+        for each in heard:
+            each.tables = each.translation.evaluate(page.values, one.rates)
         one.seconds = seconds if one.page else float("nan")
         one.body, one.page, one.read_at, one.is_fresh = body, page, at, True
         now = self._clock()
-        if translation is not one.translation:
-            self._outbox += _vanished(one, translation, now)
-            one.translation = translation
+        if heard is not one.heard:
+            self._outbox += _vanished(one, heard, now)
+            one.heard = heard
             self._composer.is_stale = True
             one.facts_at = float("-inf")
-        self._outbox += _events(one, page, translation, now)
+        for each in heard:
+            self._outbox += _events(one, each, page, now)
         if at - one.facts_at > FACTS_S:
             one.facts_at = at
-            self._note(one, page, translation, now)
+            self._note(one, page, now)
 
-    def _translated(self, one: _Watched, page: Page) -> Translation:
-        if one.translation is not None and one.page is not None and one.page.shape is page.shape:
-            return one.translation
-        vocabulary = recognise(page.shape.names, self._vocabularies)
-        if vocabulary is None:
+    def _heard(self, one: _Watched, page: Page) -> tuple[_Heard, ...]:
+        if one.heard and one.page is not None and one.page.shape is page.shape:
+            return one.heard
+        words = spoken(page.shape.names, self._vocabularies)
+        if not words:
             raise _unknown(one.address.name, page, self._vocabularies)
         one.remark = ""
-        made = translate(page.shape, vocabulary, one.address.host)
-        rival = self._rival(one, made)
+        made = translate_all(page.shape, words, one.address.host)
+        rival = next(filter(None, (self._rival(one, each) for each in made)), None)
         if rival is not None:
             one.remark = (
-                f"calls itself {made.node}, as {rival.address.name} does; shown as {one.address.host}"
+                f"calls itself {made[0].node}, as {rival.address.name} does; shown as {one.address.host}"
             )
-            made = replace(
-                translate(page.shape, vocabulary, one.address.host, ignore_names=True), hostname=None
-            )
-        return made
+            made = translate_all(page.shape, words, one.address.host, ignore_names=True)
+            made = tuple(replace(each, hostname=None) for each in made)
+        return tuple(map(_Heard, made))
 
     def _rival(self, one: _Watched, made: Translation) -> _Watched | None:
         """Another host that has the same name already, and is not the same machine."""
         uuids = {board.gpu.uuid for board in made.boards if board.gpu.uuid}
+        if made.node not in made.nodes:
+            return None
         for other in self._watched:
-            theirs = other.translation
-            if (
-                other is one
-                or theirs is None
-                or theirs.node != made.node
-                or other.address.host == one.address.host
-            ):
+            if other is one or other.node != made.node or other.address.host == one.address.host:
                 continue
-            if theirs.vocabulary is made.vocabulary and not uuids & {
-                board.gpu.uuid for board in theirs.boards
-            }:
+            theirs = next((each for each in other.translations if each.vocabulary is made.vocabulary), None)
+            if theirs is not None and not uuids & {board.gpu.uuid for board in theirs.boards}:
                 return other
         return None
 
-    def _note(self, one: _Watched, page: Page, translation: Translation, now: float) -> None:
+    def _note(self, one: _Watched, page: Page, now: float) -> None:
         """What a page says of the node and its boards."""
-        if translation.booted_at is not None:
-            booted = float(page.values[translation.booted_at])
-            if one.booted_at is not None and booted > one.booted_at + 60:
-                self._outbox.append(
-                    Event(now, NodeRef(translation.node), "reboot", f"booted at {booted:.0f}")
-                )
-            one.booted_at = booted
-        if translation.clock is not None:
-            offset = float(page.values[translation.clock]) - now
-            # The page's stamp is older than our reading of it: only a change of seconds is news.
-            if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
-                one.clock_offset = round(offset, 1)
-        for fact in _facts(one, translation, now):
-            self._say(fact)
+        for made in one.translations:
+            if made.booted_at is not None:
+                booted = float(page.values[made.booted_at])
+                if one.booted_at is not None and booted > one.booted_at + 60:
+                    self._outbox.append(Event(now, NodeRef(made.node), "reboot", f"booted at {booted:.0f}"))
+                one.booted_at = booted
+            if made.clock is not None:
+                offset = float(page.values[made.clock]) - now
+                # The page's stamp is older than our reading of it: only a change of seconds is news.
+                if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
+                    one.clock_offset = round(offset, 1)
+        for each in one.heard:
+            for fact in _facts(one, each, now):
+                self._say(fact)
 
     def _say(self, fact: NodeFact | GpuFact) -> None:
         """Send a fact once, and again when something of it changes."""
@@ -501,28 +530,31 @@ class ExporterSource:
         self._outbox.append(target)
 
     def _target(self, one: _Watched, state: TargetState, detail: str, remedy: str = "") -> Target:
-        made = one.translation
+        made = one.translations
         return Target(
             at=self._clock(),
             name=one.address.name,
             state=state,
-            nodes=(made.node,) if made else (),
+            nodes=tuple(dict.fromkeys(node for each in made for node in each.nodes)),
             detail=detail,
             remedy=remedy,
             latency_s=one.latency,
-            what=made.vocabulary.name if made else "",
+            what=", ".join(dict.fromkeys(each.vocabulary.name for each in made)),
         )
 
     def _lacks(self, one: _Watched) -> tuple[str, str]:
         """What the page could have and has not, and how to get it."""
-        made = one.translation
-        if made is None:
-            return one.remark, ""
-        surplus = f"{made.left_out} GPUs left out: too many for one node" if made.left_out else ""
-        lacks = f"does not export {', '.join(made.missing)}" if made.missing else ""
-        lines = counters_for(made.missing, made.vocabulary)
-        remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
-        return "; ".join(filter(None, (one.remark, surplus, lacks))), remedy
+        details, remedies = [one.remark], []
+        for made in one.translations:
+            if made.left_out:
+                details.append(f"{made.left_out} GPUs left out: too many for one node")
+            if made.unnamed:
+                details.append(f"{made.unnamed} nodes, racks or jobs left out: too many for one page")
+            if made.missing:
+                details.append(f"does not export {', '.join(made.missing)}")
+            if lines := counters_for(made.missing, made.vocabulary):
+                remedies.append(f"add to {made.vocabulary.counters}: {'; '.join(lines)}")
+        return "; ".join(filter(None, details)), "; ".join(remedies)
 
     # -- once per interval
 
@@ -540,17 +572,18 @@ class ExporterSource:
     def _changed_jobs(self, now: float) -> list[Item]:
         current = _jobs_now(self._watched)
         changed: list[Item] = []
-        for key, (name, gpus) in current.items():
+        for key, (job, gpus) in current.items():
             known = self._jobs.get(key)
             fact = JobFact(
                 since=known.since if known else now,
                 until=None,
                 id=key,
-                name=name,
-                user="",
+                name=job.name,
+                user=job.user,
                 nodes=tuple(dict.fromkeys(gpu.node for gpu in gpus)),
                 gpus=gpus,
                 account=key.removeprefix("k8s:").partition("/")[0] if key.startswith("k8s:") else None,
+                partition=job.partition,
             )
             if fact != known:
                 self._jobs[key] = fact
@@ -573,10 +606,11 @@ class _Part(NamedTuple):
     """Where one target's table goes in the batch of its kind."""
 
     one: _Watched
+    heard: _Heard
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     is_shared: bool
-    """Whether another target has some of these entities too; then it only fills holes."""
+    """Whether another target, or vocabulary, has some of these entities too; then it only fills holes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -627,7 +661,7 @@ def _place(
     seconds: NDArray[np.float32],
 ) -> None:
     one, where = part.one, np.ix_(part.rows, part.columns)
-    theirs, why = one.tables[kind]
+    theirs, why = part.heard.tables[kind]
     if one.failures:
         why = np.full_like(why, Missing.UNREACHABLE)
     if not one.is_fresh:  # no new sample is no statement: the last reasons stand
@@ -652,8 +686,8 @@ def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[K
         entities: list[EntityRef] = []
         columns: dict[str, int] = {}
         parts: list[_Part] = []
-        for one in watched:
-            table = one.translation.tables.get(kind) if one.translation else None
+        for target, heard in ((one, heard) for one in watched for heard in one.heard):
+            table = heard.translation.tables.get(kind)
             if table is None:
                 continue
             places = []
@@ -665,7 +699,7 @@ def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[K
                     entities.append(entity)
                 places.append(place)
             wide = [columns.setdefault(key, len(columns)) for key in table.shown_metrics]
-            parts.append(_Part(one, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
+            parts.append(_Part(target, heard, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
         before = known.get(kind)
         if not parts and before is not None:  # its columns stay, for what is said of those that are gone
             columns = {key: place for place, key in enumerate(before.metrics)}
@@ -702,13 +736,12 @@ def _aligned(before: Page | None, page: Page) -> Values:
     return np.array([known.get(series, np.nan) for series in page.shape.series], np.float64)
 
 
-def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
+def _vanished(one: _Watched, heard: Iterable[_Heard], now: float) -> list[Event]:
     """Keep the boards that a page of another shape has no more, and tell of those that are gone since the last one.
 
     Another board at the same address takes the place of the one before it.
     """
-    before = _boards(one.translation) if one.translation else {}
-    current = _boards(made)
+    before, current = _boards(one.heard), _boards(heard)
     places = {ref.pci for ref in current.values()} - {None}
     earlier = {_same(ref): ref for ref in one.gone} | before
     gone = {key: ref for key, ref in earlier.items() if key not in current and ref.pci not in places}
@@ -717,18 +750,20 @@ def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
     return [Event(now, ref, "gpu_lost", detail) for key, ref in gone.items() if key in before]
 
 
-def _boards(made: Translation) -> dict[object, GpuRef]:
-    return {_same(board.gpu): board.gpu for board in made.boards if board.gpu.mig is None}
+def _boards(heard: Iterable[_Heard]) -> dict[object, GpuRef]:
+    boards = (board.gpu for each in heard for board in each.translation.boards)
+    return {_same(gpu): gpu for gpu in boards if gpu.mig is None}
 
 
-def _events(one: _Watched, page: Page, translation: Translation, now: float) -> list[Event]:
+def _events(one: _Watched, heard: _Heard, page: Page, now: float) -> list[Event]:
     """Sticky codes that became another one than 0, counters that rose. The first sight of a cell is no event."""
+    translation = heard.translation
     if not translation.events:
         return []
     values = page.values[translation.event_sources]
-    if one.codes is not None and one.codes[0] is translation and np.array_equal(one.codes[1], values):
+    if heard.codes is not None and np.array_equal(heard.codes, values):
         return []
-    one.codes = translation, values
+    heard.codes = values
     blank = is_blank(values, translation.vocabulary)
     found: list[Event] = []
     for place, (kind, row, _, rule) in enumerate(translation.events):
@@ -750,32 +785,31 @@ def _events(one: _Watched, page: Page, translation: Translation, now: float) -> 
     return found
 
 
-def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[NodeFact | GpuFact]:
+def _facts(one: _Watched, heard: _Heard, now: float) -> Iterable[NodeFact | GpuFact]:
+    translation = heard.translation
     whole = [board.gpu for board in translation.boards if board.gpu.mig is None]
-    node = _row(one, Kind.NODE, 0)
-    yield NodeFact(
-        at=now,
-        node=translation.node,
-        hostname=translation.hostname,
-        cpus=_whole(node.get("node.cpus")),
-        memory_bytes=_whole(node.get("node.mem_total")),
-        kernel=translation.kernel,
-        driver=translation.driver,
-        booted_at=one.booted_at,
-        gpus_visible=len(whole) if whole else None,
-        clock_offset_s=one.clock_offset,
-    )
-    table = translation.tables.get(Kind.GPU)
-    places = {entity: row for row, entity in enumerate(table.entities)} if table else {}
+    node = _row(heard, Kind.NODE, NodeRef(translation.node))
+    if translation.node in translation.nodes:
+        yield NodeFact(
+            at=now,
+            node=translation.node,
+            hostname=translation.hostname,
+            cpus=_whole(node.get("node.cpus")),
+            memory_bytes=_whole(node.get("node.mem_total")),
+            kernel=translation.kernel,
+            driver=translation.driver,
+            booted_at=one.booted_at,
+            gpus_visible=len(whole) if whole else None,
+            clock_offset_s=one.clock_offset,
+        )
     for board in translation.boards:
-        row = _row(one, Kind.GPU, places[board.gpu]) if board.gpu in places else {}
-        limit = row.get("gpu.power_limit")
+        row = _row(heard, Kind.GPU, board.gpu)
         yield GpuFact(
             at=now,
             gpu=board.gpu,
             model=board.model,
             memory_bytes=_whole(row.get("gpu.mem_total")),
-            power_limit_w=limit,
+            power_limit_w=row.get("gpu.power_limit"),
             power_max_w=row.get("gpu.power_max"),
             slowdown_c=row.get("gpu.temp_slowdown"),
             mig_profile=board.mig_profile,
@@ -784,12 +818,13 @@ def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[Node
         )
 
 
-def _row(one: _Watched, kind: Kind, row: int) -> dict[str, float]:
+def _row(heard: _Heard, kind: Kind, entity: EntityRef) -> dict[str, float]:
     """One entity's values that are there."""
-    table = one.translation.tables.get(kind) if one.translation else None
-    if table is None or kind not in one.tables:
+    table = heard.translation.tables.get(kind)
+    row = table.places.get(entity) if table else None
+    if table is None or row is None or kind not in heard.tables:
         return {}
-    values = one.tables[kind][0][row].tolist()
+    values = heard.tables[kind][0][row].tolist()
     return {key: value for key, value in zip(table.shown_metrics, values, strict=True) if value == value}
 
 
@@ -803,13 +838,12 @@ def _merged(old: NodeFact | GpuFact, new: NodeFact | GpuFact) -> NodeFact | GpuF
     return replace(new, **kept)
 
 
-def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef, ...]]]:
-    """Job -> its name and GPUs, over all targets."""
-    jobs: dict[str, tuple[str, dict[object, GpuRef]]] = {}
-    for one in watched:
-        for job in one.translation.jobs if one.translation else ():
-            jobs.setdefault(job.id, (job.name, {}))[1].setdefault(_same(job.gpu), job.gpu)
-    return {key: (name, tuple(gpus.values())) for key, (name, gpus) in jobs.items()}
+def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[Job, tuple[GpuRef, ...]]]:
+    """Job -> what is said of it, and its GPUs, over all targets."""
+    jobs: dict[str, tuple[Job, dict[object, GpuRef]]] = {}
+    for job in (job for one in watched for made in one.translations for job in made.jobs):
+        jobs.setdefault(job.id, (job, {}))[1].setdefault(_same(job.gpu), job.gpu)
+    return {key: (job, tuple(gpus.values())) for key, (job, gpus) in jobs.items()}
 
 
 # ---- HTTP
