@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldaisle.sources.catalog import Metric, catalog
-from coldaisle.sources.units import UNITS, SHOW_WIDTH, age, parse, show
+from coldaisle.sources.units import SHOW_WIDTH, UNITS, age, parse, show
 
 NAN = float("nan")
 
