@@ -255,7 +255,7 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
     racks = cast(RackSettings, tables["racks"])
     screen = cast(ScreenSettings, tables["screen"])
     metrics = _metrics(raw.get("metric", []))
-    _check_metric(screen.metric)
+    _check_metric(screen.metric, sources, metrics)
     _check_theme(screen.theme)
     nodes = cast(NodeSettings, tables["nodes"])
     _check_names(nodes)
@@ -627,15 +627,10 @@ def _is_loopback(target: str) -> bool:
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
-def _check_metric(key: str | None) -> None:
-    if key is None:
-        return
-    import tomllib
-    from importlib.resources import files
-
-    # read as data: importing the catalog would import numpy
-    tables = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))
-    keys = [f"gpu.{name}" for name in tables["gpu"]]
+def _check_metric(key: str | None, sources: Sequence[SourceSettings], own: Sequence[MetricSettings]) -> None:
+    if key is None or any(isinstance(one, ExporterSettings) and one.vocabulary for one in sources):
+        return  # a vocabulary of the site's own may declare it
+    keys = [name for name in (*sorted(shipped_keys()), *(one.key for one in own)) if name.startswith("gpu.")]
     if key not in keys:
         remedy = _meant(key, keys, otherwise="as in gpu.sm_active, gpu.power, gpu.temp")
         raise _SettingError(("screen", "metric"), f"metric: no GPU metric {key!r:.60}", remedy)

@@ -24,6 +24,7 @@ import msgspec
 from coldaisle.sources.catalog import catalog, declare
 from coldaisle.sources.entries import Entry, entry_problems
 from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.positions import line_of
 from coldaisle.sources.settings import MetricSettings
 from coldaisle.sources.source import Kind
 
@@ -137,8 +138,6 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: tuple[str, ...]
     """Names that only this exporter has; a trailing ``*`` stands for anything."""
     metric: tuple[Rule, ...]
-    prefix: tuple[str, ...] = ()
-    """What a site may have put before all names; ``""`` among them where they also stand bare."""
     info: tuple[str, ...] = ()
     """Samples whose labels say what a GPU is, and whose value says nothing."""
     counters: str = ""
@@ -153,6 +152,8 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     select: dict[str, Selection] = {}
     derived: tuple[Derived, ...] = ()
     facts: NodeFacts = NodeFacts()
+    prefixes: tuple[str, ...] = ()
+    """What ``@`` stands for at the beginning of a name: ``""`` and what a site may put before all of them."""
 
     def is_spoken_on(self, names: Iterable[str]) -> bool:
         """Whether a page with these sample names is of this kind."""
@@ -179,14 +180,14 @@ def parse_vocabulary(text: str, file: Path) -> Vocabulary:
         raise ConfigError(
             f"not a vocabulary: {error}", "compare it with the vocabularies that coldaisle ships", file=file
         ) from None
+    vocabulary = _spelt_out(vocabulary)
+    remedy = "see sources/README.md for what a vocabulary may say"
+    for key, entry in vocabulary.catalog.items():
+        for problem in entry_problems(key, entry):
+            raise ConfigError(f"{key}: {problem}", remedy, file=file, line=line_of(text, ("catalog", key)))
     for place, problem in _problems(vocabulary):
-        raise ConfigError(
-            f"{place}: {problem}",
-            "see sources/README.md for what a vocabulary may say",
-            file=file,
-            line=_line(text, place),
-        )
-    return _with_prefixes(vocabulary)
+        raise ConfigError(f"{place}: {problem}", remedy, file=file, line=_line(text, place))
+    return vocabulary
 
 
 def load_vocabulary(file: Path) -> Vocabulary:
@@ -262,24 +263,36 @@ def recognise(names: Iterable[str], vocabularies: Iterable[Vocabulary]) -> Vocab
     return next(iter(spoken(names, vocabularies)), None)
 
 
-def counters_for(keys: Iterable[str], vocabulary: Vocabulary | None = None) -> tuple[str, ...]:
-    """What makes an exporter export these catalog keys, of those that it can: CSV lines, names of fields."""
+def counters_for(keys: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What makes its exporter export these catalog keys, of those that it can: CSV lines, names of fields."""
     wanted = set(keys)
-    sources = (vocabulary,) if vocabulary else shipped()
+    for derived in vocabulary.derived:
+        if derived.key in wanted:
+            wanted.update(derived.parts)
     lines: dict[str, str] = {}
-    for one in sources:
-        for derived in one.derived:
-            if derived.key in wanted:
-                wanted.update(derived.parts)
-        for rule in one.metric:
-            if (rule.csv or rule.field) and rule.key in wanted:
-                lines.setdefault(rule.key, rule.csv or rule.field)
-    return tuple(lines.values())
+    for rule in vocabulary.metric:
+        if (rule.csv or rule.field) and rule.key in wanted:
+            lines.setdefault(rule.key, rule.csv or rule.field)
+    return tuple(dict.fromkeys(lines.values()))
+
+
+def _spelt_out(vocabulary: Vocabulary) -> Vocabulary:
+    """Names with ``@`` in all their forms; a name's forms stand together, the names in their order."""
+
+    def forms(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(
+            form
+            for name in names
+            for form in ([p + name[1:] for p in vocabulary.prefixes] if name.startswith("@") else [name])
+        )
+
+    rules = tuple(msgspec.structs.replace(rule, names=forms(rule.names)) for rule in vocabulary.metric)
+    return msgspec.structs.replace(
+        vocabulary, probe=forms(vocabulary.probe), info=forms(vocabulary.info), metric=rules
+    )
 
 
 def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
-    for key, entry in vocabulary.catalog.items():
-        yield from ((key, problem) for problem in entry_problems(key, entry))
     known = catalog().keys() | vocabulary.catalog.keys()
     keys = {rule.key for rule in vocabulary.metric} | {derived.key for derived in vocabulary.derived}
     for rule in vocabulary.metric:
@@ -319,22 +332,6 @@ def _rule_problems(rule: Rule, vocabulary: Vocabulary) -> Iterable[str]:
         yield 'it needs the label that names the job: [labels] job = ["slurm_job_id"]'
     if rule.within and rule.fold == "one":
         yield "within needs a fold"
-
-
-def _with_prefixes(vocabulary: Vocabulary) -> Vocabulary:
-    """The same with every name spelt out as sites may have it."""
-    if not vocabulary.prefix:
-        return vocabulary
-
-    def spelt(names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(prefix + name for name in names for prefix in vocabulary.prefix)
-
-    return msgspec.structs.replace(
-        vocabulary,
-        probe=spelt(vocabulary.probe),
-        info=spelt(vocabulary.info),
-        metric=tuple(msgspec.structs.replace(rule, names=spelt(rule.names)) for rule in vocabulary.metric),
-    )
 
 
 def is_part(key: str) -> bool:

@@ -147,7 +147,7 @@ def test_every_amd_field_named_here_is_one_of_its_own() -> None:
     words = vocabulary("AMD device-metrics-exporter")
     bare = {name.removeprefix("amd_").upper() for rule in words.metric for name in rule.names}
     assert bare - listed == {"GPU_USAGE", "GPU_TOTAL_MEMORY"}, "these two are of the first releases"
-    assert config["CommonConfig"]["MetricsFieldPrefix"] in words.prefix
+    assert config["CommonConfig"]["MetricsFieldPrefix"] in words.prefixes
 
 
 def test_the_real_amd_page() -> None:

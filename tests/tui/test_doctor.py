@@ -362,7 +362,7 @@ def test_a_poor_exporter_is_told_which_lines_to_add(
     assert status == doctor.SOMETHING_MISSING
     assert f"ok: {exporter}  dcgm-exporter" in text
     assert "utilisation          gpu.util" in text
-    assert "add these lines to dcgm-exporter's CSV file" in text
+    assert "add to dcgm-exporter's CSV file (its option -f)" in text
     assert "DCGM_FI_DEV_MEMORY_TEMP" in text
 
 
