@@ -964,12 +964,12 @@ def _inert(text: str) -> str:
 
 
 def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:
-    known = " nor ".join(one.name for one in vocabularies)
+    known = ", ".join(one.name for one in vocabularies)
     some = sorted(page.shape.names)
     shown = ", ".join(some[:5]).encode("unicode_escape").decode("ascii")[:200] or "nothing"
     more = f" and {len(some) - 5} more" if len(some) > 5 else ""
     return Unusable(
         target,
-        f"answers, but is neither {known}: it exports {shown}{more}",
+        f"answers, but is none of {known}: it exports {shown}{more}",
         "a vocabulary of your own can teach coldaisle what these mean",
     )

@@ -21,7 +21,7 @@ def vocabulary(name: str) -> Vocabulary:
 
 
 def amd(values: dict[str, object], **labels: str) -> bytes:
-    rows = (line(name, amd_labels("a01", 0, **labels), value) for name, value in values.items())
+    rows = (line(name, amd_labels("a01", 0) | labels, value) for name, value in values.items())
     return ("gpu_nodes_total 1\n" + "".join(rows)).encode()
 
 

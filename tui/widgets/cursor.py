@@ -215,7 +215,7 @@ def _node_rows(snapshot: Snapshot, node: int) -> Iterator[Row]:
 def _own_rows(readings: Iterable[Reading]) -> Iterator[Row]:
     """What the site measures itself; a dash is told, too: somebody has asked for it."""
     for said in readings:
-        yield (Run(f"  {clip(said.name, 10):<10} ", "dim"), Run(said.text(), said.token))
+        yield (Run(f"  {clip(said.name, 24):<10} ", "dim"), Run(said.text(), said.token))
 
 
 def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Row]:
