@@ -214,7 +214,7 @@ def test_who_still_tells_the_past_is_not_lost() -> None:
 def test_a_jobs_metrics_are_in_the_order_of_the_jobs_and_have_a_past() -> None:
     refs = (JobRef("slurm:9"), JobRef("slurm:4711"))
     values = np.array([[3.0], [0.8]], dtype=np.float32)
-    made, clock = monitor(
+    made, _ = monitor(
         gpu_batch(AT, "n1", [10, 20]),
         JobFact(AT - 60, None, "slurm:4711", "train", "kim", ("n1",), (GpuRef("n1", index=0),)),
         JobFact(AT - 30, None, "slurm:4712", "eval", "kim", ("n1",), (GpuRef("n1", index=1),)),
