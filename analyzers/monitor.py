@@ -92,8 +92,8 @@ class Monitor:
         """The cluster as known now."""
         now = self.clock()
         layout = self._current_layout()
-        columns = {key: self._column(key, layout, now) for key in self.history.keys()}  # noqa: SIM118
         jobs, gpu_job = self._jobs(layout, now)
+        columns = {key: self._column(key, self._rows(key, layout, jobs), now) for key in self.history.keys()}  # noqa: SIM118
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
@@ -133,7 +133,7 @@ class Monitor:
         edges = np.linspace(query.start, query.end, query.points + 1)
         values = {}
         for key in query.keys:
-            rows = [_row(layout, kind_of(key), entity) for entity in query.entities]
+            rows = [self._row(layout, kind_of(key), entity) for entity in query.entities]
             values[key] = self.history.series(key, rows, query.start, query.end, query.points)
         return SeriesAnswer(query, (edges[:-1] + edges[1:]) / 2, values)
 
@@ -172,9 +172,24 @@ class Monitor:
             self._places = _Places(self._layout)
         return self._layout
 
-    def _column(self, key: str, layout: Layout, now: float) -> Column:
+    def _rows(self, key: str, layout: Layout, jobs: Sequence[Job]) -> Rows:
+        """History rows of a metric's entities, in the layout's order; of jobs in the order of ``jobs``."""
         kind = kind_of(key)
-        rows = layout.rows[kind]
+        if kind is not Kind.JOB:
+            return layout.rows[kind]
+        return np.array([self._part_row(Kind.JOB, job.id) for job in jobs], dtype=np.intp)
+
+    def _part_row(self, kind: Kind, name: str) -> int:
+        """The row of a rack or job; -1: nothing is measured of it."""
+        row = self.registry.find_part(kind, name)
+        return -1 if row is None else row
+
+    def _row(self, layout: Layout, kind: Kind, entity: str) -> int:
+        if kind in (Kind.JOB, Kind.RACK):
+            return self._part_row(kind, entity)
+        return _row(layout, kind, entity)
+
+    def _column(self, key: str, rows: Rows, now: float) -> Column:
         size = int(rows.max(initial=-1)) + 1
         latest = self.history.latest(key, size + 1, now)
         # Row ``size`` was never written: it stands for entities without a row.

@@ -122,7 +122,7 @@ class Snapshot:
     live: bool
     layout: Layout
     columns: Mapping[str, Column]
-    """By catalog key; a key nobody delivers is absent."""
+    """By catalog key; a key nobody delivers is absent. Of ``job.*`` in the order of ``jobs``."""
     gpu_status: Codes
     """[gpu] Status"""
     gpu_seen: Times

@@ -76,6 +76,11 @@ class Reading:
     """The name of the source it comes from; empty: none."""
 
     @property
+    def name(self) -> str:
+        """The key without its entity, in words: ``step time``."""
+        return self.key.partition(".")[2].replace("_", " ")
+
+    @property
     def missing(self) -> bool:
         """Whether there is no value at all; a stale one is there."""
         return math.isnan(self.value)
@@ -129,6 +134,22 @@ def read(snapshot: Snapshot, key: str, index: int) -> Reading:
     source = int(column.source[index])
     name = plain(snapshot.sources[source].name) if source < len(snapshot.sources) else ""
     return Reading(key, unit, value, float(column.at[index]), MISSING_TEXT[reason], name)
+
+
+def own_readings(snapshot: Snapshot, kind: str, index: int) -> list[Reading]:
+    """What the site itself measures of an entity, of what anybody delivers; ``index`` as in :func:`read`."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return [read(snapshot, one.key, index) for one in own_metrics(Kind(kind)) if one.key in snapshot.columns]
+
+
+def job_index(snapshot: Snapshot, gpu: int) -> int:
+    """Index into Snapshot.jobs of the job that holds a GPU, or the board of a MIG instance; -1: none known."""
+    index = int(snapshot.gpu_job[gpu])
+    if index < 0 and (parent := snapshot.layout.gpus[gpu].parent) >= 0:
+        index = int(snapshot.gpu_job[parent])
+    return index if index < len(snapshot.jobs) else -1
 
 
 def board_of(snapshot: Snapshot, index: int) -> int:

@@ -45,6 +45,16 @@ HOST_METRICS: tuple[Metric, ...] = (
     Metric("node.power", "node power"),
     Metric("node.inlet_temp", "inlet"),
 )
+
+
+def host_metrics() -> tuple[Metric, ...]:
+    """The same with the site's own."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return (*HOST_METRICS, *(Metric(one.key, one.label) for one in own_metrics(Kind.NODE)))
+
+
 LINK_METRICS: tuple[Metric, ...] = (Metric("port.tx", "tx"), Metric("port.rx", "rx"))
 PORT_ERRORS = (
     "symbol_errors", "integrity_errors", "overrun_errors", "rcv_errors", "rcv_remote_errors", "xmit_discards",
@@ -74,7 +84,7 @@ def title(snapshot: Snapshot, index: int, width: int) -> Row:
 
 def host_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view: View) -> list[Row]:
     """CPU, memory, pressure, disks, NFS, network and power of the host, each over time with its value now."""
-    rows = [_host_row(snapshot, index, metric, answer, view) for metric in HOST_METRICS]
+    rows = [_host_row(snapshot, index, metric, answer, view) for metric in host_metrics()]
     rows.append(
         (Run(" " * _HOST_NAME), *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE)))
     )
