@@ -167,6 +167,17 @@ class ServingSettings(SloSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return own.over(self).limits()
 
 
+DEMO_SERVING = ServingSettings(
+    errors=0.01,
+    slo={
+        "chat-70b": SloSettings(ttft_p99=2.0, itl_p99=0.3),
+        "code-32b": SloSettings(ttft_p99=1.5, itl_p99=0.3),
+        "embed-8b": SloSettings(e2e_p95=2.0),
+    },
+)
+"""What the services of the simulated cluster promise."""
+
+
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much is remembered."""
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, show
-from coldaisle.tui.reading import board_of, gpu_name, latest, read, status_word, throttle_words
+from coldaisle.tui.reading import (
+    board_of,
+    gpu_name,
+    latest,
+    read,
+    served,
+    server_of,
+    status_word,
+    throttle_words,
+)
 from coldaisle.tui.widgets.chart import (
     ASCII,
     UNICODE,
@@ -149,7 +158,7 @@ def values_pane(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
         (Run(f"GPU {plain(known.key)}", "title"), Run(f"  {plain(known.model or 'model not known')}"))
     ]
     rows += [
-        _value_row(snapshot, key, gpu, view)
+        value_row(snapshot, key, gpu, view)
         for key in catalog()
         if key.startswith("gpu.") and key in snapshot.columns
     ]
@@ -462,6 +471,8 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     if job >= 0:
         held = snapshot.jobs[job]
         yield Run(f"job {plain(held.bare_id)} {plain(held.user)} {plain(held.name)}")
+    if (server := server_of(snapshot, gpu)) is not None:
+        yield Run(served(snapshot, server), "accent")
     known_lost = int(snapshot.gpu_status[gpu]) == _LOST
     for key, name in (
         ("gpu.mem_temp", "HBM"),
@@ -540,7 +551,8 @@ _HELP_FROM = 110
 """Columns from which every value has its line of help beside it."""
 
 
-def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+def value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+    """A metric of an entity: value, age and source, or a dash and why; where there is room, what it is."""
     from coldaisle.sources.catalog import catalog
 
     reading = read(snapshot, key, gpu)

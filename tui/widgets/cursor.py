@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coldaisle.sources.text import clip, plain
 from coldaisle.sources.units import age, show
 from coldaisle.tui.cells import CellMetric, cell_codes, ink, letter, values_of
-from coldaisle.tui.reading import gpu_name, read, status_word, throttle_words
+from coldaisle.tui.reading import gpu_name, read, served, server_of, status_word, throttle_words
 from coldaisle.tui.widgets.header import Piece, fitted, show_mean
 from coldaisle.tui.widgets.lines import Row, Run
 
@@ -48,6 +48,8 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
             pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
+    if (server := server_of(snapshot, gpu)) is not None:
+        pieces.append(Piece(2, (Run(served(snapshot, server), "accent"),)))
     if board.model or board.mig_profile:
         pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
     return fitted(pieces, width)
