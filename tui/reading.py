@@ -55,6 +55,8 @@ _EVENT_WORDS = {
     "inlet_fall": "inlet falls",
     "inlet_rise": "inlet rises",
     "power_cap": "power cap",
+    "server_down": "server down",
+    "server_up": "server is up",
     "reboot": "rebooted",
     "clock_jump": "clock jumped",
 }

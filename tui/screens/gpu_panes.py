@@ -464,6 +464,8 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     yield Run(f"> {plain(known.key)}", "accent")
     for words, token in problem_words(snapshot, gpu):
         yield Run(words, token)
+    if (server := server_of(snapshot, gpu)) is not None:
+        yield Run(served(snapshot, server), "accent")
     margin = _margin(snapshot, gpu)
     if not math.isnan(margin):
         yield Run(f"{margin:.0f} {'C' if view.ascii_only else '°C'} to slowdown")
@@ -471,8 +473,6 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     if job >= 0:
         held = snapshot.jobs[job]
         yield Run(f"job {plain(held.bare_id)} {plain(held.user)} {plain(held.name)}")
-    if (server := server_of(snapshot, gpu)) is not None:
-        yield Run(served(snapshot, server), "accent")
     known_lost = int(snapshot.gpu_status[gpu]) == _LOST
     for key, name in (
         ("gpu.mem_temp", "HBM"),

@@ -246,7 +246,7 @@ class ServiceScreen(SeriesScreen):
         title = self.query_one("#title", Lines)
         promised = panes.verdicts_of(view, subject)
         width = title.room.width
-        promises = panes.promise_line(promised, self._kept, view, subject, self.span, width)
+        promises = panes.promise_line(promised, self._kept, view, subject, width)
         title.show([panes.title(view, subject, width), promises, self._tabs()])
 
     def _fill(self, view: Serving, subject: Subject) -> None:

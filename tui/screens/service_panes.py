@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
-from coldaisle.sources.units import NO_VALUE, show
+from coldaisle.sources.units import NO_VALUE, SHOW_WIDTH, show
 from coldaisle.tui.reading import latest, read, server_name, status_word
 from coldaisle.tui.screens.gpu_panes import LEAST_CHART, Block, View, problem_words, range_text, value_row
 from coldaisle.tui.screens.serving_rows import (
@@ -31,7 +31,6 @@ from coldaisle.tui.widgets.chart import (
     extent,
     framed,
     grid,
-    held,
     nice,
     span_name,
     time_axis,
@@ -129,7 +128,6 @@ def promise_line(
     kept: Mapping[str, Excursion],
     view: Serving,
     subject: Subject,
-    span: float,
     width: int,
 ) -> Row:
     """Every promise: kept or broken, by how much, since when, and how much of the time in sight."""
@@ -144,7 +142,7 @@ def promise_line(
         )
     runs: list[Run] = [Run("SLO", "dim")]
     for verdict in sorted(verdicts, key=lambda verdict: not verdict.broken):
-        runs += [Run("  "), *_promise(verdict, kept.get(verdict.name), view.snapshot.at, span)]
+        runs += [Run("  "), *_promise(verdict, kept.get(verdict.name), view.snapshot.at)]
     if (
         not any(verdict.known for verdict in verdicts)
         and subject.server is None
@@ -154,19 +152,19 @@ def promise_line(
     return cut(tuple(runs), width)
 
 
-def _promise(verdict: Verdict, kept: Excursion | None, now: float, span: float) -> Iterator[Run]:
+def _promise(verdict: Verdict, kept: Excursion | None, now: float) -> Iterator[Run]:
+    """``! TTFT p99 7.2 s > 2.0 s x3.6 for 4m10s (67 % out)``"""
     unit, name = unit_of(verdict.name), objective_name(verdict.name)
-    limit = show(verdict.limit, unit)
+    limit, value = show(verdict.limit, unit), show(verdict.value, unit)
     if not verdict.known:
-        yield Run(f"? {name} not known of {limit}", "dim")
+        yield Run(f"? {name} of {limit} not known", "dim")
     elif verdict.broken:
-        yield Run(f"! {name} {show(verdict.value, unit)} of {limit} {times_over(verdict)}", "bad")
-    else:
-        yield Run(f"+ {name} {show(verdict.value, unit)} of {limit}", "ok")
-    if kept is not None and kept.share > 0:
         since = since_words(kept, now)
-        words = f" {since}, " if since else " "
-        yield Run(f"{words}{show(kept.share, 'ratio')} of {span_name(span)} outside", "warn")
+        yield Run(f"! {name} {value} > {limit} {times_over(verdict)}{' ' * bool(since)}{since}", "bad")
+    else:
+        yield Run(f"+ {name} {value} of {limit}", "ok")
+    if kept is not None and kept.share > 0:
+        yield Run(f" ({show(kept.share, 'ratio')} out)", "warn")
 
 
 # over time
@@ -214,8 +212,10 @@ def chart_pane(view: Serving, subject: Subject, answer: SeriesAnswer | None, sig
     return [*rows, *under]
 
 
-_AXIS = 11
+_AXIS = SHOW_WIDTH + 1
 """Cells of a value axis: the widest label, so that charts above each other line up."""
+CUT_AT = (1.25, 2.0, 3.0)
+"""Tops of a chart with an objective, in its limits: beyond the last one it is cut, so that the line stays in sight."""
 
 
 def series(view: Serving, subject: Subject, key: str, answer: SeriesAnswer | None) -> list[float]:
@@ -228,7 +228,7 @@ def series(view: Serving, subject: Subject, key: str, answer: SeriesAnswer | Non
     servers = view.snapshot.layout.servers
     rows = [row_of[servers[s].key] for s in subject.servers(view) if servers[s].key in row_of]
     values: list[float] = folded(answer.values, key, rows).tolist()
-    return held(values)
+    return values
 
 
 def excursions(view: Serving, subject: Subject, answer: SeriesAnswer) -> Mapping[str, Excursion]:
@@ -280,8 +280,13 @@ def _chart(
             heading,
             *((Run(" " * left), *row, span if at == 0 else Run("")) for at, row in enumerate(drawn)),
         ]
-    rows = framed(drawn, scale, lambda value: sight.show(value, unit), ink=sight.ink, marks=marks)
-    taken = axis_width(scale, height, lambda value: sight.show(value, unit), marks)
+    is_cut = extent(values).high > scale.high
+
+    def label(value: float) -> str:
+        return (">" if is_cut and value == scale.high else "") + sight.show(value, unit)
+
+    rows = framed(drawn, scale, label, ink=sight.ink, marks=marks)
+    taken = axis_width(scale, height, label, marks)
     return [heading, *((Run(" " * max(0, left - taken)), *row) for row in rows)]
 
 
@@ -292,14 +297,16 @@ def _heading(
     broken = not math.isnan(limit) and now > limit
     runs = [
         Run(fit(chart.name, 12), "title"),
-        Run(fit(sight.show(now, _unit(chart.key)), 10), "bad" if broken else token),
+        Run(fit(sight.show(now, _unit(chart.key)), SHOW_WIDTH), "bad" if broken else token),
         Run(f" {note}", "dim"),
     ]
     if not math.isnan(limit):
         outside = [value > limit for value in values if not math.isnan(value)]
         words = f"  SLO {sight.show(limit, _unit(chart.key))}"
         if any(outside):
-            words += f", {show(sum(outside) / len(outside), 'ratio')} of {span_name(sight.span)} outside"
+            share = show(sum(outside) / len(outside), "ratio")
+            peak = sight.show(extent(values).high, _unit(chart.key))
+            words += f", {share} of {span_name(sight.span)} outside, up to {peak}"
         runs.append(Run(words, "warn" if any(outside) else "ok"))
     return tuple(runs)
 
@@ -353,10 +360,10 @@ def _never(view: Serving, subject: Subject, key: str) -> bool:
 
 def _scale(values: Sequence[float], unit: str, limit: float) -> tuple[Scale, tuple[Mark, ...]]:
     top = max((value for value in values if not math.isnan(value)), default=0.0)
-    marks = () if math.isnan(limit) else (Mark(limit, "SLO"),)
-    if unit == "ratio" and math.isnan(limit):
-        return Scale(0.0, 1.0), marks
-    return Scale(0.0, nice(max(top, 0.0 if math.isnan(limit) else limit * 1.05))), marks
+    if not math.isnan(limit) and limit > 0:
+        high = next((times * limit for times in CUT_AT if top <= times * limit), CUT_AT[-1] * limit)
+        return Scale(0.0, high), (Mark(limit, "SLO"),)
+    return Scale(0.0, 1.0 if unit == "ratio" else nice(top)), ()
 
 
 def _paint(scale: Scale, limit: float) -> Paint:
@@ -499,9 +506,9 @@ def values_pane(view: Serving, subject: Subject, sight: View) -> list[Row]:
         there = [key for key in keys if key in view.snapshot.columns or key in known.absent]
         rows = [value_row(view.snapshot, key, subject.server, sight) for key in there]
     else:
-        there = [key for key in keys if key in view.snapshot.columns]
+        there = [key for key in keys if key in view.snapshot.columns and key in view.found.values]
         rows = [_service_value(view, subject, key, sight) for key in (*there, *_COMPUTED)]
-    absent = [key.partition(".")[2] for key in keys if key not in there]
+    absent = [key.partition(".")[2] for key in keys if key not in (*there, *view.snapshot.columns)]
     if absent:
         rows += [BLANK, (Run("No source delivers:", "dim"),), *wrap(", ".join(absent), sight.width, "dim")]
     return rows
@@ -522,14 +529,7 @@ def _service_value(view: Serving, subject: Subject, key: str, sight: View) -> Ro
     name, unit, help_text = _COMPUTED.get(key) or (key.partition(".")[2], _unit(key), catalog()[key].help)
     figure, ready = view.found.figure(key, subject.service), int(view.found.ready_count[subject.service])
     if math.isnan(figure.value):
-        known = key in view.found.values and key not in _COMPUTED
-        how = (
-            why_missing(view, subject, key)
-            if known
-            else "told of each replica"
-            if key not in _COMPUTED
-            else _why(view, subject, key)
-        )
+        how = _why(view, subject, key) if key in _COMPUTED else why_missing(view, subject, key)
     elif figure.worst >= 0:
         how = f"worst of {figure.told}: {server_name(view.snapshot, figure.worst)}"
     else:
@@ -593,8 +593,9 @@ def _facts(view: Serving, subject: Subject) -> Iterator[tuple[str, str, str]]:
     yield "deployment", service.deployment or "none known: servers of one model are a service", "text"
     yield "engine", _listed(server.engine for server in servers), "text"
     yield "version", _listed(server.version for server in servers), "text"
-    yield "pod", _listed((server.pod for server in servers), 3), "text"
-    yield "namespace", _listed(server.namespace for server in servers), "text"
+    for name, texts in (("pod", [s.pod for s in servers]), ("namespace", [s.namespace for s in servers])):
+        if any(texts):
+            yield name, _listed(iter(texts), 3), "text"
     yield "KV capacity", _capacity(view, subject), "text"
     for verdict in verdicts_of(view, subject):
         unit = unit_of(verdict.name)

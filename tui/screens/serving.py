@@ -294,7 +294,7 @@ class ServingScreen(SeriesScreen):
             return ()
         runs = [
             Run(f"{services} service{'s' * (services != 1)}, "),
-            Run(f"{ready} of {known} replicas ready", "text" if ready == known else "warn"),
+            Run(f"{ready}/{known} replicas ready", "text" if ready == known else "warn"),
             Run(f"  by {self.sort.name} (s)", "dim"),
         ]
         if self.sort.column != "name":

@@ -384,8 +384,8 @@ def brief(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Whole things: ``104``, ``12.3k``."""
-    return f"{value:.0f}" if value < 9999.5 else brief(value)
+    """Whole things in at most four cells: ``104``, ``12k``."""
+    return f"{value:.0f}" if value < 9999.5 else f"{value / 1e3:.0f}k" if value < 999_500 else brief(value)
 
 
 def short_time(value: float) -> str:
