@@ -122,8 +122,8 @@ class ColdaisleCommands(Provider):
     def _places(self, query: str, snapshot: Snapshot) -> Iterator[Hit]:
         """Places by name. Their order is ours, so their scores only fall."""
         known = places(snapshot)
-        kind, _, rest = query.strip().partition(" ")
-        if kind in {kind.casefold() for kind in KINDS} and rest:
+        kind, _, rest = query.strip().casefold().partition(" ")
+        if rest and kind in {kind.casefold() for kind in KINDS}:
             query = rest
             known = {name: place for name, place in known.items() if place.kind.casefold() == kind}
         found = nearest(query, known)

@@ -32,7 +32,6 @@ from coldaisle.tui.widgets.chart import (
     framed,
     grid,
     nice,
-    span_name,
     time_axis,
 )
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, beside, cut, pad, row_width, wrap
@@ -160,7 +159,7 @@ def _promise(verdict: Verdict, kept: Excursion | None, now: float) -> Iterator[R
         yield Run(f"? {name} of {limit} not known", "dim")
     elif verdict.broken:
         since = since_words(kept, now)
-        yield Run(f"! {name} {value} > {limit} {times_over(verdict)}{' ' * bool(since)}{since}", "bad")
+        yield Run(f"! {name} {value} > {limit} {times_over(verdict)}{' for ' * bool(since)}{since}", "bad")
     else:
         yield Run(f"+ {name} {value} of {limit}", "ok")
     if kept is not None and kept.share > 0:
@@ -293,22 +292,19 @@ def _chart(
 def _heading(
     view: Serving, subject: Subject, chart: Chart, values: Sequence[float], limit: float, sight: View
 ) -> Row:
+    """Name, value now, objective, and whose value it is."""
     now, token, note = value_now(view, subject, chart.key)
-    broken = not math.isnan(limit) and now > limit
+    unit = _unit(chart.key)
     runs = [
         Run(fit(chart.name, 12), "title"),
-        Run(fit(sight.show(now, _unit(chart.key)), SHOW_WIDTH), "bad" if broken else token),
-        Run(f" {note}", "dim"),
+        Run(fit(sight.show(now, unit), SHOW_WIDTH + 1), "bad" if now > limit else token),
     ]
     if not math.isnan(limit):
-        outside = [value > limit for value in values if not math.isnan(value)]
-        words = f"  SLO {sight.show(limit, _unit(chart.key))}"
-        if any(outside):
-            share = show(sum(outside) / len(outside), "ratio")
-            peak = sight.show(extent(values).high, _unit(chart.key))
-            words += f", {share} of {span_name(sight.span)} outside, up to {peak}"
-        runs.append(Run(words, "warn" if any(outside) else "ok"))
-    return tuple(runs)
+        there = [value for value in values if not math.isnan(value)]
+        out = sum(value > limit for value in there)
+        words = f"{show(out / len(there), 'ratio')} out, max {sight.show(max(there), unit)}" if out else ""
+        runs.append(Run(f"SLO {sight.show(limit, unit)}{', ' * bool(out)}{words}  ", "warn" if out else "ok"))
+    return (*runs, Run(note, "dim"))
 
 
 def value_now(view: Serving, subject: Subject, key: str) -> tuple[float, str, str]:
@@ -327,9 +323,9 @@ def value_now(view: Serving, subject: Subject, key: str) -> tuple[float, str, st
         return math.nan, "dim", ""
     ready = int(view.found.ready_count[subject.service])
     if figure.worst >= 0:
-        return figure.value, "text", f"worst: {server_name(view.snapshot, figure.worst)}" if ready > 1 else ""
+        return figure.value, "text", f"worst {server_name(view.snapshot, figure.worst)}" if ready > 1 else ""
     told = (
-        f"of {figure.told} of {ready}" if figure.told < ready else "all" if key in SUMS and ready > 1 else ""
+        f"of {figure.told} of {ready}" if figure.told < ready else "sum" if key in SUMS and ready > 1 else ""
     )
     return figure.value, "text", told
 
@@ -565,7 +561,7 @@ def fact_pane(view: Serving, subject: Subject, sight: View) -> list[Row]:
     rows: list[Row] = []
     for name, text, token in _facts(view, subject):
         first, *rest = wrap(plain(text), max(10, sight.width - 18), token) or [(Run(NO_VALUE, "dim"),)]
-        rows.append((Run(fit(name, 18), "dim"), *first))
+        rows.append((Run(fit(plain(name), 17) + " ", "dim"), *first))
         rows += [(Run(" " * 18), *row) for row in rest]
     return [cut(row, sight.width) for row in rows]
 
@@ -605,7 +601,7 @@ def _facts(view: Serving, subject: Subject) -> Iterator[tuple[str, str, str]]:
     )
     engine = _listed(server.engine for server in servers if server.absent)
     if absent:
-        yield f"not by {engine}"[:17], ", ".join(absent), "dim"
+        yield f"not by {engine}", ", ".join(absent), "dim"
 
 
 def _replica_words(view: Serving, number: int) -> str:

@@ -29,22 +29,23 @@ COLUMNS = (
     Column("running", "run", 5, right=True, keep=6),
     Column("waiting", "wait", 4, right=True, keep=4),
     Column("kv", "KV    full in", 13, keep=3),
-    Column("preemptions", "pre/min", 7, right=True, keep=9),
-    Column("ttft_p50", "TTFT50", 6, right=True, keep=13),
+    Column("preemptions", "pre/min", 7, right=True, keep=10),
+    Column("ttft_p50", "TTFT50", 6, right=True, keep=14),
     Column("ttft_p99", "TTFT99", 6, right=True, keep=5),
     Column("itl_p99", "ITL99", 6, right=True, keep=8),
-    Column("e2e_p95", "E2E95", 6, right=True, keep=16),
+    Column("e2e_p95", "E2E95", 6, right=True, keep=17),
     Column("tokens", "tok/s", 5, right=True, keep=7),
-    Column("prompts", "prompt", 6, right=True, keep=20),
-    Column("tokens_per_joule", "tok/J", 5, right=True, keep=11),
-    Column("requests", "req/s", 5, right=True, keep=14),
-    Column("errors", "errors", 6, right=True, keep=10),
-    Column("imbalance", "imbal", 5, right=True, keep=12),
-    Column("prefix_hit", "prefix", 6, right=True, keep=15),
-    Column("kv_tokens", "KV tokens", 13, right=True, keep=19),
-    Column("gpus", "GPUs", 8, keep=18),
-    Column("engine", "engine", 8, keep=17),
-    Column("model", "model", 14, keep=21),
+    Column("prompts", "prompt", 6, right=True, keep=21),
+    Column("tokens_per_joule", "tok/J", 5, right=True, keep=12),
+    Column("requests", "req/s", 5, right=True, keep=15),
+    Column("errors", "errors", 6, right=True, keep=11),
+    Column("imbalance", "imbal", 5, right=True, keep=13),
+    Column("prefix_hit", "prefix", 6, right=True, keep=16),
+    Column("kv_tokens", "KV tokens", 13, right=True, keep=20),
+    Column("gpus", "GPUs", 8, keep=19),
+    Column("engine", "engine", 8, keep=18),
+    Column("model", "model", 14, keep=22),
+    Column("outside", "outside", 7, right=True, keep=9),
     Column("slo", "SLO", 11, keep=1, grows=True),
 )
 SERVICE, REPLICA = "s ", "r "
@@ -221,12 +222,8 @@ def service_cells(
         "model": lambda: Run(
             plain(service.model) if service.model else NO_VALUE, "text" if service.model else "dim"
         ),
-        "slo": lambda: slo_row(
-            sums.verdicts(view.found, view.limits, number),
-            {name: kept for (of, name), kept in view.trends.outside.items() if of == service.key},
-            view.snapshot.at,
-            idle=is_idle(view, number),
-        ),
+        "outside": lambda: _outside(view, number),
+        "slo": lambda: slo_row(sums.verdicts(view.found, view.limits, number), idle=is_idle(view, number)),
     }
     latency = {name: view.found.figure(f"serve.{name}", number).value for name in LATENCIES}
     return [
@@ -308,9 +305,8 @@ def replica_cells(view: Serving, server: int, columns: Sequence[str], glyphs: Gl
         "gpus": lambda: Run(slots_of(snapshot, server), "text" if known.gpus else "dim"),
         "engine": lambda: Run(plain(known.engine or NO_VALUE), "dim"),
         "model": lambda: Run(plain(known.version or ""), "dim"),
-        "slo": lambda: slo_row(
-            sums.replica_verdicts(snapshot, view.found, view.limits, server), {}, snapshot.at
-        ),
+        "outside": lambda: Run(""),
+        "slo": lambda: slo_row(sums.replica_verdicts(snapshot, view.found, view.limits, server)),
     }
     return [
         _replica(
@@ -473,10 +469,20 @@ def is_idle(view: Serving, number: int) -> bool:
     return not any(value != 0 for value in asked)
 
 
-def slo_row(
-    verdicts: Sequence[Verdict], outside: Mapping[str, Excursion], now: float, *, idle: bool = False
-) -> Row:
-    """The promise that is broken most, by how much and for how long; else that all are kept, or that none is known."""
+def _outside(view: Serving, number: int) -> Run:
+    """For how long the promise that is broken most has been."""
+    from coldaisle.analyzers.serving import verdicts
+
+    broken = [verdict for verdict in verdicts(view.found, view.limits, number) if verdict.broken]
+    if not broken:
+        return Run("")
+    worst = max(broken, key=lambda verdict: verdict.strain)
+    kept = view.trends.outside.get((view.grouping.services[number].key, worst.name))
+    return Run(since_words(kept, view.snapshot.at), "warn")
+
+
+def slo_row(verdicts: Sequence[Verdict], *, idle: bool = False) -> Row:
+    """The promise that is broken most, and by how much; else that all are kept, or that none is known."""
     if not verdicts:
         return (Run("none set", "dim"),)
     known = [verdict for verdict in verdicts if verdict.known]
@@ -488,11 +494,9 @@ def slo_row(
         return (Run("+ met", "ok"), Run(some, "dim"))
     worst = broken[0]
     runs = [Run(f"! {objective_name(worst.name).split()[0]} {times_over(worst)}", "bad")]
-    since = since_words(outside.get(worst.name), now)
     runs.append(
         Run(f"  {show(worst.value, unit_of(worst.name))} of {show(worst.limit, unit_of(worst.name))}")
     )
-    runs += [Run(f"  {since}", "warn")] if since else []
     runs += [Run(f"  +{len(broken) - 1} more", "bad")] if len(broken) > 1 else []
     return tuple(runs)
 
@@ -512,10 +516,10 @@ def times_over(verdict: Verdict) -> str:
 
 
 def since_words(kept: Excursion | None, now: float) -> str:
-    """``for 4m10s``; ``for >15m00s`` where it was so before the window; empty: not known."""
+    """``4m10s``; ``>15m00s`` where it was so before the window; empty: not known."""
     if kept is None or kept.since is None:
         return ""
-    return f"for {'>' if kept.since_bound else ''}{age(now - kept.since)}"
+    return f"{'>' if kept.since_bound else ''}{age(now - kept.since)}"
 
 
 def objective_name(name: str) -> str:
