@@ -111,7 +111,8 @@ def title(view: Serving, subject: Subject, width: int) -> Row:
         return cut(tuple(runs), width)
     known = snapshot.layout.servers[subject.server]
     word, token = state_of(view, subject.server)
-    heard = latest(snapshot, float(snapshot.server_seen[subject.server]))
+    seen = snapshot.server_seen
+    heard = latest(snapshot, float(seen[subject.server]) if subject.server < len(seen) else math.nan)
     runs = [
         Run(server_name(snapshot, subject.server), "title"),
         Run(f"  {word}, heard {heard}" + ("" if heard == "never" else " ago"), token),
