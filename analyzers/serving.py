@@ -51,7 +51,8 @@ ERROR_SHARE = "error_share"
 
 BUSY_KV, BUSY_RUNNING = 0.02, 2.0
 """Mean load of a replica under which an imbalance is chance (our choice)."""
-FULL_AT = 0.99
+FULL_AT = 0.95
+"""Usage from which a cache counts as full: admissions wait for room (our choice)."""
 FULL_FROM = 0.5
 """Usage under which a trend of the KV cache is nobody's worry (our choice)."""
 FULL_WITHIN_S = 3600.0
@@ -325,7 +326,7 @@ def time_to_full(times: Times, usage: NDArray[np.float32]) -> Times:
     """[replica] seconds from the last point until its KV cache is full, if it goes on as it went.
 
     Least squares over ``usage`` [replica, point]; 0: it is full. NaN: not rising for sure, or under FULL_FROM, or
-    farther ahead than FULL_WITHIN_S, or too few points. (1 - usage) / slope: DETECTION 1.6.
+    farther ahead than FULL_WITHIN_S, or too few points.
     """
     there = ~np.isnan(usage)
     count = there.sum(axis=1)

@@ -52,9 +52,9 @@ SERVICE, REPLICA = "s ", "r "
 """What a row's key begins with; the key of a service or of a server follows."""
 KV_BAR = 5
 FULL_SOON_S = 120.0
-"""A cache that is full so soon is marked (DETECTION 1.6)."""
+"""A cache that is full so soon is marked (our choice)."""
 PREEMPTIONS_WORTH = 1 / 60
-"""Preemptions a second that mean pressure (DETECTION 1.6: one a minute)."""
+"""Preemptions a second that mean pressure: one a minute (our choice)."""
 UNEVEN = 2.0
 ERRORS_WORTH = 0.01
 LATENCIES = ("ttft_p50", "ttft_p99", "itl_p99", "e2e_p95")
