@@ -152,6 +152,7 @@ async def test_a_metric_is_chosen_by_name() -> None:
 async def test_a_node_or_gpu_is_opened_by_name(typed: str, place: str) -> None:
     app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)
     async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()  # the first snapshot
         await pilot.press("colon")
         await pilot.pause()
         assert isinstance(app.screen, CommandPalette)
@@ -173,6 +174,7 @@ async def test_a_node_or_gpu_is_opened_by_name(typed: str, place: str) -> None:
 async def test_a_rack_is_shown_on_the_map() -> None:
     app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)
     async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()  # the first snapshot
         await pilot.press("4")
         await pilot.pause()
         assert app.screen.query_one(Table)
