@@ -129,11 +129,12 @@ class Monitor:
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
         """Metrics over time. An entity that is not known is a row of NaN."""
-        layout = self._current_layout()
+        self._current_layout()
         edges = np.linspace(query.start, query.end, query.points + 1)
         values = {}
         for key in query.keys:
-            rows = [self._row(layout, kind_of(key), entity) for entity in query.entities]
+            row_of = self._row_of(kind_of(key))
+            rows = [row_of(entity) for entity in query.entities]
             values[key] = self.history.series(key, rows, query.start, query.end, query.points)
         return SeriesAnswer(query, (edges[:-1] + edges[1:]) / 2, values)
 
@@ -184,10 +185,12 @@ class Monitor:
         row = self.registry.find_part(kind, name)
         return -1 if row is None else row
 
-    def _row(self, layout: Layout, kind: Kind, entity: str) -> int:
+    def _row_of(self, kind: Kind) -> Callable[[str], int]:
+        """What gives the history row of an entity's key; -1: not known."""
         if kind in (Kind.JOB, Kind.RACK):
-            return self._part_row(kind, entity)
-        return _row(layout, kind, entity)
+            return lambda entity: self._part_row(kind, entity)
+        rows = self._places.rows(kind)
+        return lambda entity: rows.get(entity, -1)
 
     def _column(self, key: str, rows: Rows, now: float) -> Column:
         size = int(rows.max(initial=-1)) + 1
@@ -433,6 +436,7 @@ class _Places:
         expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)
         self.boards_unseen = int(np.maximum(expected - boards, 0).sum())
         self._keys: dict[Kind, dict[int, str]] = {}
+        self._rows: dict[Kind, dict[str, int]] = {}
 
     def keys(self, kind: Kind) -> dict[int, str]:
         """Entity keys of a kind by history row."""
@@ -440,16 +444,11 @@ class _Places:
             self._keys[kind] = _keys_by_row(self.layout, kind)
         return self._keys[kind]
 
-
-def _row(layout: Layout, kind: Kind, entity: str) -> int:
-    if kind is Kind.NODE:
-        number = layout.node_of.get(entity, -1)
-    elif kind is Kind.GPU:
-        number = layout.gpu_of.get(entity, -1)
-    else:
-        keys = [part.key for part in _parts(layout, kind)]
-        number = keys.index(entity) if entity in keys else -1
-    return int(layout.rows[kind][number]) if number >= 0 else -1
+    def rows(self, kind: Kind) -> dict[str, int]:
+        """The history rows of a kind by entity key."""
+        if kind not in self._rows:
+            self._rows[kind] = {key: row for row, key in self.keys(kind).items()}
+        return self._rows[kind]
 
 
 def _parts(layout: Layout, kind: Kind) -> tuple[Part, ...]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.settings import ServingSettings
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
 
@@ -38,6 +39,7 @@ SETTLE_S = 10.0
 """Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
+    "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
 }
 """Loaded when they are first opened; Racks is there from the start."""
@@ -113,6 +115,7 @@ class ColdaisleApp(PacedApp[None]):
         ascii_only: bool = False,
         clock: Callable[[], float] = time.time,
         no_colour: bool | None = None,
+        serving: ServingSettings | None = None,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -121,6 +124,7 @@ class ColdaisleApp(PacedApp[None]):
             theme_name: one of theme.NAMES; empty: dark, or without colours where NO_COLOR is set.
             metric: a key of cells.METRICS that cells show first; empty: what says most, of what there is.
             no_colour: None: as NO_COLOR says.
+            serving: what inference services promise; None: nothing.
         """
         mono = "NO_COLOR" in os.environ if no_colour is None else no_colour
         super().__init__(ansi_color=True if mono else None)
@@ -129,6 +133,7 @@ class ColdaisleApp(PacedApp[None]):
         self.ascii_only = ascii_only
         self.set_class(ascii_only, "-ascii-only")
         self.now = clock
+        self.serving = serving
         self.snapshot: Snapshot | None = None
         self.metric: CellMetric | None = None
         self._wanted_metric = metric
@@ -206,7 +211,7 @@ class ColdaisleApp(PacedApp[None]):
     def action_command_palette(self) -> None:
         """Commands, and places by name."""
         if not isinstance(self.screen, CommandPalette):
-            words = "Search for commands, racks, nodes, GPUs"
+            words = "Search for commands, racks, nodes, GPUs, services"
             self.push_screen(CommandPalette(placeholder=words, id="--command-palette"))
 
     def action_help(self) -> None:

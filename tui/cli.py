@@ -192,10 +192,15 @@ def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: A
     It has at most 2,048 nodes and 16,384 GPUs.
     """
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.settings import DEMO_SERVING
 
     simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
     given["name"] = given["name"] or "demo"
-    settings = Settings().with_sources([simulator]).with_flags(_flags({**given, "interval": interval}))
+    settings = (
+        Settings(serving=DEMO_SERVING)
+        .with_sources([simulator])
+        .with_flags(_flags({**given, "interval": interval}))
+    )
     return _dashboard(settings)
 
 

@@ -42,6 +42,7 @@ def make_app(settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS) ->
         metric=screen.metric or "",
         ascii_only=not terminal.utf8 if screen.ascii is None else screen.ascii,
         no_colour=terminal.colours is Colours.NONE,
+        serving=settings.serving,
     )
     app.bytes_per_second = screen.bytes_per_second
     return app

@@ -369,9 +369,9 @@ class _Telling:
         """What the faults say in (after, until]."""
         for episode in self.schedule.between(after - 1, until + 0.001):
             if after < episode.start <= until:
-                yield from _begun(self.plan, episode)
+                yield from _begun(self.plan, self.workload, episode)
             if after < episode.end <= until:
-                yield from _over(self.plan, episode)
+                yield from _over(self.plan, self.workload, episode)
 
     def _targets(self, now: Instant) -> Iterator[Target]:
         """A target a node, as over SSH; at changes and once a minute."""
@@ -445,13 +445,17 @@ def _rows(entities: tuple[EntityRef, ...], quiet: set[str]) -> Ints:
     return np.array([i for i, entity in enumerate(entities) if entity[0] not in quiet], dtype=np.intp)
 
 
-def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
+def _begun(plan: Plan, workload: Workload, episode: Episode) -> Iterator[Event]:
     at = episode.start
     if episode.fault == "gpu_lost":
         gpu = plan.gpu_refs[episode.gpu]
         text = f"NVRM: Xid (PCI:{gpu.pci}): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
         yield Event(at, gpu, "xid", text)
         yield Event(at, gpu, "gpu_lost", "Xid 79: GPU has fallen off the bus")
+    elif episode.fault == "server_down":
+        yield Event(
+            at, _server_ref(plan, workload.replicas[episode.replica]), "server_down", "does not answer"
+        )
     elif episode.fault == "inlet_rise":
         yield Event(
             at, plan.rack_refs[episode.rack], "inlet_rise", f"{plan.racks[episode.rack]} inlet air is rising"
@@ -468,10 +472,12 @@ def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
         )
 
 
-def _over(plan: Plan, episode: Episode) -> Iterator[Event]:
+def _over(plan: Plan, workload: Workload, episode: Episode) -> Iterator[Event]:
     at = episode.end
     if episode.fault == "gpu_lost":
         yield Event(at, plan.gpu_refs[episode.gpu], "gpu_back", "the GPU is on the bus again after a reset")
+    elif episode.fault == "server_down":
+        yield Event(at, _server_ref(plan, workload.replicas[episode.replica]), "server_up", "answers again")
     elif episode.fault == "inlet_rise":
         yield Event(
             at, plan.rack_refs[episode.rack], "inlet_fall", f"{plan.racks[episode.rack]} inlet air is falling"

@@ -35,6 +35,7 @@ from coldaisle.sources.source import (
     NodeFact,
     Past,
     ProcessFact,
+    ServerRef,
     Source,
     Target,
     TargetState,
@@ -385,6 +386,26 @@ def test_a_pressed_replica_fills_its_cache_queues_and_preempts() -> None:
     assert during.preempted[k] > 0.01
     others = np.arange(len(during.kv)) != k
     assert np.median(during.waiting[others]) < 1
+
+
+async def test_a_server_that_is_down_says_nothing_but_that_and_begins_empty() -> None:
+    from coldaisle.sources.simulator.readings import serve_columns
+
+    source = source_of(only("server_down", 1.0))
+    episode = next_episode(source)
+    run = simulate(source, episode.start - 30, episode.end + 20)
+    fleet, k = source.simulation().fleet, episode.replica
+    told = [(now, {key: value[k] for key, value in serve_columns(fleet, now).items()}) for now in run]
+    down = [columns for now, columns in told if episode.active(now.time)]
+    assert down
+    assert {columns.pop("serve.up") for columns in down} == {0.0}
+    assert all(np.isnan(value) for columns in down for value in columns.values())
+    after = next(columns for now, columns in told if now.time >= episode.end)
+    assert after["serve.up"] == 1
+    assert after["serve.running"] < 0.5 * told[0][1]["serve.running"]
+    items = await past(source, episode.start - 20, episode.end + 20, 10)
+    events = [item for item in items if isinstance(item, Event) and isinstance(item.entity, ServerRef)]
+    assert [event.kind for event in events] == ["server_down", "server_up"]
 
 
 def test_a_lame_rail_loses_rate_counts_errors_and_slows_its_job() -> None:

@@ -17,6 +17,8 @@ from coldaisle.tui.reading import (
     latest,
     own_readings,
     read,
+    served,
+    server_of,
     status_word,
     throttle_words,
 )
@@ -172,7 +174,7 @@ def values_pane(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
         (Run(f"GPU {plain(known.key)}", "title"), Run(f"  {plain(known.model or 'model not known')}"))
     ]
     rows += [
-        _value_row(snapshot, key, gpu, view)
+        value_row(snapshot, key, gpu, view)
         for key in catalog()
         if key.startswith("gpu.") and key in snapshot.columns
     ]
@@ -182,7 +184,7 @@ def values_pane(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
     job = job_index(snapshot, gpu)
     if job >= 0 and (said := own_readings(snapshot, "job", job)):
         rows += [BLANK, (Run(f"Job {plain(snapshot.jobs[job].bare_id)}", "title"),)]
-        rows += [_value_row(snapshot, reading.key, job, view) for reading in said]
+        rows += [value_row(snapshot, reading.key, job, view) for reading in said]
     if absent:
         rows += [BLANK, (Run("No source delivers:", "dim"),), *wrap(", ".join(absent), view.width, "dim")]
     return rows
@@ -482,6 +484,8 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     yield Run(f"> {plain(known.key)}", "accent")
     for words, token in problem_words(snapshot, gpu):
         yield Run(words, token)
+    if (server := server_of(snapshot, gpu)) is not None:
+        yield Run(served(snapshot, server), "accent")
     margin = _margin(snapshot, gpu)
     if not math.isnan(margin):
         yield Run(f"{margin:.0f} {'C' if view.ascii_only else '°C'} to slowdown")
@@ -568,7 +572,8 @@ _HELP_FROM = 110
 """Columns from which every value has its line of help beside it."""
 
 
-def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+def value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+    """A metric of an entity: value, age and source, or a dash and why; where there is room, what it is."""
     from coldaisle.sources.catalog import catalog
 
     reading = read(snapshot, key, gpu)

@@ -45,10 +45,14 @@ NEXT: tuple[tuple[str, str], ...] = (
         "a whole rack differs",
         "m changes the metric: temperature, power, clock; the rack's inlet is on each node's Host",
     ),
+    (
+        "a service is slow",
+        "Serving: s until the SLO comes first, Enter for its replicas, Enter again for charts; r shows its GPUs on Racks",
+    ),
     ("a number is missing", "Sources, pane Metrics: which metric comes from where, and why it is missing"),
     ("a node is missing", "Sources, pane Names: expected but never heard, silent, or matched to no node"),
     ("a source fails", "Sources, Enter on it: its targets, the failing ones first, each with its remedy"),
-    ("a host by name", ": opens the palette; type a part of a host's, rack's or GPU's name"),
+    ("a host by name", ": opens the palette; type a part of a host's, rack's, GPU's or service's name"),
 )
 
 

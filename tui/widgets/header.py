@@ -39,7 +39,7 @@ TABS = (
     Tab("2", "Triage", False),
     Tab("3", "Jobs", False),
     Tab("4", "Nodes", True),
-    Tab("5", "Serving", False),
+    Tab("5", "Serving", True),
     Tab("6", "Sizing", False),
     Tab("7", "Sources", True),
 )
