@@ -432,8 +432,19 @@ class History:
         times = [b.full.newest for b in self.blocks if b.source == source and b.full.count]
         return max(times) if times else None
 
-    def series(self, key: str, rows: Sequence[int], start: float, end: float, points: int) -> Floats:
-        """Means in ``points`` equal bins of [start, end): [row, point], NaN where no sample is."""
+    def series(
+        self,
+        key: str,
+        rows: Sequence[int],
+        start: float,
+        end: float,
+        points: int,
+        before: float = float("inf"),
+    ) -> Floats:
+        """Means in ``points`` equal bins of [start, end): [row, point], NaN where no sample is.
+
+        Samples from ``before`` on are left out: at a past instant they are still to come.
+        """
         out = np.full((len(rows), points), np.nan, dtype=np.float32)
         blocks = self._blocks_with(key)
         currency = self._currency.get(key) if len(blocks) > 1 else None
@@ -443,7 +454,7 @@ class History:
                 block = self.blocks[number]
                 column = block.column_of(row)
                 if column is not None:
-                    line = _binned(block, key, column, edges, since, until)
+                    line = _binned(block, key, column, edges, since, min(until, before))
                     np.copyto(out[position], line, where=~np.isnan(line))
         return out
 
@@ -550,10 +561,10 @@ def _switch(
 def _segments(
     currency: Currency | None, blocks: Sequence[int], row: int
 ) -> Iterable[tuple[int, float, float]]:
-    """(block, from, until) whose samples stand for a row."""
+    """(block, from, until) whose samples stand for a row; a later one before an earlier one."""
     forever = float("inf")
-    if currency is None:
-        return [(number, -forever, forever) for number in blocks]
+    if currency is None:  # the most trusted comes last: its samples stay
+        return [(number, -forever, forever) for number in reversed(blocks)]
     if not 0 <= row < len(currency.block) or currency.block[row] < 0:
         return []
     since = float(currency.since[row])
