@@ -11,12 +11,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 
 from coldaisle.analyzers.past import MOST_BYTES, MakeCollector, Replay, Span, read_span, those_with_a_past
 from coldaisle.analyzers.snapshot import (
     LIVE_ONLY,
     TOLD_NOTHING,
-    Cost,
     Reading,
     SeriesAnswer,
     SeriesQuery,
@@ -45,6 +45,7 @@ COARSE_STEPS = (60.0, 120.0, 300.0)
 PROGRESS_S = 0.3
 
 MakeView = Callable[[Collector], View]
+Work = Callable[[], Coroutine[None, None, None]]
 
 
 class Traveller:
@@ -66,6 +67,7 @@ class Traveller:
         self._clock = clock
         self._changed = changed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said: Reading | None = None
         self.wanted: float | None = None
         """The instant that was asked for; None: live."""
         self.picture: Snapshot | None = None
@@ -141,32 +143,35 @@ class Traveller:
         return None
 
     def _empty(self, at: float) -> Snapshot:
-        return self._make_view(self._make_collector()).snapshot(at, NO_COST, live=False)
+        return self._make_view(self._make_collector()).snapshot(at, None, live=False)
 
     def _paint(self) -> None:
         self._cancel(self._painter)
-        self._painter = self._start(self._show())
+        self._painter = self._start(self._show)
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _start(self, work: Work) -> asyncio.Task[None]:
         task = asyncio.create_task(self._supervise(work), name="travel")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed()
 
     def _cancel(self, task: asyncio.Task[None] | None) -> None:
         if task is not None:
             task.cancel()
 
-    async def _supervise(self, work: Coroutine[None, None, None]) -> None:
+    async def _supervise(self, work: Work) -> None:
         try:
-            await work
+            await work()
         except Exception as error:
             log.exception("the past could not be shown")
             problem = f"a mistake of ours: {type(error).__name__}"
             self._problem = Travel(
                 self.wanted or 0.0, problem=problem, remedy="see the log file, and please report it"
             )
-            self._changed()
 
     async def _show(self) -> None:
         """The picture of the wanted instant, from what is there or, first, from what must be read."""
@@ -179,7 +184,7 @@ class Traveller:
         await self._tell(self._span, at)
         if not self._is_comfortable(self._span, at) and self._next_span is None:
             self._cancel(self._reader)
-            self._reader = self._start(self._widen(at, self._span))
+            self._reader = self._start(partial(self._widen, at, self._span))
 
     def _is_comfortable(self, span: Span, at: float) -> bool:
         """Whether there is enough around an instant for charts and the next steps."""
@@ -204,7 +209,7 @@ class Traveller:
     def _take_picture(self, replay: Replay, at: float) -> None:
         if self._replay is not replay or self._view is None:
             self._replay, self._view = replay, self._make_view(replay.collector)
-        snapshot = self._view.snapshot(at, NO_COST, live=False)
+        snapshot = self._view.snapshot(at, None, live=False)
         sources = tuple(
             _then(source, supervised.number in self._pasts, supervised.error, supervised.remedy)
             for source, supervised in zip(snapshot.sources, replay.collector.supervised, strict=True)
@@ -239,11 +244,10 @@ class Traveller:
         task = asyncio.create_task(read_span(span, self._pasts), name="reading the past")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._changed()
         try:
             while not task.done():
-                await asyncio.wait({task}, timeout=PROGRESS_S)
                 self._changed()
+                await asyncio.wait({task}, timeout=PROGRESS_S)
         finally:
             task.cancel()
             self._readings.remove(span)
@@ -251,14 +255,14 @@ class Traveller:
         return span
 
     def _reading(self) -> Reading | None:
-        if not self._readings:
-            return None
-        span = self._readings[-1]
-        telling = tuple(self._names[n] for n in self._pasts if span.reached.get(n, span.start) < span.end)
-        return Reading(span.start, span.end, telling, round(span.share, 2))
-
-
-NO_COST = Cost(0.0, 0, 0.0, 0)
+        """What is read now; between two readings of one journey still the first."""
+        if not self._tasks:
+            self._said = None
+        elif self._readings:
+            span = self._readings[-1]
+            telling = tuple(self._names[n] for n in self._pasts if span.reached.get(n, span.start) < span.end)
+            self._said = Reading(span.start, span.end, telling, round(span.share, 2))
+        return self._said
 
 
 def _then(source: SourceView, has_past: bool, error: str, remedy: str) -> SourceView:

@@ -51,7 +51,7 @@ class View:
         self._places = _Places(EMPTY)
 
     def snapshot(
-        self, now: float, cost: Cost, *, live: bool = True, travel: Travel | None = None
+        self, now: float, cost: Cost | None, *, live: bool = True, travel: Travel | None = None
     ) -> Snapshot:
         """The cluster as known at ``now``, which nothing that was taken in lies behind."""
         layout = self._current_layout()

@@ -191,6 +191,8 @@ def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
 def cost_row(snapshot: Snapshot, width: int) -> Row:
     """What coldaisle itself takes, in a line."""
     cost = snapshot.cost
+    if cost is None and not snapshot.live:
+        return (Run("as it was then; own cost and targets of now: t returns to live", "dim"),)
     if cost is None:
         return (Run("own cost: not yet measured", "dim"),)
     text = (
