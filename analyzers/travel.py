@@ -135,9 +135,8 @@ class Traveller:
 
     def _refused(self, at: float) -> Travel | None:
         if not self._pasts:
-            which = ", ".join(self._names)
-            problem = f"there is no past here: {which} {'is' if len(self._names) == 1 else 'are'} live only"
-            return Travel(at, problem=problem, remedy="a Prometheus server remembers: add it as a source")
+            problem = f"no source here has a past ({', '.join(self._names)}): live only"
+            return Travel(at, problem=problem, remedy="a Prometheus server has one")
         if at > self._clock():
             return Travel(at, problem="that is still to come", remedy="t returns to live")
         return None

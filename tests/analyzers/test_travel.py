@@ -282,7 +282,7 @@ async def test_without_a_past_it_is_said_at_once_and_live_stays() -> None:
         said = await published.until(lambda s: s.travel)
         assert said.live
         assert said.travel is not None
-        assert said.travel.problem == "there is no past here: ssh, exporters are live only"
+        assert said.travel.problem == "no source here has a past (ssh, exporters): live only"
         assert said.travel.remedy
         monitor.travel(None)
         await published.until(lambda s: s.travel is None)

@@ -170,7 +170,7 @@ def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
         _section("nodes", f"{snapshot.coverage.nodes} of {snapshot.coverage.nodes_expected} heard")
     ]
     rows += _name_rows("never heard", _unheard(snapshot), width, "warn")
-    rows += _name_rows("silent now", _silent(snapshot), width, "stale")
+    rows += _name_rows("silent now" if snapshot.live else "silent then", _silent(snapshot), width, "stale")
     rows += _name_rows("matched to no node", _unmatched(snapshot), width, "warn")
     conflicts = [join for join in snapshot.joins if join.conflict]
     joins = [join for join in snapshot.joins if not join.conflict]

@@ -41,8 +41,8 @@ class TimePrompt(Horizontal):
     DEFAULT_CSS = """
     TimePrompt { dock: bottom; height: 1; width: 1fr; background: $panel; }
     TimePrompt #time-label { width: 6; background: $panel; }
-    TimePrompt #time-meaning { width: 2fr; margin-left: 1; background: $panel; }
-    TimePrompt Input { height: 1; width: 1fr; min-width: 22; border: none; padding: 0; background: $panel; }
+    TimePrompt #time-meaning { width: 1fr; margin-left: 1; background: $panel; }
+    TimePrompt Input { height: 1; width: 28; border: none; padding: 0; background: $panel; }
     """
 
     def __init__(self, value: str, go: Callable[[Instant], object]) -> None:
