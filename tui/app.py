@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 STEP_S, JUMP_S = 10.0, 600.0
 """How far [ ] and { } go in time. A step is what a past is read in."""
 STEPS, JUMPS = Binding.Group("Step"), Binding.Group("10 min")
+FEED_AT_LATEST_S = 0.5
 SETTLE_S = 10.0
 """Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
@@ -145,6 +146,7 @@ class ColdaisleApp(PacedApp[None]):
         self.instant = at.at if at else None
         """The past instant that was asked for last; None: live."""
         self.metric: CellMetric | None = None
+        self._is_fed = False
         self._said_first = at.note if at else ""
         self._wanted_metric = metric
         self._metric_settles_at: float | None = None
@@ -173,6 +175,8 @@ class ColdaisleApp(PacedApp[None]):
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self.call_after_refresh(self._start_feed)
+        # a screen that a quick key has covered is not painted, and calls nothing after that
+        self.set_timer(FEED_AT_LATEST_S, self._start_feed)
 
     async def on_unmount(self) -> None:
         await asyncio.to_thread(self.feed.stop)
@@ -323,6 +327,9 @@ class ColdaisleApp(PacedApp[None]):
             self.unregister_theme(name)
 
     def _start_feed(self) -> None:
+        if self._is_fed:
+            return
+        self._is_fed = True
         if self.instant is not None:
             self.feed.travel(self.instant)
         if self._said_first:

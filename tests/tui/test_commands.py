@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -66,6 +67,9 @@ def test_places_are_racks_nodes_their_aliases_and_boards() -> None:
 
 
 async def found(app: ColdaisleApp, query: str) -> list[Hit]:
+    async with asyncio.timeout(20):
+        while app.snapshot is None:
+            await asyncio.sleep(0.01)
     provider = ColdaisleCommands(app.screen)
     return sorted([hit async for hit in provider.search(query) if isinstance(hit, Hit)], reverse=True)
 
@@ -110,6 +114,7 @@ async def test_a_metric_is_chosen_by_name() -> None:
 async def test_a_node_or_gpu_is_opened_by_name(typed: str, place: str) -> None:
     app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)
     async with app.run_test(size=(80, 24)) as pilot:
+        await found(app, typed)
         await pilot.press("colon")
         await pilot.pause()
         assert isinstance(app.screen, CommandPalette)

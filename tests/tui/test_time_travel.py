@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,19 @@ def lines(app: ColdaisleApp) -> list[str]:
     return [strip.text for strip in app.screen._compositor.render_strips()]
 
 
+async def until(app: ColdaisleApp, wanted: Callable[[list[str]], object]) -> list[str]:
+    """The lines, once something holds of them."""
+    async with asyncio.timeout(20):
+        while app.snapshot is None or not wanted(lines(app)):
+            await asyncio.sleep(0.02)
+    return lines(app)
+
+
+async def shown(app: ColdaisleApp) -> list[str]:
+    """The lines, once there is a picture."""
+    return await until(app, lambda found: "PAST" in found[0] or "LIVE" in found[0])
+
+
 def text_of(row: Row) -> str:
     return "".join(run.text for run in row)
 
@@ -73,7 +87,7 @@ class TestKeys:
     async def test_from_live_they_go_back(self, key: str, expected: float) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press(key)
             (at,) = travels(app)
             assert at is not None
@@ -84,6 +98,7 @@ class TestKeys:
     async def test_from_live_there_is_no_later(self, key: str) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await pilot.press(key)
             await pilot.pause()
             assert travels(app) == []
@@ -92,7 +107,7 @@ class TestKeys:
     async def test_steps_add_up_before_anything_is_shown(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press(
                 "left_square_bracket", "left_square_bracket", "left_curly_bracket", "right_square_bracket"
             )
@@ -103,7 +118,7 @@ class TestKeys:
     async def test_from_between_samples_a_step_goes_to_one(self) -> None:
         app = app_of(past_snapshot(), at=Instant(1_000_003.0))
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press("left_square_bracket")
             await pilot.press("right_square_bracket", "right_square_bracket")
             assert travels(app) == [1_000_003.0, 1_000_000.0, 1_000_010.0, 1_000_020.0]
@@ -111,6 +126,7 @@ class TestKeys:
     async def test_beyond_now_is_only_live(self) -> None:
         app = app_of(past_snapshot(), at=Instant(NOW - 5))
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await pilot.press("right_curly_bracket")
             await pilot.pause()
             assert travels(app) == [NOW - 5]
@@ -120,7 +136,7 @@ class TestKeys:
     async def test_on_every_screen_only_t_returns_to_live(self, way: list[str]) -> None:
         app = app_of(past_snapshot(), at=Instant(AT))
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press(*way)
             await pilot.pause()
             assert " PAST " in lines(app)[0]
@@ -139,33 +155,33 @@ class TestKeys:
 
     async def test_the_footer_of_live_offers_t(self) -> None:
         app = app_of(live_snapshot())
-        async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+        async with app.run_test(size=(80, 24)):
+            await shown(app)
             assert "t time" in lines(app)[-1]
             assert "? help" in lines(app)[-1]
 
     async def test_the_palette_travels(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await pilot.press("colon", *"hour back")
-            await pilot.pause(0.5)
+            await until(app, lambda found: any("Time: an hour back" in line for line in found))
             await pilot.press("enter")
-            await pilot.pause(0.2)
+            await until(app, lambda _: travels(app))
             (at,) = travels(app)
             assert at is not None
             assert NOW - 3610 < at <= NOW - 3600
             await pilot.press("colon", *"go to an instant")
-            await pilot.pause(0.5)
+            await until(app, lambda found: any("Time: go to an instant" in line for line in found))
             await pilot.press("enter")
-            await pilot.pause(0.2)
-            assert app.screen.query(TimePrompt)
+            await until(app, lambda found: found[-1].startswith("go to "))
 
 
 class TestPrompt:
     async def test_it_asks_says_what_is_meant_and_goes(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press("t")
             await pilot.pause()
             assert lines(app)[-1].startswith(time.strftime("go to %H:%M:%S ", time.localtime(NOW)))
@@ -182,6 +198,7 @@ class TestPrompt:
     async def test_a_mistake_is_said_as_one_types_and_nothing_goes(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(120, 34)) as pilot:
+            await shown(app)
             await pilot.press("t", *"soon")
             await pilot.pause()
             assert "'soon' is no instant: write 03:12" in lines(app)[-1]
@@ -193,6 +210,7 @@ class TestPrompt:
     async def test_escape_cancels_and_the_focus_is_where_it_was(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await pilot.press("4")
             await pilot.pause()
             focused = app.focused
@@ -209,6 +227,7 @@ class TestPrompt:
     async def test_what_is_typed_is_no_filter(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await pilot.press("t", *"03:12")
             await pilot.pause()
             assert isinstance(app.screen, RacksScreen)
@@ -217,6 +236,7 @@ class TestPrompt:
     async def test_in_the_past_the_palette_asks_with_the_instant_that_is_shown(self) -> None:
         app = app_of(past_snapshot(), at=Instant(AT))
         async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
             await app.action_ask_instant()
             await pilot.pause()
             box = app.screen.query_one(TimePrompt).query_one(Input)
@@ -312,14 +332,14 @@ class TestMessages:
         )
         app = app_of(empty, at=Instant(AT))
         async with app.run_test(size=(100, 30)) as pilot:
-            await pilot.pause()
+            await shown(app)
             for key in ("1", "4"):
                 await pilot.press(key)
                 await pilot.pause()
-                shown = "\n".join(lines(app))
-                assert "of that instant; t returns to live" in shown
-                assert "it has nothing of that time" in shown
-                assert "ssh live only" in shown
+                text = "\n".join(lines(app))
+                assert "of that instant; t returns to live" in text
+                assert "it has nothing of that time" in text
+                assert "ssh live only" in text
             await pilot.press("7")
             await pilot.pause()
             assert "live only" in "\n".join(lines(app))
@@ -327,7 +347,7 @@ class TestMessages:
     async def test_a_node_that_was_not_there_then(self) -> None:
         app = app_of(live_snapshot())
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press("enter")
             await pilot.pause()
             assert "now" in lines(app)[-3]
@@ -337,15 +357,15 @@ class TestMessages:
 
     async def test_what_a_time_meant_is_said_at_the_start(self) -> None:
         app = app_of(past_snapshot(), at=Instant(AT, "2025-10-26 had 02:30 twice: this is the one in CET"))
-        async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+        async with app.run_test(size=(80, 24)):
+            await shown(app)
             assert "had 02:30 twice" in lines(app)[-1]
 
     @pytest.mark.parametrize("way", [[], ["4"], ["7"], ["enter"], ["question_mark"]], ids=str)
     async def test_ascii_alone_reaches_an_ascii_terminal(self, way: list[str]) -> None:
         app = app_of(past_snapshot(), at=Instant(AT), ascii_only=True)
         async with app.run_test(size=(100, 30)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press(*way)
             await pilot.pause()
             assert "".join(lines(app)).isascii()
@@ -354,13 +374,12 @@ class TestMessages:
     async def test_charts_end_at_the_instant(self) -> None:
         app = app_of(past_snapshot(), at=Instant(AT))
         async with app.run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
+            await shown(app)
             await pilot.press("enter")
-            await pilot.pause(0.2)
+            edge = time.strftime("%H:%M:%S", time.localtime(AT))
+            await until(app, lambda found: any(line.rstrip().endswith(edge) for line in found[3:]))
             assert isinstance(app.feed, FakeFeed)
             assert all(query.end <= AT + 60 for query in app.feed.queries)
-            edge = time.strftime("%H:%M:%S", time.localtime(AT))
-            assert any(line.rstrip().endswith(edge) for line in lines(app)[3:])
 
 
 SIZES = {"80x24": (80, 24), "200x50": (200, 50)}
