@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 EAGER_S = 5.0
 """So long after the start, a snapshot is made as soon as samples come in."""
 EAGER_STEP_S = 0.25
-PAST_LIMITS = Limits(full_s=1500.0, minutes=90, full_bytes=130_000_000)
-"""What is kept of a past that is looked at: the span of travel.py, and the hour before it."""
 
 Publish = Callable[[Snapshot], None]
 Build = Callable[[Clock], Sequence[Source]]
@@ -58,9 +56,8 @@ class Monitor:
         self.sources = sources
         self.settings = settings
         self.clock = clock
-        self.history = History(settings.limits)
-        self.registry = Registry(settings.aliases)
-        self.collector = Collector(sources, self.history, self.registry, clock)
+        self.collector = self._new_collector(settings.limits)
+        self.history, self.registry = self.collector.history, self.collector.registry
         self.view = self._new_view(self.collector)
         self.traveller = Traveller(
             sources, self._new_collector, self._new_view, clock, lambda: self._publish_shown()
@@ -136,8 +133,8 @@ class Monitor:
                 await self.collector.arrived.wait()
         await asyncio.sleep(EAGER_STEP_S)
 
-    def _new_collector(self) -> Collector:
-        return Collector(self.sources, History(PAST_LIMITS), Registry(self.settings.aliases), self.clock)
+    def _new_collector(self, limits: Limits) -> Collector:
+        return Collector(self.sources, History(limits), Registry(self.settings.aliases), self.clock)
 
     def _new_view(self, collector: Collector) -> View:
         return View(collector, self.settings.name, self.settings.racks)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from coldaisle.sources.collector import Collector
 from coldaisle.sources.errors import SourceError
+from coldaisle.sources.history import Limits
 from coldaisle.sources.source import Batch, Item, JobFact, Past, ProcessFact, ServiceFact, Source
 
 log = logging.getLogger(__name__)
@@ -193,5 +194,5 @@ def those_with_a_past(sources: Sequence[Source]) -> dict[int, Past]:
     return {number: source for number, source in enumerate(sources) if isinstance(source, Past)}
 
 
-MakeCollector = Callable[[], Collector]
-"""A new, empty collector over the same sources."""
+MakeCollector = Callable[[Limits], Collector]
+"""A new, empty collector over the same sources, that keeps so much."""

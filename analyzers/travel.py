@@ -26,6 +26,7 @@ from coldaisle.analyzers.snapshot import (
 )
 from coldaisle.analyzers.view import View
 from coldaisle.sources.collector import Collector
+from coldaisle.sources.history import Limits
 from coldaisle.sources.source import Clock, Source, TargetState
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ NEAR_S = 300.0
 FINE_STEPS = (10.0, 20.0, 30.0, 60.0)
 COARSE_STEPS = (60.0, 120.0, 300.0)
 PROGRESS_S = 0.3
+PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
+CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
 
 MakeView = Callable[[Collector], View]
 Work = Callable[[], Coroutine[None, None, None]]
@@ -142,7 +145,7 @@ class Traveller:
         return None
 
     def _empty(self, at: float) -> Snapshot:
-        return self._make_view(self._make_collector()).snapshot(at, None, live=False)
+        return self._make_view(self._make_collector(PICTURE_LIMITS)).snapshot(at, None, live=False)
 
     def _paint(self) -> None:
         self._cancel(self._painter)
@@ -196,11 +199,11 @@ class Traveller:
         if old is not None and old.span is span and old.is_whole and old.at <= at:
             await old.go(at)
             return self._take_picture(old, at)
-        quick = Replay(span, self._make_collector(), samples_since=at - PICTURE_S)
+        quick = Replay(span, self._make_collector(PICTURE_LIMITS), samples_since=at - PICTURE_S)
         await quick.go(at)
         self._take_picture(quick, at)
         if not quick.is_whole:
-            whole = Replay(span, self._make_collector())
+            whole = Replay(span, self._make_collector(PICTURE_LIMITS))
             await whole.go(at)
             self._take_picture(whole, at)
         return None
@@ -231,7 +234,7 @@ class Traveller:
         self._changed()
 
     async def _chart(self, span: Span, earlier: Span | None) -> None:
-        replay = Replay(span, self._make_collector())
+        replay = Replay(span, self._make_collector(CHART_LIMITS))
         if earlier is not None:
             await replay.go_before(earlier)
         await replay.go(span.end)

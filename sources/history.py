@@ -44,12 +44,14 @@ class Latest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept."""
+    """How much is kept. Nothing but the newest values with ``full_s`` and ``minutes`` 0."""
 
     full_s: float = FULL_S
     minutes: int = 60
     full_bytes: int = 260_000_000
     """Full resolution ends earlier than ``full_s`` when all blocks together would pass this."""
+    extremes: bool = True
+    """Whether minutes keep minimum and maximum beside the mean."""
 
 
 class Ring:
@@ -131,13 +133,13 @@ class Ring:
 class Block:
     """All samples of one kind of entity from one source."""
 
-    def __init__(self, source: int, rank: Rank, kind: Kind, interval: float) -> None:
+    def __init__(self, source: int, rank: Rank, kind: Kind, interval: float, rows: int = 128) -> None:
         self.source = source
         self.rank = rank
         self.kind = kind
         self.period = interval
         # Rows that were never written cost no memory, and a ring that grows must be copied.
-        self.full = Ring(128)
+        self.full = Ring(rows)
         self.minutes = Ring(16)
         self.rows: Rows = np.zeros(0, dtype=np.intp)
         """History row of each column."""
@@ -250,7 +252,7 @@ class Block:
 
     def _advance(self, at: float, limits: Limits, may_grow: bool) -> None:
         ring = self.full
-        if ring.count and at // MINUTE != ring.newest // MINUTE:
+        if ring.count and limits.minutes and at // MINUTE != ring.newest // MINUTE:
             self._fold_minute(ring.newest // MINUTE * MINUTE, limits)
         if ring.count == ring.capacity and may_grow and ring.oldest > at - limits.full_s:
             ring.grow(2 * ring.capacity)
@@ -269,7 +271,8 @@ class Block:
             ring.grow(min(limits.minutes, ring.capacity * 3 // 2))
         ring.append(minute + MINUTE / 2)
         for key in self.full.arrays.keys() & self.last.keys():
-            for name, folded in _fold(self.full.arrays[key][rows]):
+            folds = _fold(self.full.arrays[key][rows])
+            for name, folded in folds if limits.extremes else folds[:1]:
                 array = ring.arrays.get(key + name)
                 if array is None:
                     array = ring.add(key + name)
@@ -381,7 +384,9 @@ class History:
         """
         block = self._by_source.get((source, batch.kind))
         if block is None:
-            block = self._by_source[source, batch.kind] = Block(source, rank, batch.kind, interval)
+            rows_kept = 128 if self.limits.full_s else 2
+            block = Block(source, rank, batch.kind, interval, rows_kept)
+            self._by_source[source, batch.kind] = block
             self.blocks.append(block)
         may_grow = sum(b.full.bytes for b in self.blocks) < self.limits.full_bytes
         block.write(batch, rows, self.limits, may_grow, is_past)

@@ -117,12 +117,12 @@ class SimulatorSource:
         """Facts and one sample of everything at once, then a sample at each multiple of the interval."""
         at, seconds = self._clock(), self.interval
         warm, self._warm = self._warm, None
-        before, self._before = self._before, None
+        past, self._before = self._before, None
         if warm is not None and 0 < at - warm[0] <= _WARM_FOR_S:
             telling, seconds = warm[1], at - warm[0]
         else:
             telling = self._telling()
-            telling.jobs = before.jobs if before is not None else None
+            telling.jobs = past.jobs if past is not None else None
             for _ in telling.simulation.settle(at):
                 await asyncio.sleep(0)
         for fact in telling.facts(at):

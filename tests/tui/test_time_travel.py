@@ -16,8 +16,8 @@ from coldaisle.sources.instants import Instant
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.screens.nodes import NodesScreen
 from coldaisle.tui.screens.racks import RacksScreen
-from coldaisle.tui.widgets.header import row_width, travel_line, trust_line
-from coldaisle.tui.widgets.lines import Row
+from coldaisle.tui.widgets.header import travel_line, trust_line
+from coldaisle.tui.widgets.lines import Row, row_width
 from coldaisle.tui.widgets.timeprompt import TimePrompt, meaning
 
 NOW = AT + 7980.0

@@ -97,7 +97,7 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
 
 def _live_beside(snapshot: Snapshot) -> Piece | None:
     """In the past: that live goes on, or what is not well there now."""
-    if snapshot.live or snapshot.travel is None:
+    if snapshot.live or snapshot.travel is None or not snapshot.travel.live:
         return None
     sick = [(name, state) for name, state in snapshot.travel.live if state not in ("ok", "connecting")]
     if not sick:
