@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 MOST_PLACES = 30
 """Names that are offered for what was typed; more than fit on a screen help nobody."""
+SHIFTS = (
+    ("10 minutes back", -600.0, "key {"),
+    ("10 minutes on", 600.0, "key }"),
+    ("an hour back", -3600.0, "from the instant that is shown"),
+    ("an hour on", 3600.0, "from the instant that is shown"),
+    ("a day back", -86400.0, "from the instant that is shown"),
+    ("a day on", 86400.0, "from the instant that is shown"),
+)
 MOST_TYPED = 64
 """Characters of what was typed that are looked at."""
 
@@ -136,6 +144,7 @@ class ColdaisleCommands(Provider):
 
     def _commands(self) -> Iterator[Command]:
         yield from self._screens()
+        yield from self._instants()
         yield from self._keys()
         yield from self._metrics()
         yield from self._themes()
@@ -145,6 +154,14 @@ class ColdaisleCommands(Provider):
         for tab in TABS:
             if tab.ready:
                 yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
+
+    def _instants(self) -> Iterator[Command]:
+        app = self._app
+        yield Command("Time: go to an instant", "key t from live", app.action_ask_instant)
+        if app.instant is not None:
+            yield Command("Time: return to live", "key t", app.action_live)
+        for words, seconds, key in SHIFTS:
+            yield Command(f"Time: {words}", key, partial(app.action_shift, seconds))
 
     def _keys(self) -> Iterator[Command]:
         """What the screen's own keys do, from its bindings."""

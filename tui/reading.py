@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -218,6 +219,11 @@ def jobs_on(snapshot: Snapshot, node: Node) -> list[Job]:
 def gpu_name(gpu: Gpu) -> str:
     """The part of a GPU's key that tells it from its neighbours: ``5``, ``5:gi1``."""
     return gpu.key.rpartition("/")[2]
+
+
+def edge(snapshot: Snapshot) -> str:
+    """What stands under the right end of a chart: now, or the instant that is shown."""
+    return "now" if snapshot.live else time.strftime("%H:%M:%S", time.localtime(snapshot.at))
 
 
 def latest(snapshot: Snapshot, seen: float) -> str:

@@ -150,6 +150,24 @@ async def test_a_job_that_ends_between_the_past_and_the_stream_is_said_to_end() 
     assert [i.id for i in live if isinstance(i, JobFact) and i.until == ending.until] == [ending.id]
 
 
+async def test_a_past_that_is_cut_short_leaves_no_job_running_for_ever() -> None:
+    ending = min(SimulatorSource(16, 4, 8, seed=7).jobs(NOW), key=lambda job: job.until)
+    source = SimulatorSource(16, 4, 8, seed=7, clock=lambda: ending.until + 300, lanes=())
+    reading = source.read(ending.until - 60, ending.until + 300, 10)
+    async for item in reading:
+        if isinstance(item, Batch):
+            break
+    await reading.aclose()
+    other_times = await past(source, NOW - 90_000, NOW - 89_990, 10)
+    assert other_times
+    live: list[Item] = []
+    async for item in source.stream():
+        live.append(item)
+        if isinstance(item, Batch):
+            break
+    assert ending.id in [i.id for i in live if isinstance(i, JobFact) and i.until == ending.until]
+
+
 async def test_the_stream_paces_itself_by_the_clock() -> None:
     source = SimulatorSource(1, 1, 2, seed=1, interval=0.05)
     times: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -109,6 +110,9 @@ async def test_a_hostile_service_is_inert_in_the_palette() -> None:
 
 
 async def found(app: ColdaisleApp, query: str) -> list[Hit]:
+    async with asyncio.timeout(20):
+        while app.snapshot is None:
+            await asyncio.sleep(0.01)
     provider = ColdaisleCommands(app.screen)
     return sorted([hit async for hit in provider.search(query) if isinstance(hit, Hit)], reverse=True)
 

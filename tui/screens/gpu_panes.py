@@ -11,6 +11,7 @@ from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, show
 from coldaisle.tui.reading import (
     board_of,
+    edge,
     gpu_name,
     job_index,
     job_words,
@@ -262,7 +263,7 @@ def _charts(
             chosen = range(len(rows), len(rows) + len(line))
         rows.extend(line)
     left = _axis_width(scale, height, metric, marks, view, snapshot, gpus)
-    axis = (Run(" " * left), *time_axis(view.span, width - left - _range_width(height)))
+    axis = (Run(" " * left), *time_axis(view.span, width - left - _range_width(height), now=edge(snapshot)))
     under: list[Row] = [axis]
     for column in range(1, min(columns, len(gpus))):
         under = beside(under, [axis], start_width(column, width))
@@ -350,7 +351,7 @@ def _one_line_each(
         strip = _strip(series[at], room, scale, paint, view, digits=digits)
         values = gpu_heading(snapshot, gpu, metric, tail, view, chosen=False, named=False)
         rows.append((Run(name, "accent" if at == cursor else "text"), *pad(strip, room), Run("  "), *values))
-    axis = (Run(" " * label), *time_axis(view.span, room))
+    axis = (Run(" " * label), *time_axis(view.span, room, now=edge(snapshot)))
     return Block([*rows, axis], range(cursor, cursor + 1))
 
 

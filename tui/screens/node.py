@@ -70,7 +70,8 @@ class NodeScreen(SeriesScreen):
         index = self._index(snapshot)
         title, pane = self.query_one("#title", Lines), self.query_one("#pane", Lines)
         if index is None:
-            title.show([(Run(f"{plain(self.node)} is not known any more", "warn"),), self._tabs(snapshot)])
+            when = "any more" if snapshot.live else "at that instant"
+            title.show([(Run(f"{plain(self.node)} is not known {when}", "warn"),), self._tabs(snapshot)])
             pane.show([])
             return
         title.show([panes.title(snapshot, index, title.room.width), self._tabs(snapshot)])
@@ -80,6 +81,9 @@ class NodeScreen(SeriesScreen):
 
     def show(self, snapshot: Snapshot) -> None:
         """A new snapshot; a pane of charts is drawn once, with the series that are asked for now."""
+        before = self.snapshot
+        if before is not None and (before.live != snapshot.live or abs(before.at - snapshot.at) > self.span):
+            self._answer = None  # it is of another time
         self._is_drawn_by_answer = bool(self._answer and not self._asking and self.question(snapshot))
         super().show(snapshot)
         self._is_drawn_by_answer = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, SHOW_WIDTH, show
-from coldaisle.tui.reading import latest, read, server_name, status_word
+from coldaisle.tui.reading import edge, latest, read, server_name, status_word
 from coldaisle.tui.screens.gpu_panes import LEAST_CHART, Block, View, problem_words, range_text, value_row
 from coldaisle.tui.screens.serving_rows import (
     Serving,
@@ -207,7 +207,10 @@ def chart_pane(view: Serving, subject: Subject, answer: SeriesAnswer | None, sig
             )
             line = block if at == 0 else beside(line, block, width)
         rows += line
-    axis: Row = (Run(" " * left), *time_axis(sight.span, width - left - (_RANGE if height < 3 else 0)))
+    axis: Row = (
+        Run(" " * left),
+        *time_axis(sight.span, width - left - (_RANGE if height < 3 else 0), now=edge(view.snapshot)),
+    )
     under: list[Row] = [axis] if columns == 1 else beside([axis], [axis], width)
     return [*rows, *under]
 
@@ -407,7 +410,7 @@ def replica_pane(
                 Run("  " + fit(word, 8), colour),
             )
         )
-    rows.append((Run(" " * label), *time_axis(sight.span, room)))
+    rows.append((Run(" " * label), *time_axis(sight.span, room, now=edge(view.snapshot))))
     total = len(subject.servers(view))
     more = f"{total} replicas, " if total > len(shown) else ""
     rows.append(
