@@ -384,8 +384,12 @@ def _of_job(job: Job) -> str:
     return _folded(job.title, job.user, job.name, job.account, job.partition, job.state)
 
 
+_SERVER_STATES = ("unknown", "ok ready", "stale", "lost down")
+"""By Status, in the words of the screens."""
+
+
 def _said_of_servers(snapshot: Snapshot) -> list[str]:
-    states = [Status(int(code)).name for code in snapshot.server_status]
+    states = [_SERVER_STATES[int(code)] for code in snapshot.server_status]
     states += [""] * (len(snapshot.layout.servers) - len(states))
     return [_of_server(server, state) for server, state in zip(snapshot.layout.servers, states, strict=True)]
 

@@ -9,7 +9,7 @@ no socket.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,10 +23,12 @@ from coldaisle.sources.source import (
     DiskRef,
     EntityRef,
     GpuRef,
+    JobRef,
     Kind,
     Missing,
     NodeRef,
     PortRef,
+    RackRef,
     ServerRef,
     normal_pci,
 )
@@ -36,6 +38,8 @@ Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MAX_BOARDS = 64
+MAX_NAMED = 4096
+"""Nodes, racks or jobs that one page may name in labels, of each kind."""
 MAX_INSTANCES = 16
 """MIG instances of a board; the hardware has 7."""
 MAX_SERVERS = 256
@@ -58,6 +62,8 @@ class Job(NamedTuple):
     """``slurm:4711`` or ``k8s:<namespace>/Pod/<pod>``."""
     name: str
     gpu: GpuRef
+    user: str = ""
+    partition: str | None = None
 
 
 class Hosted(NamedTuple):
@@ -97,6 +103,8 @@ class Table:
     shown: Indices
     """Columns that are metrics, not parts."""
     shown_metrics: tuple[str, ...]
+    places: Mapping[EntityRef, int]
+    """Row of each entity."""
     quantiles: _Quantiles | None = None
     up: int | None = None
     """The column that is 1 as long as there is a page."""
@@ -128,6 +136,16 @@ class Translation:
     servers: tuple[Hosted, ...] = ()
     buckets: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
     """The series whose increases :meth:`evaluate` makes quantiles of."""
+    unnamed: int = 0
+    """Nodes, racks and jobs beyond what a page may name."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Whom the page speaks of: its own node, if anything on it is that node's, then those that it names."""
+        refs = (entity for table in self.tables.values() for entity in table.entities)
+        named = dict.fromkeys(entity.node for entity in refs if not isinstance(entity, RackRef | JobRef))
+        own = (self.node,) if self.node in named or not self.tables else ()
+        return tuple(dict.fromkeys((*own, *named)))
 
     def evaluate(
         self, values: Values, rates: Values, increases: Values | None = None
@@ -307,6 +325,35 @@ def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> Non
 # ---- compiling
 
 
+def translate_all(
+    shape: Shape,
+    vocabularies: Sequence[Vocabulary],
+    host: str,
+    *,
+    endpoint: str = "",
+    ignore_names: bool = False,
+) -> tuple[Translation, ...]:
+    """A translation for each vocabulary that a page speaks; all of them believe in one node.
+
+    What the node's own kernel says of its name counts more than a label.
+    """
+    made = [
+        translate(shape, words, host, endpoint=endpoint, ignore_names=ignore_names) for words in vocabularies
+    ]
+    named = sorted(
+        (one for one in made if one.node != host), key=lambda one: not one.vocabulary.facts.hostname
+    )
+    if not named:
+        return tuple(made)
+    name = named[0].node
+    return tuple(
+        one
+        if one.node == name
+        else translate(shape, one.vocabulary, name, endpoint=endpoint, ignore_names=True)
+        for one in made
+    )
+
+
 def translate(
     shape: Shape, vocabulary: Vocabulary, host: str, *, endpoint: str = "", ignore_names: bool = False
 ) -> Translation:
@@ -351,6 +398,10 @@ class _Compiler:
         for number, series in enumerate(shape.series):
             self._by_name.setdefault(series.name, []).append(number)
         self._sheets: dict[Kind, _Sheet] = {}
+        # Another vocabulary's labels may have the same names and mean something else.
+        self._spoken = self._of(vocabulary.wanted())
+        self._of_gpus = self._of(vocabulary.names_of(Kind.GPU))
+        self._unnamed: set[EntityRef] = set()
         self.hostname = self._text_fact(vocabulary.facts.hostname) or self._first(vocabulary.labels.node)
         believed = None if ignore_names else _host_name(self.hostname)
         self._node = believed or host
@@ -358,7 +409,7 @@ class _Compiler:
         self._servers = _Servers(self._node, endpoint, vocabulary)
 
     def compile(self) -> Translation:
-        for labels in self._labels:
+        for labels in sorted(self._of_gpus, key=self._boards.is_unnamed):
             self._boards.learn(labels)
         picked = list(self._picked())
         for _, rule, number in picked:
@@ -369,7 +420,7 @@ class _Compiler:
             if entity is not None:
                 self._add(place, rule, entity, number)
         tables = {kind: self._table(kind, sheet) for kind, sheet in self._sheets.items()}
-        jobs = dict.fromkeys(job for labels in self._labels for job in self._jobs(labels))
+        jobs = dict.fromkeys(job for labels in self._of_gpus for job in self._jobs(labels))
         facts = self._words.facts
         events, sources = self._events(tables)
         return Translation(
@@ -388,6 +439,7 @@ class _Compiler:
             events=events,
             event_sources=sources,
             left_out=len(self._boards.left_out) + len(self._servers.left_out),
+            unnamed=len(self._unnamed),
             servers=tuple(self._servers.all()),
             buckets=np.unique(
                 np.concatenate(
@@ -405,12 +457,22 @@ class _Compiler:
                     if selection is None or selection.takes(self._labels[number]):
                         yield place, rule, number
 
+    def _of(self, names: Set[str]) -> list[dict[str, str]]:
+        return [
+            labels
+            for series, labels in zip(self._shape.series, self._labels, strict=True)
+            if series.name in names
+        ]
+
     def _add(self, place: int, rule: Rule, entity: EntityRef, number: int) -> None:
         labels = self._labels[number]
         term = _term(rule, number, labels)
         if term is None:
             return
         sheet = self._sheets.setdefault(rule.kind, _Sheet())
+        if entity not in sheet.rows and rule.kind in _NAMED and len(sheet.rows) >= MAX_NAMED:
+            self._unnamed.add(entity)
+            return
         cell = (sheet.rows.setdefault(entity, len(sheet.rows)), rule.key)
         if sheet.owners.setdefault(cell, place) != place:
             return
@@ -419,16 +481,37 @@ class _Compiler:
     def _entity(self, rule: Rule, labels: dict[str, str]) -> EntityRef | None:
         if rule.kind is Kind.GPU:
             return self._boards.ref(labels, whole=rule.board)
-        if rule.kind is Kind.NODE:
-            return NodeRef(self._node)
         if rule.kind is Kind.SERVER:
             return self._servers.ref(labels)
         name = _made(rule.entity or self._words.entity.get(rule.kind, ""), labels)
+        if rule.kind is Kind.NODE:
+            return self._named_node(name)
+        if rule.kind is Kind.JOB:
+            job = name or self._job_id(labels)
+            return JobRef(job[:MAX_NAME]) if job else None
         if not name:
             return None
+        if rule.kind is Kind.RACK:
+            return RackRef(name[:MAX_NAME])
         if rule.kind is Kind.PORT:
             return PortRef(self._node, name)
         return DiskRef(self._node, name) if rule.kind is Kind.DISK else None
+
+    def _named_node(self, name: str | None) -> NodeRef | None:
+        """The node that a label names; the page's own where none does."""
+        if not name:
+            return NodeRef(self._node)
+        believed = _host_name(name)
+        return NodeRef(believed) if believed else None
+
+    def _job_id(self, labels: dict[str, str]) -> str | None:
+        job = _first_of(self._words.labels.job, labels)
+        return f"slurm:{job}" if job else self._pod_id(labels)
+
+    def _pod_id(self, labels: dict[str, str]) -> str | None:
+        pod = _first_of(self._words.labels.pod, labels)
+        space = _first_of(self._words.labels.namespace, labels) or "default"
+        return f"k8s:{space}/Pod/{pod}" if pod else None
 
     def _table(self, kind: Kind, sheet: _Sheet) -> Table:
         given = dict.fromkeys(key for _, key in sheet.cells)
@@ -461,6 +544,7 @@ class _Compiler:
             shown_metrics=tuple(metrics[place] for place in shown),
             quantiles=_quantiles(sheet, column),
             up=column[UP] if kind is Kind.SERVER else None,
+            places=dict(sheet.rows),
         )
 
     def _promised(self, kind: Kind) -> Iterable[str]:
@@ -495,13 +579,12 @@ class _Compiler:
         gpu = self._boards.ref(labels, whole=False)
         if gpu is None:
             return
-        job = _first_of(self._words.labels.job, labels)
-        if job:
-            yield Job(f"slurm:{job}", job, gpu)
-        pod = _first_of(self._words.labels.pod, labels)
-        if pod:
-            space = _first_of(self._words.labels.namespace, labels) or "default"
-            yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+        words = self._words.labels
+        if job := _first_of(words.job, labels):
+            partition = _first_of(words.partition, labels)
+            yield Job(f"slurm:{job}", job, gpu, _first_of(words.user, labels) or "", partition)
+        if pod := self._pod_id(labels):
+            yield Job(pod, _first_of(words.pod, labels) or "", gpu)
 
     def _events(
         self, tables: Mapping[Kind, Table]
@@ -526,7 +609,7 @@ class _Compiler:
         return tuple(dict.fromkeys(r.key for r in self._words.metric if r.expected and r.key not in given))
 
     def _first(self, names: Iterable[str]) -> str | None:
-        for labels in self._labels:
+        for labels in self._spoken:
             found = _first_of(names, labels)
             if found:
                 return found
@@ -551,6 +634,8 @@ class _Boards:
         self._known: dict[str, dict[str, str]] = {}
         self._instances: dict[str, dict[str, str]] = {}
         """Board → instance → profile."""
+        self._at: dict[str, str] = {}
+        """Index -> the name of the board that has it: not all series of it may say more."""
         self._refs: dict[tuple[str, str], GpuRef] = {}
         """As made, once all labels are learnt: hundreds of series speak of a board."""
         self.left_out: set[tuple[str, str]] = set()
@@ -568,9 +653,15 @@ class _Boards:
             value = _first_of(getattr(self._words, role), labels)
             if value:
                 known.setdefault(role, value)
+        if "index" in known:
+            self._at.setdefault(known["index"], name)
         instance = _first_of(self._words.mig_id, labels)
         if instance:
             self._learn_instance(name, instance, _first_of(self._words.mig_profile, labels) or "")
+
+    def is_unnamed(self, labels: dict[str, str]) -> bool:
+        """Whether only a number says which board is meant; to be learnt after those that are named."""
+        return not (_first_of(self._words.uuid, labels) or _first_of(self._words.pci, labels))
 
     def _learn_instance(self, name: str, instance: str, profile: str) -> None:
         known = self._instances.setdefault(name, {})
@@ -619,12 +710,18 @@ class _Boards:
         """What tells boards apart on a page: the UUID, else the PCI address, else the index."""
         uuid = _first_of(self._words.uuid, labels)
         if uuid:
-            return uuid
-        other = _first_of(self._words.pci, labels) or _first_of(self._words.index, labels)
-        return _UNNAMED + other if other else None
+            prefix = self._words.uuid_prefix
+            return uuid if uuid.startswith(prefix) else prefix + uuid
+        pci, index = _first_of(self._words.pci, labels), _first_of(self._words.index, labels)
+        if pci:
+            return _UNNAMED + pci
+        return self._at.get(index, _UNNAMED + index) if index else None
 
 
 _UNNAMED = "#"
+_NAMED = frozenset((Kind.NODE, Kind.RACK, Kind.JOB))
+MAX_NAME = 200
+"""Characters of a rack's or job's name."""
 
 
 class _Servers:

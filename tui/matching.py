@@ -10,22 +10,9 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.fields import Entity
     from coldaisle.analyzers.selection import Selection
     from coldaisle.analyzers.snapshot import Snapshot
-    from coldaisle.sources.cluster import Layout
     from coldaisle.tui.cells import Flags
 
 # The language (analyzers.selection) imports numpy: it is loaded when there is something to filter.
-
-
-def matched(layout: Layout, text: str) -> Flags:
-    """[gpu] whether its node or rack is meant by any word of ``text``; ValueError says what is wrong with it."""
-    import numpy as np
-
-    from coldaisle.analyzers.selection import named
-
-    nodes = np.zeros(len(layout.nodes), dtype=bool)
-    for word in text.split()[:32]:
-        nodes |= named(layout, word)
-    return np.asarray(nodes[np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)], dtype=bool)
 
 
 class Matching:

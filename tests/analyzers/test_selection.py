@@ -18,10 +18,10 @@ from coldaisle.analyzers.fields import FACTS, TEXT, Entity, fields_of, find, nam
 from coldaisle.analyzers.filter import Absent, All, Any, Comparison, Filter, Not, Op, Words, parse, show
 from coldaisle.analyzers.selection import Selection, with_boards
 from coldaisle.analyzers.snapshot import Snapshot, Status
-from coldaisle.sources.catalog import UNITS
 from coldaisle.sources.cluster import Server
 from coldaisle.sources.errors import FilterError
 from coldaisle.sources.source import Missing
+from coldaisle.sources.units import UNITS
 
 NIGHT = make_snapshot()
 SMALL = make_snapshot(

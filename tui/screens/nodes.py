@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -39,6 +40,20 @@ COLUMNS = (
     Column("age", "heard", 6, right=True, keep=3),
     Column("problem", "problem", 14, keep=4, grows=True),
 )
+
+
+def columns() -> tuple[Column, ...]:
+    """The same with the site's own metrics of nodes, before what has no end."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    own = (
+        Column(one.key, one.label, max(9, min(len(one.label), 14)), right=True, keep=len(COLUMNS) + at)
+        for at, one in enumerate(own_metrics(Kind.NODE))
+    )
+    return (*COLUMNS[:-1], *own, COLUMNS[-1])
+
+
 PSI = (("node.psi_cpu_some", "cpu"), ("node.psi_io_full", "io"), ("node.psi_mem_full", "mem"))
 PSI_WORTH = 0.10
 """Pressure above this share of time is marked."""
@@ -93,7 +108,10 @@ def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row
         ),
         "problem": lambda: _problem(snapshot, index),
     }
-    return [makers[column]() for column in columns]
+    return [
+        _number(snapshot, column, index) if column.startswith("node.") else makers[column]()
+        for column in columns
+    ]
 
 
 def gpu_cells(layout: Layout, index: int, codes: Codes) -> Row:
@@ -119,11 +137,13 @@ class NodesScreen(FilteredScreen):
         super().__init__()
         self.sort = SORTS[0]
         self._order: list[str] = []
-        self._ordered_for: tuple[int, str] | None = None
+        self._ordered_for: tuple[tuple[str, ...], str, bool] | None = None
         self._ordered_at = 0.0
+        self._columns: tuple[Column, ...] = COLUMNS
 
     def body(self) -> ComposeResult:
-        yield Table(COLUMNS, id="nodes")
+        self._columns = columns()
+        yield Table(self._columns, id="nodes")
         yield Lines(id="status")
 
     def on_mount(self) -> None:
@@ -171,10 +191,15 @@ class NodesScreen(FilteredScreen):
 
     def _keep_order(self, snapshot: Snapshot) -> None:
         """Sort only when the order was chosen or nodes came or went: rows keep their place while values change."""
-        wanted = (snapshot.layout.version, self.sort.column)
+        wanted = (tuple(node.key for node in snapshot.layout.nodes), self.sort.column, snapshot.live)
         if self._ordered_for != wanted:
             self._order = order(snapshot, self.sort)
             self._ordered_for, self._ordered_at = wanted, snapshot.at
+
+    def _ordered_when(self, snapshot: Snapshot) -> str:
+        if snapshot.live:
+            return f"{age(snapshot.at - self._ordered_at)} ago"
+        return time.strftime("at %H:%M:%S", time.localtime(self._ordered_at))
 
     def _filtered(self, snapshot: Snapshot) -> list[str]:
         wanted = self.kept(snapshot)
@@ -186,13 +211,13 @@ class NodesScreen(FilteredScreen):
 
     def _status(self, snapshot: Snapshot, shown: int) -> Row:
         total = len(snapshot.layout.nodes)
-        hidden = len(COLUMNS) - len(self.query_one(Table).placed)
+        hidden = len(self._columns) - len(self.query_one(Table).placed)
         runs = [
             Run(f"{shown} of {total} nodes", "text" if shown == total else "accent"),
             Run(f"  by {self.sort.name} (s)", "dim"),
         ]
         if self.sort.column != "node":
-            runs.append(Run(f", as it was {age(snapshot.at - self._ordered_at)} ago", "dim"))
+            runs.append(Run(f", as it was {self._ordered_when(snapshot)}", "dim"))
         if filtered := self.filter_runs():
             runs += [Run("  "), *filtered]
         if hidden:
@@ -208,9 +233,7 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         troubled = np.array([bool(node.problem) for node in snapshot.layout.nodes], dtype=np.float64)
         return -snapshot.node_status.astype(np.float64) - troubled * 0.5
     if column in ("gpus", "gpu_power"):
-        total, count = _of_boards(snapshot, "gpu.sm_active" if column == "gpus" else "gpu.power")
-        total[count == 0] = np.nan
-        return total / np.maximum(count, 1.0) if column == "gpus" else -total
+        return _activity(snapshot) if column == "gpus" else -_of_boards(snapshot, "gpu.power")[0]
     if column == "psi":
         worst = _of_nodes(snapshot, PSI[0][0])
         for other, _ in PSI[1:]:
@@ -218,6 +241,18 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         return -worst
     key = {"cpu": "node.cpu_util", "memory": "node.mem_ratio", "net": "node.net_rx"}.get(column)
     return snapshot.node_seen if key is None else -_of_nodes(snapshot, key)
+
+
+def _activity(snapshot: Snapshot) -> Times:
+    """[node] mean SM activity of its boards; of a node that has none the utilisation (AMD, before Hopper)."""
+    import numpy as np
+
+    found = np.full(len(snapshot.layout.nodes), np.nan)
+    for key in ("gpu.sm_active", "gpu.util"):
+        total, count = _of_boards(snapshot, key)
+        hole = np.isnan(found)
+        found[hole] = (total / np.maximum(count, 1.0))[hole]
+    return found
 
 
 def _of_nodes(snapshot: Snapshot, key: str) -> Times:
@@ -231,7 +266,7 @@ def _of_nodes(snapshot: Snapshot, key: str) -> Times:
 
 
 def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
-    """[node] sum over a node's boards, and how many of them tell."""
+    """[node] sum over a node's boards, NaN where none tells, and how many of them do."""
     import numpy as np
 
     boards, size = snapshot.layout.boards, len(snapshot.layout.nodes)
@@ -239,7 +274,9 @@ def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
     there = np.isfinite(values)
     node = cells.node_index(snapshot.layout)[boards][there]
     total = np.bincount(node, weights=values[there], minlength=size).astype(np.float64)
-    return total, np.bincount(node, minlength=size).astype(np.float64)
+    count = np.bincount(node, minlength=size).astype(np.float64)
+    total[count == 0] = np.nan
+    return total, count
 
 
 def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
