@@ -340,16 +340,23 @@ def _words(tree: Words, row: Entity) -> Judge:
         if "[" in word:
             _one_of(word.casefold(), at)
     words = tree.words
+    last: list[tuple[Layout, Flags]] = []
+
+    def meant(layout: Layout) -> Flags:
+        """[node] whether any word means it; asked again when the layout is another one."""
+        if not last or last[0][0] is not layout:
+            found = np.zeros(len(layout.nodes), dtype=np.bool_)
+            for word in words:
+                found |= named(layout, word)
+            last[:] = [(layout, found)]
+        return last[0][1]
 
     def judge(tables: Tables, scope: Scope) -> Answer:
         snapshot = tables.snapshot
         yes = np.zeros(scope.size, dtype=np.bool_)
         nodes = scope.of.get(Entity.NODE)
         if nodes is not None:
-            meant = np.zeros(len(snapshot.layout.nodes), dtype=np.bool_)
-            for word in words:
-                meant |= named(snapshot.layout, word)
-            yes |= _taken(meant, nodes)
+            yes |= _taken(meant(snapshot.layout), nodes)
         for entity, said in _SAID.items():
             index = scope.of.get(entity)
             if (
