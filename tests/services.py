@@ -20,6 +20,8 @@ PACKAGES = {
     "setpriv": "util-linux",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "victoria-metrics": "victoria-metrics",
 }
 
 
