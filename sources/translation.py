@@ -63,22 +63,34 @@ class Board(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """The entities of one kind on a page, and what of each metric is there."""
+class Columns:
+    """The metrics of one kind, measured and derived, and how they are finished once they stand in a matrix."""
 
-    kind: Kind
-    entities: tuple[EntityRef, ...]
     metrics: tuple[str, ...]
-    """Keys that this page gives, parts of derived ones included, then those it should give and does not."""
-    absent: NDArray[np.uint8]
-    """[entity, metric]: PRESENT where the page has series, else why not."""
-    folds: tuple[_Fold, ...]
+    """Keys that are given, parts of derived ones included, then those that should be given and are not."""
     derived: tuple[tuple[int, Derived, tuple[int, ...]], ...]
     low: Values
     high: Values
     shown: Indices
     """Columns that are metrics, not parts."""
     shown_metrics: tuple[str, ...]
+
+    def finish(self, out: Values, reasons: NDArray[np.uint8]) -> tuple[Values, NDArray[np.uint8]]:
+        """Derive, keep in range, leave out what only serves others; ``out`` and ``reasons`` ([entity, metric]) change."""
+        _derive(self, out, reasons)
+        _keep_in_range(self, out, reasons)
+        return out[:, self.shown], reasons[:, self.shown]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Table(Columns):
+    """The entities of one kind on a page, and what of each metric is there."""
+
+    kind: Kind
+    entities: tuple[EntityRef, ...]
+    absent: NDArray[np.uint8]
+    """[entity, metric]: PRESENT where the page has series, else why not."""
+    folds: tuple[_Fold, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,9 +170,7 @@ def _evaluate(
         cells, why = _folded(fold, values, rates, blank)
         out[fold.rows, fold.columns] = cells
         reasons[fold.rows, fold.columns] = why
-    _derive(table, out, reasons)
-    _keep_in_range(table, out, reasons)
-    return out[:, table.shown], reasons[:, table.shown]
+    return table.finish(out, reasons)
 
 
 def _folded(
@@ -194,7 +204,7 @@ def _reduced(fold: _Fold, terms: Values, empty: NDArray[np.bool_]) -> tuple[Valu
     return np.where(none, np.nan, cells), none
 
 
-def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+def _derive(table: Columns, out: Values, reasons: NDArray[np.uint8]) -> None:
     """Fill what no rule measured from its parts."""
     for column, derived, parts in table.derived:
         hole = np.isnan(out[:, column])
@@ -223,7 +233,7 @@ def _from_parts(derived: Derived, parts: tuple[int, ...], out: Values) -> Values
         return made
 
 
-def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+def _keep_in_range(table: Columns, out: Values, reasons: NDArray[np.uint8]) -> None:
     """What the catalog calls impossible is a blank; a share a little above 1 is the jitter of two clocks."""
     with np.errstate(invalid="ignore"):
         high = out > table.high
@@ -273,9 +283,9 @@ class _Compiler:
             self._by_name.setdefault(series.name, []).append(number)
         self._sheets: dict[Kind, _Sheet] = {}
         self.hostname = self._text_fact(vocabulary.facts.hostname) or self._first(vocabulary.labels.node)
-        believed = None if ignore_names else _host_name(self.hostname)
+        believed = None if ignore_names else host_name(self.hostname)
         self._node = believed or host
-        self._boards = _Boards(self._node, vocabulary.labels)
+        self._boards = Boards(self._node, vocabulary.labels)
 
     def compile(self) -> Translation:
         for labels in self._labels:
@@ -332,52 +342,28 @@ class _Compiler:
             return self._boards.ref(labels, whole=rule.board)
         if rule.kind is Kind.NODE:
             return NodeRef(self._node)
-        name = _made(rule.entity or self._words.entity.get(rule.kind, ""), labels)
-        if not name:
-            return None
-        if rule.kind is Kind.PORT:
-            return PortRef(self._node, name)
-        if rule.kind is Kind.DISK:
-            return DiskRef(self._node, name)
-        return ServerRef(self._node, name) if rule.kind is Kind.SERVER else None
+        name = entity_name(rule.entity or self._words.entity.get(rule.kind, ""), labels)
+        return named_ref(rule.kind, self._node, name) if name else None
 
     def _table(self, kind: Kind, sheet: _Sheet) -> Table:
-        given = dict.fromkeys(key for _, key in sheet.cells)
-        derived = self._derivable(kind, given)
-        given.update(dict.fromkeys(one.key for one in derived))
-        expected = [rule.key for rule in self._words.metric if rule.kind is kind and rule.expected]
-        metrics = tuple(given) + tuple(dict.fromkeys(key for key in expected if key not in given))
-        column = {key: place for place, key in enumerate(metrics)}
-        absent = np.full((len(sheet.rows), len(metrics)), Missing.NOT_EXPORTED, np.uint8)
+        columns = columns_for(self._words, kind, dict.fromkeys(key for _, key in sheet.cells))
+        column = {key: place for place, key in enumerate(columns.metrics)}
+        absent = np.full((len(sheet.rows), len(columns.metrics)), Missing.NOT_EXPORTED, np.uint8)
         for row, key in sheet.cells:
             absent[row, column[key]] = Missing.PRESENT
         self._mark_instances(kind, sheet, column, absent)
-        known = catalog()
-        shown = [place for place, key in enumerate(metrics) if not is_part(key)]
-        bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
         return Table(
             kind=kind,
             entities=tuple(sheet.rows),
-            metrics=metrics,
+            metrics=columns.metrics,
             absent=absent,
             folds=tuple(_folds(sheet, column)),
-            derived=tuple(
-                (column[one.key], one, tuple(column[part] for part in one.parts)) for one in derived
-            ),
-            low=np.array([low for low, _ in bounds]),
-            high=np.array([high for _, high in bounds]),
-            shown=np.array(shown, np.intp),
-            shown_metrics=tuple(metrics[place] for place in shown),
+            derived=columns.derived,
+            low=columns.low,
+            high=columns.high,
+            shown=columns.shown,
+            shown_metrics=columns.shown_metrics,
         )
-
-    def _derivable(self, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
-        """Derived metrics whose parts this page has, in the file's order."""
-        have, found = set(given), []
-        for one in self._words.derived:
-            if one.key.partition(".")[0] == kind and have.issuperset(one.parts):
-                have.add(one.key)
-                found.append(one)
-        return found
 
     def _mark_instances(
         self, kind: Kind, sheet: _Sheet, column: Mapping[str, int], absent: NDArray[np.uint8]
@@ -392,15 +378,7 @@ class _Compiler:
 
     def _jobs(self, labels: dict[str, str]) -> Iterator[Job]:
         gpu = self._boards.ref(labels, whole=False)
-        if gpu is None:
-            return
-        job = _first_of(self._words.labels.job, labels)
-        if job:
-            yield Job(f"slurm:{job}", job, gpu)
-        pod = _first_of(self._words.labels.pod, labels)
-        if pod:
-            space = _first_of(self._words.labels.namespace, labels) or "default"
-            yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+        return jobs_of(labels, self._words.labels, gpu) if gpu is not None else iter(())
 
     def _events(
         self, tables: Mapping[Kind, Table]
@@ -425,7 +403,7 @@ class _Compiler:
 
     def _first(self, names: Iterable[str]) -> str | None:
         for labels in self._labels:
-            found = _first_of(names, labels)
+            found = first_of(names, labels)
             if found:
                 return found
         return None
@@ -440,8 +418,59 @@ class _Compiler:
         return numbers[0] if numbers else None
 
 
-class _Boards:
-    """The GPUs of a page. Families differ in the labels they carry; what any of them says of a board counts for all."""
+def columns_for(vocabulary: Vocabulary, kind: Kind, given: Iterable[str]) -> Columns:
+    """Columns for the keys that are ``given``, for what the vocabulary derives from them and for what it expects."""
+    keys = dict.fromkeys(given)
+    derived = _derivable(vocabulary, kind, keys)
+    keys.update(dict.fromkeys(one.key for one in derived))
+    expected = [rule.key for rule in vocabulary.metric if rule.kind is kind and rule.expected]
+    metrics = tuple(keys) + tuple(dict.fromkeys(key for key in expected if key not in keys))
+    column = {key: place for place, key in enumerate(metrics)}
+    known = catalog()
+    shown = [place for place, key in enumerate(metrics) if not is_part(key)]
+    bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
+    return Columns(
+        metrics=metrics,
+        derived=tuple((column[one.key], one, tuple(column[part] for part in one.parts)) for one in derived),
+        low=np.array([low for low, _ in bounds]),
+        high=np.array([high for _, high in bounds]),
+        shown=np.array(shown, np.intp),
+        shown_metrics=tuple(metrics[place] for place in shown),
+    )
+
+
+def _derivable(vocabulary: Vocabulary, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
+    """Derived metrics whose parts are given, in the file's order."""
+    have, found = set(given), []
+    for one in vocabulary.derived:
+        if one.key.partition(".")[0] == kind and have.issuperset(one.parts):
+            have.add(one.key)
+            found.append(one)
+    return found
+
+
+def named_ref(kind: Kind, node: str, name: str) -> EntityRef | None:
+    """The port, disk or server of this name on a node."""
+    if kind is Kind.PORT:
+        return PortRef(node, name)
+    if kind is Kind.DISK:
+        return DiskRef(node, name)
+    return ServerRef(node, name) if kind is Kind.SERVER else None
+
+
+def jobs_of(labels: Mapping[str, str], words: Labels, gpu: GpuRef) -> Iterator[Job]:
+    """The jobs that a GPU's labels name."""
+    job = first_of(words.job, labels)
+    if job:
+        yield Job(f"slurm:{job}", job, gpu)
+    pod = first_of(words.pod, labels)
+    if pod:
+        space = first_of(words.namespace, labels) or "default"
+        yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+
+
+class Boards:
+    """The GPUs of a node. Families differ in the labels they carry; what any of them says of a board counts for all."""
 
     def __init__(self, node: str, words: Labels) -> None:
         self._node = node
@@ -454,7 +483,8 @@ class _Boards:
         self.left_out: set[tuple[str, str]] = set()
         """(board, instance) of those too many."""
 
-    def learn(self, labels: dict[str, str]) -> None:
+    def learn(self, labels: Mapping[str, str]) -> None:
+        """Take in what a series' labels say of its board."""
         name = self._name(labels)
         if name is None:
             return
@@ -463,12 +493,12 @@ class _Boards:
             return
         known = self._known.setdefault(name, {})
         for role in ("pci", "index", "device", "model", "serial"):
-            value = _first_of(getattr(self._words, role), labels)
+            value = first_of(getattr(self._words, role), labels)
             if value:
                 known.setdefault(role, value)
-        instance = _first_of(self._words.mig_id, labels)
+        instance = first_of(self._words.mig_id, labels)
         if instance:
-            self._learn_instance(name, instance, _first_of(self._words.mig_profile, labels) or "")
+            self._learn_instance(name, instance, first_of(self._words.mig_profile, labels) or "")
 
     def _learn_instance(self, name: str, instance: str, profile: str) -> None:
         known = self._instances.setdefault(name, {})
@@ -477,17 +507,18 @@ class _Boards:
         else:
             self.left_out.add((name, instance))
 
-    def ref(self, labels: dict[str, str], *, whole: bool) -> GpuRef | None:
+    def ref(self, labels: Mapping[str, str], *, whole: bool) -> GpuRef | None:
         """Whose series this is; ``whole``: the board, also for a MIG instance's series."""
         name = self._name(labels)
         if name not in self._known:
             return None
-        instance = "" if whole else (_first_of(self._words.mig_id, labels) or "")
+        instance = "" if whole else (first_of(self._words.mig_id, labels) or "")
         if instance and instance not in self._instances.get(name, {}):
             return None
         return self._made(name, instance)
 
     def all(self) -> Iterator[Board]:
+        """Every board, and its MIG instances."""
         for name, known in self._known.items():
             yield Board(self._made(name, ""), known.get("model"), known.get("serial"), None)
             for instance, profile in self._instances.get(name, {}).items():
@@ -513,12 +544,12 @@ class _Boards:
             mig=f"gi{instance}" if instance else None,
         )
 
-    def _name(self, labels: dict[str, str]) -> str | None:
+    def _name(self, labels: Mapping[str, str]) -> str | None:
         """What tells boards apart on a page: the UUID, else the PCI address, else the index."""
-        uuid = _first_of(self._words.uuid, labels)
+        uuid = first_of(self._words.uuid, labels)
         if uuid:
             return uuid
-        other = _first_of(self._words.pci, labels) or _first_of(self._words.index, labels)
+        other = first_of(self._words.pci, labels) or first_of(self._words.index, labels)
         return _UNNAMED + other if other else None
 
 
@@ -564,7 +595,8 @@ def _fold(
     )
 
 
-def _first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
+def first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
+    """The first of these labels that is there and not empty."""
     for name in names:
         value = labels.get(name)
         if value:
@@ -572,7 +604,7 @@ def _first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
     return None
 
 
-def _made(template: str, labels: Mapping[str, str]) -> str | None:
+def entity_name(template: str, labels: Mapping[str, str]) -> str | None:
     """``{device}/{port}`` with a series' labels; None when one is not there."""
     try:
         return template.format_map(labels)
@@ -580,7 +612,7 @@ def _made(template: str, labels: Mapping[str, str]) -> str | None:
         return None
 
 
-def _host_name(text: str | None) -> str | None:
+def host_name(text: str | None) -> str | None:
     """A name that can be a host's and says which."""
     if text is None or not _HOST.fullmatch(text) or text.lower() in _NOBODY:
         return None
