@@ -4,7 +4,7 @@
 
     name = "atlas"
     [[source]]
-    kind = "ssh"                       # or local, exporters, simulator
+    kind = "ssh"                       # or local, exporters, prometheus, simulator
     hosts = "r[01-16]n[01-04]"
     interval = "2s"
     [racks]
@@ -31,12 +31,14 @@ from msgspec import Struct
 
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.nodesets import expand_all
+from coldaisle.sources.prometheus import configuration as prometheus
 from coldaisle.sources.settings import (
     ExporterSettings,
     Flags,
     HistorySettings,
     LocalSettings,
     NodeSettings,
+    PrometheusSettings,
     RackSettings,
     ScreenSettings,
     SimulatorSettings,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from coldaisle.sources.racks import RackRules
 
 MAX_CONFIG_BYTES = 1_000_000
-LATER_KINDS = ("prometheus", "slurm")
+LATER_KINDS = ("slurm",)
 """Kinds that the file format knows and this version does not read."""
 
 Raw: TypeAlias = dict[str, Any]
@@ -61,6 +63,7 @@ _KINDS: Mapping[str, type[SourceSettings]] = {
     "local": LocalSettings,
     "ssh": SshSettings,
     "exporters": ExporterSettings,
+    "prometheus": PrometheusSettings,
     "simulator": SimulatorSettings,
 }
 _TABLES: Mapping[str, type[Struct]] = {
@@ -71,11 +74,15 @@ _TABLES: Mapping[str, type[Struct]] = {
 }
 _UNITS = {
     "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
+    "lookback": "s",
 }  # fmt: skip
 MAX_SIMULATED_NODES, MAX_SIMULATED_GPUS = 2048, 16_384
 """Beyond these the first picture takes many seconds, and the memory of a small machine."""
 _HOST = re.compile(r"(?:[A-Za-z0-9_][^@\s:/]*@)?[^@\s/]+")
-_PATHS = ("identity", "ssh_config", "known_hosts", "token_file", "vocabulary", "file")
+_PATHS = (
+    "identity", "ssh_config", "known_hosts", "token_file", "password_file", "ca", "cert", "key", "vocabulary",
+    "file",
+)  # fmt: skip
 _LISTS = ("hosts", "targets", "identity", "ssh_config", "known_hosts", "vocabulary")
 _SECRETS = ("token", "password", "passphrase", "bearer", "secret", "api_key")
 
@@ -122,24 +129,21 @@ class Settings:
 _FLAG_OF = {setting.name: f"--{setting.name.replace('_', '-')}" for setting in fields(Flags)} | {
     "hosts": "--ssh",
     "targets": "--exporter",
+    "url": "--prometheus",
     "pattern": "--rack-pattern",
     "file": "--racks-file",
     "bytes_per_second": "--bytes",
     "minutes": "--history",
 }
+_OVER_HTTP = (
+    "interval", "timeout", "token_file", "token_env", "token_command", "insecure", "vocabulary",
+)  # fmt: skip
 _FLAGS_OF_KIND = {
     "local": ("interval",),
     "simulator": ("interval",),
     "ssh": ("interval", "user", "port", "jump", "identity", "ssh_config", "known_hosts", "connect_timeout"),
-    "exporters": (
-        "interval",
-        "timeout",
-        "token_file",
-        "token_env",
-        "token_command",
-        "insecure",
-        "vocabulary",
-    ),
+    "exporters": _OVER_HTTP,
+    "prometheus": _OVER_HTTP,
 }
 _FLAGS_OF_TABLE = {
     "racks": ("pattern", "file"),
@@ -151,6 +155,7 @@ _IN_FLAGS = {
     "does not stand in this file": "does not stand on a command line",
     "token_file, token_env or token_command": "--token-file, --token-env or --token-command",
     "insecure = true": "--insecure",
+    "token_file": "--token-file",
 }
 """What a remedy says of a file -> what it says of flags."""
 
@@ -293,6 +298,9 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
     elif isinstance(source, ExporterSettings):
         _check_targets(source, path)
         _check_token(source, path)
+    elif isinstance(source, PrometheusSettings):
+        for setting, problem, remedy in prometheus.mistakes(source):
+            raise _SettingError((*path, setting), problem, remedy)
     elif isinstance(source, SimulatorSettings):
         _check_size(source, path)
     return source
@@ -337,7 +345,9 @@ def _known(raw: Raw, known: Iterable[str], path: Place, where: str) -> None:
             continue
         remedy = _meant(key, names)
         if key.lower() in _SECRETS:
-            remedy = "a secret does not stand in this file: use token_file, token_env or token_command"
+            kept = "password" if "password_file" in names and "pass" in key.lower() else "token"
+            ways = f"{kept}_file, {kept}_env or {kept}_command"
+            remedy = f"a secret does not stand in this file: use {ways}"
         raise _SettingError((*path, key), f"no setting {key!r:.60} {where}", remedy)
 
 
@@ -359,6 +369,8 @@ def _prepared(raw: Raw, path: Place, folder: Path) -> Raw:
             ready[key] = _expanded(value, (*path, key))
         elif key in _PATHS:
             ready[key] = _paths(value, (*path, key), folder)
+        elif raw.get("kind") == "prometheus":
+            ready[key] = prometheus.prepared(key, value)
     return ready
 
 
@@ -470,10 +482,15 @@ def _type_problem(message: str, path: Place) -> str:
     return f"{setting}: {message[:1].lower()}{message[1:]}"
 
 
+_EXAMPLES = {
+    "hosts": '"r[01-16]n[01-04]"', "targets": '["n[01-16]:9400"]', "url": '"http://prom:9090"',
+}  # fmt: skip
+
+
 def _type_remedy(message: str) -> str:
     missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
     if missing:
-        example = {"hosts": '"r[01-16]n[01-04]"', "targets": '["n[01-16]:9400"]'}.get(missing[1], "...")
+        example = _EXAMPLES.get(missing[1], "...")
         return f"add {missing[1]} = {example}"
     return "text stands in quotes, numbers and true or false do not; lists stand in [ ]"
 
@@ -651,6 +668,7 @@ def _flag_sources(flags: Flags) -> list[Raw]:
         sources.append({"kind": "ssh", "hosts": list(flags.ssh)})
     if flags.exporter:
         sources.append({"kind": "exporters", "targets": list(flags.exporter)})
+    sources += [{"kind": "prometheus", "url": url} for url in flags.prometheus]
     return sources
 
 

@@ -64,6 +64,68 @@ class ExporterSettings(
     """The site's own vocabulary files, absolute."""
 
 
+class FromEnvironment(Struct, frozen=True, forbid_unknown_fields=True):
+    """A text that stands in an environment variable."""
+
+    env: str
+
+
+class Rewrite(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a server's name for a node becomes the node's name."""
+
+    match: str
+    """A regular expression for the whole name."""
+    to: str
+    """What it becomes; groups as ``\\1`` or ``\\g<name>``."""
+
+
+class PrometheusSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="prometheus"
+):
+    """A Prometheus-compatible server; paths are absolute."""
+
+    url: str
+    """Its address, with a path prefix or without, or Grafana's, or that of one of its data sources."""
+    name: Name = "prometheus"
+    interval: Interval | None = None
+    """None: as the server scrapes."""
+    timeout: Timeout = 15.0
+    """Of one query."""
+    token_file: str | None = None
+    token_env: str | None = None
+    token_command: str | tuple[str, ...] | None = None
+    user: str | None = None
+    """Of basic authentication."""
+    password_file: str | None = None
+    password_env: str | None = None
+    password_command: str | tuple[str, ...] | None = None
+    ca: str | None = None
+    """The file of the authorities that are trusted, instead of the system's."""
+    cert: str | None = None
+    key: str | None = None
+    """The key of ``cert``; None: it stands in the same file."""
+    headers: dict[str, str | FromEnvironment] = {}
+    """Further headers of every request: a tenant's."""
+    proxy: str | None = None
+    """``http://host:port``; None: the environment's (HTTPS_PROXY, NO_PROXY ...)."""
+    insecure: bool = False
+    """Whether secrets may travel over plain http."""
+    vocabulary: tuple[str, ...] = ()
+    """The site's own vocabulary files, absolute."""
+    match: tuple[str, ...] = ()
+    """Label matchers that every selector gets: ``cluster="atlas"``."""
+    rewrite: tuple[Rewrite, ...] = ()
+    """Of node names; the first that matches counts."""
+    lookback: Annotated[float, Meta(ge=1, le=3600)] | None = None
+    """Seconds that the server goes on showing a series that ended; None: as it says, else five minutes."""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything is sent that others must not read."""
+        named = any(isinstance(value, FromEnvironment) for value in self.headers.values())
+        return bool(named or self.user or self.token_file or self.token_env or self.token_command)
+
+
 class SimulatorSettings(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="simulator"
 ):
@@ -79,7 +141,9 @@ class SimulatorSettings(
     seed: int = 1
 
 
-SourceSettings: TypeAlias = LocalSettings | SshSettings | ExporterSettings | SimulatorSettings
+SourceSettings: TypeAlias = (
+    LocalSettings | SshSettings | ExporterSettings | PrometheusSettings | SimulatorSettings
+)
 
 
 class RackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +196,7 @@ class Flags:
 
     ssh: tuple[str, ...] = ()
     exporter: tuple[str, ...] = ()
+    prometheus: tuple[str, ...] = ()
     local: bool = False
     name: str | None = None
     interval: str | None = None

@@ -120,6 +120,9 @@ _source_options = _options(
     click.option(
         "--exporter", multiple=True, metavar="TARGET", help="host:port or URL, node sets too. Repeatable."
     ),
+    click.option(
+        "--prometheus", multiple=True, metavar="URL", help="A Prometheus-compatible server. Repeatable."
+    ),
     click.option("--local", is_flag=True, help="This machine."),
     click.option("--interval", metavar="TIME", help="Between two samples: 2s, 500ms."),
     click.option("--user", metavar="NAME", help="The SSH user."),
@@ -133,8 +136,8 @@ _source_options = _options(
         "--known-hosts", multiple=True, metavar="FILE", help="Instead of the user's and the system's."
     ),
     click.option("--connect-timeout", metavar="TIME", help="For an SSH login: 10s."),
-    click.option("--timeout", metavar="TIME", help="For an exporter's page: 5s."),
-    click.option("--token-file", metavar="FILE", help="Holds the bearer token for exporters."),
+    click.option("--timeout", metavar="TIME", help="For an exporter's page, or a query: 5s."),
+    click.option("--token-file", metavar="FILE", help="Holds the bearer token for exporters, Prometheus."),
     click.option("--token-env", metavar="NAME", help="The environment variable that holds it."),
     click.option("--token-command", metavar="COMMAND", help="Prints it; run without a shell."),
     click.option("--insecure", is_flag=True, default=None, help="Let the token travel over plain http."),
@@ -169,7 +172,7 @@ _screen_options = _options(
 @_screen_options
 @click.pass_context
 def main(context: click.Context, /, **given: Any) -> int | None:
-    """Every GPU of a cluster at a glance, live, in a terminal; over SSH or from exporters."""
+    """Every GPU of a cluster at a glance, live, in a terminal; over SSH, from exporters or Prometheus."""
     context.obj = given
     if context.invoked_subcommand is not None:
         return None
@@ -256,7 +259,7 @@ def _configured(given: dict[str, Any]) -> Settings:
 
     settings = load_default(given["config"])
     flags = _flags(given)
-    if not (settings.sources or flags.ssh or flags.exporter or flags.local):
+    if not (settings.sources or flags.ssh or flags.exporter or flags.prometheus or flags.local):
         settings = settings.with_sources(_detected())
     return settings.with_flags(flags)
 

@@ -52,7 +52,8 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
     from coldaisle.analyzers.monitor import MonitorSettings
     from coldaisle.sources.history import Limits
 
-    fastest = min((source.interval for source in settings.sources), default=DEFAULT_INTERVAL_S)
+    intervals = [source.interval for source in settings.sources if source.interval is not None]
+    fastest = min(intervals, default=DEFAULT_INTERVAL_S)
     return MonitorSettings(
         name=settings.name,
         interval=settings.screen.interval or fastest,

@@ -21,7 +21,13 @@ from coldaisle.sources.config import Settings, bare_host
 from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.racks import short_name
-from coldaisle.sources.settings import ExporterSettings, SimulatorSettings, SourceSettings, SshSettings
+from coldaisle.sources.settings import (
+    ExporterSettings,
+    PrometheusSettings,
+    SimulatorSettings,
+    SourceSettings,
+    SshSettings,
+)
 from coldaisle.sources.source import MISSING_TEXT, Kind, Missing, Target, TargetState
 from coldaisle.sources.text import natural_key, plain
 from coldaisle.sources.units import show
@@ -109,8 +115,8 @@ def hurried(settings: Settings, seconds: float) -> Settings:
 
 
 def _hurried(source: SourceSettings, longest: float) -> SourceSettings:
-    if source.interval <= longest:
-        return source
+    if isinstance(source, PrometheusSettings) or source.interval <= longest:
+        return source  # a server that remembers shows what it has at once
     if isinstance(source, ExporterSettings) and source.timeout is None:
         # a slow page keeps the time that the interval to come would give it
         from coldaisle.sources.exporters import timeout_for

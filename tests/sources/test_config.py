@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,14 +11,19 @@ from hypothesis import strategies as st
 from coldaisle.sources import config, positions
 from coldaisle.sources.config import Settings, load, load_default
 from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.prometheus.configuration import matchers
 from coldaisle.sources.racks import Placement
 from coldaisle.sources.settings import (
     ExporterSettings,
     Flags,
+    FromEnvironment,
     LocalSettings,
+    PrometheusSettings,
+    Rewrite,
     SimulatorSettings,
     SshSettings,
 )
+from coldaisle.sources.writing import render
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "config"
 
@@ -30,9 +36,8 @@ MISTAKES = [
     ("unknown_setting", 8, "no setting 'host' of a source of kind ssh", "did you mean hosts?"),
     ("unknown_in_table", 2, "no setting 'them' in [screen]", "did you mean theme?"),
     ("unknown_kind", 2, "no source has the kind 'exporter'", "did you mean exporters?"),
-    ("later_kind", 4, "kind prometheus are not available in this version", "available: local, ssh"),
     ("slurm_kind", 2, "kind slurm are not available in this version", "available: local, ssh"),
-    ("no_kind", 2, "a source without a kind", "local, ssh, exporters, simulator"),
+    ("no_kind", 2, "a source without a kind", "local, ssh, exporters, prometheus, simulator"),
     ("no_hosts", 1, "hosts is missing", 'add hosts = "r[01-16]n[01-04]"'),
     ("empty_hosts", 3, "nothing is listed", 'write "r[01-16]n[01-04]"'),
     ("bad_node_set", 3, "a bracket is missing in 'login[1-2'", 'write "r[01-16]n[01-04]"'),
@@ -70,6 +75,31 @@ MISTAKES = [
     ("mouse_as_text", 2, "mouse: expected true or false, got text", "quotes"),
     ("racks_as_text", 1, "racks must be a table", "[racks]"),
     ("too_many_racks", 3, "racks: at most 1000", "or less"),
+    ("no_url", 1, "url is missing", 'add url = "http://prom:9090"'),
+    ("url_of_nothing", 3, "url: 'ftp://prom/' is not the address of a server", "http://prom:9090"),
+    ("url_of_a_page", 3, "url: the address of a page", "write 'https://prom.example.org/graph'"),
+    ("password_in_url", 3, "the URL of prom holds a user or password", "user and password_file"),
+    ("secret_in_clear", 3, "the token would travel to prom in the clear", "https://"),
+    ("header_in_clear", 3, "the secret header would travel to prom in the clear", "insecure = true"),
+    ("token_and_user", 4, "user and token_env", "keep one"),
+    ("user_without_password", 4, "needs a password, too", "password_file"),
+    ("password_without_user", 4, "password_env: whose password?", "add user"),
+    ("two_passwords", 6, "one password is enough", "keep one"),
+    ("password_in_file", 5, "no setting 'password'", "use password_file, password_env or password_command"),
+    ("no_ca", 4, "ca: no file 'none.pem'", "check the path"),
+    ("key_without_cert", 4, "key: whose certificate's?", "add cert"),
+    ("cert_without_tls", 4, "cert: without TLS", "https://"),
+    ("secret_header", 4, "headers: Authorization holds a secret", "{ env = ... }"),
+    ("bad_header", 4, "headers: 'X Scope' is no header's name", "X-Scope-OrgID"),
+    ("header_of_ours", 4, "headers: Host is not yours to set", "remove it"),
+    ("header_as_number", 4, "headers: expected text or a table, got a whole number", "quotes"),
+    ("bad_proxy", 4, "proxy: 'socks5://gate:1080' is not a proxy", "http://proxy:3128"),
+    ("password_in_proxy", 4, "proxy: its URL holds a user or password", "HTTPS_PROXY"),
+    ("bad_matcher", 4, "match: 'cluster=atlas' is no label matcher", 'cluster="atlas"'),
+    ("bad_rewrite", 4, "rewrite: 'ip-(.*' to", "write {"),
+    ("no_such_group", 4, "invalid group reference 2", "write {"),
+    ("rewrite_without_to", 4, "to is missing", "add to = ..."),
+    ("lookback_too_long", 4, "lookback: at most 1h00", "or less"),
     ("name_as_number", 1, "name must be a text", 'name = "atlas"'),
 ]
 
@@ -129,6 +159,79 @@ def test_what_a_file_can_say() -> None:
     )
     assert settings.screen.mouse is False
     assert (settings.history.minutes, settings.history.memory) == (30.0, 1e9)
+
+
+PROMETHEUS = """
+[[source]]
+kind = "prometheus"
+url = "https://grafana.example.org/api/datasources/proxy/uid/abc"
+name = "atlas"
+timeout = "30s"
+user = "kim"
+password_command = ["pass", "show", "prom"]
+ca = "ca.pem"
+cert = "client.pem"
+key = "client.key"
+headers = { X-Scope-OrgID = "a|b", X-Api-Key = { env = "PROM_KEY" } }
+proxy = "http://proxy:3128"
+match = 'cluster = "atlas", env=~"prod|test"'
+rewrite = [{ match = 'ip-(\\d+)', to = "n$1" }, { match = '(?P<host>.*)-bmc', to = '\\g<host>' }]
+lookback = "2m"
+"""
+
+
+def test_what_a_file_can_say_of_a_prometheus_server(tmp_path: Path) -> None:
+    for name in ("ca.pem", "client.pem", "client.key"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "c.toml").write_text(PROMETHEUS)
+    settings = load(tmp_path / "c.toml")
+    assert settings.sources == (
+        PrometheusSettings(
+            url="https://grafana.example.org/api/datasources/proxy/uid/abc",
+            name="atlas",
+            timeout=30.0,
+            user="kim",
+            password_command=("pass", "show", "prom"),
+            ca=str(tmp_path / "ca.pem"),
+            cert=str(tmp_path / "client.pem"),
+            key=str(tmp_path / "client.key"),
+            headers={"X-Scope-OrgID": "a|b", "X-Api-Key": FromEnvironment("PROM_KEY")},
+            proxy="http://proxy:3128",
+            match=('cluster="atlas"', 'env=~"prod|test"'),
+            rewrite=(Rewrite(r"ip-(\d+)", r"n\g<1>"), Rewrite("(?P<host>.*)-bmc", r"\g<host>")),
+            lookback=120.0,
+        ),
+    )
+    (tmp_path / "again.toml").write_text(render(settings))
+    assert load(tmp_path / "again.toml").sources == settings.sources
+    hurried = settings.with_flags(Flags(timeout="5s")).sources
+    assert hurried == (msgspec.structs.replace(settings.sources[0], timeout=5.0),)
+
+
+def test_a_prometheus_server_is_a_flag() -> None:
+    settings = load(FIXTURES / "good.toml").with_flags(
+        Flags(prometheus=("prom:9090", "https://thanos"), interval="30s", timeout="5s", user="root")
+    )
+    assert settings.sources == (
+        PrometheusSettings(url="http://prom:9090", interval=30.0, timeout=5.0),
+        PrometheusSettings(url="https://thanos", name="prometheus-2", interval=30.0, timeout=5.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('a="1"', ['a="1"']),
+        ('a = "1" ,b!~"x,y\\"",', ['a="1"', 'b!~"x,y\\""']),
+        ("", None),
+        ('a="1" b="2"', None),
+        ('{a="1"}', None),
+        ('a="1', None),
+        ("a='1'", None),
+    ],
+)
+def test_label_matchers(text: str, found: list[str] | None) -> None:
+    assert matchers(text) == found
 
 
 def test_sources_of_one_kind_get_names_of_their_own(tmp_path: Path) -> None:
@@ -235,6 +338,9 @@ def test_paths_of_flags_are_relative_to_here(tmp_path: Path, monkeypatch: pytest
         (Flags(theme="drak"), "--theme: no theme 'drak'"),
         (Flags(exporter=("http://kim:hunter2@n1/",)), "--exporter: the URL of n1 holds a user or password"),
         (Flags(exporter=("n1:1",), token_env="T"), "--exporter: the token would travel"),
+        (Flags(prometheus=("gopher://prom",)), "--prometheus: 'gopher://prom' is not the address"),
+        (Flags(prometheus=("https://kim:hunter2@prom",)), "--prometheus: the URL of prom holds a user or"),
+        (Flags(prometheus=("prom:9090",), token_env="T"), "--prometheus: the token would travel"),
     ],
 )
 def test_mistakes_in_flags_name_the_flag(flags: Flags, problem: str) -> None:

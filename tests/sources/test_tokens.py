@@ -8,8 +8,8 @@ import pytest
 
 from coldaisle.sources import tokens
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.settings import ExporterSettings
-from coldaisle.sources.tokens import token_of
+from coldaisle.sources.settings import ExporterSettings, PrometheusSettings
+from coldaisle.sources.tokens import password_of, token_of
 
 
 def source(**given: str | tuple[str, ...]) -> ExporterSettings:
@@ -69,3 +69,16 @@ def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "COMMAND_S", 0.2)
     with pytest.raises(ConfigError, match="took longer"):
         token_of(source(token_command="sleep 60"))
+
+
+def test_passwords_may_hold_spaces(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(" hünter 2 \n")
+    file.chmod(0o600)
+    assert password_of(PrometheusSettings(url="https://prom", password_file=str(file))) == " hünter 2 "
+    assert password_of(PrometheusSettings(url="https://prom")) == ""
+    for text in ("", "hunter2\nhunter2"):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="no password") as caught:
+            password_of(PrometheusSettings(url="https://prom", password_file=str(file)))
+        assert "hunter2" not in str(caught.value)
