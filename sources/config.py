@@ -45,7 +45,7 @@ from coldaisle.sources.settings import (
     SourceSettings,
     SshSettings,
 )
-from coldaisle.sources.text import valid_host_name
+from coldaisle.sources.text import is_loopback, valid_host_name
 from coldaisle.sources.units import parse, show
 
 if TYPE_CHECKING:
@@ -582,8 +582,7 @@ def _check_token(source: ExporterSettings, path: Place) -> None:
 
 
 def _is_loopback(target: str) -> bool:
-    host = urlsplit(target if "://" in target else f"http://{target}").hostname or ""
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    return is_loopback(urlsplit(target if "://" in target else f"http://{target}").hostname or "")
 
 
 def _check_metric(key: str | None) -> None:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import socket
 import ssl
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import httpcore
 import httpx
@@ -36,6 +34,13 @@ from coldaisle.sources.errors import (
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
+from coldaisle.sources.http_errors import (
+    is_web_page,
+    no_connection,
+    said_by,
+    same_place,
+    unpacker,
+)
 from coldaisle.sources.nodesets import expand
 from coldaisle.sources.source import (
     Batch,
@@ -54,13 +59,12 @@ from coldaisle.sources.source import (
     Target,
     TargetState,
 )
+from coldaisle.sources.text import is_loopback
 from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
 from coldaisle.sources.units import show
 from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
 
 log = logging.getLogger(__name__)
-
-Failure = TypeVar("Failure", bound=BaseException)
 
 ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 """Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
@@ -77,6 +81,7 @@ REPEAT_S = 55.0
 DENIED_S = 600.0
 BACKOFF_S = 30.0
 REDIRECTS = 3
+PAGE_ITSELF = "give the address of the page itself"
 NOT_METRICS = "check port and path: the page is usually /metrics; a proxy's login page looks so, too"
 MAX_GONE = 64
 """Boards of one target that are remembered as gone."""
@@ -320,7 +325,9 @@ class ExporterSource:
             try:
                 at = asyncio.get_running_loop().time()
                 if answer.status in (301, 302, 303, 307, 308):
-                    url = _same_place(one.address, wanted.url, answer.headers.get("location", ""))
+                    url = same_place(
+                        one.address.name, wanted.url, answer.headers.get("location", ""), PAGE_ITSELF
+                    )
                     wanted = self._question(url, await self._credentials())
                     continue
                 _check_status(one.address, answer.status)
@@ -329,7 +336,7 @@ class ExporterSource:
             finally:
                 with contextlib.suppress(*TRANSPORT_ERRORS):
                     await answer.aclose()
-        raise Unusable(one.address.name, "redirects in circles", "give the address of the page itself")
+        raise Unusable(one.address.name, "redirects in circles", PAGE_ITSELF)
 
     async def _credentials(self) -> dict[str, str]:
         if self._token is None:
@@ -358,7 +365,7 @@ class ExporterSource:
     async def _body(self, one: _Watched, answer: Answer) -> bytes:
         """The page, unpacked, refused as soon as it is larger than the limit."""
         limit = self._limits.page_bytes
-        unpack = _unpacker(one.address.name, answer.headers.get("content-encoding", ""))
+        unpack = unpacker(one.address.name, answer.headers.get("content-encoding", ""))
         chunks: list[bytes] = []
         size = 0
         try:
@@ -385,7 +392,7 @@ class ExporterSource:
         if body == one.body and one.translation is not None and at - one.read_at < HOLD_S:
             one.is_fresh = True
             return
-        if _is_web_page(body):
+        if is_web_page(body):
             raise Garbled(one.address.name, "answers a web page (HTML), not metrics", NOT_METRICS)
         page = one.reader.read(body, openmetrics=openmetrics)
         translation = self._translated(one, page)
@@ -817,34 +824,10 @@ def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef,
 
 def _refuse_clear_text(targets: Iterable[Address]) -> None:
     for one in targets:
-        if one.url.startswith("http:") and not _is_loopback(one.host):
+        if one.url.startswith("http:") and not is_loopback(one.host):
             raise ConfigError(
                 f"the token would go to {one.name} in clear text", "use https://, or set insecure = true"
             )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _same_place(one: Address, url: str, location: str) -> str:
-    """Where a redirect leads, if that is the same server. Raises Unusable."""
-    try:
-        old, new = httpx.URL(url), httpx.URL(url).join(location)
-    except httpx.InvalidURL:
-        raise Unusable(one.name, "redirects to something that is no address") from None
-    if (old.scheme, old.host, old.port) != (new.scheme, new.host, new.port):
-        raise Unusable(
-            one.name,
-            f"redirects to another server ({new.scheme}://{new.host[:80]}), which is not followed",
-            "give the address of the page itself",
-        )
-    return str(new)
 
 
 def _check_status(one: Address, status: int) -> None:
@@ -859,74 +842,19 @@ def _check_status(one: Address, status: int) -> None:
         raise Unusable(one.name, f"answered HTTP {status}", "look at the exporter's log")
 
 
-def _unpacker(target: str, encoding: str) -> Callable[[bytes, int], bytes]:
-    """A function (chunk, most bytes wanted) -> page bytes."""
-    if encoding in ("", "identity"):
-        return lambda chunk, most: chunk[:most]
-    if encoding not in ("gzip", "x-gzip"):
-        raise Garbled(target, f"the page is packed as {encoding[:40]!r}, which was not asked for")
-    unpack = zlib.decompressobj(wbits=31)
-    return lambda chunk, most: unpack.decompress(chunk, max(1, most))
-
-
 def _translated(one: Address, error: Exception, seconds: float) -> SourceError:
     """httpcore's errors in our tree."""
-    if isinstance(error, httpcore.ConnectError) and (problem := _tls_problem(error)):
-        return problem[0](one.name, *problem[1:])
     if isinstance(error, httpcore.ConnectError):
-        return _no_connection(one, error)
+        return no_connection(error, "is the exporter running, and the port open?").of(one.name)
     if isinstance(error, httpcore.TimeoutException):
         return _silent(one.name, seconds)
     if isinstance(error, httpcore.RemoteProtocolError):
-        return Garbled(one.name, f"broke the HTTP protocol: {_said(error)}", "is this an exporter's port?")
-    return Unreachable(one.name, f"the connection broke: {_said(error)}", "look at the exporter's log")
-
-
-def _no_connection(one: Address, error: Exception) -> Unreachable:
-    if _cause(error, socket.gaierror) is not None:
-        return Unreachable(one.name, "its name is not known", "check the spelling, DNS, or /etc/hosts")
-    said = "nothing listens there" if _cause(error, ConnectionRefusedError) is not None else _said(error)
-    return Unreachable(one.name, f"no connection: {said}", "is the exporter running, and the port open?")
-
-
-def _cause(error: BaseException | None, kind: type[Failure]) -> Failure | None:
-    """The first of this kind among an error and what led to it."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _tls_problem(error: BaseException) -> tuple[type[SourceError], str, str] | None:
-    """(error, problem, remedy) where the connection stands and TLS does not; None: it is something else."""
-    cause = _cause(error, ssl.SSLError)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        said = cause.verify_message or "not valid"
-        return (
-            Unusable,
-            f"its certificate is not trusted: {_inert(said)}",
-            "add the authority that signed it to the system's, or name its file: SSL_CERT_FILE=...",
-        )
-    if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return Unusable, "it does not speak TLS", "write http://host:port"
-    if isinstance(cause, ssl.SSLError):
-        return Unusable, f"no TLS connection: {_inert(cause.reason or str(cause))}", "see what TLS it speaks"
-    return None
-
-
-def _is_web_page(body: bytes) -> bool:
-    return body[:256].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        return Garbled(one.name, f"broke the HTTP protocol: {said_by(error)}", "is this an exporter's port?")
+    return Unreachable(one.name, f"the connection broke: {said_by(error)}", "look at the exporter's log")
 
 
 def _silent(target: str, seconds: float) -> TimedOut:
     return TimedOut(target, f"no whole page within {seconds:g} s", "the exporter hangs, or sends too slowly")
-
-
-def _said(error: Exception) -> str:
-    return _inert(str(error)) or type(error).__name__
-
-
-def _inert(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")[:120]
 
 
 def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:

@@ -108,6 +108,21 @@ def is_address(name: str) -> bool:
         return False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine itself: nobody else can listen on the way."""
+    if host == "localhost":
+        return True
+    name = host.strip("[]")
+    if not _ADDRESS.fullmatch(name):
+        return False
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def natural_key(text: str) -> NaturalKey:
     """A sort key that counts: ``n2`` before ``n10``; equal numbers (``n1``, ``n01``) keep a fixed order."""
     parts = _DIGITS.split(text)

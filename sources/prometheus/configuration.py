@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from coldaisle.sources.settings import PrometheusSettings
-from coldaisle.sources.text import valid_host_name
+from coldaisle.sources.text import is_loopback, valid_host_name
 
 MAX_EXPRESSION = 500
 """Characters of a regular expression; it runs on names."""
@@ -54,11 +54,6 @@ def matchers(text: str) -> list[str] | None:
 def group_references(text: str) -> str:
     """``$1`` and ``${1}``, as relabelling rules have them, as Python has them: ``\\\\g<1>``."""
     return re.sub(r"\$(?:(\d+)|\{(\w+)\})", lambda found: rf"\g<{found[1] or found[2]}>", text)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody else can listen on the way."""
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def _split(url: str) -> tuple[SplitResult, str]:
