@@ -15,7 +15,7 @@ import ssl
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import httpcore
@@ -33,6 +33,7 @@ from coldaisle.sources.errors import (
     Unusable,
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
+from coldaisle.sources.facts import FactBook, JobBook, holdings
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
 from coldaisle.sources.http_errors import (
     is_web_page,
@@ -50,7 +51,6 @@ from coldaisle.sources.source import (
     GpuFact,
     GpuRef,
     Item,
-    JobFact,
     Kind,
     Missing,
     NodeFact,
@@ -62,7 +62,7 @@ from coldaisle.sources.source import (
 from coldaisle.sources.text import is_loopback
 from coldaisle.sources.translation import Translation, Values, is_blank, rates_between, translate
 from coldaisle.sources.units import show
-from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
+from coldaisle.sources.vocabularies import Vocabulary, lacking, recognise, shipped
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,8 @@ class ExporterSource:
         self._slow_lane = asyncio.Semaphore(max(8, concurrency // 8))
         self._watched: list[_Watched] = []
         self._outbox: list[Item] = []
-        self._facts: dict[object, Item] = {}
-        self._jobs: dict[str, JobFact] = {}
+        self._facts = FactBook()
+        self._jobs = JobBook()
         self._composer = _Composer()
 
     async def stream(self) -> AsyncGenerator[Item, None]:
@@ -465,20 +465,8 @@ class ExporterSource:
             # The page's stamp is older than our reading of it: only a change of seconds is news.
             if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
                 one.clock_offset = round(offset, 1)
-        for fact in _facts(one, translation, now):
-            self._say(fact)
-
-    def _say(self, fact: NodeFact | GpuFact) -> None:
-        """Send a fact once, and again when something of it changes."""
-        subject: object = (NodeFact, fact.node) if isinstance(fact, NodeFact) else (GpuFact, fact.gpu)
-        known = self._facts.get(subject)
-        if isinstance(known, NodeFact | GpuFact):
-            merged = _merged(known, fact)
-            if replace(merged, at=0.0) == replace(known, at=0.0):
-                return
-            fact = merged
-        self._facts[subject] = fact
-        self._outbox.append(fact)
+        news = map(self._facts.news, _facts(one, translation, now))
+        self._outbox += (fact for fact in news if fact is not None)
 
     # -- how a target is doing
 
@@ -526,9 +514,7 @@ class ExporterSource:
         if made is None:
             return one.remark, ""
         surplus = f"{made.left_out} GPUs left out: too many for one node" if made.left_out else ""
-        lacks = f"does not export {', '.join(made.missing)}" if made.missing else ""
-        lines = counters_for(made.missing, made.vocabulary)
-        remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
+        lacks, remedy = lacking(made.missing, made.vocabulary)
         return "; ".join(filter(None, (one.remark, surplus, lacks))), remedy
 
     # -- once per interval
@@ -538,32 +524,12 @@ class ExporterSource:
         now = self._clock()
         items, self._outbox = self._outbox, []
         if self._composer.is_stale:
-            items += self._changed_jobs(now)
+            jobs = (job for one in self._watched if one.translation for job in one.translation.jobs)
+            items += self._jobs.update(holdings(jobs), now)
         items += self._composer.compose(self._watched, now)
         for one in self._watched:
             one.is_fresh = False
         return items
-
-    def _changed_jobs(self, now: float) -> list[Item]:
-        current = _jobs_now(self._watched)
-        changed: list[Item] = []
-        for key, (name, gpus) in current.items():
-            known = self._jobs.get(key)
-            fact = JobFact(
-                since=known.since if known else now,
-                until=None,
-                id=key,
-                name=name,
-                user="",
-                nodes=tuple(dict.fromkeys(gpu.node for gpu in gpus)),
-                gpus=gpus,
-                account=key.removeprefix("k8s:").partition("/")[0] if key.startswith("k8s:") else None,
-            )
-            if fact != known:
-                self._jobs[key] = fact
-                changed.append(fact)
-        ended = self._jobs.keys() - current.keys()
-        return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
 
 
 def timeout_for(interval: float) -> float:
@@ -802,21 +768,6 @@ def _row(one: _Watched, kind: Kind, row: int) -> dict[str, float]:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _merged(old: NodeFact | GpuFact, new: NodeFact | GpuFact) -> NodeFact | GpuFact:
-    """The new fact, with what only the old one knew (another exporter of the same node said it)."""
-    kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
-    return replace(new, **kept)
-
-
-def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef, ...]]]:
-    """Job -> its name and GPUs, over all targets."""
-    jobs: dict[str, tuple[str, dict[object, GpuRef]]] = {}
-    for one in watched:
-        for job in one.translation.jobs if one.translation else ():
-            jobs.setdefault(job.id, (job.name, {}))[1].setdefault(_same(job.gpu), job.gpu)
-    return {key: (name, tuple(gpus.values())) for key, (name, gpus) in jobs.items()}
 
 
 # ---- HTTP

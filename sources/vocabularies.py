@@ -208,6 +208,14 @@ def counters_for(keys: Iterable[str], vocabulary: Vocabulary | None = None) -> t
     return tuple(lines.values())
 
 
+def lacking(missing: Iterable[str], vocabulary: Vocabulary) -> tuple[str, str]:
+    """What is said of catalog keys that an exporter of this kind could export and does not, and how to get them."""
+    keys = tuple(missing)
+    lines = counters_for(keys, vocabulary)
+    remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
+    return f"does not export {', '.join(keys)}" if keys else "", remedy
+
+
 def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
     known = catalog()
     keys = {rule.key for rule in vocabulary.metric} | {derived.key for derived in vocabulary.derived}

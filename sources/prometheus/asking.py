@@ -1,0 +1,71 @@
+"""Questions at an instant, or on a grid of instants, in one form; with what was said beside the answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from coldaisle.sources.prometheus.answers import Labels, Querier, Values
+
+
+class Series(NamedTuple):
+    """An answer on a grid."""
+
+    labels: Sequence[Labels]
+    values: Values
+    """[series, instant]"""
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What answers were like since somebody last looked."""
+
+    warnings: dict[str, None] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+    """Seconds of each query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks a server at ``times`` (by its clock, evenly spaced). Raises SourceError."""
+
+    querier: Querier
+    times: Values
+    remarks: Remarks
+
+    @property
+    def start(self) -> float:
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        return float(self.times[-1])
+
+    async def ask(self, promql: str) -> Series:
+        """The answer at all times."""
+        begun = time.monotonic()
+        if len(self.times) == 1:
+            vector = await self.querier.instant(promql, self.start)
+            labels, values, warnings = vector.labels, vector.values[:, None], vector.warnings
+        else:
+            step = float(self.times[1] - self.times[0])
+            matrix = await self.querier.range(promql, self.start, self.end, step)
+            labels, values, warnings = matrix.labels, matrix.values, matrix.warnings
+        self.remarks.took.append(time.monotonic() - begun)
+        self.remarks.warnings |= dict.fromkeys(text for text in warnings if not _is_advice(text))
+        return Series(labels, values.reshape(len(labels), len(self.times)))
+
+    def coarser(self, most: int) -> Asker:
+        """The same span at no more than ``most`` instants, its end among them."""
+        if len(self.times) <= most:
+            return self
+        return Asker(self.querier, np.linspace(self.start, self.end, most), self.remarks)
+
+
+def _is_advice(warning: str) -> bool:
+    """``PromQL info: metric might not be a counter``: about the question, not about the answer's completeness."""
+    return warning.startswith("PromQL info")
