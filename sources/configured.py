@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import (
     ExporterSettings,
     LocalSettings,
@@ -95,4 +94,17 @@ def _exporters(source: ExporterSettings, clock: Clock) -> Source:
 
 
 def _prometheus(source: PrometheusSettings, clock: Clock) -> Source:
-    raise ConfigError("sources of kind prometheus cannot be watched yet", "leave it out")
+    from coldaisle.sources.prometheus.api import Api
+    from coldaisle.sources.prometheus.source import PrometheusSource
+    from coldaisle.sources.vocabularies import load_vocabulary, shipped
+
+    own = [load_vocabulary(Path(file)) for file in source.vocabulary]
+    return PrometheusSource(
+        Api(source),
+        name=source.name,
+        interval=source.interval,
+        match=source.match,
+        rewrite=source.rewrite,
+        vocabularies=[*own, *shipped()] if own else None,
+        clock=clock,
+    )

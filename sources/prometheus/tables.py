@@ -81,6 +81,8 @@ class Frame:
     """[entity]: the target that it was scraped from; NOWHERE: not known."""
     ever: Mask = field(default_factory=lambda: np.zeros(0, np.bool_))
     """[entity]: whether it was seen since we look."""
+    lost: Mask = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """[entity]: whether it has vanished while its target answers."""
     reasons: Codes | None = None
     """[entity, metric], as last told; the same object while unchanged."""
     known: dict[str, Values] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Frame:
         before = np.fromiter((self.row_of.get(key, -1) for key in wanted), np.intp, len(wanted))
         stays = before >= 0
         self.ever = _carried(self.ever, before, stays, False)
+        self.lost = _carried(self.lost, before, stays, False)
         self.known = {key: _carried(values, before, stays, np.nan) for key, values in self.known.items()}
         if entities != self.entities:
             self.entities, self.reasons = entities, None

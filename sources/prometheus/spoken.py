@@ -1,0 +1,768 @@
+"""A vocabulary as a server speaks it: what of it is there, whose it is, and its numbers at an instant or on a grid.
+
+Who is who is asked seldom, with every label that says something; values often, by the few labels that
+tell entities apart. A sample is told once: the time at which the server took it is asked with every round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from coldaisle.sources.errors import AccessDenied, SourceError, TimedOut, Unreachable
+from coldaisle.sources.prometheus.answers import Labels, Values
+from coldaisle.sources.prometheus.asking import Asker
+from coldaisle.sources.prometheus.identity import (
+    NODE_LABELS,
+    POD_LABELS,
+    RACK_LABELS,
+    Names,
+    is_exporters_own,
+    rack_of,
+)
+from coldaisle.sources.prometheus.queries import (
+    INSTANCE,
+    Keys,
+    Question,
+    Wording,
+    any_of,
+    gpu_key,
+    grouped,
+    place_key,
+    questions,
+)
+from coldaisle.sources.prometheus.tables import (
+    NOWHERE,
+    Age,
+    Answer,
+    Codes,
+    Frame,
+    KeyValues,
+    Mask,
+    Raw,
+    Rows,
+    Sheet,
+    ages,
+    keys_of,
+)
+from coldaisle.sources.source import (
+    Batch,
+    EntityRef,
+    Event,
+    GpuFact,
+    GpuRef,
+    Item,
+    JobRef,
+    Kind,
+    Missing,
+    NodeFact,
+    NodeRef,
+    RackRef,
+)
+from coldaisle.sources.translation import Boards, Job, entity_name, first_of, jobs_of, named_ref
+from coldaisle.sources.vocabularies import NAME, Rule, Vocabulary
+from coldaisle.sources.vocabularies import Labels as Words
+
+ANSWER_BYTES = 2_000_000
+"""No answer at an instant should be larger: decoding one holds up every other thread."""
+SERIES_BYTES = 60
+"""Of a series in an answer beside its labels, about."""
+MAX_PLACES = 20_000
+MAX_SERIES = 200_000
+"""Of who is who, in one answer."""
+FORGOTTEN_S = 3600.0
+"""A target that has not been seen for so long is no longer expected."""
+IDENTITY_POINTS = 24
+"""On a grid, who is who is asked at so many instants at most."""
+SCRAPE_SPANS = ((60.0, 1.0), (900.0, 15.0))
+"""Seconds looked back, and between two looks, to learn how often a server scrapes."""
+SHORTEST_SCRAPE_S = 0.5
+PATIENCE = 4
+"""Queries that may go unanswered before the rest of a round is given up."""
+JOB_LABEL = "job"
+
+
+class Timing(NamedTuple):
+    """What is known of the times of a server."""
+
+    window: float
+    """Seconds that a rate looks back."""
+    limit: float
+    """Seconds after which a sample is too old to be now's."""
+    ahead: float
+    """Our clock minus the server's."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A scraped target of a vocabulary."""
+
+    labels: Labels
+    node: str
+    how: str
+    seen_at: float
+    """By the server's clock."""
+    told: float = float("nan")
+    """The newest sample of it that was delivered."""
+
+    @property
+    def instance(self) -> str:
+        return self.labels.get(INSTANCE, "")
+
+    @property
+    def job(self) -> str:
+        return self.labels.get(JOB_LABEL, "")
+
+
+class Round(NamedTuple):
+    """What one asking brought."""
+
+    items: list[Item]
+    errors: Mapping[Question, SourceError]
+    asked: int
+
+
+@dataclass(slots=True, eq=False)
+class Spoken:
+    """One vocabulary on one server."""
+
+    vocabulary: Vocabulary
+    names: frozenset[str]
+    """Sample names that the server has."""
+    labels: frozenset[str]
+    """Label names of their series."""
+    match: tuple[str, ...] = ()
+    wording: Wording = field(init=False)
+    keys: Keys = field(init=False)
+    questions: list[Question] = field(init=False)
+    frames: dict[Kind, Frame] = field(init=False)
+    anchors: list[str] = field(init=False)
+    """Names by which targets are known to live."""
+    places: dict[KeyValues, Place] = field(default_factory=dict)
+    boards: dict[str, Boards] = field(default_factory=dict)
+    """By node."""
+    owns: dict[KeyValues, dict[str, str]] = field(default_factory=dict)
+    """Target -> what it says of its node: hostname, kernel."""
+    numbers: dict[KeyValues, dict[str, float]] = field(default_factory=dict)
+    """Target -> booted_at, clock (its node's minus the server's)."""
+    last: dict[Kind, Values] = field(default_factory=dict)
+    """[entity, metric], the newest values of each."""
+    sizes: dict[Question, int] = field(default_factory=dict)
+    """Series of an answer, as learnt."""
+    unnamed: set[str] = field(default_factory=set)
+    """Targets of which no label can be a node's name."""
+    scrape: float | None = None
+    """Seconds between two samples of a target; None: not yet learnt."""
+    strangers: set[KeyValues] = field(default_factory=set)
+    """Keys that stayed unknown after asking who they are."""
+
+    def __post_init__(self) -> None:
+        self.wording = Wording(self.vocabulary, self.match)
+        self.anchors = [_anchor(self.vocabulary, self.names)]
+        self._lay_out(has_uuids=True)
+
+    def _lay_out(self, *, has_uuids: bool) -> None:
+        words = self.vocabulary.labels
+        place = place_key(words, self.labels)
+        gpu = gpu_key(words, self.labels, place, has_uuids=has_uuids)
+        self.keys = Keys(place, gpu, words, self.vocabulary.entity)
+        self.questions = questions(self.vocabulary, self.names, self.keys)
+        kinds = dict.fromkeys(one.rule.kind for one in self.questions)
+        self.frames = {
+            kind: Frame(self.vocabulary, kind, [q for q in self.questions if q.rule.kind is kind])
+            for kind in kinds
+        }
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Catalog keys that the vocabulary expects and the server lacks."""
+        given = {key for frame in self.frames.values() for key in frame.columns.metrics} - {
+            rule.key for rule in self.vocabulary.metric if self.names.isdisjoint(rule.names)
+        }
+        given |= {one.key for frame in self.frames.values() for _, one, _ in frame.columns.derived}
+        given |= {rule.key for one in self.questions for rule in one.rules}
+        return tuple(
+            dict.fromkeys(r.key for r in self.vocabulary.metric if r.expected and r.key not in given)
+        )
+
+    # -- who is who
+
+    async def identify(self, asker: Asker, names: Names) -> None:
+        """Learn targets, boards and their nodes. Raises SourceError."""
+        rows = await self._identities(asker.coarser(IDENTITY_POINTS))
+        if Kind.GPU in self.frames and len(self.keys.gpu.parts) == 2:
+            boards = [labels for labels, _ in rows if first_of(self._address_labels(), labels)]
+            if not all(first_of(self.vocabulary.labels.uuid, labels) for labels in boards):
+                self._lay_out(has_uuids=False)
+        self._take_places(rows, names, asker.end)
+        self.boards = self._learn_boards(rows)
+        self._arrange(rows)
+
+    def _address_labels(self) -> tuple[str, ...]:
+        words = self.vocabulary.labels
+        return (*words.uuid, *words.pci, *words.index)
+
+    async def _identities(self, asker: Asker) -> list[tuple[Labels, float]]:
+        """Series of the anchors with all labels that say who they are, and their newest stamp, the newest first."""
+        words = self.vocabulary.labels
+        wanted = [
+            *self.keys.place.labels,
+            INSTANCE,
+            JOB_LABEL,
+            *NODE_LABELS,
+            *RACK_LABELS,
+            *POD_LABELS,
+            *words.node,
+        ]
+        if Kind.GPU in self.frames:
+            wanted += [*self._address_labels(), *words.device, *words.model, *words.serial, *words.driver]
+            wanted += [*words.mig_id, *words.mig_profile]
+        by = [label for label in dict.fromkeys(wanted) if label in self.labels]
+        rows: list[tuple[Labels, float]] = []
+        for anchor in self.anchors:
+            for shard in self._shards(len(self.places) * (8 if Kind.GPU in self.frames else 1), 400):
+                series = f"timestamp({self.wording.selector(anchor, *shard)})"
+                found = await asker.ask(grouped("max", by, series))
+                newest = np.fmax.reduce(found.values, axis=1).tolist() if len(found.labels) else []
+                rows += zip(found.labels, newest, strict=True)
+        return sorted(rows[:MAX_SERIES], key=lambda row: -row[1])
+
+    def _take_places(self, rows: Iterable[tuple[Labels, float]], names: Names, now: float) -> None:
+        current: dict[KeyValues, tuple[Labels, float]] = {}
+        for labels, stamp in rows:
+            current.setdefault(self.keys.place.of(labels), (labels, stamp))
+        for key, (labels, stamp) in current.items():
+            named = names.node(labels, self.vocabulary.labels)
+            if named is None:
+                self.unnamed.add(" ".join(key)[:80])
+                continue
+            known = self.places.get(key)
+            if known is not None:
+                known.labels, known.node, known.how, known.seen_at = labels, named.node, named.how, stamp
+            elif len(self.places) < MAX_PLACES:
+                self.places[key] = Place(labels, named.node, named.how, stamp)
+        old = [key for key, place in self.places.items() if place.seen_at < now - FORGOTTEN_S]
+        for key in old:
+            del self.places[key]
+
+    def _learn_boards(self, rows: Iterable[tuple[Labels, float]]) -> dict[str, Boards]:
+        boards: dict[str, Boards] = {}
+        if Kind.GPU in self.frames:
+            for labels, _ in rows:
+                place = self.places.get(self.keys.place.of(labels))
+                if place is not None:
+                    boards.setdefault(place.node, Boards(place.node, self.vocabulary.labels)).learn(labels)
+        return boards
+
+    def _arrange(self, rows: Sequence[tuple[Labels, float]]) -> None:
+        """Rows for what is there now; what is gone keeps its row until it is forgotten or replaced."""
+        number = {key: place for place, key in enumerate(self.places)}
+        for kind, frame in self.frames.items():
+            if kind is Kind.GPU:
+                wanted = self._gpus(rows, number)
+                wanted |= self._gone(frame, wanted, number)
+            elif kind is Kind.NODE:
+                wanted = {key: (NodeRef(place.node), number[key]) for key, place in self.places.items()}
+            else:
+                wanted = self._moved(frame, number)
+            before = frame.entities
+            frame.arrange(wanted)
+            if frame.entities is not before:
+                self.last.pop(kind, None)
+
+    def _gpus(
+        self, rows: Iterable[tuple[Labels, float]], number: Mapping[KeyValues, int]
+    ) -> dict[KeyValues, tuple[EntityRef, int]]:
+        wanted: dict[KeyValues, tuple[EntityRef, int]] = {}
+        for labels, _ in rows:
+            key = self.keys.place.of(labels)
+            if key not in number:
+                continue
+            boards, where = self.boards[self.places[key].node], number[key]
+            for whole in (True, False):
+                ref = boards.ref(labels, whole=whole)
+                own = self.keys.gpu.of(labels)
+                if ref is not None:
+                    wanted.setdefault((*own[:-1], "") if whole else own, (ref, where))
+        return wanted
+
+    def _gone(
+        self,
+        frame: Frame,
+        current: Mapping[KeyValues, tuple[EntityRef, int]],
+        number: Mapping[KeyValues, int],
+    ) -> dict[KeyValues, tuple[EntityRef, int]]:
+        """Boards that were there and are not: another one at the same address takes their place."""
+        taken = {address for ref, _ in current.values() for address in _addresses(ref)}
+        homes = {place.node: number[key] for key, place in self.places.items()}
+        return {
+            key: (ref, homes[ref.node])
+            for key, row in frame.row_of.items()
+            if isinstance(ref := frame.entities[row], GpuRef)
+            and key not in current
+            and ref.mig is None
+            and ref.node in homes
+            and taken.isdisjoint(_addresses(ref))
+        }
+
+    def _moved(self, frame: Frame, number: Mapping[KeyValues, int]) -> dict[KeyValues, tuple[EntityRef, int]]:
+        """Ports, disks and servers where their targets are now."""
+        parts = len(self.keys.place.parts)
+        kept: dict[KeyValues, tuple[EntityRef, int]] = {}
+        for key, row in frame.row_of.items():
+            place = self.places.get(key[:parts])
+            ref = frame.entities[row]
+            if place is not None and not isinstance(ref, RackRef | JobRef):
+                kept[key] = ref._replace(node=place.node), number[key[:parts]]
+        return kept
+
+    def _shards(self, series: int, label_bytes: int) -> list[tuple[str, ...]]:
+        """Matchers that part the targets so that no answer is large."""
+        count = -(-series * (SERIES_BYTES + label_bytes) // ANSWER_BYTES)
+        if count < 2 or not self.places or INSTANCE not in self.labels:
+            return [()]
+        instances = sorted({place.instance for place in self.places.values()})
+        size = -(-len(instances) // count)
+        return [(any_of(INSTANCE, instances[at : at + size]),) for at in range(0, len(instances), size)]
+
+    # -- what nodes say of themselves
+
+    async def learn_scrape(self, asker: Asker) -> None:
+        """How often the server scrapes these targets, from the stamps of a few. Raises SourceError."""
+        instances = sorted({p.instance for p in self.places.values()}, key=lambda one: -len(one))[:3]
+        few = [any_of(INSTANCE, instances)] if INSTANCE in self.labels else []
+        series = f"timestamp({self.wording.selector(self.anchors[0], *few)})"
+        for span, step in SCRAPE_SPANS:
+            times = np.arange(asker.end - span, asker.end + step / 2, step)
+            found = await Asker(asker.querier, times, asker.remarks).ask(
+                grouped("max", self.keys.place.labels, series)
+            )
+            gaps = [gap for stamps in found.values for gap in np.diff(np.unique(stamps[~np.isnan(stamps)]))]
+            if len(gaps) >= 2:
+                self.scrape = max(float(np.median(gaps)), SHORTEST_SCRAPE_S)
+                return
+
+    async def ask_nodes(self, asker: Asker) -> None:
+        """What targets say of their nodes, at the end of the asker's span. Raises SourceError."""
+        facts = self.vocabulary.facts
+        last = Asker(asker.querier, asker.times[-1:], asker.remarks)
+        for role, told in (("hostname", facts.hostname), ("kernel", facts.kernel)):
+            name, _, label = told.partition(".")
+            if name in self.names and label:
+                by = [
+                    one
+                    for one in (*self.keys.place.labels, *NODE_LABELS, *POD_LABELS, label)
+                    if one in self.labels
+                ]
+                found = await last.ask(grouped("max", by, self.wording.selector(name)))
+                for labels in found.labels:
+                    if value := labels.get(label):
+                        own = self.owns.setdefault(self.keys.place.of(labels), dict(labels))
+                        own[f"={role}"] = value
+        for role, name in (("booted_at", facts.booted_at), ("clock", facts.clock)):
+            if name in self.names:
+                series = self.wording.selector(name)
+                value = f"{series} - timestamp({series})" if role == "clock" else series
+                found = await last.ask(grouped("max", self.keys.place.labels, value))
+                for labels, number in zip(found.labels, found.values[:, 0].tolist(), strict=True):
+                    self.numbers.setdefault(self.keys.place.of(labels), {})[role] = number
+
+    def told_names(self) -> Iterator[tuple[Labels, str]]:
+        """(labels of a target, what the node there calls itself)."""
+        for own in self.owns.values():
+            if hostname := own.get("=hostname"):
+                yield own, hostname
+
+    # -- numbers
+
+    async def stamps(self, asker: Asker) -> dict[KeyValues, Values]:
+        """When the newest sample of each target was taken, at each instant."""
+        found: dict[KeyValues, Values] = {}
+        for anchor in self.anchors:
+            series = f"timestamp({self.wording.selector(anchor)})"
+            answer = await asker.ask(grouped("max", self.keys.place.labels, series))
+            for labels, stamps in zip(answer.labels, answer.values, strict=True):
+                key = self.keys.place.of(labels)
+                found[key] = np.fmax(found[key], stamps) if key in found else stamps
+        return found
+
+    async def round(
+        self, asker: Asker, timing: Timing, names: Names, up: frozenset[str] = frozenset()
+    ) -> Round:
+        """All numbers at each of the asker's instants, and what happened between them. Raises SourceError.
+
+        ``up``: instances that answer the server at its end.
+        """
+        stamps = await self.stamps(asker)
+        known = not self._is_unknown(stamps)
+        if not known:
+            await self.identify(asker, names)
+        if not self._has_news(stamps):
+            codes = self._ages(stamps, asker.times, timing.limit)
+            return Round(list(self._silences(codes, asker.times + timing.ahead)), {}, 0)
+        answers, errors = await self._ask_all(asker, timing.window)
+        if self._settle(answers) and known:
+            await self.identify(asker, names)
+            self._settle(answers)
+        codes = self._ages(stamps, asker.times, timing.limit)
+        is_whole = not errors and not asker.remarks.warnings
+        items: list[Item] = []
+        for kind, frame in self.frames.items():
+            mine = [answer for answer in answers if answer.question.rule.kind is kind]
+            failed = [rule for one in errors if one.rule.kind is kind for rule in one.rules]
+            sheet, raw = frame.evaluate(mine, failed, len(asker.times))
+            rows = _by_row(codes, frame.places)
+            at = asker.times + timing.ahead
+            items += self._events(frame, raw, rows, at)
+            answering = self._answering(frame, rows, up) if is_whole and kind is Kind.GPU else None
+            items += self._batches(frame, sheet, rows, at, answering)
+        return Round(items, errors, len(self.questions))
+
+    def _has_news(self, stamps: Mapping[KeyValues, Values]) -> bool:
+        """Whether any target has a sample that was not told."""
+        told = {key: place.told for key, place in self.places.items()}
+        return any(not (stamp.max() <= told[key]) for key, stamp in stamps.items() if key in told)
+
+    def _silences(self, codes: Codes, at: Values) -> Iterator[Item]:
+        """Nothing is new: only who has fallen silent is."""
+        for frame in self.frames.values():
+            shape = (len(at), len(frame.entities), len(frame.metrics))
+            if frame.reasons is not None:
+                nothing = np.zeros(shape[:2], np.bool_)
+                sheet = Sheet(
+                    np.full(shape, np.nan), np.repeat(frame.reasons[None], len(at), axis=0), nothing
+                )
+                yield from self._batches(frame, sheet, _by_row(codes, frame.places), at, None)
+
+    def _is_unknown(self, stamps: Mapping[KeyValues, Values]) -> bool:
+        return any(key not in self.places and " ".join(key)[:80] not in self.unnamed for key in stamps)
+
+    async def _ask_all(self, asker: Asker, window: float) -> tuple[list[Answer], dict[Question, SourceError]]:
+        """Every question; an error of one loses no other, unless the server has gone."""
+        patience = [PATIENCE]
+        results = await asyncio.gather(*(self._ask(asker, one, window, patience) for one in self.questions))
+        errors = {
+            question: result
+            for question, result in zip(self.questions, results, strict=True)
+            if isinstance(result, SourceError)
+        }
+        answers = [answer for result in results if not isinstance(result, SourceError) for answer in result]
+        if patience[0] <= 0 and errors:
+            raise next(error for error in errors.values() if isinstance(error, _GONE))
+        return answers, errors
+
+    async def _ask(
+        self, asker: Asker, question: Question, window: float, patience: list[int]
+    ) -> list[Answer] | SourceError:
+        answers: list[Answer] = []
+        label_bytes = sum(20 + (40 if "uuid" in label.lower() else 12) for label in question.key.labels)
+        try:
+            for shard in self._shards(self.sizes.get(question, self._guess(question)), label_bytes):
+                if patience[0] <= 0:
+                    return Unreachable("the server", "was not asked: it does not answer")
+                found = await asker.ask(self.wording.ask(question, window, shard))
+                answers.append(Answer(question, found.labels, found.values))
+        except SourceError as error:
+            if isinstance(error, _GONE):
+                patience[0] -= 1 if isinstance(error, TimedOut) else PATIENCE
+            return error
+        self.sizes[question] = sum(len(answer.labels) for answer in answers)
+        return answers
+
+    def _guess(self, question: Question) -> int:
+        frame = self.frames[question.rule.kind]
+        return max(len(frame.entities), len(self.places) * (8 if len(question.key.parts) > 1 else 1))
+
+    def _settle(self, answers: Sequence[Answer]) -> bool:
+        """Take in parts of targets that are known; whether somebody is left of whom nobody knows who it is."""
+        number = {key: place for place, key in enumerate(self.places)}
+        left = False
+        for kind, frame in self.frames.items():
+            unknown = frame.unknown(answer for answer in answers if answer.question.rule.kind is kind)
+            if not unknown:
+                continue
+            wanted: dict[KeyValues, tuple[EntityRef, int]] = {}
+            for key, (question, labels) in unknown.items():
+                where = self.keys.place.of(labels) if kind is not Kind.GPU else ()
+                ref = self._part(question, labels, where)
+                if ref is not None:
+                    wanted[key] = ref, number[where]
+                elif key not in self.strangers and len(self.strangers) < MAX_SERIES:
+                    self.strangers.add(key)
+                    if (
+                        kind is Kind.GPU
+                        and question.name not in self.anchors
+                        and len(self.anchors) < PATIENCE
+                    ):
+                        self.anchors.append(question.name)
+                    left = left or kind is Kind.GPU or where not in self.places
+            if wanted:
+                frame.add(wanted)
+                self.last.pop(kind, None)
+        return left
+
+    def _part(self, question: Question, labels: Labels, where: KeyValues) -> EntityRef | None:
+        place = self.places.get(where)
+        if place is None or question.rule.kind in (Kind.GPU, Kind.NODE):
+            return None
+        template = self.keys.template(question.rule)
+        name = entity_name(template, labels) if template else place.instance
+        return named_ref(question.rule.kind, place.node, name) if name else None
+
+    def _ages(self, stamps: Mapping[KeyValues, Values], at: Values, limit: float) -> Codes:
+        """[target, instant] of Age; what is new counts as told from here on."""
+        found = np.full((len(self.places), len(at)), np.nan)
+        for row, key in enumerate(self.places):
+            if key in stamps:
+                found[row] = stamps[key]
+        told = np.array([place.told for place in self.places.values()])
+        codes, newest = ages(found, at, told.reshape(-1), limit)
+        for place, stamp in zip(self.places.values(), newest.tolist(), strict=True):
+            place.told = stamp
+            if stamp == stamp:
+                place.seen_at = max(place.seen_at, stamp)
+        return codes
+
+    def _answering(self, frame: Frame, codes: Codes, up: frozenset[str]) -> Mask:
+        """[entity, instant]: whether the target of a whole board answers, so that the board's absence is its own."""
+        whole = np.array([isinstance(ref, GpuRef) and ref.mig is None for ref in frame.entities], np.bool_)
+        reachable = np.array([place.instance in up for place in self.places.values()] + [False], np.bool_)
+        answers = codes <= Age.TOLD
+        answers[:, -1] |= reachable[frame.places]
+        answering: Mask = answers & whole[:, None]
+        return answering
+
+    def _batches(
+        self, frame: Frame, sheet: Sheet, codes: Codes, at: Values, answering: Mask | None
+    ) -> Iterator[Item]:
+        for instant, when in enumerate(at.tolist()):
+            age, seen = codes[:, instant], sheet.seen[instant]
+            values, reasons = sheet.values[instant], sheet.reasons[instant]
+            reasons[age == Age.OLD] = Missing.STALE
+            reasons[age == Age.GONE] = Missing.UNREACHABLE
+            lost = frame.lost.copy()
+            if answering is not None:
+                lost = answering[:, instant] & frame.ever & ~seen
+                for row in np.flatnonzero(lost & ~frame.lost).tolist():
+                    detail = "the server has no series of it any more, its exporter answers"
+                    yield Event(when, frame.entities[row], "gpu_lost", detail)
+            frame.lost = lost & ~seen
+            frame.ever |= seen
+            reasons[frame.lost] = Missing.LOST
+            same = (age == Age.TOLD) & ~frame.lost
+            if frame.reasons is not None:
+                reasons[same] = frame.reasons[same]
+            is_new = age == Age.NEW
+            values[~is_new] = np.nan
+            self._remember(frame.kind, values)
+            if frame.reasons is not None and np.array_equal(frame.reasons, reasons):
+                reasons = frame.reasons
+                if not is_new.any():
+                    continue
+            frame.reasons = reasons
+            if len(frame.entities) and frame.metrics:
+                yield Batch(
+                    when, frame.kind, frame.entities, frame.metrics, values.astype(np.float32), reasons
+                )
+
+    def _remember(self, kind: Kind, values: Values) -> None:
+        known = self.last.get(kind)
+        if known is None or known.shape != values.shape:
+            self.last[kind] = values.copy()
+        else:
+            np.copyto(known, values, where=~np.isnan(values))
+
+    def _events(self, frame: Frame, raw: Iterable[Raw], codes: Codes, at: Values) -> Iterator[Event]:
+        """Codes that became another one than 0, counters that rose. The first sight is no event."""
+        for rule, values in raw:
+            before = frame.known.get(rule.key, np.full(len(frame.entities), np.nan)).copy()
+            for instant, when in enumerate(at.tolist()):
+                now = values[:, instant]
+                valid = ~np.isnan(now) & (codes[:, instant] == Age.NEW)
+                with np.errstate(invalid="ignore"):
+                    rises = (now != 0) & (now != before) if rule.sticky else now > before
+                for row in np.flatnonzero(valid & ~np.isnan(before) & rises).tolist():
+                    detail = (
+                        f"{rule.event} {now[row]:.0f}"
+                        if rule.sticky
+                        else f"{now[row] - before[row]:.0f} more"
+                    )
+                    yield Event(when, frame.entities[row], rule.event, detail)
+                before[valid] = now[valid]
+            frame.known[rule.key] = before
+
+    # -- what is known
+
+    def facts(self, at: float, ahead: float) -> Iterator[NodeFact | GpuFact]:
+        """Of every node and board; ``at`` by our clock, ``ahead``: our clock minus the server's."""
+        columns = {kind: {key: n for n, key in enumerate(f.metrics)} for kind, f in self.frames.items()}
+        for key, place in self.places.items():
+            yield self._node_fact(key, place, at, ahead, columns.get(Kind.NODE, {}))
+        frame = self.frames.get(Kind.GPU)
+        if frame is None:
+            return
+        rows = {ref: row for row, ref in enumerate(frame.entities)}
+        for boards in self.boards.values():
+            for board in boards.all():
+                value = self._reader(Kind.GPU, rows.get(board.gpu), columns[Kind.GPU])
+                yield GpuFact(
+                    at=at,
+                    gpu=board.gpu,
+                    model=board.model,
+                    memory_bytes=_whole(value("gpu.mem_total")),
+                    power_limit_w=value("gpu.power_limit"),
+                    power_max_w=value("gpu.power_max"),
+                    slowdown_c=value("gpu.temp_slowdown"),
+                    mig_profile=board.mig_profile,
+                    mig_enabled=True if board.gpu.mig else None,
+                    serial=board.serial,
+                )
+
+    def _node_fact(
+        self, key: KeyValues, place: Place, at: float, ahead: float, columns: Mapping[str, int]
+    ) -> NodeFact:
+        frame = self.frames.get(Kind.NODE)
+        value = self._reader(Kind.NODE, frame.row_of.get(key) if frame else None, columns)
+        own, numbers = self.owns.get(key, {}), self.numbers.get(key, {})
+        rack = rack_of(place.labels)
+        boards = self.boards.get(place.node)
+        whole = [board for board in boards.all() if board.gpu.mig is None] if boards else []
+        booted, clock = numbers.get("booted_at"), numbers.get("clock")
+        hostname = own.get("=hostname")
+        return NodeFact(
+            at=at,
+            node=place.node,
+            hostname=hostname if hostname and place.how != "rewrite rule" else None,
+            rack=rack[0] if rack else None,
+            place=f"label {rack[1]}" if rack else None,
+            cpus=_whole(value("node.cpus")),
+            memory_bytes=_whole(value("node.mem_total")),
+            kernel=own.get("=kernel"),
+            driver=first_of(self.vocabulary.labels.driver, place.labels),
+            booted_at=booted + ahead if booted is not None else None,
+            gpus_visible=len(whole) or None,
+            clock_offset_s=round(clock - ahead, 1) if clock is not None else None,
+        )
+
+    def _reader(self, kind: Kind, row: int | None, columns: Mapping[str, int]) -> _Reader:
+        values = self.last.get(kind)
+        return _Reader(
+            values[row] if values is not None and row is not None and row < len(values) else None, columns
+        )
+
+    # -- jobs
+
+    async def jobs(self, asker: Asker) -> list[tuple[Job, Mask]]:
+        """Jobs that labels name, with when ([instant]) they were there. Raises SourceError."""
+        frame = self.frames.get(Kind.GPU)
+        if frame is None:
+            return []
+        found: list[tuple[Job, Mask]] = []
+        words = self._job_words()
+        for labels_of in (words.job, words.pod):
+            for label in labels_of:
+                by = (*self.keys.gpu.labels, label, *(words.namespace if labels_of is words.pod else ()))
+                series = self.wording.selector(self.anchors[0], f'{label}!=""')
+                answer = await asker.ask(grouped("max", by, series))
+                only = msgspec.structs.replace(
+                    words, **{"job": (), "pod": (), ("job" if labels_of is words.job else "pod"): (label,)}
+                )
+                for key, labels, values in zip(
+                    keys_of(self.keys.gpu, answer.labels), answer.labels, answer.values, strict=True
+                ):
+                    row = frame.row_of.get(key)
+                    if row is None or not isinstance(gpu := frame.entities[row], GpuRef):
+                        continue
+                    found += [
+                        (job, ~np.isnan(values))
+                        for job in jobs_of(labels, only, gpu)
+                        if not self._is_exporters(job, frame, row)
+                    ]
+        return found
+
+    async def began(self, asker: Asker) -> dict[str, float]:
+        """Job -> since when it has been there without a gap, as far as the asker looks back."""
+        words = self._job_words()
+        nobody = GpuRef("")
+        began: dict[str, float] = {}
+        for labels_of in (words.job, words.pod):
+            for label in labels_of:
+                by = (label, *(words.namespace if labels_of is words.pod else ()))
+                series = self.wording.selector(self.anchors[0], f'{label}!=""')
+                answer = await asker.ask(grouped("max", by, series))
+                for labels, values in zip(answer.labels, answer.values, strict=True):
+                    holes = np.flatnonzero(np.isnan(values))
+                    first = int(holes[-1]) + 1 if len(holes) else 0
+                    if first < len(values):
+                        for job in jobs_of(labels, words, nobody):
+                            began[job.id] = float(asker.times[first])
+        return began
+
+    def _job_words(self) -> Words:
+        """The labels of jobs that the server has; beside ``exported_pod``, ``pod`` is the exporter's own."""
+        words = self.vocabulary.labels
+        chosen = {
+            role: [label for label in getattr(words, role) if label in self.labels]
+            for role in ("job", "pod", "namespace")
+        }
+        for role, labels in chosen.items():
+            if exported := [label for label in labels if label.startswith("exported_")]:
+                chosen[role] = exported
+        return msgspec.structs.replace(words, **{role: tuple(labels) for role, labels in chosen.items()})
+
+    def _is_exporters(self, job: Job, frame: Frame, row: int) -> bool:
+        place = int(frame.places[row])
+        labels = list(self.places.values())[place].labels if place != NOWHERE else {}
+        return job.id.startswith("k8s:") and is_exporters_own(job.name, labels, self.vocabulary.labels)
+
+
+class _Reader(NamedTuple):
+    """An entity's newest values by key."""
+
+    values: Values | None
+    columns: Mapping[str, int]
+
+    def __call__(self, key: str) -> float | None:
+        if self.values is None or key not in self.columns:
+            return None
+        value = float(self.values[self.columns[key]])
+        return value if value == value else None
+
+
+_GONE = (Unreachable, TimedOut, AccessDenied)
+
+
+def _anchor(vocabulary: Vocabulary, names: frozenset[str]) -> str:
+    """A name that every target of this kind has: of GPUs if it has any, whole, and worth expecting."""
+    order = (Kind.GPU, Kind.NODE, Kind.SERVER, Kind.PORT, Kind.DISK, Kind.RACK, Kind.JOB)
+
+    def rank(rule: Rule) -> tuple[int, bool, bool, bool]:
+        return order.index(rule.kind), bool(rule.select or rule.parts), not rule.expected, NAME in rule.parts
+
+    rules = sorted(vocabulary.metric, key=rank)
+    found = (name for rule in rules for name in rule.names if name in names)
+    return next(found, min(names))
+
+
+def _addresses(ref: EntityRef) -> Iterator[tuple[str, str, object]]:
+    """By what a board is found on its node."""
+    if isinstance(ref, GpuRef) and ref.mig is None:
+        for name, value in (("pci", ref.pci), ("minor", ref.minor)):
+            if value is not None:
+                yield ref.node, name, value
+
+
+def _by_row(codes: Codes, places: Rows) -> Codes:
+    """[entity, instant]; an entity of no target is always new."""
+    nowhere = np.full((1, codes.shape[1]), Age.NEW, np.uint8)
+    rows: Codes = np.concatenate([codes, nowhere])[places]
+    return rows
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
