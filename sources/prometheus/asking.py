@@ -53,17 +53,23 @@ class Asker:
             labels, values, warnings = vector.labels, vector.values[:, None], vector.warnings
         else:
             step = float(self.times[1] - self.times[0])
-            matrix = await self.querier.range(promql, self.start, self.end, step)
+            matrix = await self.querier.range(promql, self.start, self.end + step / 2, step)
             labels, values, warnings = matrix.labels, matrix.values, matrix.warnings
         self.remarks.took.append(time.monotonic() - begun)
         self.remarks.warnings |= dict.fromkeys(text for text in warnings if not _is_advice(text))
         return Series(labels, values.reshape(len(labels), len(self.times)))
 
     def coarser(self, most: int) -> Asker:
-        """The same span at no more than ``most`` instants, its end among them."""
+        """The same span at no more than ``most`` instants."""
         if len(self.times) <= most:
             return self
-        return Asker(self.querier, np.linspace(self.start, self.end, most), self.remarks)
+        step = (self.end - self.start) / (most - 1)
+        return Asker(self.querier, grid(self.start, step, most), self.remarks)
+
+
+def grid(start: float, step: float, count: int) -> Values:
+    """``count`` instants that a server can be asked for: whole milliseconds apart, from a whole one on."""
+    return round(start, 3) + np.arange(count, dtype=np.float64) * max(round(step, 3), 0.001)
 
 
 def _is_advice(warning: str) -> bool:

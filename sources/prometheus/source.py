@@ -22,7 +22,7 @@ from coldaisle.sources.errors import AccessDenied, ConfigError, SourceError, Tim
 from coldaisle.sources.facts import FactBook, JobBook, holdings
 from coldaisle.sources.prometheus.alerts import ALERTS, FIRING, AlertBook
 from coldaisle.sources.prometheus.answers import Flavour, Labels, Querier, Values
-from coldaisle.sources.prometheus.asking import Asker, Remarks
+from coldaisle.sources.prometheus.asking import Asker, Remarks, grid
 from coldaisle.sources.prometheus.identity import NODE_LABELS, Names, host_of, names, same_node
 from coldaisle.sources.prometheus.queries import INSTANCE, WINDOW_SCRAPES, any_of, grouped, selector
 from coldaisle.sources.prometheus.spoken import JOB_LABEL, Place, Round, Spoken, Timing
@@ -57,8 +57,8 @@ UNLEARNT_S = 15.0
 UNLEARNT_SCRAPE_S = 60.0
 OLD_SCRAPES = 2.2
 """A sample older than so many scrapes is not of now."""
-SKEW_S = 0.5
-"""Less than this is not the clocks' difference but the way there."""
+SKEW_S = 1.5
+"""Less than this is not the clocks' difference but the way there; VictoriaMetrics tells whole seconds."""
 REPEAT_S = 55.0
 SLICE_CELLS = 4_000_000
 SLICE_POINTS = 500
@@ -114,6 +114,11 @@ class _Watch:
     identified_at: float = float("-inf")
     jobs_at: float = float("-inf")
 
+    def begin_now(self) -> None:
+        """The past has been told. The newest samples are told once more: they are what is known of now."""
+        for place in (place for one in self.spoken for place in one.places.values()):
+            place.told = float("nan")
+
 
 class PrometheusSource:
     """Watches what a Prometheus-compatible server has scraped; implements Source and Past.
@@ -155,6 +160,7 @@ class PrometheusSource:
     async def stream(self) -> AsyncGenerator[Item, None]:
         """Batches as the server scrapes; facts, events and target states as they come."""
         watch, self._handed = self._handed or _Watch(), None
+        watch.begin_now()
         self._told = {}
         loop = asyncio.get_running_loop()
         self._users += 1
@@ -249,7 +255,7 @@ class PrometheusSource:
         count = math.ceil((end - start) / step - 1e-9)
         if count < 1:
             return
-        times = start - watch.ahead + np.arange(count, dtype=np.float64) * step
+        times = grid(start - watch.ahead, step, count)
         remarks = Remarks()
         whole = Asker(self._server, times, remarks)
         await self._meet(watch, float(times[0]) - HELD_S, float(times[-1]))
@@ -377,7 +383,7 @@ class PrometheusSource:
         if watch.has_looked_back or not held:
             return {}
         watch.has_looked_back = True
-        times = asker.start - np.arange(JOBS_BACK_S // JOBS_STEP_S, -1, -1, dtype=np.float64) * JOBS_STEP_S
+        times = grid(asker.start - JOBS_BACK_S, JOBS_STEP_S, int(JOBS_BACK_S / JOBS_STEP_S) + 1)
         past = Asker(self._server, times, asker.remarks)
         began: dict[str, float] = {}
         for spoken in watch.spoken:

@@ -16,7 +16,7 @@ import numpy as np
 
 from coldaisle.sources.errors import AccessDenied, SourceError, TimedOut, Unreachable
 from coldaisle.sources.prometheus.answers import Labels, Values
-from coldaisle.sources.prometheus.asking import Asker
+from coldaisle.sources.prometheus.asking import Asker, grid
 from coldaisle.sources.prometheus.identity import (
     NODE_LABELS,
     POD_LABELS,
@@ -338,7 +338,7 @@ class Spoken:
         few = [any_of(INSTANCE, instances)] if INSTANCE in self.labels else []
         series = f"timestamp({self.wording.selector(self.anchors[0], *few)})"
         for span, step in SCRAPE_SPANS:
-            times = np.arange(asker.end - span, asker.end + step / 2, step)
+            times = grid(asker.end - span, step, int(span / step) + 1)
             found = await Asker(asker.querier, times, asker.remarks).ask(
                 grouped("max", self.keys.place.labels, series)
             )
