@@ -52,8 +52,9 @@ HELD_S = 3600.0
 """Names that the server had within this are expected of it now."""
 JOBS_BACK_S, JOBS_STEP_S = 86_400.0, 300.0
 """How far back, and how exactly, the beginning of a job is looked for."""
-UNLEARNT_S = 15.0
-"""Between two questions while nobody knows how often the server scrapes."""
+USUAL_S = 15.0
+UNLEARNT_S = 3.0
+"""Between two questions while nobody knows how often the server scrapes: it has only just begun to."""
 UNLEARNT_SCRAPE_S = 60.0
 OLD_SCRAPES = 2.2
 """A sample older than so many scrapes is not of now."""
@@ -143,7 +144,7 @@ class PrometheusSource:
         clock: Clock = time.time,
     ) -> None:
         self.name = name
-        self.interval = interval or UNLEARNT_S
+        self.interval = interval or USUAL_S
         self._wanted_interval = interval
         self._server = server
         self._match = tuple(match)
@@ -170,10 +171,15 @@ class PrometheusSource:
             while True:
                 for item in await self._turn(watch):
                     yield item
-                due += self.interval * max(1, math.ceil((loop.time() - due) / self.interval))
+                pause = self._pause(watch)
+                due += pause * max(1, math.ceil((loop.time() - due) / pause))
                 await asyncio.sleep(due - loop.time())
         finally:
             await self._leave()
+
+    def _pause(self, watch: _Watch) -> float:
+        is_learnt = any(spoken.scrape is not None for spoken in watch.spoken) or not watch.spoken
+        return self.interval if is_learnt else max(self._wanted_interval or 0.0, UNLEARNT_S)
 
     async def _leave(self) -> None:
         self._users -= 1
@@ -205,6 +211,8 @@ class PrometheusSource:
         if is_due:
             await self._who_is_who(watch, asker)
             watch.identified_at = now
+        elif any(spoken.scrape is None for spoken in watch.spoken):
+            await self._learn_interval(watch, asker)
         items: list[Item] = []
         for spoken in watch.spoken:
             items += await self._round(watch, spoken, asker)
@@ -318,7 +326,11 @@ class PrometheusSource:
         watch.names = names(self._rewrite, told)
         for spoken in watch.spoken:
             await spoken.identify(asker, watch.names)
-            if spoken.places and (spoken.scrape is None or len(asker.times) == 1):
+        await self._learn_interval(watch, asker)
+
+    async def _learn_interval(self, watch: _Watch, asker: Asker) -> None:
+        for spoken in watch.spoken:
+            if spoken.places:
                 await spoken.learn_scrape(asker)
         learnt = [spoken.scrape for spoken in watch.spoken if spoken.scrape is not None]
         if learnt:

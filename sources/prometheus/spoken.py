@@ -343,7 +343,7 @@ class Spoken:
                 grouped("max", self.keys.place.labels, series)
             )
             gaps = [gap for stamps in found.values for gap in np.diff(np.unique(stamps[~np.isnan(stamps)]))]
-            if len(gaps) >= 2:
+            if gaps:
                 self.scrape = max(float(np.median(gaps)), SHORTEST_SCRAPE_S)
                 return
 

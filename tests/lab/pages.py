@@ -84,8 +84,8 @@ def node_page(node: str = "n01", cpus: int = 2, seconds: float | None = None) ->
         for cpu in range(cpus):
             labels = {"cpu": str(cpu), "mode": mode}
             lines.append(line("node_cpu_seconds_total", labels, now * share))
-    for disk in ("nvme0n1", "nvme0n1p1", "dm-0"):
-        lines.append(line("node_disk_read_bytes_total", {"device": disk}, now * 1e6))
+    disks = ("nvme0n1", "nvme0n1p1", "dm-0")
+    lines += [line("node_disk_read_bytes_total", {"device": disk}, now * 1e6) for disk in disks]
     port = {"device": "mlx5_0", "port": "1"}
     lines.append(line("node_infiniband_port_data_received_bytes_total", port, now * 1e9))
     return "".join(lines).encode()

@@ -67,7 +67,9 @@ def test_cpu_time_is_asked_once_by_mode_never_by_core() -> None:
     assert [rule.key for rule in found[0].rules] == [
         "node._cpu_all", "node._cpu_busy", "node._cpu_iowait", "node._cpu_steal",
     ]  # fmt: skip
-    assert texts[1].startswith("max by (instance) (sum by (instance, cpu) (max by (instance, cpu, mode) (rate(")
+    assert texts[1].startswith(
+        "max by (instance) (sum by (instance, cpu) (max by (instance, cpu, mode) (rate("
+    )
     assert 'mode!~"idle|iowait|steal"' in texts[1]
     assert texts[2] == 'count by (instance) (max by (instance, cpu) (node_cpu_seconds_total{mode=~"idle"}))'
 
