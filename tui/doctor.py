@@ -161,7 +161,8 @@ def too_short(examined: Sequence[Examined]) -> list[Lack]:
     return [
         lack
         for lack in open_lacks(examined)
-        if lack.why is Missing.NOT_SAMPLED and max(one.rounds[lack.need.kind] for one in examined) < ROUNDS
+        if lack.why is Missing.NOT_SAMPLED
+        and all(one.rounds[lack.need.kind] < one.needed for one in examined)
     ]
 
 

@@ -40,6 +40,7 @@ from coldaisle.sources.source import (
     Target,
     TargetState,
 )
+from coldaisle.sources.text import natural_key
 from coldaisle.sources.translation import Job, first_of
 from coldaisle.sources.vocabularies import Vocabulary, lacking, shipped
 
@@ -197,7 +198,7 @@ class PrometheusSource:
             state = TargetState.DENIED if isinstance(error, AccessDenied) else TargetState.FAILING
             return self._news([self._server_target(watch, state, error.problem, error.remedy)])
         took = time.monotonic() - begun
-        return items + self._news([self._how_it_is(watch, remarks, took), *self._targets(watch)])
+        return items + self._news([*self._targets(watch), self._how_it_is(watch, remarks, took)])
 
     async def _asked(self, watch: _Watch, remarks: Remarks) -> list[Item]:
         """Everything there is to ask now. Raises SourceError where the server as a whole does not answer."""
@@ -442,10 +443,10 @@ class PrometheusSource:
         remedy: str = "",
         latency: float | None = None,
     ) -> Target:
-        nodes = dict.fromkeys(place.node for one in watch.spoken for place in one.places.values())
+        nodes = _in_order(place.node for one in watch.spoken for place in one.places.values())
         flavour = watch.flavour
         what = f"{flavour.name} {flavour.version}".strip() if flavour else ""
-        return Target(self._clock(), self._server.target, state, tuple(nodes), detail, remedy, latency, what)
+        return Target(self._clock(), self._server.target, state, nodes, detail, remedy, latency, what)
 
     def _targets(self, watch: _Watch) -> Iterator[Target]:
         """A target for each job with its vocabulary, and for each that cannot be scraped."""
@@ -477,7 +478,7 @@ class PrometheusSource:
         self, watch: _Watch, spoken: Spoken, job: str, places: Sequence[Place], now: float
     ) -> Target:
         name = f"{job} ({spoken.vocabulary.name})" if job else spoken.vocabulary.name
-        nodes = tuple(dict.fromkeys(place.node for place in places))
+        nodes = _in_order(place.node for place in places)
         trouble, remedy = watch.troubles.get(spoken.vocabulary.name, ("", ""))
         lacks, how = lacking(spoken.missing, spoken.vocabulary)
         limit = 2 * _timing(watch, spoken).limit
@@ -548,6 +549,10 @@ def _listed(what: str, found: Sequence[str]) -> str:
         return ""
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return f"{what}: {', '.join(found[:SHOWN])}{more}"
+
+
+def _in_order(nodes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(nodes), key=natural_key))
 
 
 def _at(item: Item) -> float:

@@ -328,8 +328,10 @@ async def test_the_past_is_what_the_server_says(tmp_path: Path, flavour: Any) ->
                 f'instance="{node}:9400",job="dcgm",UUID="GPU-{node}-{gpu}",Hostname="{node}",gpu="{gpu}"'
             )
             times = [start + 15 * n + place for n in range(80)]
-            wave = [(when, round(50 + 40 * math.sin(when / 97 + gpu), 3)) for when in times]
-            energy = [(when, 1e9 + 350_000 * (when - start)) for when in times]
+            wave: list[tuple[float, object]] = [
+                (when, round(50 + 40 * math.sin(when / 97 + gpu), 3)) for when in times
+            ]
+            energy: list[tuple[float, object]] = [(when, 1e9 + 350_000 * (when - start)) for when in times]
             series.setdefault("DCGM_FI_DEV_GPU_UTIL", {})[labels] = wave
             series.setdefault("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", {})[labels] = energy
     history = [openmetrics(name, given) for name, given in series.items()]
