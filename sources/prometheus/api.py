@@ -135,7 +135,9 @@ class Api:
             series = len(asked.columns.labels)
             rest = pieces(first.last, count, series, _label_bytes(asked.columns))
             await _all([self._take(asked, piece) for piece in rest])
-        return Matrix(asked.columns.labels, times, asked.columns.values, tuple(asked.said))
+        return Matrix(
+            asked.columns.labels, times, asked.columns.values, tuple(asked.said)[: decoding.MAX_WARNINGS]
+        )
 
     async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> tuple[str, ...]:
         """See :class:`.answers.Querier`."""

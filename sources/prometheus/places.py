@@ -21,7 +21,7 @@ from msgspec import Struct
 from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, Unusable
 from coldaisle.sources.http_errors import is_web_page
 from coldaisle.sources.prometheus.answers import Flavour
-from coldaisle.sources.prometheus.decoding import Refused, answered, evaluated
+from coldaisle.sources.prometheus.decoding import Refused, answered, evaluated, refusal
 from coldaisle.sources.prometheus.problems import WHICH_ADDRESS, refused
 from coldaisle.sources.prometheus.wire import Parameters, Reply
 from coldaisle.sources.text import plain
@@ -38,6 +38,7 @@ _PAGES = re.compile(
 """What people copy from a browser besides the address."""
 _SICK = (429, 500, 502, 503, 504)
 _DATA_SOURCE = re.compile(r"prometheus|victoriametrics-(?:metrics-)?datasource|mimir")
+_VM_METRIC = re.compile(rb"^vm_[a-z_]+[{ ]", re.MULTILINE)
 _VM_VERSION = re.compile(rb'^vm_app_version\{[^}\n]*?version="([^"\n]*)"', re.MULTILINE)
 _VM_NUMBER = re.compile(r"v?(\d+\.\d+\.\d+)")
 
@@ -128,8 +129,8 @@ async def _tried(ask: Asker, base: str, target: str) -> Place | SourceError:
                 return Place(api, post)
         else:
             error = refused(target, reply.status, reply.body)
-        if reply.status in _SICK:
-            raise error
+        if reply.status in _SICK or (reply.status == 422 and refusal(reply.body)):
+            raise error  # it is there, and has its reasons
         if reply.status in (401, 404, 407):
             break
     return error
@@ -232,10 +233,10 @@ async def _is_thanos(ask: Asker, place: Place, target: str) -> bool:
 async def _vm_version(ask: Asker, place: Place) -> str | None:
     """From its own metrics; None: it is no VictoriaMetrics, or hides them."""
     reply = await _optional(ask, place.api.removesuffix("/api/v1") + "/metrics")
-    found = _VM_VERSION.search(reply.body) if reply is not None else None
-    if found is None:
+    if reply is None or not _VM_METRIC.search(reply.body):
         return None
-    said = found[1].decode("utf-8", "replace")
+    found = _VM_VERSION.search(reply.body)  # Debian's has none
+    said = found[1].decode("utf-8", "replace") if found else ""
     number = _VM_NUMBER.search(said)
     return number[1] if number else _shown(said)
 

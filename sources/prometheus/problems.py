@@ -14,7 +14,7 @@ from coldaisle.sources.errors import (
     Unreachable,
     Unusable,
 )
-from coldaisle.sources.http_errors import cause_of, no_connection, said_by, tls_problem
+from coldaisle.sources.http_errors import Problem, cause_of, no_connection, said_by, tls_problem
 from coldaisle.sources.prometheus.decoding import Refused, refusal
 from coldaisle.sources.text import plain
 
@@ -22,6 +22,7 @@ MAX_SAID = 200
 """Characters of a server's own words."""
 SIGN_IN = "give what it asks for: token_file (a bearer token), or user and password_file"
 OUR_CERTIFICATE = "it asks for a certificate: give cert and key"
+CLOSED = "look at the server's log; with https it may want a certificate: cert and key"
 TRUST = 'add the authority that signed it to the system\'s, or name its file: ca = "ca.pem"'
 WHICH_ADDRESS = "the url is the address of the server, with its path prefix if it has one"
 _TOO_MUCH = re.compile(r"(?i)too many|exceed")
@@ -112,7 +113,7 @@ def transport_problem(target: str, error: Exception, seconds: float) -> SourceEr
     if tls := tls_problem(error):
         if "CERTIFICATE_REQUIRED" in tls.problem or "HANDSHAKE_FAILURE" in tls.problem:
             return AccessDenied(target, tls.problem, OUR_CERTIFICATE)
-        return tls._replace(remedy=_tls_remedy(tls.remedy)).of(target)
+        return tls._replace(remedy=_tls_remedy(tls)).of(target)
     if isinstance(error, httpx.ProxyError):
         return Unreachable(
             target, f"the proxy on the way refuses: {said_by(error)}", "see HTTPS_PROXY, NO_PROXY"
@@ -121,6 +122,8 @@ def transport_problem(target: str, error: Exception, seconds: float) -> SourceEr
         return no_connection(error, "is the server running, and the port open?").of(target)
     if isinstance(error, httpx.TimeoutException):
         return silent(target, seconds)
+    if cause_of(error, ConnectionResetError) or "without sending a response" in str(error):
+        return Unreachable(target, "closed the connection without an answer", CLOSED)
     if isinstance(error, httpx.RemoteProtocolError):
         return broken_off(target, error)
     return Unreachable(target, f"the connection broke: {said_by(error)}", "look at the server's log")
@@ -136,10 +139,12 @@ def broken_off(target: str, error: Exception) -> SourceError:
     """It ended in the middle of an answer, or says what is no HTTP."""
     if "incomplete" in str(error) or "without sending complete" in str(error):
         return Garbled(target, "the answer breaks off in its middle", "look at the server's log")
-    if "without sending a response" in str(error) or cause_of(error, ConnectionResetError):
-        return Unreachable(target, "closed the connection without an answer", "look at the server's log")
     return Garbled(target, f"broke the HTTP protocol: {said_by(error)}", WHICH_ADDRESS)
 
 
-def _tls_remedy(remedy: str) -> str:
-    return TRUST if "SSL_CERT_FILE" in remedy else remedy.replace("http://host:port", "the url as http://...")
+def _tls_remedy(tls: Problem) -> str:
+    if "not trusted" in tls.problem:
+        return TRUST
+    if "EOF" in tls.problem:
+        return CLOSED
+    return tls.remedy.replace("http://host:port", "the url as http://...")
