@@ -13,7 +13,10 @@ from importlib import import_module
 
 from benchmarks.row import Row
 
-NAMES = ("start", "screen", "bytes", "parsing", "exporter_fanout", "ssh", "tick", "memory", "simulator")
+NAMES = (
+    "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_range", "ssh", "tick", "memory",
+    "simulator",
+)  # fmt: skip
 
 
 def main(names: Sequence[str]) -> int:

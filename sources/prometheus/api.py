@@ -100,7 +100,7 @@ class Api:
 
     async def server_time(self) -> float:
         """Seconds since the epoch by the server's clock, now."""
-        data, _ = await self._evaluated("query", [("query", "time()")], self._limits.answer_bytes)
+        data, _ = await self._evaluated([("query", "time()")])
         _, values = decoding.joined(decoding.points(data, self._target))
         if len(values) != 1 or not math.isfinite(values[0]):
             raise Unusable(self._target, "does not tell its time")
@@ -109,7 +109,7 @@ class Api:
     async def instant(self, query: str, at: float) -> Vector:
         """See :class:`.answers.Querier`."""
         parameters = [("query", query), ("time", _seconds(at))]
-        data, said = await self._evaluated("query", parameters, self._limits.answer_bytes)
+        data, said = await self._evaluated(parameters)
         parts = []
         for part in decoding.points(data, self._target):
             parts.append(part)
@@ -168,9 +168,10 @@ class Api:
             ("end", _seconds(asked.times[piece.last - 1])),
             ("step", _seconds(asked.step)),
         ]
-        data, said = await self._evaluated("query_range", parameters, most)
-        asked.said |= dict.fromkeys(said)
-        for _ in asked.columns.add(data):
+        body = await self._answer("query_range", parameters, most)
+        slices, said = self._read(decoding.ranged, body)
+        asked.said |= dict.fromkeys(map(self._access.hide, said))
+        for _ in asked.columns.add(slices, piece.first, piece.last):
             await asyncio.sleep(0)
 
     async def _listed(
@@ -181,12 +182,16 @@ class Api:
         body = await self._body(path, parameters, self._limits.answer_bytes, post=post)
         return self._read(decoding.listed, body)
 
-    async def _evaluated(self, path: str, parameters: Parameters, most: int) -> tuple[Data, Said]:
-        flavour = await self.flavour()
-        extra = [*_EXTRA.get(flavour.name, ()), ("timeout", f"{self._settings.timeout:g}s")]
-        body = await self._body(path, [*parameters, *extra], most)
+    async def _evaluated(self, parameters: Parameters) -> tuple[Data, Said]:
+        body = await self._answer("query", parameters, self._limits.answer_bytes)
         data, said = self._read(decoding.evaluated, body)
         return data, tuple(map(self._access.hide, said))
+
+    async def _answer(self, path: str, parameters: Parameters, most: int) -> bytes:
+        """To a query."""
+        flavour = await self.flavour()
+        extra = [*_EXTRA.get(flavour.name, ()), ("timeout", f"{self._settings.timeout:g}s")]
+        return await self._body(path, [*parameters, *extra], most)
 
     def _read(self, decode: Callable[[bytes, str], Answer], body: bytes) -> Answer:
         try:

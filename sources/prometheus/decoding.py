@@ -6,7 +6,7 @@
         {"metric": {"Hostname": "n01", "gpu": "0"}, "values": [[1700000000, "0.5"], [1700000060, "NaN"]]}]}}
 
 The samples of all series of a slice of an answer are joined, freed of brackets and quotes, and read as
-one list of numbers. Native histograms (``histogram``, ``histograms``) have no value and are left out.
+one list of numbers; where no series has a hole, without their times. Native histograms (``histogram``, ``histograms``) have no value and are left out.
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ from coldaisle.sources.text import plain
 
 SLICE_BYTES = 1_000_000
 """Of an answer decoded in one go: longer holds up every thread, the screen's too."""
+WHOLE_BYTES = 2_500_000
+"""Of a range that is: so many samples take 6 ms."""
 MAX_WARNINGS, MAX_WARNING = 20, 300
 MAX_CELLS = 32_000_000
 """Of one Matrix: 256 MB."""
 
 _PUNCTUATION = b'[]" \n\r\t'
+_QUOTE, _COMMA = b'",'
 _NEXT_SERIES = re.compile(rb',\s*(?=\{\s*"metric"\s*:)')
 """Between two series. It cannot occur within a string: there its quotes would be escaped."""
+
+_BEGIN = re.compile(rb"\[\s*\[\s*(\d+(?:\.\d+)?)\s*,")
+"""The first time of a series."""
 
 Series = TypeVar("Series", "_Point", "_Points")
 
@@ -75,7 +81,17 @@ class _Points(Struct, gc=False):
     values: Raw = Raw()
 
 
+class _Matrix(Struct):
+    type: str = msgspec.field(name="resultType", default="")
+    result: list[_Points] = []
+
+
+class _Ranged(_Envelope):
+    data: _Matrix | None = None
+
+
 Said = tuple[str, ...]
+_ranged = msgspec.json.Decoder(_Ranged)
 _evaluated = msgspec.json.Decoder(_Evaluated)
 _listed = msgspec.json.Decoder(_Listed)
 _answered = msgspec.json.Decoder(_Answered)
@@ -113,6 +129,19 @@ def evaluated(body: bytes, target: str) -> tuple[Data, Said]:
     return envelope.data, _said(envelope)
 
 
+def ranged(body: bytes, target: str) -> tuple[Iterator[list[_Points]], Said]:
+    """The series of a range, slice by slice, for :class:`Columns`; and warnings. Raises Garbled, Refused, Unusable."""
+    if len(body) > WHOLE_BYTES:
+        data, said = evaluated(body, target)
+        _expect(data.type, "matrix", target)
+        return _slices(bytes(data.result), _points_list, target), said
+    envelope = _decoded(_ranged, body, target)
+    if envelope.data is None:
+        raise Garbled(target, "an answer without data", _NOT_THE_API)
+    _expect(envelope.data.type, "matrix", target)
+    return iter([envelope.data.result]), _said(envelope)
+
+
 def listed(body: bytes, target: str) -> tuple[str, ...]:
     """Names of metrics or labels. Raises Garbled, Refused."""
     return tuple(_decoded(_listed, body, target).data or ())
@@ -131,7 +160,7 @@ def points(data: Data, target: str) -> Iterator[tuple[list[Labels], Values]]:
             raise Garbled(target, "a number that is none", _NOT_THE_API)
         yield [{}], samples[:, 1].copy()
         return
-    _expect(data, "vector", target)
+    _expect(data.type, "vector", target)
     for some in _slices(bytes(data.result), _point_list, target):
         series = [one for one in some if one.value]
         samples, counts = _samples([bytes(one.value) for one in series], target)
@@ -160,21 +189,38 @@ class Columns:
         """[series, instant]"""
         return self._values[: len(self.labels)]
 
-    def add(self, data: Data) -> Iterator[None]:
-        """Take what an answer holds, a slice a step. Raises Garbled, Unusable."""
-        if data.type == "scalar":
-            raise Unusable(self._target, "answers a number where a series was asked for")
-        _expect(data, "matrix", self._target)
-        for some in _slices(bytes(data.result), _points_list, self._target):
+    def add(self, slices: Iterable[list[_Points]], first: int, last: int) -> Iterator[None]:
+        """Take an answer for the instants from ``first`` up to ``last``, a slice a step. Raises Garbled."""
+        for some in slices:
             series = [one for one in some if one.values]
-            samples, counts = _samples([bytes(one.values) for one in series], self._target)
             rows = np.array([self._row(bytes(one.metric)) for one in series], np.intp)
             self._grow()
-            places = np.rint((samples[:, 0] - self._times[0]) / self._step) if len(samples) else samples[:, 0]
-            inside = (places >= 0) & (places < len(self._times))
-            at = places[inside].astype(np.intp)
-            self._values[np.repeat(rows, counts)[inside], at] = samples[inside, 1]
+            texts = [bytes(one.values) for one in series]
+            if self._are_whole(texts, first, last):
+                values = _parsed(_quoted(b"".join(texts)), self._target)
+                if len(values) != len(texts) * (last - first):
+                    raise Garbled(self._target, "a sample is no pair of time and value", _NOT_THE_API)
+                self._values[rows, first:last] = values.reshape(len(texts), -1)
+            else:
+                self._place(rows, *_samples(texts, self._target))
             yield
+
+    def _are_whole(self, texts: Sequence[bytes], first: int, last: int) -> bool:
+        """Whether every series has every instant.
+
+        None has more than one sample an instant: their number says it, if the first stands where it should.
+        """
+        if not texts or sum(text.count(b'"') for text in texts) != 2 * len(texts) * (last - first):
+            return False
+        begin = _BEGIN.match(texts[0])
+        return begin is not None and abs(float(begin[1]) - self._times[first]) < self._step / 2
+
+    def _place(self, rows: NDArray[np.intp], samples: Values, counts: NDArray[np.intp]) -> None:
+        """Each sample by its time."""
+        places = np.rint((samples[:, 0] - self._times[0]) / self._step)
+        inside = (places >= 0) & (places < len(self._times))
+        at = places[inside].astype(np.intp)
+        self._values[np.repeat(rows, counts)[inside], at] = samples[inside, 1]
 
     def _row(self, metric: bytes) -> int:
         """Servers write the labels of a series the same way each time: mostly the text decides."""
@@ -214,7 +260,7 @@ def _decoded(decoder: msgspec.json.Decoder[Envelope], body: bytes, target: str) 
     return envelope
 
 
-Envelope = TypeVar("Envelope", _Evaluated, _Listed, _Answered)
+Envelope = TypeVar("Envelope", _Evaluated, _Ranged, _Listed, _Answered)
 Read = TypeVar("Read")
 
 
@@ -238,9 +284,9 @@ def _said(envelope: _Envelope) -> Said:
     return tuple(plain(text, MAX_WARNING) for text in texts[:MAX_WARNINGS])
 
 
-def _expect(data: Data, type_: str, target: str) -> None:
-    if data.type != type_:
-        raise Unusable(target, f"answers a {plain(data.type, 40) or 'thing without a type'}, not a {type_}")
+def _expect(type_: str, wanted: str, target: str) -> None:
+    if type_ != wanted:
+        raise Unusable(target, f"answers a {plain(type_, 40) or 'thing without a type'}, not a {wanted}")
 
 
 def _slices(
@@ -278,6 +324,15 @@ def _parsed(text: bytes, target: str) -> Values:
         return np.array(text.split(b","), dtype=np.float64)
     except ValueError:
         raise Garbled(target, "a sample that is no number", _NOT_THE_API) from None
+
+
+def _quoted(text: bytes) -> bytes:
+    """What stands in quotes, between commas: values without their times, and without a look at each."""
+    letters = np.frombuffer(text, np.uint8)
+    inside = np.bitwise_xor.accumulate((letters == _QUOTE).view(np.uint8)).view(np.bool_)
+    kept = letters[inside]  # with the quote that opens each
+    kept[kept == _QUOTE] = _COMMA
+    return kept[1:].tobytes()
 
 
 def joined(parts: Iterable[tuple[list[Labels], Values]]) -> tuple[list[Labels], Values]:

@@ -36,11 +36,12 @@ def vector(body: bytes) -> tuple[list[Labels], Values]:
     return decoding.joined(decoding.points(data, "prom:9090"))
 
 
-def matrix(*bodies: bytes, count: int = 10) -> Columns:
+def matrix(*bodies: bytes, count: int = 10, within: tuple[int, int] | None = None) -> Columns:
     columns = Columns(START + STEP * np.arange(count, dtype=np.float64), STEP, "prom:9090")
     for body in bodies:
-        data, _ = decoding.evaluated(body, "prom:9090")
-        assert list(columns.add(data)) is not None
+        slices, _ = decoding.ranged(body, "prom:9090")
+        for _ in columns.add(slices, *(within or (0, count))):
+            pass
     return columns
 
 
@@ -87,6 +88,36 @@ def test_a_range_is_what_json_reads_in_however_many_answers(
     for one, row in found.items():
         expected = [float(series[one].get(at, "nan")) for at in range(10)]
         assert np.array_equal(row, expected, equal_nan=True)
+
+
+@given(
+    st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=5),
+    compact,
+    st.sampled_from([0.0, 0.25, 29.0, 31.0, -29.0]),
+)
+def test_series_without_holes_are_read_without_their_times(
+    rows: list[list[str]], separators: tuple[str, str], shift: float
+) -> None:
+    """A server that aligns instants to multiples of the step moves all of them alike."""
+    result = [
+        {
+            "metric": {"n": str(number)},
+            "values": [[START + STEP * (3 + at) + shift, value] for at, value in enumerate(row)],
+        }
+        for number, row in enumerate(rows)
+    ]
+    columns = matrix(text_of(result, "matrix", separators), within=(3, 7))
+    begin = 4 if shift > 30 else 3
+    expected = np.array([[float(value) for value in row] for row in rows])
+    assert np.array_equal(columns.values[:, begin : begin + 4], expected, equal_nan=True)
+    assert np.isnan(np.delete(columns.values, range(begin, begin + 4), axis=1)).all()
+
+
+@pytest.mark.parametrize("value", ["seven", "", '1"', "1,2"])
+def test_values_that_are_no_numbers(value: str) -> None:
+    for values in ([[START, value]], [[START, value], [START + STEP, "1"]], [[START + STEP, value]]):
+        with pytest.raises(Garbled):
+            matrix(text_of([{"metric": {}, "values": values}], "matrix"), within=(0, 1))
 
 
 def test_labels_in_another_order_are_the_same_series() -> None:
