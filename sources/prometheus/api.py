@@ -69,8 +69,8 @@ class _Asked:
 class Api:
     """A :class:`.answers.Querier` for the server that ``settings`` name. Raises ConfigError.
 
-    Every method raises SourceError (and ConfigError, where a secret cannot be read); none keeps anything
-    of a failure but what has to be found out again.
+    Every method raises SourceError (and ConfigError, where a secret cannot be read); after a failure it may
+    be asked again at once. It belongs to the event loop that first asks.
     """
 
     def __init__(self, settings: PrometheusSettings, limits: Limits | None = None) -> None:
@@ -256,9 +256,14 @@ class Api:
     async def _within_time(self, url: str, parameters: Parameters, *, post: bool, most: int) -> Reply:
         try:
             async with asyncio.timeout(self._settings.timeout + GRACE_S):
-                return await self._wire.ask(url, parameters, target=self._target, most=most, post=post)
+                reply = await self._wire.ask(url, parameters, target=self._target, most=most, post=post)
         except TimeoutError:
             raise silent(self._target, self._settings.timeout) from None
+        if b'"success"' in reply.body[:_HEAD_BYTES]:
+            return reply
+        # before anything of it is cut short for an error: half a secret is one, too
+        said = self._access.hide(reply.body.decode("utf-8", "replace"))
+        return reply._replace(body=said.encode())
 
     def _without_secrets(self, error: SourceError) -> SourceError:
         """The error without a secret that the server has repeated."""
@@ -267,6 +272,8 @@ class Api:
 
 
 _CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_HEAD_BYTES = 200
+"""Of an answer, where its status stands."""
 _EXTRA: Mapping[str, Parameters] = {
     "Thanos": (("dedup", "true"), ("partial_response", "true")),
     # else it moves instants to multiples of the step, and hides the last 30 s

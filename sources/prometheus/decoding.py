@@ -30,6 +30,7 @@ SLICE_BYTES = 1_000_000
 WHOLE_BYTES = 2_500_000
 """Of a range that is: so many samples take 6 ms."""
 MAX_WARNINGS, MAX_WARNING = 20, 300
+PARTIAL = "a partial answer: some of its storage does not answer"
 MAX_CELLS = 32_000_000
 """Of one Matrix: 256 MB."""
 
@@ -57,6 +58,8 @@ class _Envelope(Struct):
     error: str = ""
     warnings: list[str] | None = None
     infos: list[str] | None = None
+    is_partial: bool | None = msgspec.field(name="isPartial", default=None)
+    """A VictoriaMetrics cluster says it so."""
 
 
 class _Evaluated(_Envelope):
@@ -281,6 +284,8 @@ def _why_garbled(body: bytes, error: Exception) -> str:
 
 def _said(envelope: _Envelope) -> Said:
     texts = [*(envelope.warnings or ()), *(envelope.infos or ())]
+    if envelope.is_partial:
+        texts.insert(0, PARTIAL)
     return tuple(plain(text, MAX_WARNING) for text in texts[:MAX_WARNINGS])
 
 

@@ -22,7 +22,7 @@ from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, Unusabl
 from coldaisle.sources.http_errors import is_web_page
 from coldaisle.sources.prometheus.answers import Flavour
 from coldaisle.sources.prometheus.decoding import Refused, answered, evaluated, refusal
-from coldaisle.sources.prometheus.problems import WHICH_ADDRESS, refused
+from coldaisle.sources.prometheus.problems import WHICH_ADDRESS, failed, refused
 from coldaisle.sources.prometheus.wire import Parameters, Reply
 from coldaisle.sources.text import plain
 
@@ -124,7 +124,7 @@ async def _tried(ask: Asker, base: str, target: str) -> Place | SourceError:
             try:
                 evaluated(reply.body, target)
             except (Garbled, Refused) as problem:
-                error = problem if isinstance(problem, Garbled) else Unusable(target, problem.text)
+                error = problem if isinstance(problem, Garbled) else failed(target, problem)
             else:
                 return Place(api, post)
         else:

@@ -15,6 +15,7 @@ from lab.front import Front, Request, Writer, error, front, reply, vector
 from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, TimedOut, Unreachable, Unusable
 from coldaisle.sources.prometheus.answers import Vector
 from coldaisle.sources.prometheus.api import Api, Limits
+from coldaisle.sources.prometheus.decoding import PARTIAL
 from coldaisle.sources.prometheus.problems import OUR_CERTIFICATE, transport_problem
 from coldaisle.sources.settings import PrometheusSettings
 
@@ -120,6 +121,24 @@ async def test_partial_answers_say_so() -> None:
     found = await asked(reply(200, body))
     assert found.values.tolist() == [2.0]
     assert found.warnings == ("store �gone",)
+
+
+async def test_victoria_metrics_has_its_own_word_for_partial() -> None:
+    found = await asked(reply(200, ONE.replace('{"status"', '{"isPartial":true,"status"', 1)))
+    assert found.warnings == (PARTIAL,)
+
+
+async def test_a_question_may_be_given_up() -> None:
+    async def silent(_: Writer) -> None:
+        await asyncio.sleep(60)
+
+    async with front(Front(answer=good_until_asked(silent))) as server:
+        api = Api(PrometheusSettings(url=server.url))
+        for _ in range(6):  # more than are asked at a time
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(api.instant("up", 1e9), 0.05)
+        assert (await api.instant("vector(1)", 1e9)).values.tolist() == [1.0]
+        await api.aclose()
 
 
 async def test_a_slow_drip_ends_with_the_time_limit() -> None:
