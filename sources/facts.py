@@ -11,6 +11,8 @@ from coldaisle.sources.translation import Job
 
 Known = TypeVar("Known", NodeFact, GpuFact)
 
+_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in (NodeFact, GpuFact)}
+
 Holdings = Mapping[str, tuple[str, tuple[GpuRef, ...]]]
 """Job -> its name and its GPUs."""
 
@@ -32,16 +34,22 @@ class FactBook:
 def _news(told: dict[Any, Known], subject: object, fact: Known) -> Known | None:
     known = told.get(subject)
     if known is not None:
-        fact = _merged(known, fact)
-        if replace(fact, at=0.0) == replace(known, at=0.0):
+        if all(
+            _adds_nothing(name, getattr(known, name), getattr(fact, name)) for name in _FIELDS[type(fact)]
+        ):
             return None
+        fact = _merged(known, fact)
     told[subject] = fact
     return fact
 
 
+def _adds_nothing(name: str, known: object, new: object) -> bool:
+    return new is None or new == known or name == "at"
+
+
 def _merged(old: Known, new: Known) -> Known:
     """The new fact, with what only the old one knew (another exporter of the same node said it)."""
-    kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
+    kept = {name: getattr(old, name) for name in _FIELDS[type(new)] if getattr(new, name) is None}
     return replace(new, **kept)
 
 

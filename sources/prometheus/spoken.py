@@ -224,8 +224,10 @@ class Spoken:
             wanted += [*words.mig_id, *words.mig_profile]
         by = [label for label in dict.fromkeys(wanted) if label in self.labels]
         rows: list[tuple[Labels, float]] = []
+        keys = self.places or await self.stamps(asker)
+        shards = self._shards(keys, len(keys) * (8 if Kind.GPU in self.frames else 1), 400)
         for anchor in self.anchors:
-            for shard in self._shards(len(self.places) * (8 if Kind.GPU in self.frames else 1), 400):
+            for shard in shards:
                 series = f"timestamp({self.wording.selector(anchor, *shard)})"
                 found = await asker.ask(grouped("max", by, series))
                 newest = np.fmax.reduce(found.values, axis=1).tolist() if len(found.labels) else []
@@ -321,12 +323,12 @@ class Spoken:
                 kept[key] = ref._replace(node=place.node), number[key[:parts]]
         return kept
 
-    def _shards(self, series: int, label_bytes: int) -> list[tuple[str, ...]]:
+    def _shards(self, keys: Iterable[KeyValues], series: int, label_bytes: int) -> list[tuple[str, ...]]:
         """Matchers that part the targets so that no answer is large."""
         count = -(-series * (SERIES_BYTES + label_bytes) // ANSWER_BYTES)
-        if count < 2 or not self.places or INSTANCE not in self.labels:
+        instances = sorted({key[0] for key in keys}) if INSTANCE in self.labels else []
+        if count < 2 or not instances:
             return [()]
-        instances = sorted({place.instance for place in self.places.values()})
         size = -(-len(instances) // count)
         return [(any_of(INSTANCE, instances[at : at + size]),) for at in range(0, len(instances), size)]
 
@@ -462,11 +464,14 @@ class Spoken:
         answers: list[Answer] = []
         label_bytes = sum(20 + (40 if "uuid" in label.lower() else 12) for label in question.key.labels)
         try:
-            for shard in self._shards(self.sizes.get(question, self._guess(question)), label_bytes):
+            for shard in self._shards(
+                self.places, self.sizes.get(question, self._guess(question)), label_bytes
+            ):
                 if patience[0] <= 0:
                     return Unreachable("the server", "was not asked: it does not answer")
                 found = await asker.ask(self.wording.ask(question, window, shard))
                 answers.append(Answer(question, found.labels, found.values))
+                self.frames[question.rule.kind].find(answers[-1])
         except SourceError as error:
             if isinstance(error, _GONE):
                 patience[0] -= 1 if isinstance(error, TimedOut) else PATIENCE

@@ -88,6 +88,8 @@ class Frame:
     known: dict[str, Values] = field(default_factory=dict)
     """Metric -> [entity] of codes and counters whose change is an event, as last seen."""
     columns: Columns = field(init=False)
+    _found: dict[int, tuple[Sequence[Labels], dict[KeyValues, int], list[int]]] = field(default_factory=dict)
+    """Rows of the answers of this round, by their labels' identity."""
     _column: dict[str, int] = field(init=False)
     _order: list[Rule] = field(init=False)
 
@@ -132,14 +134,23 @@ class Frame:
         """Series of no entity that is known, by their key."""
         found: dict[KeyValues, tuple[Question, Labels]] = {}
         for answer in answers:
-            for labels, row in zip(answer.labels, self._rows(answer), strict=True):
+            rows = self.find(answer)
+            if -1 not in rows:
+                continue
+            for labels, row in zip(answer.labels, rows, strict=True):
                 if row < 0:
                     found.setdefault(answer.question.key.of(labels), (answer.question, labels))
         return found
 
-    def _rows(self, answer: Answer) -> list[int]:
+    def find(self, answer: Answer) -> list[int]:
+        """The row of each series, -1: of nobody who is known. Found once a round, as answers come in."""
+        known = self._found.get(id(answer.labels))
+        if known is not None and known[0] is answer.labels and known[1] is self.row_of:
+            return known[2]
         get = self.row_of.get
-        return [get(key, -1) for key in keys_of(answer.question.key, answer.labels)]
+        rows = [get(key, -1) for key in keys_of(answer.question.key, answer.labels)]
+        self._found[id(answer.labels)] = answer.labels, self.row_of, rows
+        return rows
 
     def evaluate(
         self, answers: Sequence[Answer], failed: Iterable[Rule], instants: int
@@ -152,7 +163,7 @@ class Frame:
         cells: dict[int, Values] = {}
         raw: list[Raw] = []
         for answer in answers:
-            rows = np.array(self._rows(answer), np.intp)
+            rows = np.array(self.find(answer), np.intp)
             answer, rows = _within(answer, rows)
             blank = self._blanks(answer)
             seen[:, rows] |= ~np.isnan(answer.values).T
@@ -169,8 +180,8 @@ class Frame:
             if id(rule) in cells:
                 column, cell = out[:, :, self._column[rule.key]], cells[id(rule)].T
                 np.copyto(column, cell, where=np.isnan(column))
-        have = ~np.isnan(out)
-        reasons[have] = Missing.PRESENT
+        self._found.clear()
+        reasons[~np.isnan(out)] = Missing.PRESENT
         flat = (shape[0] * shape[1], shape[2])
         values, why = self.columns.finish(out.reshape(flat), reasons.reshape(flat))
         shown = (*shape[:2], len(self.metrics))
