@@ -35,7 +35,7 @@ from coldaisle.analyzers.snapshot import (
     Times,
 )
 from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, build_layout
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout
 from coldaisle.sources.collector import Collector, SteadyClock, Supervised, state_of
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
@@ -92,13 +92,15 @@ class Monitor:
         """The cluster as known now."""
         now = self.clock()
         layout = self._current_layout()
-        columns = {key: self._column(key, layout, now) for key in self.history.keys()}  # noqa: SIM118
         jobs, gpu_job = self._jobs(layout, now)
+        columns = {key: self._column(key, self._rows(key, layout, jobs), now) for key in self.history.keys()}  # noqa: SIM118
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
         server_status, server_seen = self._status(Kind.SERVER, layout, now)
-        _hear_from_gpus(self._places, node_status, node_seen, gpu_status, gpu_seen)
+        _mark_down(server_status, columns)
+        _hear_from(self._places.gpu_node, node_status, node_seen, gpu_status, gpu_seen)
+        _hear_from(self._places.server_node, node_status, node_seen, server_status, server_seen)
         return Snapshot(
             at=now,
             name=self.settings.name,
@@ -111,6 +113,7 @@ class Monitor:
             node_seen=node_seen,
             jobs=jobs,
             gpu_job=gpu_job,
+            gpu_unnamed=self._unnamed(layout, gpu_job, now),
             jobs_known=bool(self.registry.jobs),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
@@ -121,6 +124,7 @@ class Monitor:
             server_status=server_status,
             server_seen=server_seen,
             replicas=dict(self.registry.services),
+            waiting=tuple(self.registry.workloads.waiting(now)),
         )
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
@@ -129,7 +133,7 @@ class Monitor:
         edges = np.linspace(query.start, query.end, query.points + 1)
         values = {}
         for key in query.keys:
-            rows = [_row(layout, kind_of(key), entity) for entity in query.entities]
+            rows = [self._row(layout, kind_of(key), entity) for entity in query.entities]
             values[key] = self.history.series(key, rows, query.start, query.end, query.points)
         return SeriesAnswer(query, (edges[:-1] + edges[1:]) / 2, values)
 
@@ -168,9 +172,24 @@ class Monitor:
             self._places = _Places(self._layout)
         return self._layout
 
-    def _column(self, key: str, layout: Layout, now: float) -> Column:
+    def _rows(self, key: str, layout: Layout, jobs: Sequence[Job]) -> Rows:
+        """History rows of a metric's entities, in the layout's order; of jobs in the order of ``jobs``."""
         kind = kind_of(key)
-        rows = layout.rows[kind]
+        if kind is not Kind.JOB:
+            return layout.rows[kind]
+        return np.array([self._part_row(Kind.JOB, job.id) for job in jobs], dtype=np.intp)
+
+    def _part_row(self, kind: Kind, name: str) -> int:
+        """The row of a rack or job; -1: nothing is measured of it."""
+        row = self.registry.find_part(kind, name)
+        return -1 if row is None else row
+
+    def _row(self, layout: Layout, kind: Kind, entity: str) -> int:
+        if kind in (Kind.JOB, Kind.RACK):
+            return self._part_row(kind, entity)
+        return _row(layout, kind, entity)
+
+    def _column(self, key: str, rows: Rows, now: float) -> Column:
         size = int(rows.max(initial=-1)) + 1
         latest = self.history.latest(key, size + 1, now)
         # Row ``size`` was never written: it stands for entities without a row.
@@ -208,6 +227,15 @@ class Monitor:
             )  # fmt: skip
         return tuple(jobs), gpu_job
 
+    def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
+        """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
+        unnamed = np.zeros(len(layout.gpus), dtype=np.bool_)
+        for key, held in self.registry.held_by_pods(now).items():
+            node = layout.nodes[layout.node_of[key]] if key in layout.node_of else None
+            if node is not None and held > (gpu_job[list(node.gpus)] >= 0).sum():
+                unnamed[list(node.gpus)] = gpu_job[list(node.gpus)] < 0
+        return unnamed
+
     def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
@@ -225,7 +253,8 @@ class Monitor:
             target.nodes or (target.name,)
             for s in self.collector.supervised
             for target in s.targets.values()
-            if target.state is not TargetState.OK
+            if not target.what
+            and target.state is not TargetState.OK
             and not any(self.registry.find_node(name) for name in target.nodes or (target.name,))
         }
         boards = layout.boards
@@ -370,16 +399,23 @@ def _mark_lost(status: Codes, columns: Mapping[str, Column]) -> None:
             status[column.reason == Missing.LOST] = Status.LOST
 
 
-def _hear_from_gpus(facts: _Places, status: Codes, seen: Times, gpu_status: Codes, gpu_seen: Times) -> None:
-    """A node without host metrics of its own is heard through its GPUs."""
+def _mark_down(status: Codes, columns: Mapping[str, Column]) -> None:
+    """A server that does not answer is lost at once."""
+    up = columns.get("serve.up")
+    if up is not None:
+        status[(up.values == 0) & (up.reason == Missing.PRESENT)] = Status.LOST
+
+
+def _hear_from(node_of: Rows, status: Codes, seen: Times, part_status: Codes, part_seen: Times) -> None:
+    """A node without host metrics of its own is heard through its GPUs, or its servers; ``node_of``: of each of them."""
     nodes = len(status)
     newest = np.full(nodes, -np.inf)
-    known = ~np.isnan(gpu_seen)
-    np.maximum.at(newest, facts.gpu_node[known], gpu_seen[known])
+    known = ~np.isnan(part_seen)
+    np.maximum.at(newest, node_of[known], part_seen[known])
     np.fmax(seen, np.where(np.isinf(newest), np.nan, newest), out=seen)
     best = np.zeros(nodes, dtype=np.uint8)
-    np.maximum.at(best, facts.gpu_node, gpu_status)
-    heard = np.bincount(facts.gpu_node[gpu_status == Status.OK], minlength=nodes) > 0
+    np.maximum.at(best, node_of, part_status)
+    heard = np.bincount(node_of[part_status == Status.OK], minlength=nodes) > 0
     mute = status == Status.UNKNOWN
     status[mute] = best[mute]
     status[heard] = Status.OK
@@ -391,6 +427,7 @@ class _Places:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.gpu_node = np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
+        self.server_node = np.array([server.node for server in layout.servers], dtype=np.intp)
         self.gpu_of_row = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
         boards = np.bincount(self.gpu_node[layout.boards], minlength=len(layout.nodes))
         expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, Process, ServiceFact, Target
+from coldaisle.sources.source import Codes, Floats, PodFact, Process, ServiceFact, Target
 
 Times = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ class Snapshot:
     live: bool
     layout: Layout
     columns: Mapping[str, Column]
-    """By catalog key; a key nobody delivers is absent."""
+    """By catalog key; a key nobody delivers is absent. Of ``job.*`` in the order of ``jobs``."""
     gpu_status: Codes
     """[gpu] Status"""
     gpu_seen: Times
@@ -147,6 +147,10 @@ class Snapshot:
     server_seen: Times = field(default_factory=lambda: np.zeros(0))
     replicas: Mapping[str, ServiceFact] = field(default_factory=dict)
     """By Server.service: how many should be there, and how many are ready."""
+    gpu_unnamed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
+    waiting: tuple[PodFact, ...] = ()
+    """Pods that wait for GPUs, the longest first."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

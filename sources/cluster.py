@@ -7,13 +7,14 @@ of it, in the order in which people read racks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.racks import Placement, RackRules, place
 from coldaisle.sources.registry import GpuRecord, NodeRecord, PartRecord, Registry
+from coldaisle.sources.servers import NOWHERE, Placed, place_servers
 from coldaisle.sources.source import GpuFact, GpuRef, Kind, NodeFact, ServerFact
 from coldaisle.sources.text import natural_key
 
@@ -105,7 +106,9 @@ class Server(Part):
     """An inference server on a node. None: nobody said. All texts are other people's."""
 
     gpus: tuple[int, ...] = ()
-    """Indices into Layout.gpus: the boards it runs on; empty: not known."""
+    """Indices into Layout.gpus: the boards it runs on; empty: none, or not known."""
+    gpus_known_by: str | None = None
+    """How that is known (see :mod:`.servers`); None: it is not."""
     engine: str | None = None
     model: str | None = None
     service: str | None = None
@@ -138,6 +141,21 @@ class Job:
     def bare_id(self) -> str:
         """``4711`` of ``slurm:4711``."""
         return self.id.partition(":")[2] or self.id
+
+    @property
+    def workload_key(self) -> tuple[str, str, str] | None:
+        """(namespace, kind, owner) of ``k8s:team-a/PyTorchJob/llama``; None: not of Kubernetes."""
+        namespace, _, rest = self.id.removeprefix("k8s:").partition("/")
+        kind, _, owner = rest.partition("/")
+        return (namespace, kind, owner) if owner and self.id.startswith("k8s:") else None
+
+    @property
+    def title(self) -> str:
+        """As people say it: ``4711``; ``team-a/llama (PyTorchJob)`` of ``k8s:team-a/PyTorchJob/llama``."""
+        if self.workload_key is None:
+            return self.bare_id
+        namespace, kind, owner = self.workload_key
+        return f"{namespace}/{owner} ({kind})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,10 +245,18 @@ class _Builder:
 
     def _servers(self) -> tuple[Server, ...]:
         gpus = {row: number for number, row in enumerate(self.rows[Kind.GPU])}
+        placed = place_servers(self.registry)
         return tuple(
-            _server(part, self.registry.servers.get(row), self.registry, gpus)
+            _server(part, self._server_fact(row), placed.get(row, NOWHERE), gpus)
             for part, row in zip(self.parts[Kind.SERVER], self.rows[Kind.SERVER], strict=True)
         )
+
+    def _server_fact(self, row: int) -> ServerFact | None:
+        """What is known of a server, with the workload that its pod belongs to."""
+        fact = self.registry.servers.get(row)
+        if fact is None or fact.service is not None:
+            return fact
+        return replace(fact, service=self.registry.workloads.service_of(fact.namespace, fact.pod))
 
     def _close_rack(self) -> None:
         if self._open is None:
@@ -258,7 +284,9 @@ class _Builder:
         first = len(entities)
         parts = sorted(self._parts_of.get((kind, record.row), ()), key=lambda part: natural_key(part.name))
         for part in parts:
-            entities.append(Part(f"{record.key}/{part.name}", node, part.name))
+            # A server at a name of its node is shown at the one that the node goes by.
+            name = f"{record.key}{part.name}" if part.name.startswith(":") else part.name
+            entities.append(Part(f"{record.key}/{name}", node, name))
             self.rows[kind].append(part.row)
         return range(first, len(entities))
 
@@ -279,24 +307,24 @@ def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range
         kernel=fact.kernel,
         driver=fact.driver,
         booted_at=fact.booted_at,
-        gpus_expected=len(fact.gpu_pci) if fact.gpu_pci is not None else None,
-        gpus_visible=fact.gpus_visible,
+        gpus_expected=len(fact.gpu_pci) if fact.gpu_pci is not None else fact.gpus_expected,
+        gpus_visible=fact.gpus_visible if fact.gpu_pci is not None else None,
         clock_offset_s=fact.clock_offset_s,
-        state=fact.state,
+        state=fact.state or None,
         problem=fact.problem or None,
     )
 
 
-def _server(part: Part, fact: ServerFact | None, registry: Registry, gpus: Mapping[int, int]) -> Server:
+def _server(part: Part, fact: ServerFact | None, placed: Placed, gpus: Mapping[int, int]) -> Server:
     """A server with what is known of it; ``gpus``: index by history row."""
     if fact is None:
         return Server(part.key, part.node, part.name)
-    rows = registry.gpu_rows(fact.gpus or ())
     return Server(
         part.key,
         part.node,
         part.name,
-        gpus=tuple(gpus[row] for row in rows if row in gpus),
+        gpus=tuple(sorted(gpus[row] for row in placed.gpus if row in gpus)),
+        gpus_known_by=placed.known_by,
         engine=fact.engine,
         model=fact.model,
         service=fact.service,

@@ -20,11 +20,13 @@ from coldaisle.sources.registry import Registry
 from coldaisle.sources.source import (
     Batch,
     Event,
+    Fact,
     GpuFact,
     Item,
     JobFact,
     NodeFact,
     Past,
+    PodFact,
     ProcessFact,
     ServerFact,
     ServiceFact,
@@ -134,22 +136,29 @@ class Collector:
             case Target():
                 if len(supervised.targets) < MAX_TARGETS or item.name in supervised.targets:
                     supervised.targets[item.name] = item
-            case NodeFact():
-                self.registry.take_node_fact(name, item)
-            case GpuFact():
-                self.registry.take_gpu_fact(name, item)
-            case JobFact():
-                self.registry.take_job(item)
-            case ProcessFact():
-                self.registry.take_processes(item)
-            case ServerFact():
-                self.registry.take_server(name, item)
-            case ServiceFact():
-                self.registry.services[item.id] = item
             case Event():
                 self.registry.take_event(name, item)
+            case _:
+                self._take_fact(name, item)
         if self.registry.moved:
             self._apply_moves()
+
+    def _take_fact(self, source: str, fact: Fact) -> None:
+        match fact:
+            case NodeFact():
+                self.registry.take_node_fact(source, fact)
+            case GpuFact():
+                self.registry.take_gpu_fact(source, fact)
+            case JobFact():
+                self.registry.take_job(fact)
+            case ProcessFact():
+                self.registry.take_processes(fact)
+            case ServerFact():
+                self.registry.take_server(source, fact)
+            case ServiceFact():
+                self.registry.services[fact.id] = fact
+            case PodFact():
+                self.registry.take_pod(fact)
 
     def _take_batch(self, supervised: Supervised, batch: Batch) -> None:
         source = supervised.source
@@ -243,7 +252,8 @@ def state_of(
         state = TargetState.DENIED if all(t.state is TargetState.DENIED for t in bad) else TargetState.FAILING
         return state, f"{worst.name}: {worst.detail}", worst.remedy
     if newest is None:
-        return TargetState.CONNECTING, "", ""
+        has_only_facts = bool(targets) and all(t.what and not t.nodes for t in targets)
+        return (TargetState.OK if has_only_facts else TargetState.CONNECTING), "", ""
     if period is not None and now - newest > 3 * period:
         return TargetState.STALE, f"nothing new for {now - newest:.0f} s", ""
     if bad:

@@ -142,6 +142,19 @@ def parse(
     return Reader(target, limits=limits).read(body, openmetrics=openmetrics)
 
 
+def sample(line: bytes, blocks: dict[str, _Labels], limits: Limits = Limits()) -> tuple[Series, float]:
+    """One line of a page that is not kept: whose number it is, and the number. Raises ValueError with the reason.
+
+    ``blocks`` keeps label blocks from line to line: many families of a page say the same of an object.
+    """
+    text = line.decode("utf-8")  # UnicodeDecodeError is a ValueError
+    end, series = _tokenise(text, limits, blocks)
+    reading = _reading(text[end:].encode(), False)
+    if isinstance(reading, str):
+        raise ValueError(reading)
+    return series, reading[0]
+
+
 Reading = tuple[float, float | None]
 _Labels = tuple[tuple[str, str], ...]
 

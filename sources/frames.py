@@ -111,6 +111,7 @@ class Proc(msgspec.Struct):
     command: str | None = None
     memory_bytes: int | None = None
     sm: float | None = None
+    ports: tuple[int, ...] = ()
 
 
 class Processes(msgspec.Struct, tag="processes", tag_field="k"):

@@ -52,6 +52,8 @@ MAX_ENTITIES = 512
 """GPUs with MIG instances, ports or disks of one host."""
 MAX_METRICS = 256
 MAX_PROCESSES = 4096
+MAX_PORTS = 8
+"""Of a process."""
 MAX_TEXT = 512
 """Characters of any foreign text that is kept (a model, a command, an event)."""
 MAX_GARBLED = 20
@@ -415,6 +417,7 @@ class HostStream:
                 _short(proc.command),
                 proc.memory_bytes,
                 proc.sm,
+                proc.ports[:MAX_PORTS],
             )
             for proc in frame.processes[:MAX_PROCESSES]
             if 0 <= proc.gpu < len(self._gpus)

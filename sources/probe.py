@@ -59,6 +59,10 @@ REASK = 300.0  # seconds until a refused reading is asked again
 SLOW = 10.0  # seconds between readings that hardly change, or cost much
 PROCESS_PERIOD = 5.0
 MAX_COMMAND = 200
+MAX_PORTS = 4
+GENERATIONS = 6
+"""How far up the parents of a GPU process are asked for the port that it serves."""
+PORT_OPTION = re.compile(r"-port[=\0 ](\d{1,5})\0", re.IGNORECASE)
 MAX_PROCESSES = 512
 MAX_EVENTS = 50  # a poll; an XID storm has thousands
 MAX_ROWS = 64
@@ -218,6 +222,25 @@ def read_bytes(path: str, limit: int = 1 << 22) -> bytes:
 
 def read_text(path: str) -> str:
     return read_bytes(path).decode("utf-8", "replace").strip()
+
+
+def ports_served(proc: str, pid: int) -> List[int]:
+    """The ports that a process names in its command line (``--port 8000``), or else the nearest of its parents.
+
+    An inference engine runs its workers as children, under names that say nothing of the server.
+    """
+    for _ in range(GENERATIONS):
+        if pid <= 1:
+            break
+        try:
+            line = read_bytes("%s/%d/cmdline" % (proc, pid), 1 << 16).decode("utf-8", "replace")
+            found = PORT_OPTION.findall(line + "\0")
+            if found:
+                return [int(port) for port in found[:MAX_PORTS]]
+            pid = int(read_text("%s/%d/stat" % (proc, pid)).rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+    return []
 
 
 def list_dir(path: str) -> List[str]:
@@ -2306,6 +2329,7 @@ class Probe(object):
         self.last = None  # type: Optional[float]
         self.cpu = None  # type: Optional[Tuple[float, float]]
         self.users = Users()
+        self.ports = {}  # type: Dict[Tuple[int, Optional[str]], List[int]]
 
     def run(self) -> None:
         due = time.monotonic()
@@ -2409,7 +2433,16 @@ class Probe(object):
         told = {"gpu": row, "pid": process.pid}  # type: Dict[str, Any]
         told["user"], told["command"] = self._whose(process.pid)
         told["memory_bytes"], told["sm"] = process.memory, process.sm
+        told["ports"] = self._ports_of(process.pid, told["command"])
         return told
+
+    def _ports_of(self, pid: int, command: Optional[str]) -> List[int]:
+        """Looked up once a process: a parent's command line does not change."""
+        if len(self.ports) > 1024:
+            self.ports.clear()
+        if (pid, command) not in self.ports:
+            self.ports[pid, command] = ports_served("/proc", pid)
+        return self.ports[pid, command]
 
     def _whose(self, pid: int) -> Tuple[Optional[str], Optional[str]]:
         folder = "/proc/%d" % pid

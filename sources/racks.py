@@ -73,6 +73,7 @@ _TEMPLATES = (
     # gpu-20-15, a01u12, sh02-01n45: the last number is the slot, what stands before it ends in a number
     _Template(re.compile(r"(?P<rack>.*[a-z].*\d)(?:[-_]?[a-z]+[-_]?|[-_])\d+", re.ASCII | re.IGNORECASE), 2),
 )
+_RACK_WORD = re.compile(r"(?:.*[^a-z])?(?:rack|cab|rk|r)[-_]?\d+[a-z]?", re.ASCII | re.IGNORECASE)
 _NOT_A_RACK = re.compile(
     # GPU models (dgx-h100-01), cloud addresses (ip-10-0-3-17)
     r"(?:.*[^a-z])?(?:[abhlptv]|gb|gh|mi|rtx|mig)(?:4|10|16|20|30|40|100|200|210|250|300|325|350|355|800)[a-z]*"
@@ -117,6 +118,12 @@ def learn(nodes: Iterable[str]) -> dict[str, Placement]:
         if len(racks) >= 0.8 * len(names) and _credible(racks.values(), template.smallest):
             return {node: Placement(rack, LEARNT) for node, rack in racks.items()}
     return {}
+
+
+def looks_like_racks(values: Iterable[str]) -> bool:
+    """Whether a label's values, one a node, name racks: named so (``rack-12``, ``r07``, ``cab3``), and alike in size."""
+    values = list(values)
+    return all(_RACK_WORD.fullmatch(value[:_MAX_NAME]) for value in values) and _credible(values, 1)
 
 
 def group(nodes: Iterable[str]) -> dict[str, Placement]:

@@ -28,6 +28,7 @@ from coldaisle.sources.source import (
     Kind,
     NodeFact,
     NodeRef,
+    PodFact,
     PortRef,
     ProcessFact,
     RackRef,
@@ -35,6 +36,8 @@ from coldaisle.sources.source import (
     ServerRef,
     ServiceFact,
 )
+from coldaisle.sources.text import is_loopback
+from coldaisle.sources.workloads import Workloads
 
 Rows = NDArray[np.intp]
 
@@ -115,6 +118,7 @@ class PartRecord:
     kind: Kind
     node: int
     name: str
+    """Of a server: ``:8000``, or ``host:8000`` when the host is no name of its node; behind it a model, where several are."""
     joined_to: int | None = None
 
 
@@ -136,6 +140,8 @@ class Registry:
             Kind.JOB: [],
         }
         self.jobs: dict[str, JobFact] = {}
+        self.workloads = Workloads()
+        """Kubernetes pods and their owners."""
         self.processes: dict[int, ProcessFact] = {}
         self.servers: dict[int, ServerFact] = {}
         """By the server's row."""
@@ -152,6 +158,8 @@ class Registry:
         self._addressed: dict[tuple[int, str, object], list[int]] = {}
         """(node, field, value) → boards that may have it; looked up instead of searched for."""
         self._part_rows: dict[tuple[Kind, int, str], int] = {}
+        self._served_pods: set[tuple[str, str]] = set()
+        """(namespace, pod) that servers run in."""
         self._cache: dict[tuple[str, int], tuple[int, object, Rows]] = {}
         self._joins_made = 0
 
@@ -185,7 +193,8 @@ class Registry:
         if isinstance(ref, JobRef):
             return self._part(Kind.JOB, -1, ref.job)
         kind, name = _part_name(ref)
-        return self._part(kind, self.node(ref.node, at).row, name)
+        node = self.node(ref.node, at)
+        return self._part(kind, node.row, _endpoint(node, name) if kind is Kind.SERVER else name)
 
     def node(self, name: str, at: float) -> NodeRecord:
         """The node that goes by ``name``, made if it is new."""
@@ -200,6 +209,10 @@ class Registry:
         """The node that goes by ``name``, if there is one."""
         row = self._names.get(name.lower())
         return None if row is None else self.nodes[row]
+
+    def find_part(self, kind: Kind, name: str) -> int | None:
+        """The row of a rack or job, if anything is measured of it."""
+        return self._part_rows.get((kind, -1, name))
 
     # --- facts and events ----------------------------------------------------------------------
 
@@ -238,9 +251,20 @@ class Registry:
         for key in old:
             del self.jobs[key]
 
+    def take_pod(self, fact: PodFact) -> None:
+        """A pod began, changed or ended; a server that runs in it belongs to the pod's owner."""
+        if self.workloads.take(fact) and (fact.namespace, fact.pod) in self._served_pods:
+            self.version += 1
+
     def take_processes(self, fact: ProcessFact) -> None:
         """The GPU processes of a node."""
-        self.processes[self.node(fact.node, fact.at).row] = fact
+        row = self.node(fact.node, fact.at).row
+        known = self.processes.get(row)
+        self.processes[row] = fact
+        places = {part.node for part in self.parts[Kind.SERVER]}
+        matters = row in places or any(is_loopback(self.nodes[place].key) for place in places)
+        if matters and _holders(known) != _holders(fact):
+            self.version += 1
 
     def take_server(self, source: str, fact: ServerFact) -> None:
         """Learn what an inference server is."""
@@ -249,6 +273,8 @@ class Registry:
         if _differs(self.servers.get(row), merged):
             self.version += 1
         self.servers[row] = merged
+        if merged.pod:
+            self._served_pods.add((merged.namespace or "", merged.pod))
 
     def take_event(self, source: str, event: Event) -> None:
         """Keep an event with the row of its entity."""
@@ -260,10 +286,23 @@ class Registry:
             self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
 
     def jobs_at(self, at: float) -> list[JobFact]:
-        """Jobs that held GPUs at an instant."""
-        return [
+        """Jobs that held GPUs at an instant; pods as their owners' jobs, as far as owners are known."""
+        held = [
             job for job in self.jobs.values() if job.since <= at and (job.until is None or at < job.until)
         ]
+        return self.workloads.jobs(held, at, self._node_key)
+
+    def held_by_pods(self, at: float) -> dict[str, int]:
+        """Node key → how many GPUs the pods there ask for, whether or not it is known which they are."""
+        held: dict[str, int] = {}
+        for pod in self.workloads.holding(at):
+            key = self._node_key(pod.node or "")
+            held[key] = held.get(key, 0) + (pod.gpus or 0)
+        return held
+
+    def _node_key(self, name: str) -> str:
+        node = self.find_node(name) or self.find_node(name.partition(".")[0])
+        return node.key if node is not None else name
 
     def gpu_rows(self, refs: Iterable[GpuRef]) -> list[int]:
         """Rows of GPUs that are already known; unknown ones are left out."""
@@ -378,6 +417,8 @@ class Registry:
         for kind, parts in self.parts.items():
             for part in parts:
                 if part.node == old.row and part.joined_to is None:
+                    if kind is Kind.SERVER and part.name.startswith(":") and how == "GPU UUID":
+                        part.name = f"{old.key}{part.name}"
                     self._adopt_part(kind, part, new.row)
         self._number_slots(new)
         self._joins_made += 1
@@ -422,6 +463,9 @@ class Registry:
             return
         part.joined_to = twin
         self.moved.append(Moved(kind, part.row, twin))
+        fact = self.servers.pop(part.row, None) if kind is Kind.SERVER else None
+        if fact is not None:
+            self.servers[twin] = _merged(self.servers.get(twin), fact)
 
     def _live_nodes(self) -> list[NodeRecord]:
         return [node for node in self.nodes if node.joined_to is None]
@@ -585,6 +629,21 @@ def _part_name(ref: PortRef | DiskRef | ServerRef) -> tuple[Kind, str]:
     if isinstance(ref, DiskRef):
         return Kind.DISK, ref.disk
     return Kind.SERVER, ref.server
+
+
+def _endpoint(node: NodeRecord, name: str) -> str:
+    """A server's name on its node, the same under whichever name of the node it was asked.
+
+    A node known only by its GPUs may be a pod with an address of its own, and there may be several: these names stay.
+    """
+    host, colon, port = name.partition(" ")[0].rpartition(":")
+    how = node.names.get(host.lower())
+    return f":{name[len(host) + 1 :]}" if colon and port and how not in (None, "GPU UUID") else name
+
+
+def _holders(fact: ProcessFact | None) -> set[object]:
+    """Who is on which GPU, whatever they use of it."""
+    return {(one.gpu, one.command, one.ports) for one in fact.processes} if fact is not None else set()
 
 
 def _kind_of(ref: EntityRef) -> Kind:

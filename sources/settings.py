@@ -6,9 +6,11 @@ Values are canonical here: seconds, bytes, expanded node sets, absolute paths. :
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
+
+from coldaisle.sources.entries import Entry
 
 Interval = Annotated[float, Meta(ge=0.2, le=3600)]
 Timeout = Annotated[float, Meta(ge=0.1, le=600)]
@@ -124,6 +126,36 @@ class PrometheusSettings(
         """Whether anything is sent that others must not read."""
         named = any(isinstance(value, FromEnvironment) for value in self.headers.values())
         return bool(named or self.user or self.token_file or self.token_env or self.token_command)
+
+
+class MetricSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A metric of the site's own, or another name of one that is shipped: ``[[metric]]``."""
+
+    key: str
+    """``job.step_time``"""
+    names: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """What pages call it; several: generations of one name."""
+    unit: str = ""
+    """Canonical; empty: the key is a shipped one."""
+    range: tuple[float, float] | None = None
+    help: str = ""
+    type: Literal["gauge", "rate"] = "gauge"
+    scale: float = 1.0
+    offset: float = 0.0
+    fold: Literal["one", "sum", "max", "min", "mean", "count"] = "one"
+    parts: tuple[str, ...] = ()
+    gpu: str = ""
+    """The label with the GPU's UUID."""
+    node: str = ""
+    """The label that names the node; empty, or absent: the page's own."""
+    rack: str = ""
+    job: str = ""
+    """The label with the Slurm job's id."""
+
+    @property
+    def entry(self) -> Entry:
+        """What it declares."""
+        return Entry(self.unit, self.range, self.help)
 
 
 class SimulatorSettings(

@@ -109,7 +109,7 @@ class DiskRef(NamedTuple):
 
 
 class ServerRef(NamedTuple):
-    """An inference server's endpoint (``host:port``) on a node."""
+    """An inference server's endpoint on a node: ``host:port``, or ``host:port model`` where pages tell models apart."""
 
     node: str
     server: str
@@ -185,11 +185,13 @@ class NodeFact:
     booted_at: float | None = None
     gpu_pci: tuple[str, ...] | None = None
     """PCI addresses of all GPUs the kernel knows, also those we may not open, normalised, sorted."""
+    gpus_expected: int | None = None
+    """How many boards an inventory says it has, where nobody lists their addresses."""
     gpus_visible: int | None = None
     clock_offset_s: float | None = None
     """The node's clock minus ours."""
     state: str | None = None
-    """The scheduler's: ``idle``, ``alloc``, ``drain``, ``down``."""
+    """The scheduler's: ``idle``, ``mix``, ``alloc``, ``drain``, ``down``."""
     problem: str | None = None
     """What hinders the readings ("driver not loaded"); an empty text: nothing does any more."""
 
@@ -243,6 +245,8 @@ class Process(NamedTuple):
     memory_bytes: int | None
     sm: float | None
     """Share of the GPU's SM time, 0..1."""
+    ports: tuple[int, ...] = ()
+    """Ports named in its command line or in that of the parent that started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +277,8 @@ class ServerFact:
     namespace: str | None = None
     absent: tuple[str, ...] | None = None
     """Catalog keys that this engine does not expose at all."""
+    processes: tuple[str, ...] | None = None
+    """Regular expressions for the command lines of its GPU processes; None: those that coldaisle knows of the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +292,32 @@ class ServiceFact:
     expected: int | None = None
 
 
-Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact | ServerFact | ServiceFact
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    """A Kubernetes pod, there in [since, until); sent again when something of it changes. All texts are other people's."""
+
+    since: float
+    """When it started; of one that waits for a node, when it was created."""
+    until: float | None
+    namespace: str
+    pod: str
+    owner_kind: str
+    """Of the workload at the top of its owners, as far as they are known: ``Deployment``, ``PyTorchJob``;
+    ``Pod``: nobody owns it."""
+    owner: str
+    uid: str = ""
+    """Tells it from an earlier pod of its name; empty: not known."""
+    node: str | None = None
+    """None: it waits for one."""
+    phase: str = ""
+    """``Pending``, ``Running``, ``Succeeded``, ``Failed``, ``Unknown``."""
+    gpus: int | None = None
+    """Boards, shares of boards and MIG instances that it asks for; None: not known."""
+    waiting: str = ""
+    """Why it does not run, where that is exported: ``Unschedulable``, ``ImagePullBackOff``."""
+
+
+Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact | ServerFact | ServiceFact | PodFact
 
 
 class TargetState(StrEnum):

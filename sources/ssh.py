@@ -262,6 +262,7 @@ class HostLink:
             self.link.connecting("waiting for the login shell")
             self.feed.changed()
             conversation = ProbeConversation(self.to.host, self._stream, self._boot)
+            conversation.command = self._logins.command(self.to)
             if not await self._speak(connection, conversation):
                 await self._speak_to_nvidia_smi(connection)
 
@@ -319,7 +320,8 @@ class HostLink:
             problem = f"its login shell has not started the probe within {patience.start:.0f} s"
             if stream.noise_text:
                 problem += f"; it said: {plain(stream.noise_text.splitlines()[-1], 200)}"
-            raise TimedOut(self.to.host, problem, "run: ssh HOST true, and see what takes so long")
+            remedy = f"run: {self._logins.command(self.to)} true, and see what takes so long"
+            raise TimedOut(self.to.host, problem, remedy)
         quiet = max(patience.silence, 5 * self.feed.interval)
         if stream.samples and stream.quiet_s > quiet:
             raise TimedOut(self.to.host, f"the probe has said nothing for {quiet:.0f} s")
@@ -332,6 +334,8 @@ class Conversation(asyncssh.SSHClientSession[bytes]):
 
     def __init__(self, host: str, stream: HostStream) -> None:
         self.host = host
+        self.command = f"ssh {host}"
+        """How a person reaches the host; for a remedy."""
         self.ended = asyncio.Event()
         self.broken = ""
         """Why nothing useful will come any more."""
@@ -409,9 +413,7 @@ class Conversation(asyncssh.SSHClientSession[bytes]):
             raise AccessDenied(self.host, plain(refusal[0].strip(), 200))
         if self.stream.samples == 0 and self.cannot():
             return False
-        remedy = (
-            "" if self.stream.samples else f"run: ssh {self.host} python3 --version, and see what it says"
-        )
+        remedy = "" if self.stream.samples else f"run: {self.command} python3 --version, and see what it says"
         raise Unusable(self.host, self.ending(), remedy)
 
     def cannot(self) -> bool:

@@ -437,6 +437,10 @@ class Logins:
         finally:
             await _close(connection)
 
+    def command(self, to: Destination) -> str:
+        """How a person reaches the host: ``ssh``, with what ssh_config does not say; for a remedy."""
+        return _command(to, self._settings, hop=False)
+
     async def close(self) -> None:
         """End the connections to the jump hosts, the outermost last."""
         for _, jump in sorted(self._jumps.items(), key=lambda item: -len(item[0])):

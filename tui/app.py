@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
@@ -132,6 +133,8 @@ class ColdaisleApp(PacedApp[None]):
         self.metric: CellMetric | None = None
         self._wanted_metric = metric
         self._metric_settles_at: float | None = None
+        self._is_fed = False
+        """Whether the feed was told to begin."""
         chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
         self.register_theme(theme.textual_theme(chosen))
         self._begin_in(chosen)
@@ -156,7 +159,6 @@ class ColdaisleApp(PacedApp[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._repaint())
-        self.call_after_refresh(self._start_feed)
 
     async def on_unmount(self) -> None:
         await asyncio.to_thread(self.feed.stop)
@@ -238,6 +240,13 @@ class ColdaisleApp(PacedApp[None]):
                 self.register_theme(theme.textual_theme(theme.palette(name)))
         for name in set(self.available_themes) - set(theme.NAMES):
             self.unregister_theme(name)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Begin with the data after the first paint, whichever screen it is of: a key may have come before it."""
+        super()._display(screen, renderable)
+        if renderable is not None and not self._is_fed:
+            self._is_fed = True
+            self.call_later(self._start_feed)
 
     def _start_feed(self) -> None:
         self.feed.start(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.catalog import Metric
     from coldaisle.sources.cluster import Layout
     from coldaisle.sources.source import Codes, Floats
 
@@ -51,7 +52,9 @@ METRICS: Final = (
     CellMetric("gpu.thermal_violation", "held back by heat", 0.0, 1.0, 0.05, "tenths of the time"),
 )
 DEFAULTS: Final = ("gpu.sm_active", "gpu.power_ratio", "gpu.util")
-"""The first of these that anybody delivers is shown at the start."""
+"""The first of these that (nearly) every GPU has is shown at the start."""
+NEARLY: Final = 0.9
+"""Of the GPUs that have any of them: where one in ten has no SM activity (AMD, before Hopper), all are told alike."""
 
 
 class Mark(NamedTuple):
@@ -109,10 +112,31 @@ def ink(code: int) -> str:
     return "text" if code == BLANK else f"scale{code - LEVEL_0}"
 
 
+def cell_metrics() -> tuple[CellMetric, ...]:
+    """Everything that cells can show: METRICS, and of the site's own what has a range, which is its scale."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    own = (one for one in own_metrics(Kind.GPU) if math.isfinite(one.high - one.low))
+    return (
+        *METRICS,
+        *(CellMetric(one.key, one.label, one.low, one.high, None, _extent(one)) for one in own),
+    )
+
+
+def _extent(metric: Metric) -> str:
+    from coldaisle.sources.units import show
+
+    if metric.unit == "ratio" and (metric.low, metric.high) == (0.0, 1.0):
+        return "tenths"
+    return f"in steps of {show((metric.high - metric.low) / 10, metric.unit)}"
+
+
 def metric_of(key: str) -> CellMetric:
     """The metric of a key (``gpu.temp`` or ``temp``); the first of METRICS where cells cannot show it."""
     return next(
-        (metric for metric in METRICS if key in (metric.key, metric.key.removeprefix("gpu."))), METRICS[0]
+        (metric for metric in cell_metrics() if key in (metric.key, metric.key.removeprefix("gpu."))),
+        METRICS[0],
     )
 
 
@@ -125,15 +149,21 @@ def has_values(snapshot: Snapshot, key: str) -> bool:
 
 
 def default_metric(snapshot: Snapshot) -> CellMetric:
-    """What says most about use, of what is there."""
-    return metric_of(next((key for key in DEFAULTS if has_values(snapshot, key)), DEFAULTS[0]))
+    """What says most about use, of what is there for nearly all GPUs; else what most of them have."""
+    import numpy as np
+
+    boards = snapshot.layout.boards
+    counts = {key: int(np.isfinite(values_of(snapshot, key)[boards]).sum()) for key in DEFAULTS}
+    most = max(counts.values())
+    return metric_of(next(key for key, count in counts.items() if count >= NEARLY * most))
 
 
 def next_metric(snapshot: Snapshot, current: CellMetric, step: int) -> CellMetric:
     """The next metric that has values; the current one if no other has."""
-    at = METRICS.index(current)
-    for offset in range(1, len(METRICS)):
-        metric = METRICS[(at + step * offset) % len(METRICS)]
+    metrics = cell_metrics()
+    at = next((at for at, metric in enumerate(metrics) if metric.key == current.key), 0)
+    for offset in range(1, len(metrics)):
+        metric = metrics[(at + step * offset) % len(metrics)]
         if has_values(snapshot, metric.key):
             return metric
     return current
@@ -186,7 +216,7 @@ def cell_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
     values = values_of(snapshot, metric.key)
     missing = np.isnan(values)
     codes = (levels(values, metric) + LEVEL_0).astype(np.uint8)
-    idle = snapshot.gpu_job < 0
+    idle = _idle(snapshot)
     if snapshot.jobs_known and metric.quiet is not None:
         codes[idle & (missing | (values < metric.quiet))] = FREE
         missing = missing & ~idle
@@ -282,7 +312,7 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
     power = values_of(snapshot, "gpu.power")[boards][answering]
     return Tally(
         allocated=int(held.sum()),
-        free=int((answering & ~held & ~out).sum()) if snapshot.jobs_known else 0,
+        free=int((answering & ~held & ~out & _idle(snapshot)[boards]).sum()) if snapshot.jobs_known else 0,
         drained=int((~held & out).sum()),
         lost=int((status == Status.LOST).sum()),
         stale=int((status == Status.STALE).sum()),
@@ -292,6 +322,12 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
         powered=int(np.isfinite(power).sum()),
         jobs_known=snapshot.jobs_known,
     )
+
+
+def _idle(snapshot: Snapshot) -> Flags:
+    """[gpu] whether no job holds it, as far as is known, and none may."""
+    idle = snapshot.gpu_job < 0
+    return idle & ~snapshot.gpu_unnamed if len(snapshot.gpu_unnamed) else idle
 
 
 def _held(snapshot: Snapshot) -> Flags:

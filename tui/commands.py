@@ -130,7 +130,7 @@ class ColdaisleCommands(Provider):
 
     def _metrics(self) -> Iterator[Command]:
         snapshot = self._app.snapshot
-        for metric in cells.METRICS:
+        for metric in cells.cell_metrics():
             if snapshot is not None and cells.has_values(snapshot, metric.key):
                 yield Command(
                     f"Metric: {metric.label}", f"cells show {metric.extent}", partial(self._choose, metric)

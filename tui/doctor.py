@@ -315,19 +315,34 @@ def _metric_lines(one: Examined) -> Iterator[str]:
 
 
 def _counter_lines(one: Examined, missing: Iterable[Lack]) -> Iterator[str]:
-    """The lines of its CSV that make dcgm-exporter export what is missing."""
-    if lines := _counters(one, missing):
-        yield "  -> add these lines to dcgm-exporter's CSV file (its option -f), and restart it:"
-        yield from (f"       {line}" for line in lines)
+    """What makes its exporters export what is missing, and where that has to be added."""
+    for counters in _counters(one, missing):
+        yield f"  -> add to {counters.where}, and restart the exporter:"
+        yield from (f"       {line}" for line in counters.lines)
 
 
-def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[str, ...]:
-    if not any("dcgm" in target.what for target in one.targets.values()):
+class Counters(NamedTuple):
+    """What to add to an exporter's configuration."""
+
+    exporter: str
+    where: str
+    lines: tuple[str, ...]
+
+
+def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[Counters, ...]:
+    spoken = {name for target in one.targets.values() for name in target.what.split(", ")}
+    needed = [lack.need for lack in missing if lack.why is Missing.NOT_EXPORTED]
+    if one.kind != "exporters" or not needed:
         return ()
-    from coldaisle.sources.vocabularies import counters_for
+    from coldaisle.sources.vocabularies import counters_for, shipped
 
-    keys = [lack.need.keys[0] for lack in missing if lack.why is Missing.NOT_EXPORTED]
-    return counters_for(keys) if keys else ()
+    words = [each for each in shipped() if each.name in spoken and each.counters]
+    found = []
+    for each in words:
+        possible = ([key for key in need.keys if counters_for([key], each)] for need in needed)
+        lines = counters_for([keys[0] for keys in possible if keys], each)
+        found.append(Counters(each.name, each.counters, lines))
+    return tuple(counters for counters in found if counters.lines)
 
 
 def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
@@ -398,7 +413,7 @@ def _source_object(one: Examined) -> dict[str, Any]:
             {"need": lack.need.name, "metric": lack.need.keys[0], "why": MISSING_TEXT[lack.why]}
             for lack in missing
         ],
-        "dcgm_counters": list(_counters(one, missing)),
+        "counters": {counters.exporter: list(counters.lines) for counters in _counters(one, missing)},
         "clock_offset_s": {
             node: fact.clock_offset_s for node, fact in one.nodes.items() if fact.clock_offset_s is not None
         },

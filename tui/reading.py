@@ -11,7 +11,7 @@ from coldaisle.sources.units import NO_VALUE, age, show
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
-    from coldaisle.sources.cluster import Gpu
+    from coldaisle.sources.cluster import Gpu, Job, Node
 
 # sources.source and sources.catalog import numpy, which must not load before the first paint:
 # the functions here import them when there is data.
@@ -76,6 +76,11 @@ class Reading:
     """The name of the source it comes from; empty: none."""
 
     @property
+    def name(self) -> str:
+        """The key without its entity, in words: ``step time``."""
+        return self.key.partition(".")[2].replace("_", " ")
+
+    @property
     def missing(self) -> bool:
         """Whether there is no value at all; a stale one is there."""
         return math.isnan(self.value)
@@ -131,6 +136,22 @@ def read(snapshot: Snapshot, key: str, index: int) -> Reading:
     return Reading(key, unit, value, float(column.at[index]), MISSING_TEXT[reason], name)
 
 
+def own_readings(snapshot: Snapshot, kind: str, index: int) -> list[Reading]:
+    """What the site itself measures of an entity, of what anybody delivers; ``index`` as in :func:`read`."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return [read(snapshot, one.key, index) for one in own_metrics(Kind(kind)) if one.key in snapshot.columns]
+
+
+def job_index(snapshot: Snapshot, gpu: int) -> int:
+    """Index into Snapshot.jobs of the job that holds a GPU, or the board of a MIG instance; -1: none known."""
+    index = int(snapshot.gpu_job[gpu])
+    if index < 0 and (parent := snapshot.layout.gpus[gpu].parent) >= 0:
+        index = int(snapshot.gpu_job[parent])
+    return index if index < len(snapshot.jobs) else -1
+
+
 def board_of(snapshot: Snapshot, index: int) -> int:
     """The board that a GPU is, or is a MIG instance of."""
     gpus = snapshot.layout.gpus
@@ -158,6 +179,20 @@ def status_word(code: int) -> tuple[str, str]:
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
     return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
+
+
+def job_words(job: Job) -> str:
+    """A job's id, user and name; a Kubernetes workload's title says all of it: ``team-a/llama (PyTorchJob)``."""
+    if job.workload_key is not None:
+        return plain(job.title)
+    return " ".join(filter(None, (plain(job.bare_id), plain(job.user), plain(job.name))))
+
+
+def jobs_on(snapshot: Snapshot, node: Node) -> list[Job]:
+    """Jobs that hold GPUs of a node, then those that are there without anybody saying which GPUs they hold."""
+    held = dict.fromkeys(int(snapshot.gpu_job[gpu]) for gpu in node.gpus)
+    jobs = [snapshot.jobs[number] for number in held if number >= 0]
+    return jobs + [job for job in snapshot.jobs if not job.gpus and node.key in job.nodes]
 
 
 def gpu_name(gpu: Gpu) -> str:

@@ -5,6 +5,7 @@ Pure. Places are in character cells from the map's top left corner.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Job
     from coldaisle.tui.cells import Indices
 
 TITLE: Final = 8
@@ -162,14 +164,27 @@ def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:
     return tuple(g for g in span if g not in split)
 
 
+def _job_name(job: Job) -> str:
+    """Id and name; a Kubernetes workload's namespace and name: a tile's title has no room for its kind."""
+    key = job.workload_key
+    return f"{key[0]}/{key[2]}" if key else f"{job.bare_id} {job.name}"
+
+
 def _job_names(snapshot: Snapshot) -> list[str]:
-    jobs = [plain(f"{job.bare_id} {job.name}") for job in snapshot.jobs]
+    short = [_job_name(job) for job in snapshot.jobs]
+    twice = {name for name, times in Counter(short).items() if times > 1}
+    jobs = [
+        plain(job.title if name in twice else name) for job, name in zip(snapshot.jobs, short, strict=True)
+    ]
     gpus, held = snapshot.layout.gpus, snapshot.gpu_job
     of = [
         int(held[i]) if held[i] >= 0 or gpu.parent < 0 else int(held[gpu.parent])
         for i, gpu in enumerate(gpus)
     ]
-    return [jobs[job] if job >= 0 else "~no job" for job in of]  # "~" sorts behind every number and letter
+    # "~" sorts behind every number and letter
+    without = ["~not known" if unnamed else "~no job" for unnamed in snapshot.gpu_unnamed]
+    without = without or ["~no job"] * len(gpus)
+    return [jobs[job] if job >= 0 else without[gpu] for gpu, job in enumerate(of)]
 
 
 def _split(rows: dict[int, tuple[int, ...]], names: Sequence[str]) -> tuple[Group, ...]:

@@ -63,6 +63,8 @@ class Asker:
         """The same span at no more than ``most`` instants."""
         if len(self.times) <= most:
             return self
+        if most == 1:
+            return Asker(self.querier, self.times[-1:], self.remarks)
         step = (self.end - self.start) / (most - 1)
         return Asker(self.querier, grid(self.start, step, most), self.remarks)
 

@@ -19,6 +19,8 @@ from coldaisle.sources.vocabularies import NAME, Labels, Rule, Selection, Vocabu
 INSTANCE = "instance"
 WINDOW_SCRAPES = 4.0
 """A rate looks back over so many scrapes: two of them may be lost and it still has two samples."""
+SHORTEST_QUANTILE_S = 60.0
+"""Percentiles of less time would be those of a few requests."""
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _OPERATORS = {"sum": "sum", "max": "max", "min": "min", "mean": "avg", "count": "count"}
 
@@ -51,21 +53,31 @@ class Keys(NamedTuple):
     """Of the scraped target."""
     gpu: Key
     """The last part is the MIG instance's."""
-    words: Labels
-    entity: Mapping[str, str]
+    vocabulary: Vocabulary
+    labels: Collection[str]
+    """Label names that the server has."""
 
     def of_rule(self, rule: Rule) -> Key:
         """A whole board's last part is empty, whatever its series says of an instance."""
         if rule.kind is Kind.GPU:
             return Key((*self.gpu.parts[:-1], ())) if rule.board else self.gpu
-        if rule.kind is Kind.NODE:
-            return self.place
-        named = tuple((label,) for label in template_labels(self.template(rule)) if label != INSTANCE)
+        if rule.kind is Kind.SERVER:
+            engine = self.vocabulary.server
+            return Key((*self.place.parts, _present(engine.apart if engine else (), self.labels)))
+        if rule.kind is Kind.JOB and not self.template(rule):
+            words = self.vocabulary.labels
+            parts = (_present(labels, self.labels) for labels in (words.job, words.pod, words.namespace))
+            return Key((*self.place.parts, *parts))
+        # rules of a kind have as many parts, so that what names nothing in one is what names nothing in another
+        alike = (one for one in self.vocabulary.metric if one.kind is rule.kind)
+        every = dict.fromkeys(label for one in alike for label in template_labels(self.template(one)))
+        mine = template_labels(self.template(rule))
+        named = (_present((label,), self.labels) if label in mine else () for label in every)
         return Key((*self.place.parts, *named))
 
     def template(self, rule: Rule) -> str:
         """What the entity's name is made of."""
-        return rule.entity or self.entity.get(rule.kind, "")
+        return rule.entity or self.vocabulary.entity.get(rule.kind, "")
 
 
 class Question(NamedTuple):
@@ -76,7 +88,7 @@ class Question(NamedTuple):
     """Alike but for what they select; several share an answer where one of them wants all of it."""
     key: Key
     kept: tuple[str, ...] = ()
-    """Labels beside the key, by which the rules' selections are applied to the answer."""
+    """Labels beside the key, by which the answer is selected, or that hold its numbers, and is folded here."""
     is_raw: bool = False
     """The counter itself and not its rate: its rise is an event."""
 
@@ -104,12 +116,16 @@ class Wording:
         series = selector(question.name, (*_selecting(chosen), *self.match, *shard))
         value = f"rate({series}[{seconds(window)}])" if question.is_rate else series
         by = (*question.key.labels, *question.kept)
+        if rule.fold == "quantile":
+            over = max(window, SHORTEST_QUANTILE_S)
+            rises = grouped("sum", (*by, "le"), f"rate({series}[{seconds(over)}])")
+            return grouped("max", by, f"histogram_quantile({number(rule.quantile)}, {rises})")
         if question.is_raw or rule.fold not in _OPERATORS:
             return grouped("max", by, self._without_blanks(value, series, question, window))
         parts = [label for label in rule.parts if label != NAME]
         value = grouped("max", (*by, *parts), self._without_blanks(value, series, question, window))
         if rule.within:
-            value = grouped("sum", (*by, *rule.within), value)
+            value = grouped(rule.inner, (*by, *rule.within), value)
         return grouped(_OPERATORS[rule.fold], by, value)
 
     def selector(self, name: str, *more: str) -> str:
@@ -134,17 +150,10 @@ def questions(vocabulary: Vocabulary, names: Collection[str], keys: Keys) -> lis
             continue
         for name in rule.names:
             if name in names:
-                alike = (
-                    name,
-                    rule.type,
-                    rule.fold,
-                    rule.parts,
-                    rule.within,
-                    rule.entity,
-                    rule.kind,
-                    rule.board,
+                kept = (*rule.from_labels, *rule.parts) if rule.from_labels else ()
+                found.setdefault(_alike(name, rule), []).append(
+                    Question(name, (rule,), keys.of_rule(rule), kept)
                 )
-                found.setdefault(alike, []).append(Question(name, (rule,), keys.of_rule(rule)))
     asked: list[Question] = []
     for group in found.values():
         asked += _shared(group, vocabulary) or group
@@ -152,16 +161,32 @@ def questions(vocabulary: Vocabulary, names: Collection[str], keys: Keys) -> lis
     return asked + raw
 
 
+def _alike(name: str, rule: Rule) -> object:
+    """What rules must agree on to share an answer."""
+    return (
+        name, rule.kind, rule.type, rule.fold, rule.quantile, rule.parts, rule.within, rule.inner,
+        rule.from_labels, rule.entity, rule.board,
+    )  # fmt: skip
+
+
 def _has_entity(rule: Rule, keys: Keys) -> bool:
     if rule.kind in (Kind.NODE, Kind.SERVER):
         return True
+    if rule.kind is Kind.JOB and not keys.template(rule):
+        return any(keys.of_rule(rule).parts[len(keys.place.parts) :])
     return bool(keys.gpu.labels) if rule.kind is Kind.GPU else bool(keys.template(rule))
 
 
 def _shared(group: Sequence[Question], vocabulary: Vocabulary) -> list[Question]:
     """One question for sums of which one wants every series (a CPU's time by mode): the others choose from its answer."""
     first = group[0].rule
-    if len(group) == 1 or first.fold != "sum" or first.within or all(one.rule.select for one in group):
+    if (
+        len(group) == 1
+        or first.fold != "sum"
+        or first.within
+        or first.from_labels
+        or all(one.rule.select for one in group)
+    ):
         return []
     chosen = [vocabulary.select[one.rule.select] for one in group if one.rule.select]
     kept = tuple(dict.fromkeys(label for one in chosen for label in (*one.only, *one.unless)))

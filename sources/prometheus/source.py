@@ -20,10 +20,12 @@ import numpy as np
 
 from coldaisle.sources.errors import AccessDenied, ConfigError, SourceError, TimedOut, Unreachable
 from coldaisle.sources.facts import FactBook, JobBook, holdings
+from coldaisle.sources.kubernetes import Survey, Teller
 from coldaisle.sources.prometheus.alerts import ALERTS, FIRING, AlertBook
 from coldaisle.sources.prometheus.answers import Flavour, Labels, Querier, Values
 from coldaisle.sources.prometheus.asking import Asker, Remarks, grid
 from coldaisle.sources.prometheus.identity import NODE_LABELS, Names, host_of, names, same_node
+from coldaisle.sources.prometheus.orchestrator import NAMES, Orchestrator, what_it_lacks
 from coldaisle.sources.prometheus.queries import INSTANCE, WINDOW_SCRAPES, any_of, grouped, selector
 from coldaisle.sources.prometheus.spoken import JOB_LABEL, Place, Round, Spoken, Timing
 from coldaisle.sources.settings import Rewrite
@@ -65,6 +67,7 @@ REPEAT_S = 55.0
 SLICE_CELLS = 4_000_000
 SLICE_POINTS = 500
 """Of the past, so much is in memory at a time."""
+KUBERNETES = "kube-state-metrics"
 SHOWN = 5
 """Names that a target's detail lists."""
 
@@ -105,11 +108,15 @@ class _Watch:
     running: JobBook = field(default_factory=JobBook)
     has_looked_back: bool = False
     """Whether the beginnings of jobs were looked for."""
+    orchestrator: Orchestrator | None = None
+    kubernetes: Teller = field(default_factory=Teller)
+    survey: Survey | None = None
+    """What was last said of a Kubernetes cluster."""
     alerts: AlertBook = field(default_factory=AlertBook)
     down: dict[str, Labels] = field(default_factory=dict)
     """Targets that the server cannot scrape, by their name."""
-    up: frozenset[str] = frozenset()
-    """Instances that answer it."""
+    up: dict[str, bool] = field(default_factory=dict)
+    """Whether each instance answers it."""
     troubles: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Vocabulary -> (what went wrong in the last round, what to do)."""
     discovered_at: float = float("-inf")
@@ -223,6 +230,7 @@ class PrometheusSource:
         if now - watch.jobs_at >= JOBS_S - 1.0:
             watch.jobs_at = now
             items += await self._ask_jobs(watch, asker)
+            items += await self._ask_cluster(watch, asker)
         return items
 
     async def _round(self, watch: _Watch, spoken: Spoken, asker: Asker) -> list[Item]:
@@ -287,6 +295,7 @@ class PrometheusSource:
             timing = timing._replace(window=max(timing.window, step))
             items += (await spoken.round(asker, timing, watch.names)).items
         items += await self._ask_alerts(watch, asker)
+        items += await self._ask_cluster(watch, asker)
         return items + await self._ask_jobs(watch, asker)
 
     # -- who is there
@@ -303,6 +312,7 @@ class PrometheusSource:
         watch.ahead = await self._ahead()
         watch.flavour = await self._server.flavour()
         matches = [self._any_name(one.wanted()) for one in self._vocabularies]
+        matches.append(self._any_name(NAMES))
         held = frozenset(await self._server.names("__name__", matches, start, end))
         found: list[Spoken] = []
         for vocabulary in self._vocabularies:
@@ -314,8 +324,17 @@ class PrometheusSource:
             is_same = known is not None and known.names == has and known.labels == labels
             found.append(known if known and is_same else Spoken(vocabulary, has, labels, self._match))
         watch.spoken = found
-        everything = [self._any_name(frozenset().union(*(one.names for one in found)))] if found else []
-        watch.jobs = await self._server.names(JOB_LABEL, everything, start, end) if found else ()
+        cluster = held & NAMES
+        watch.orchestrator = None
+        if cluster:
+            labels = frozenset(await self._server.labels([self._any_name(cluster)], start, end))
+            watch.orchestrator = Orchestrator(cluster, labels, self._match)
+        everything = cluster.union(*(one.names for one in found))
+        watch.jobs = (
+            await self._server.names(JOB_LABEL, [self._any_name(everything)], start, end)
+            if everything
+            else ()
+        )
 
     def _any_name(self, names_: Iterable[str]) -> str:
         return f"{{{','.join((any_of('__name__', sorted(names_)), *self._match))}}}"
@@ -343,9 +362,9 @@ class PrometheusSource:
         by = (INSTANCE, JOB_LABEL, *NODE_LABELS)
         found = await asker.ask(grouped("max", by, chosen))
         is_up = found.values[:, 0] > 0
-        watch.up = frozenset(
-            labels.get(INSTANCE, "") for labels, up in zip(found.labels, is_up.tolist(), strict=True) if up
-        )
+        watch.up = {
+            labels.get(INSTANCE, ""): up for labels, up in zip(found.labels, is_up.tolist(), strict=True)
+        }
         watch.down = {
             labels.get(INSTANCE, "?"): labels
             for labels, up in zip(found.labels, is_up.tolist(), strict=True)
@@ -389,6 +408,22 @@ class PrometheusSource:
             items += watch.running.update(holdings(held[row][0] for row in present), at, began)
         return items
 
+    async def _ask_cluster(self, watch: _Watch, asker: Asker) -> list[Item]:
+        """Pods, nodes and replicas as kube-state-metrics has them; what it does not say is its own failure."""
+        items: list[Item] = []
+        if watch.orchestrator is None:
+            return items
+        watch.troubles.pop(KUBERNETES, None)
+        try:
+            for at, survey in await watch.orchestrator.surveys(asker):
+                watch.survey = survey
+                items += watch.kubernetes.tell(survey, at + watch.ahead)
+        except _GONE:
+            raise
+        except SourceError as error:
+            watch.troubles[KUBERNETES] = f"cannot be asked: {error.problem}", error.remedy
+        return items
+
     async def _beginnings(
         self, watch: _Watch, asker: Asker, held: Sequence[tuple[Job, object]]
     ) -> dict[str, float]:
@@ -415,7 +450,7 @@ class PrometheusSource:
             detail = f"a partial answer: {first[:200]}{also}"
             remedy = "see what it could not reach; what is shown may lack nodes"
             return self._server_target(watch, TargetState.PARTIAL, detail, remedy, latency)
-        if not watch.spoken:
+        if not watch.spoken and watch.orchestrator is None:
             known = ", ".join(one.name for one in self._vocabularies)
             detail = f"has no metric that is known here ({known})"
             remedy = "does it scrape dcgm-exporter? A vocabulary of your own can teach coldaisle other names"
@@ -443,7 +478,7 @@ class PrometheusSource:
         remedy: str = "",
         latency: float | None = None,
     ) -> Target:
-        nodes = _in_order(place.node for one in watch.spoken for place in one.places.values())
+        nodes = _in_order(node for one in watch.spoken for mine in one.nodes() for node in mine)
         flavour = watch.flavour
         what = f"{flavour.name} {flavour.version}".strip() if flavour else ""
         return Target(self._clock(), self._server.target, state, nodes, detail, remedy, latency, what)
@@ -452,11 +487,13 @@ class PrometheusSource:
         """A target for each job with its vocabulary, and for each that cannot be scraped."""
         now = self._clock()
         for spoken in watch.spoken:
-            jobs: dict[str, list[Place]] = {}
-            for place in spoken.places.values():
-                jobs.setdefault(place.job, []).append(place)
+            jobs: dict[str, list[tuple[Place, set[str]]]] = {}
+            for place, mine in zip(spoken.places.values(), spoken.nodes(), strict=True):
+                jobs.setdefault(place.job, []).append((place, mine))
             for job, places in jobs.items():
                 yield self._job_target(watch, spoken, job, places, now)
+        if watch.survey is not None:
+            yield self._cluster_target(watch, watch.survey, now)
         known = {place.instance: place for one in watch.spoken for place in one.places.values()}
         for instance, labels in watch.down.items():
             at = known.get(instance)
@@ -466,8 +503,15 @@ class PrometheusSource:
             nodes = (node,) if node else ()
             yield Target(now, instance, TargetState.FAILING, nodes, detail, remedy)
         for name, told in list(self._told.items()):
-            if told.state is TargetState.FAILING and name not in watch.down and name in watch.up:
+            if told.state is TargetState.FAILING and watch.up.get(name):
                 yield Target(now, name, TargetState.OK, told.nodes, what="scraped again")
+
+    def _cluster_target(self, watch: _Watch, survey: Survey, now: float) -> Target:
+        trouble, remedy = watch.troubles.get(KUBERNETES, ("", ""))
+        lacks, how = what_it_lacks(survey)
+        detail = "; ".join(filter(None, (trouble, watch.kubernetes.summary, lacks)))
+        state = TargetState.PARTIAL if trouble else TargetState.OK
+        return Target(now, KUBERNETES, state, (), detail, remedy or how, what=KUBERNETES)
 
     def _node_of(self, watch: _Watch, labels: Labels) -> str | None:
         words = watch.spoken[0].vocabulary.labels if watch.spoken else None
@@ -475,14 +519,19 @@ class PrometheusSource:
         return named.node if named else host_of(labels.get(INSTANCE, "")) or first_of(NODE_LABELS, labels)
 
     def _job_target(
-        self, watch: _Watch, spoken: Spoken, job: str, places: Sequence[Place], now: float
+        self,
+        watch: _Watch,
+        spoken: Spoken,
+        job: str,
+        places: Sequence[tuple[Place, set[str]]],
+        now: float,
     ) -> Target:
         name = f"{job} ({spoken.vocabulary.name})" if job else spoken.vocabulary.name
-        nodes = _in_order(place.node for place in places)
+        nodes = _in_order(node for _, mine in places for node in mine)
         trouble, remedy = watch.troubles.get(spoken.vocabulary.name, ("", ""))
         lacks, how = lacking(spoken.missing, spoken.vocabulary)
         limit = 2 * _timing(watch, spoken).limit
-        silent = [place.node for place in places if not now - watch.ahead - place.seen_at < limit]
+        silent = [place.node for place, _ in places if not now - watch.ahead - place.seen_at < limit]
         detail = "; ".join(
             filter(
                 None,

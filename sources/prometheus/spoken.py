@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from coldaisle.sources.errors import AccessDenied, SourceError, TimedOut, Unreachable
+from coldaisle.sources.facts import Told, server_fact
 from coldaisle.sources.prometheus.answers import Labels, Values
 from coldaisle.sources.prometheus.asking import Asker, grid
 from coldaisle.sources.prometheus.identity import (
@@ -63,8 +65,10 @@ from coldaisle.sources.source import (
     NodeFact,
     NodeRef,
     RackRef,
+    ServerFact,
+    ServerRef,
 )
-from coldaisle.sources.translation import Boards, Job, entity_name, first_of, jobs_of, named_ref
+from coldaisle.sources.translation import UP, Boards, Job, Servers, first_of, jobs_of, labelled_ref
 from coldaisle.sources.vocabularies import NAME, Rule, Vocabulary
 from coldaisle.sources.vocabularies import Labels as Words
 
@@ -75,6 +79,7 @@ SERIES_BYTES = 60
 MAX_PLACES = 20_000
 MAX_SERIES = 200_000
 """Of who is who, in one answer."""
+NOTHING_UP: Mapping[str, bool] = MappingProxyType({})
 FORGOTTEN_S = 3600.0
 """A target that has not been seen for so long is no longer expected."""
 IDENTITY_POINTS = 24
@@ -146,6 +151,8 @@ class Spoken:
     places: dict[KeyValues, Place] = field(default_factory=dict)
     boards: dict[str, Boards] = field(default_factory=dict)
     """By node."""
+    servers: dict[KeyValues, Servers] = field(default_factory=dict)
+    """Inference servers by target."""
     owns: dict[KeyValues, dict[str, str]] = field(default_factory=dict)
     """Target -> what it says of its node: hostname, kernel."""
     numbers: dict[KeyValues, dict[str, float]] = field(default_factory=dict)
@@ -170,7 +177,7 @@ class Spoken:
         words = self.vocabulary.labels
         place = place_key(words, self.labels)
         gpu = gpu_key(words, self.labels, place, has_uuids=has_uuids)
-        self.keys = Keys(place, gpu, words, self.vocabulary.entity)
+        self.keys = Keys(place, gpu, self.vocabulary, self.labels)
         self.questions = questions(self.vocabulary, self.names, self.keys)
         kinds = dict.fromkeys(one.rule.kind for one in self.questions)
         self.frames = {
@@ -200,7 +207,9 @@ class Spoken:
             if not all(first_of(self.vocabulary.labels.uuid, labels) for labels in boards):
                 self._lay_out(has_uuids=False)
         self._take_places(rows, names, asker.end)
-        self.boards = self._learn_boards(rows)
+        described = [*rows, *await self._descriptions(asker)]
+        self.boards = self._learn_boards(described)
+        self._learn_servers(rows)
         self._arrange(rows)
 
     def _address_labels(self) -> tuple[str, ...]:
@@ -209,20 +218,7 @@ class Spoken:
 
     async def _identities(self, asker: Asker) -> list[tuple[Labels, float]]:
         """Series of the anchors with all labels that say who they are, and their newest stamp, the newest first."""
-        words = self.vocabulary.labels
-        wanted = [
-            *self.keys.place.labels,
-            INSTANCE,
-            JOB_LABEL,
-            *NODE_LABELS,
-            *RACK_LABELS,
-            *POD_LABELS,
-            *words.node,
-        ]
-        if Kind.GPU in self.frames:
-            wanted += [*self._address_labels(), *words.device, *words.model, *words.serial, *words.driver]
-            wanted += [*words.mig_id, *words.mig_profile]
-        by = [label for label in dict.fromkeys(wanted) if label in self.labels]
+        by = self._identity_labels()
         rows: list[tuple[Labels, float]] = []
         keys = self.places or await self.stamps(asker)
         shards = self._shards(keys, len(keys) * (8 if Kind.GPU in self.frames else 1), 400)
@@ -233,6 +229,28 @@ class Spoken:
                 newest = np.fmax.reduce(found.values, axis=1).tolist() if len(found.labels) else []
                 rows += zip(found.labels, newest, strict=True)
         return sorted(rows[:MAX_SERIES], key=lambda row: -row[1])
+
+    async def _descriptions(self, asker: Asker) -> list[tuple[Labels, float]]:
+        """Series that say what boards are, and whose value says nothing."""
+        rows: list[tuple[Labels, float]] = []
+        for name in self.vocabulary.info if Kind.GPU in self.frames else ():
+            if name in self.names:
+                last = Asker(asker.querier, asker.times[-1:], asker.remarks)
+                found = await last.ask(grouped("max", self._identity_labels(), self.wording.selector(name)))
+                rows += ((labels, float("-inf")) for labels in found.labels[:MAX_SERIES])
+        return rows
+
+    def _identity_labels(self) -> list[str]:
+        words, engine = self.vocabulary.labels, self.vocabulary.server
+        wanted = [*self.keys.place.labels, INSTANCE, JOB_LABEL, *NODE_LABELS, *RACK_LABELS, *POD_LABELS]
+        wanted += words.node
+        if Kind.GPU in self.frames:
+            wanted += [*self._address_labels(), *words.device, *words.model, *words.serial, *words.driver]
+            wanted += [*words.mig_id, *words.mig_profile]
+        if engine is not None:
+            wanted += [*engine.apart, *words.model, *words.service, *words.version, *words.pod]
+            wanted += words.namespace
+        return [label for label in dict.fromkeys(wanted) if label in self.labels]
 
     def _take_places(self, rows: Iterable[tuple[Labels, float]], names: Names, now: float) -> None:
         current: dict[KeyValues, tuple[Labels, float]] = {}
@@ -255,11 +273,23 @@ class Spoken:
     def _learn_boards(self, rows: Iterable[tuple[Labels, float]]) -> dict[str, Boards]:
         boards: dict[str, Boards] = {}
         if Kind.GPU in self.frames:
-            for labels, _ in rows:
+            nobody = Boards("", self.vocabulary.labels)
+            for labels, _ in sorted(rows, key=lambda row: nobody.is_unnamed(row[0])):
                 place = self.places.get(self.keys.place.of(labels))
                 if place is not None:
                     boards.setdefault(place.node, Boards(place.node, self.vocabulary.labels)).learn(labels)
         return boards
+
+    def _learn_servers(self, rows: Iterable[tuple[Labels, float]]) -> None:
+        self.servers = {}
+        if self.vocabulary.server is None:
+            return
+        for labels, _ in rows:
+            key = self.keys.place.of(labels)
+            place = self.places.get(key)
+            if place is not None:
+                known = self.servers.setdefault(key, Servers(place.node, place.instance, self.vocabulary))
+                known.learn(labels)
 
     def _arrange(self, rows: Sequence[tuple[Labels, float]]) -> None:
         """Rows for what is there now; what is gone keeps its row until it is forgotten or replaced."""
@@ -268,8 +298,6 @@ class Spoken:
             if kind is Kind.GPU:
                 wanted = self._gpus(rows, number)
                 wanted |= self._gone(frame, wanted, number)
-            elif kind is Kind.NODE:
-                wanted = {key: (NodeRef(place.node), number[key]) for key, place in self.places.items()}
             else:
                 wanted = self._moved(frame, number)
             before = frame.entities
@@ -318,9 +346,13 @@ class Spoken:
         kept: dict[KeyValues, tuple[EntityRef, int]] = {}
         for key, row in frame.row_of.items():
             place = self.places.get(key[:parts])
+            if place is None:
+                continue
             ref = frame.entities[row]
-            if place is not None and not isinstance(ref, RackRef | JobRef):
-                kept[key] = ref._replace(node=place.node), number[key[:parts]]
+            is_named_node = isinstance(ref, NodeRef) and any(key[parts:])
+            if not (is_named_node or isinstance(ref, RackRef | JobRef)):
+                ref = ref._replace(node=place.node)
+            kept[key] = ref, number[key[:parts]]
         return kept
 
     def _shards(self, keys: Iterable[KeyValues], series: int, label_bytes: int) -> list[tuple[str, ...]]:
@@ -394,11 +426,11 @@ class Spoken:
         return found
 
     async def round(
-        self, asker: Asker, timing: Timing, names: Names, up: frozenset[str] = frozenset()
+        self, asker: Asker, timing: Timing, names: Names, up: Mapping[str, bool] = NOTHING_UP
     ) -> Round:
         """All numbers at each of the asker's instants, and what happened between them. Raises SourceError.
 
-        ``up``: instances that answer the server at its end.
+        ``up``: whether each instance answers the server, at its end.
         """
         stamps = await self.stamps(asker)
         known = not self._is_unknown(stamps)
@@ -406,7 +438,7 @@ class Spoken:
             await self.identify(asker, names)
         if not self._has_news(stamps):
             codes = self._ages(stamps, asker.times, timing.limit)
-            return Round(list(self._silences(codes, asker.times + timing.ahead)), {}, 0)
+            return Round(list(self._silences(codes, asker.times + timing.ahead, up)), {}, 0)
         answers, errors = await self._ask_all(asker, timing.window)
         if self._settle(answers) and known:
             await self.identify(asker, names)
@@ -422,7 +454,7 @@ class Spoken:
             at = asker.times + timing.ahead
             items += self._events(frame, raw, rows, at)
             answering = self._answering(frame, rows, up) if is_whole and kind is Kind.GPU else None
-            items += self._batches(frame, sheet, rows, at, answering)
+            items += self._batches(frame, sheet, rows, at, answering, up)
         return Round(items, errors, len(self.questions))
 
     def _has_news(self, stamps: Mapping[KeyValues, Values]) -> bool:
@@ -430,7 +462,7 @@ class Spoken:
         told = {key: place.told for key, place in self.places.items()}
         return any(not (stamp.max() <= told[key]) for key, stamp in stamps.items() if key in told)
 
-    def _silences(self, codes: Codes, at: Values) -> Iterator[Item]:
+    def _silences(self, codes: Codes, at: Values, up: Mapping[str, bool]) -> Iterator[Item]:
         """Nothing is new: only who has fallen silent is."""
         for frame in self.frames.values():
             shape = (len(at), len(frame.entities), len(frame.metrics))
@@ -439,7 +471,7 @@ class Spoken:
                 sheet = Sheet(
                     np.full(shape, np.nan), np.repeat(frame.reasons[None], len(at), axis=0), nothing
                 )
-                yield from self._batches(frame, sheet, _by_row(codes, frame.places), at, None)
+                yield from self._batches(frame, sheet, _by_row(codes, frame.places), at, None, up)
 
     def _is_unknown(self, stamps: Mapping[KeyValues, Values]) -> bool:
         return any(key not in self.places and " ".join(key)[:80] not in self.unnamed for key in stamps)
@@ -493,31 +525,33 @@ class Spoken:
                 continue
             wanted: dict[KeyValues, tuple[EntityRef, int]] = {}
             for key, (question, labels) in unknown.items():
-                where = self.keys.place.of(labels) if kind is not Kind.GPU else ()
-                ref = self._part(question, labels, where)
+                where = self.keys.place.of(labels)
+                ref = self._entity(question.rule, labels, where)
                 if ref is not None:
                     wanted[key] = ref, number[where]
                 elif key not in self.strangers and len(self.strangers) < MAX_SERIES:
                     self.strangers.add(key)
-                    if (
-                        kind is Kind.GPU
-                        and question.name not in self.anchors
-                        and len(self.anchors) < PATIENCE
-                    ):
+                    is_apart = kind in (Kind.GPU, Kind.SERVER)
+                    if is_apart and question.name not in self.anchors and len(self.anchors) < PATIENCE:
                         self.anchors.append(question.name)
-                    left = left or kind is Kind.GPU or where not in self.places
+                    left = left or is_apart or where not in self.places
             if wanted:
                 frame.add(wanted)
                 self.last.pop(kind, None)
         return left
 
-    def _part(self, question: Question, labels: Labels, where: KeyValues) -> EntityRef | None:
+    def _entity(self, rule: Rule, labels: Labels, where: KeyValues) -> EntityRef | None:
+        """Whose series this is, as far as its target is known."""
         place = self.places.get(where)
-        if place is None or question.rule.kind in (Kind.GPU, Kind.NODE):
+        if place is None:
             return None
-        template = self.keys.template(question.rule)
-        name = entity_name(template, labels) if template else place.instance
-        return named_ref(question.rule.kind, place.node, name) if name else None
+        if rule.kind is Kind.GPU:
+            boards = self.boards.get(place.node)
+            return boards.ref(labels, whole=rule.board) if boards else None
+        if rule.kind is Kind.SERVER:
+            servers = self.servers.get(where)
+            return servers.ref(labels) if servers else ServerRef(place.node, place.instance)
+        return labelled_ref(self.vocabulary, rule, labels, place.node)
 
     def _ages(self, stamps: Mapping[KeyValues, Values], at: Values, limit: float) -> Codes:
         """[target, instant] of Age; what is new counts as told from here on."""
@@ -533,18 +567,27 @@ class Spoken:
                 place.seen_at = max(place.seen_at, stamp)
         return codes
 
-    def _answering(self, frame: Frame, codes: Codes, up: frozenset[str]) -> Mask:
+    def _answering(self, frame: Frame, codes: Codes, up: Mapping[str, bool]) -> Mask:
         """[entity, instant]: whether the target of a whole board answers, so that the board's absence is its own."""
         whole = np.array([isinstance(ref, GpuRef) and ref.mig is None for ref in frame.entities], np.bool_)
-        reachable = np.array([place.instance in up for place in self.places.values()] + [False], np.bool_)
+        reachable = np.array(
+            [up.get(place.instance, False) for place in self.places.values()] + [False], np.bool_
+        )
         answers = codes <= Age.TOLD
         answers[:, -1] |= reachable[frame.places]
         answering: Mask = answers & whole[:, None]
         return answering
 
     def _batches(
-        self, frame: Frame, sheet: Sheet, codes: Codes, at: Values, answering: Mask | None
+        self,
+        frame: Frame,
+        sheet: Sheet,
+        codes: Codes,
+        at: Values,
+        answering: Mask | None,
+        up: Mapping[str, bool],
     ) -> Iterator[Item]:
+        down = self._down(frame, up)
         for instant, when in enumerate(at.tolist()):
             age, seen = codes[:, instant], sheet.seen[instant]
             values, reasons = sheet.values[instant], sheet.reasons[instant]
@@ -565,6 +608,10 @@ class Spoken:
             is_new = age == Age.NEW
             values[~is_new] = np.nan
             self._remember(frame.kind, values)
+            if down.any() and instant == len(at) - 1:  # that a server does not answer is a sample of its own
+                column = frame.metrics.index(UP)
+                values[down, column], reasons[down, column] = 0.0, Missing.PRESENT
+                is_new = is_new | down
             if frame.reasons is not None and np.array_equal(frame.reasons, reasons):
                 reasons = frame.reasons
                 if not is_new.any():
@@ -574,6 +621,14 @@ class Spoken:
                 yield Batch(
                     when, frame.kind, frame.entities, frame.metrics, values.astype(np.float32), reasons
                 )
+
+    def _down(self, frame: Frame, up: Mapping[str, bool]) -> Mask:
+        """[entity]: inference servers whose target cannot be scraped."""
+        if frame.kind is not Kind.SERVER:
+            return np.zeros(len(frame.entities), np.bool_)
+        down = [up.get(place.instance) is False for place in self.places.values()]
+        rows: Mask = np.array([*down, False], np.bool_)[frame.places]
+        return rows
 
     def _remember(self, kind: Kind, values: Values) -> None:
         known = self.last.get(kind)
@@ -603,11 +658,22 @@ class Spoken:
 
     # -- what is known
 
-    def facts(self, at: float, ahead: float) -> Iterator[NodeFact | GpuFact]:
+    def nodes(self) -> list[set[str]]:
+        """For each target the nodes that it speaks of."""
+        found: list[set[str]] = [set() for _ in self.places]
+        for frame in self.frames.values():
+            for ref, place in zip(frame.entities, frame.places.tolist(), strict=True):
+                if place != NOWHERE and not isinstance(ref, RackRef | JobRef):
+                    found[place].add(ref.node)
+        return found
+
+    def facts(self, at: float, ahead: float) -> Iterator[Told]:
         """Of every node and board; ``at`` by our clock, ``ahead``: our clock minus the server's."""
         columns = {kind: {key: n for n, key in enumerate(f.metrics)} for kind, f in self.frames.items()}
-        for key, place in self.places.items():
-            yield self._node_fact(key, place, at, ahead, columns.get(Kind.NODE, {}))
+        for (key, place), nodes in zip(self.places.items(), self.nodes(), strict=True):
+            if place.node in nodes:
+                yield self._node_fact(key, place, at, ahead, columns.get(Kind.NODE, {}))
+        yield from self._server_facts(at)
         frame = self.frames.get(Kind.GPU)
         if frame is None:
             return
@@ -628,11 +694,22 @@ class Spoken:
                     serial=board.serial,
                 )
 
+    def _server_facts(self, at: float) -> Iterator[ServerFact]:
+        engine = self.vocabulary.server
+        if engine is None:
+            return
+        for key, servers in self.servers.items():
+            place = self.places.get(key)
+            boards = self.boards.get(place.node) if place else None
+            whole = tuple(b.gpu for b in boards.all() if b.gpu.mig is None) if boards else ()
+            for hosted in servers.all():
+                yield server_fact(hosted, engine, whole, at)
+
     def _node_fact(
         self, key: KeyValues, place: Place, at: float, ahead: float, columns: Mapping[str, int]
     ) -> NodeFact:
         frame = self.frames.get(Kind.NODE)
-        value = self._reader(Kind.NODE, frame.row_of.get(key) if frame else None, columns)
+        value = self._reader(Kind.NODE, self._node_row(frame, key), columns)
         own, numbers = self.owns.get(key, {}), self.numbers.get(key, {})
         rack = rack_of(place.labels)
         boards = self.boards.get(place.node)
@@ -650,9 +727,15 @@ class Spoken:
             kernel=own.get("=kernel"),
             driver=first_of(self.vocabulary.labels.driver, place.labels),
             booted_at=booted + ahead if booted is not None else None,
-            gpus_visible=len(whole) or None,
+            gpus_visible=(len(whole) or None) if self.vocabulary.server is None else None,
             clock_offset_s=round(clock - ahead, 1) if clock is not None else None,
         )
+
+    def _node_row(self, frame: Frame | None, key: KeyValues) -> int | None:
+        if frame is None or not frame.row_of:
+            return None
+        length = len(next(iter(frame.row_of)))
+        return frame.row_of.get((*key, *[""] * (length - len(key))))
 
     def _reader(self, kind: Kind, row: int | None, columns: Mapping[str, int]) -> _Reader:
         values = self.last.get(kind)
@@ -671,7 +754,8 @@ class Spoken:
         words = self._job_words()
         for labels_of in (words.job, words.pod):
             for label in labels_of:
-                by = (*self.keys.gpu.labels, label, *(words.namespace if labels_of is words.pod else ()))
+                more = words.namespace if labels_of is words.pod else (*words.user, *words.partition)
+                by = (*self.keys.gpu.labels, label, *more)
                 series = self.wording.selector(self.anchors[0], f'{label}!=""')
                 answer = await asker.ask(grouped("max", by, series))
                 only = msgspec.structs.replace(
@@ -713,7 +797,7 @@ class Spoken:
         words = self.vocabulary.labels
         chosen = {
             role: [label for label in getattr(words, role) if label in self.labels]
-            for role in ("job", "pod", "namespace")
+            for role in ("job", "pod", "namespace", "user", "partition")
         }
         for role, labels in chosen.items():
             if exported := [label for label in labels if label.startswith("exported_")]:

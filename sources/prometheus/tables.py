@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.sources.histograms import edge
 from coldaisle.sources.prometheus.answers import Labels, Values
 from coldaisle.sources.prometheus.queries import Key, Question
 from coldaisle.sources.source import EntityRef, GpuRef, Kind, Missing
@@ -28,6 +29,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 NOWHERE = -1
 MAX_PARTS = 512
 """Ports, disks or servers of a target."""
+MAX_NAMED = 4096
+"""Nodes, racks or jobs that a target may name in labels."""
 
 
 class Answer(NamedTuple):
@@ -123,9 +126,10 @@ class Frame:
         rows: dict[KeyValues, tuple[EntityRef, int]] = {
             key: (self.entities[row], int(self.places[row])) for key, row in self.row_of.items()
         }
+        most = MAX_NAMED if self.kind in (Kind.NODE, Kind.RACK, Kind.JOB) else MAX_PARTS
         for key, (ref, place) in wanted.items():
             counts += [0] * (place + 1 - len(counts))
-            if key not in rows and counts[place] < MAX_PARTS:
+            if key not in rows and counts[place] < most:
                 counts[place] += 1
                 rows[key] = ref, place
         self.arrange(rows)
@@ -166,6 +170,9 @@ class Frame:
             rows = np.array(self.find(answer), np.intp)
             answer, rows = _within(answer, rows)
             blank = self._blanks(answer)
+            if answer.question.rule.fold == "quantile":
+                # a histogram that nothing was added to has no quantile
+                blank = np.isnan(answer.values)
             seen[:, rows] |= ~np.isnan(answer.values).T
             if blank is not None:
                 answer.values[blank] = np.nan
@@ -180,6 +187,9 @@ class Frame:
             if id(rule) in cells:
                 column, cell = out[:, :, self._column[rule.key]], cells[id(rule)].T
                 np.copyto(column, cell, where=np.isnan(column))
+        reasons[:, :, self.columns.never] = Missing.NOT_SUPPORTED
+        if self.columns.up is not None:
+            out[:, :, self.columns.up] = 1.0
         self._found.clear()
         reasons[~np.isnan(out)] = Missing.PRESENT
         flat = (shape[0] * shape[1], shape[2])
@@ -222,10 +232,10 @@ class Frame:
     def _read(self, answer: Answer, rows: Rows, cells: dict[int, Values]) -> None:
         """Each rule's value of each entity, from one more answer."""
         for rule in answer.question.rules:
-            if len(answer.question.rules) == 1:
-                made = self._spread(answer, rows, answer.values * rule.scale + rule.offset)
+            if answer.question.kept:
+                made = self._folded(answer, rows, rule)
             else:
-                made = self._summed(answer, rows, rule)
+                made = self._spread(answer, rows, answer.values * rule.scale + rule.offset)
             before = cells.get(id(rule))
             if before is None:
                 cells[id(rule)] = made
@@ -234,17 +244,22 @@ class Frame:
             else:
                 np.copyto(before, made, where=np.isnan(before))
 
-    def _summed(self, answer: Answer, rows: Rows, rule: Rule) -> Values:
-        """The sum of the series that the rule selects."""
-        chosen = self.vocabulary.select.get(rule.select)
+    def _folded(self, answer: Answer, rows: Rows, rule: Rule) -> Values:
+        """The fold of the series that the rule selects; of their labels' numbers, where these are the values."""
+        chosen = self.vocabulary.select.get(rule.select) if len(answer.question.rules) > 1 else None
         takes = [chosen is None or chosen.takes(dict(labels)) for labels in answer.labels]
-        values, rows = answer.values[takes], rows[takes]
+        values = answer.values
+        if rule.from_labels:
+            factors = [_product(labels, rule.from_labels) for labels in answer.labels]
+            values = np.where(np.isnan(values), np.nan, np.array(factors)[:, None])
+        values, rows = values[takes], rows[takes]
+        fold = np.fmax if rule.fold == "max" else np.add
         have = ~np.isnan(values)
-        total = np.zeros((len(self.entities), answer.values.shape[1]))
-        count = np.zeros_like(total)
-        np.add.at(total, rows, np.where(have, values, 0.0))
+        made = np.full((len(self.entities), values.shape[1]), -np.inf if rule.fold == "max" else 0.0)
+        count = np.zeros_like(made)
+        fold.at(made, rows, np.where(have, values, made[0, 0] if len(made) else 0.0))
         np.add.at(count, rows, have)
-        return np.where(count > 0, total * rule.scale + rule.offset, np.nan)
+        return np.where(count > 0, made * rule.scale + rule.offset, np.nan)
 
 
 def keys_of(key: Key, series: Sequence[Labels]) -> list[KeyValues]:
@@ -274,6 +289,15 @@ def ages(stamps: Values, at: Values, told: Values, limit: float) -> tuple[Codes,
         codes[at - stamps > limit] = Age.OLD
     codes[np.isnan(stamps)] = Age.GONE
     return codes, newest[:, -1]
+
+
+def _product(labels: Labels, names: Iterable[str]) -> float:
+    """The numbers of these labels, multiplied; NaN where one is no number."""
+    found = 1.0
+    for name in names:
+        value = edge(labels.get(name, ""))
+        found *= value if value is not None and np.isfinite(value) else np.nan
+    return found
 
 
 def _within(answer: Answer, rows: Rows) -> tuple[Answer, Rows]:

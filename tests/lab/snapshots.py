@@ -571,16 +571,23 @@ class FakeFeed:
         self.stopped = False
         self._publish: Callable[[Snapshot], None] | None = None
         self._failed: Callable[[BaseException], None] | None = None
+        self._newest: Snapshot | None = None
+
+    def is_ahead_of(self, shown: Snapshot | None) -> bool:
+        """Whether a picture it was made for or told to send is not the one that is shown."""
+        return not self.started or (self._newest is not None and self._newest is not shown)
 
     def start(self, publish: Callable[[Snapshot], None], failed: Callable[[BaseException], None]) -> None:
         self.started = True
         self._publish, self._failed = publish, failed
         for snapshot in self.snapshots:
+            self._newest = snapshot
             publish(snapshot)
 
     def send(self, snapshot: Snapshot) -> None:
         """Publish one more."""
         assert self._publish is not None
+        self._newest = snapshot
         self._publish(snapshot)
 
     def fail(self, error: BaseException) -> None:

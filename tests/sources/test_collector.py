@@ -144,3 +144,12 @@ def test_a_set_clock_takes_the_past_along() -> None:
     collector.follow_clock()
     assert collector.history.newest(0) == 4600.0
     assert collector.registry.events[0][0] == 4600.0
+
+
+def test_a_source_that_has_facts_alone_is_well_without_samples() -> None:
+    """kube-state-metrics speaks of no node's numbers."""
+    supervised = module.Supervised(ScriptedSource("kube", []), 0)
+    supervised.targets["ksm"] = Target(0.0, "ksm", TargetState.OK, what="kube-state-metrics")
+    assert state_of(supervised, None, None, 0.0)[0] is TargetState.OK
+    supervised.targets["n1"] = Target(0.0, "n1", TargetState.OK, ("n1",), what="dcgm-exporter")
+    assert state_of(supervised, None, None, 0.0)[0] is TargetState.CONNECTING

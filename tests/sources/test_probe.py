@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -422,6 +423,24 @@ def test_processes_have_a_user_and_a_command(host: StubHost) -> None:
     assert (process.gpu, process.pid, process.memory_bytes, process.sm) == (1, os.getpid(), 10 << 30, 0.4)
     assert process.user
     assert "pytest" in (process.command or "")
+
+
+def test_a_process_has_the_port_of_the_server_that_started_it(host: StubHost) -> None:
+    serve = "import subprocess; worker = subprocess.Popen(['sleep', '60']); print(worker.pid, flush=True); worker.wait()"
+    with subprocess.Popen(
+        [sys.executable, "-c", serve, "--port", "8123"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        worker = int(server.stdout.readline())
+        try:
+            host.gpu(1).process(worker, 10 << 30, sm=40)
+            with running(host) as probe_:
+                probe_.until(lambda s: probe_.gpu(s, 1, "gpu.processes") == 1)
+                probe_.sample()
+                (process,) = probe_.processes
+        finally:
+            os.kill(worker, signal.SIGTERM)
+    assert (process.command, process.ports) == ("sleep 60", (8123,))
 
 
 def test_a_mig_instance_is_a_row_with_its_boards_power(host: StubHost) -> None:

@@ -622,3 +622,19 @@ def test_recorded_hosts(tree: Tree, check: Callable[[probe.HostReading], None]) 
         tree.write(f"sys/block/{name}/size", 1000)
     tree.read(1.0)
     check(tree.read(2.0))
+
+
+def launched(tree: Tree, pid: int, parent: int, *command: str) -> None:
+    tree.write(f"proc/{pid}/cmdline", "".join(f"{word}\0" for word in command))
+    tree.write(f"proc/{pid}/stat", f"{pid} (a) b) S {parent} 1 1 0 -1")
+
+
+def test_a_worker_serves_the_port_of_the_parent_that_names_one(tree: Tree) -> None:
+    launched(tree, 10, 1, "sh", "-c", "vllm serve m --port 7000 --host x")
+    launched(tree, 20, 10, "python3", "vllm", "serve", "m", "--port", "8001", "--tensor-parallel-size", "2")
+    launched(tree, 30, 20, "VLLM::EngineCore")
+    launched(tree, 40, 30, "VLLM::Worker_TP1")
+    launched(tree, 50, 1, "tritonserver", "--http-port=8000", "--metrics-port=8002", "--port=99999999")
+    launched(tree, 60, 99, "VLLM::EngineCore")
+    found = {pid: probe.ports_served(str(tree.proc), pid) for pid in (10, 20, 30, 40, 50, 60, 70)}
+    assert found == {10: [], 20: [8001], 30: [8001], 40: [8001], 50: [8000, 8002], 60: [], 70: []}

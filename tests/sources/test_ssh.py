@@ -334,7 +334,7 @@ async def test_a_probe_that_ends_is_no_host_without_python(lab: SshLab, status: 
         f"the remote process ended with status {status}: this account is for file transfer only"
     )
     assert "install" not in target.remedy
-    assert target.remedy == "run: ssh n01 python3 --version, and see what it says"
+    assert target.remedy == f"run: ssh -F {lab.config} n01 python3 --version, and see what it says"
 
 
 async def test_the_first_probe_reads_a_quarter_of_an_hour_of_kernel_log_the_next_what_it_missed(

@@ -72,7 +72,8 @@ def test_shipped_vocabularies_speak_of_the_catalog() -> None:
             assert is_part(rule.key) or rule.key in catalog()
             if rule.type == "rate" and not is_part(rule.key):
                 metric = catalog()[rule.key]
-                assert metric.unit in ("/s", "B/s", "ratio", "W", "1"), rule.key
+                units = ("s",) if rule.fold == "quantile" else ("/s", "B/s", "tokens/s", "ratio", "W", "1")
+                assert metric.unit in units, rule.key
 
 
 GENERATIONS = [
@@ -313,7 +314,8 @@ def test_node_exporter_folds_cpus_disks_and_ports() -> None:
 
 
 def test_the_counters_to_add() -> None:
-    lines = counters_for(["gpu.sm_active", "gpu.power_ratio", "node.load1"])
+    wanted = ["gpu.sm_active", "gpu.power_ratio", "node.load1"]
+    lines = counters_for(wanted, vocabulary("dcgm-exporter"))
     assert [text.split(",")[0] for text in lines] == [
         "DCGM_FI_PROF_SM_ACTIVE",
         "DCGM_FI_DEV_POWER_USAGE",
@@ -352,6 +354,23 @@ def test_the_counters_to_add() -> None:
             "no rule gives gpu.a",
         ),
         ("name = 'x'\nprobe = ['x']\nmetric = []\nselect.s.only = {a = '('}", "not a regular expression"),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.running', names = ['a']}]",
+            "serve.running: it needs a [server] with the engine's name",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nabsent = ['serve.nope']",
+            "serve.nope: the catalog has no such metric",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = []\n[server]\nengine = 'E'\nprocesses = ['(']",
+            "not a regular expression: (",
+        ),
+        (
+            "name = 'x'\nprobe = ['x']\nmetric = [{key = 'serve.ttft_p99', names = ['a'], fold = 'quantile'}]",
+            "the fold quantile needs type",
+        ),
+        ("name = 'x'\nprobe = ['x']\nmetric = [{key = 'gpu.util', names = ['@a']}]", "names is empty"),
         ("name = ", "not a vocabulary"),
     ],
 )
@@ -392,7 +411,7 @@ def test_a_sites_own_vocabulary_reads_its_exporter() -> None:
         Path("own.toml"),
     )
     page = parse(b'nvidia_gpu_duty_cycle{minor_number="0",uuid="GPU-x"} 30\n')
-    assert recognise(page.shape.names, (*shipped(), own)) is own
+    assert recognise(page.shape.names, (own, *shipped())) is own
     made = translate(page.shape, own, "n01")
     values, _ = made.evaluate(page.values, page.values)[Kind.GPU]
     assert values[0, 0] == pytest.approx(0.3)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, show
-from coldaisle.tui.reading import board_of, gpu_name, latest, read, status_word, throttle_words
+from coldaisle.tui.reading import (
+    board_of,
+    gpu_name,
+    job_index,
+    job_words,
+    latest,
+    own_readings,
+    read,
+    status_word,
+    throttle_words,
+)
 from coldaisle.tui.widgets.chart import (
     ASCII,
     UNICODE,
@@ -58,6 +68,19 @@ GPU_METRICS: tuple[Metric, ...] = (
     Metric("gpu.util", "utilisation"),
     Metric("gpu.dram_active", "DRAM active"),
 )
+
+
+XGMI_METRICS: tuple[Metric, ...] = (Metric("gpu.xgmi_rx", "xGMI rx"), Metric("gpu.xgmi_tx", "xGMI tx"))
+
+
+def gpu_metrics(snapshot: Snapshot) -> tuple[Metric, ...]:
+    """Everything that the charts can show here: the shipped metrics, AMD's links where there are any, the site's own."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    links = (metric for metric in XGMI_METRICS if metric.key in snapshot.columns)
+    own = (Metric(one.key, one.label) for one in own_metrics(Kind.GPU))
+    return (*GPU_METRICS, *links, *own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +179,10 @@ def values_pane(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
     absent = [
         key.partition(".")[2] for key in catalog() if key.startswith("gpu.") and key not in snapshot.columns
     ]
+    job = job_index(snapshot, gpu)
+    if job >= 0 and (said := own_readings(snapshot, "job", job)):
+        rows += [BLANK, (Run(f"Job {plain(snapshot.jobs[job].bare_id)}", "title"),)]
+        rows += [_value_row(snapshot, reading.key, job, view) for reading in said]
     if absent:
         rows += [BLANK, (Run("No source delivers:", "dim"),), *wrap(", ".join(absent), view.width, "dim")]
     return rows
@@ -458,17 +485,18 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     margin = _margin(snapshot, gpu)
     if not math.isnan(margin):
         yield Run(f"{margin:.0f} {'C' if view.ascii_only else '°C'} to slowdown")
-    job = int(snapshot.gpu_job[board_of(snapshot, gpu)])
+    job = job_index(snapshot, gpu)
     if job >= 0:
-        held = snapshot.jobs[job]
-        yield Run(f"job {plain(held.bare_id)} {plain(held.user)} {plain(held.name)}")
+        yield Run(f"job {job_words(snapshot.jobs[job])}")
+        for said in own_readings(snapshot, "job", job):
+            yield Run(f"{said.name} {said.text(ascii_only=view.ascii_only)}", said.token)
+    for said in own_readings(snapshot, "gpu", gpu):
+        yield Run(f"{said.name} {said.text(ascii_only=view.ascii_only)}", said.token)
     known_lost = int(snapshot.gpu_status[gpu]) == _LOST
-    for key, name in (
-        ("gpu.mem_temp", "HBM"),
-        ("gpu.tensor_active", "tensor"),
-        ("gpu.nvlink_rx", "NVLink rx"),
-        ("gpu.nvlink_tx", "tx"),
-    ):
+    links = (("gpu.nvlink_rx", "NVLink rx"), ("gpu.nvlink_tx", "tx"))
+    if not read(snapshot, "gpu.xgmi_rx", gpu).missing:
+        links = (("gpu.xgmi_rx", "xGMI rx"), ("gpu.xgmi_tx", "tx"))
+    for key, name in (("gpu.mem_temp", "HBM"), ("gpu.tensor_active", "tensor"), *links):
         reading = read(snapshot, key, gpu)
         if reading.missing and known_lost:
             continue  # one word says it for all of them

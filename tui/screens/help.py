@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import fit
-from coldaisle.tui.cells import MARKS, METRICS
+from coldaisle.tui.cells import MARKS, cell_metrics
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.header import TABS
 from coldaisle.tui.widgets.lines import BLANK, Lines, Row, Run, wrap
@@ -206,7 +206,7 @@ def key_rows(keys: Sequence[Key], width: int) -> list[Row]:
 def legend_rows(width: int) -> list[Row]:
     """What a cell's digit, letter and colour mean, from the tables that draw the cells."""
     scale = (Run(" "), *(Run(str(min(level, 9)), f"cell{level}") for level in range(11)))
-    named = ", ".join(f"{metric.label} ({metric.extent})" for metric in METRICS)
+    named = ", ".join(f"{metric.label} ({metric.extent})" for metric in cell_metrics())
     first, *rest = wrap(f"a value from low to high; on Racks m chooses of what: {named}", max(10, width - 15))
     rows: list[Row] = [(*scale, Run("  "), *first), *((Run(" " * 14), *row) for row in rest)]
     return rows + [

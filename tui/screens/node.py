@@ -95,7 +95,7 @@ class NodeScreen(LiveScreen):
         self.pane = 0
         self.span = SPANS[1]
         self.metric: int | None = None
-        """Place in GPU_METRICS; None: the first that has a value."""
+        """Place in gpu_panes.gpu_metrics; None: the first that has a value."""
         self.digits = False
         self._answer: SeriesAnswer | None = None
         self._asking = False
@@ -149,7 +149,7 @@ class NodeScreen(LiveScreen):
     def action_metric(self, by: int) -> None:
         """Show another metric in the GPU charts."""
         if self.snapshot is not None:
-            self.metric = (self._metric_at(self.snapshot) + by) % len(gpu_panes.GPU_METRICS)
+            self.metric = (self._metric_at(self.snapshot) + by) % len(gpu_panes.gpu_metrics(self.snapshot))
             self.again()
 
     def action_span(self, by: int) -> None:
@@ -216,10 +216,10 @@ class NodeScreen(LiveScreen):
     def _wanted(self, snapshot: Snapshot, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         layout, node = snapshot.layout, snapshot.layout.nodes[index]
         if self.pane == 0:
-            key = gpu_panes.GPU_METRICS[self._metric_at(snapshot)].key
+            key = gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)].key
             return (key,), tuple(layout.gpus[gpu].key for gpu in node.gpus)
         if self.pane == 2:
-            return tuple(m.key for m in panes.HOST_METRICS if m.key in snapshot.columns), (node.key,)
+            return tuple(m.key for m in panes.host_metrics() if m.key in snapshot.columns), (node.key,)
         if self.pane == 3:
             return tuple(m.key for m in panes.LINK_METRICS), tuple(
                 layout.ports[port].key for port in node.ports
@@ -240,7 +240,7 @@ class NodeScreen(LiveScreen):
         view = gpu_panes.View(max(20, room.width), max(1, room.height), self.ink, self.span)
         answer = self._answer
         if self.pane == 0:
-            metric = gpu_panes.GPU_METRICS[self._metric_at(snapshot)]
+            metric = gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)]
             return gpu_panes.gpu_pane(snapshot, index, answer, metric, view, self.gpu, strips=self.digits)
         if self.pane == 1:
             gpus = snapshot.layout.nodes[index].gpus
@@ -259,7 +259,9 @@ class NodeScreen(LiveScreen):
             runs.append(Run(name, "title" if at == self.pane else "dim"))
             runs.append(Run(" "))
         if self.pane == 0:
-            runs.append(Run(f" {gpu_panes.GPU_METRICS[self._metric_at(snapshot)].name} (m)", "accent"))
+            runs.append(
+                Run(f" {gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)].name} (m)", "accent")
+            )
         if self.pane in (0, 2, 3):
             runs.append(Run(f" {span_name(self.span)} (+/-)", "accent"))
         return cut(tuple(runs), self.query_one("#title", Lines).room.width)

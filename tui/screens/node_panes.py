@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
-from coldaisle.tui.reading import event_words, gpu_name, latest, read, status_word
+from coldaisle.tui.reading import event_words, gpu_name, job_words, jobs_on, latest, read, status_word
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
     Paint,
@@ -45,6 +45,16 @@ HOST_METRICS: tuple[Metric, ...] = (
     Metric("node.power", "node power"),
     Metric("node.inlet_temp", "inlet"),
 )
+
+
+def host_metrics() -> tuple[Metric, ...]:
+    """The same with the site's own."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return (*HOST_METRICS, *(Metric(one.key, one.label) for one in own_metrics(Kind.NODE)))
+
+
 LINK_METRICS: tuple[Metric, ...] = (Metric("port.tx", "tx"), Metric("port.rx", "rx"))
 PORT_ERRORS = (
     "symbol_errors", "integrity_errors", "overrun_errors", "rcv_errors", "rcv_remote_errors", "xmit_discards",
@@ -74,7 +84,7 @@ def title(snapshot: Snapshot, index: int, width: int) -> Row:
 
 def host_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view: View) -> list[Row]:
     """CPU, memory, pressure, disks, NFS, network and power of the host, each over time with its value now."""
-    rows = [_host_row(snapshot, index, metric, answer, view) for metric in HOST_METRICS]
+    rows = [_host_row(snapshot, index, metric, answer, view) for metric in host_metrics()]
     rows.append(
         (Run(" " * _HOST_NAME), *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE)))
     )
@@ -192,10 +202,9 @@ def _board_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
 
 
 def _job_words(snapshot: Snapshot, node: Node) -> Iterator[Run]:
-    held = dict.fromkeys(int(snapshot.gpu_job[g]) for g in node.gpus if snapshot.gpu_job[g] >= 0)
-    jobs = [snapshot.jobs[at] for at in held]
+    jobs = jobs_on(snapshot, node)
     for job in jobs[:1]:
-        yield Run(f"  job {plain(job.bare_id)} {plain(job.user)} {plain(job.name)}")
+        yield Run(f"  job {job_words(job)}")
     if len(jobs) > 1:
         yield Run(f" +{len(jobs) - 1} more", "dim")
 

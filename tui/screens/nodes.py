@@ -15,7 +15,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.matching import matched
-from coldaisle.tui.reading import latest, read, status_word
+from coldaisle.tui.reading import jobs_on, latest, read, status_word
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.empty import no_node
 from coldaisle.tui.widgets.header import TopLines
@@ -41,6 +41,20 @@ COLUMNS = (
     Column("age", "heard", 6, right=True, keep=3),
     Column("problem", "problem", 14, keep=4, grows=True),
 )
+
+
+def columns() -> tuple[Column, ...]:
+    """The same with the site's own metrics of nodes, before what has no end."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    own = (
+        Column(one.key, one.label, max(9, min(len(one.label), 14)), right=True, keep=len(COLUMNS) + at)
+        for at, one in enumerate(own_metrics(Kind.NODE))
+    )
+    return (*COLUMNS[:-1], *own, COLUMNS[-1])
+
+
 PSI = (("node.psi_cpu_some", "cpu"), ("node.psi_io_full", "io"), ("node.psi_mem_full", "mem"))
 PSI_WORTH = 0.10
 """Pressure above this share of time is marked."""
@@ -92,9 +106,8 @@ def matching(snapshot: Snapshot, text: str) -> list[bool]:
 def _said(snapshot: Snapshot, index: int) -> str:
     """What a node is searched by besides its names; a node without GPUs is named here, too."""
     node = snapshot.layout.nodes[index]
-    jobs = (snapshot.jobs[job] for job in {int(snapshot.gpu_job[gpu]) for gpu in node.gpus} - {-1})
     said = [status_word(int(snapshot.node_status[index]))[0], node.state or "", node.problem or ""]
-    said += [f"{job.bare_id} {job.user} {job.name} {job.account or ''}" for job in jobs]
+    said += [f"{job.title} {job.user} {job.name} {job.account or ''}" for job in jobs_on(snapshot, node)]
     if not len(node.gpus):
         said += [node.key, snapshot.layout.racks[node.rack].name]
     return " ".join(said).casefold()
@@ -119,7 +132,10 @@ def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row
         ),
         "problem": lambda: _problem(snapshot, index),
     }
-    return [makers[column]() for column in columns]
+    return [
+        _number(snapshot, column, index) if column.startswith("node.") else makers[column]()
+        for column in columns
+    ]
 
 
 def gpu_cells(layout: Layout, index: int, codes: Codes) -> Row:
@@ -151,9 +167,11 @@ class NodesScreen(LiveScreen):
         self._ordered_for: tuple[int, str] | None = None
         self._ordered_at = 0.0
         self._filter_error = ""
+        self._columns: tuple[Column, ...] = COLUMNS
 
     def body(self) -> ComposeResult:
-        yield Table(COLUMNS, id="nodes")
+        self._columns = columns()
+        yield Table(self._columns, id="nodes")
         yield Lines(id="status")
         yield Input(
             placeholder="node, rack, r[01-04]n02, *n03, state, job or user", id="filter", compact=True
@@ -250,7 +268,7 @@ class NodesScreen(LiveScreen):
 
     def _status(self, snapshot: Snapshot, shown: int) -> Row:
         total = len(snapshot.layout.nodes)
-        hidden = len(COLUMNS) - len(self.query_one(Table).placed)
+        hidden = len(self._columns) - len(self.query_one(Table).placed)
         runs = [
             Run(f"{shown} of {total} nodes", "text" if shown == total else "accent"),
             Run(f"  by {self.sort.name} (s)", "dim"),
@@ -274,9 +292,7 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         troubled = np.array([bool(node.problem) for node in snapshot.layout.nodes], dtype=np.float64)
         return -snapshot.node_status.astype(np.float64) - troubled * 0.5
     if column in ("gpus", "gpu_power"):
-        total, count = _of_boards(snapshot, "gpu.sm_active" if column == "gpus" else "gpu.power")
-        total[count == 0] = np.nan
-        return total / np.maximum(count, 1.0) if column == "gpus" else -total
+        return _activity(snapshot) if column == "gpus" else -_of_boards(snapshot, "gpu.power")[0]
     if column == "psi":
         worst = _of_nodes(snapshot, PSI[0][0])
         for other, _ in PSI[1:]:
@@ -284,6 +300,18 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         return -worst
     key = {"cpu": "node.cpu_util", "memory": "node.mem_ratio", "net": "node.net_rx"}.get(column)
     return snapshot.node_seen if key is None else -_of_nodes(snapshot, key)
+
+
+def _activity(snapshot: Snapshot) -> Times:
+    """[node] mean SM activity of its boards; of a node that has none the utilisation (AMD, before Hopper)."""
+    import numpy as np
+
+    found = np.full(len(snapshot.layout.nodes), np.nan)
+    for key in ("gpu.sm_active", "gpu.util"):
+        total, count = _of_boards(snapshot, key)
+        hole = np.isnan(found)
+        found[hole] = (total / np.maximum(count, 1.0))[hole]
+    return found
 
 
 def _of_nodes(snapshot: Snapshot, key: str) -> Times:
@@ -297,7 +325,7 @@ def _of_nodes(snapshot: Snapshot, key: str) -> Times:
 
 
 def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
-    """[node] sum over a node's boards, and how many of them tell."""
+    """[node] sum over a node's boards, NaN where none tells, and how many of them do."""
     import numpy as np
 
     boards, size = snapshot.layout.boards, len(snapshot.layout.nodes)
@@ -305,7 +333,9 @@ def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
     there = np.isfinite(values)
     node = cells.node_index(snapshot.layout)[boards][there]
     total = np.bincount(node, weights=values[there], minlength=size).astype(np.float64)
-    return total, np.bincount(node, minlength=size).astype(np.float64)
+    count = np.bincount(node, minlength=size).astype(np.float64)
+    total[count == 0] = np.nan
+    return total, count
 
 
 def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
@@ -318,7 +348,7 @@ def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
 def _state(snapshot: Snapshot, index: int) -> Run:
     node = snapshot.layout.nodes[index]
     word, token = status_word(int(snapshot.node_status[index]))
-    if word == "ok" and node.state:
+    if node.state and (word == "ok" or (word == "unknown" and cells.is_drained(node.state))):
         return Run(plain(node.state), "drained" if cells.is_drained(node.state) else "ok")
     return Run(word, token)
 

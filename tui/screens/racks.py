@@ -32,6 +32,8 @@ GROUPINGS = ("rack", "node", "job", "model")
 
 SIDE_AT, SIDE = 120, 40
 """From this width on a panel of this width stands beside the map."""
+FEET = ("rack.power", "node.power", "gpu.power", "node.inlet_temp", "rack.inlet_temp")
+"""Of what a line under a rack tells."""
 CHANGED = 4
 """Lines that the events would like, with their rule, before the map gets more room than it needs."""
 
@@ -134,7 +136,7 @@ class RacksScreen(LiveScreen):
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Everything on the screen, from a snapshot; each widget paints only what differs."""
-        from coldaisle.tui.picture import MapView, map_rows
+        from coldaisle.tui.picture import MapView, feet_are_of_gpus, map_rows
         from coldaisle.tui.widgets.legend import legend
 
         if self.home.metric is None:
@@ -152,7 +154,10 @@ class RacksScreen(LiveScreen):
         self._follow = False
         hidden = self._out_of_view(plan, heat.top, shown)
         feet, mono = any(line.is_foot for line in plan.labels), self.home.palette.is_mono
-        words = legend(codes, self.metric, plan.zoom, hidden, room.width, feet=feet, mono=mono)
+        gpu_feet = feet_are_of_gpus(rows)
+        words = legend(
+            codes, self.metric, plan.zoom, hidden, room.width, feet=feet, gpu_feet=gpu_feet, mono=mono
+        )
         self.query_one("#legend", Rows).show([words])
         self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
@@ -168,9 +173,7 @@ class RacksScreen(LiveScreen):
         width, height = self.size
         self._group(snapshot)
         halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
-        foot = self.grouping == "rack" and any(
-            snapshot.column(key) for key in ("node.power", "node.inlet_temp")
-        )
+        foot = self.grouping == "rack" and any(snapshot.column(key) for key in FEET)
         planned = (self._grouped, width, height, self.zoom, halves, foot)
         if self.plan is None or self._planned != planned:
             self._planned = planned

@@ -21,13 +21,15 @@ from coldaisle.sources.vocabularies import Vocabulary, parse_vocabulary, shipped
 
 DCGM = next(one for one in shipped() if one.name == "dcgm-exporter")
 NODE = next(one for one in shipped() if one.name == "node_exporter")
-LABELS = frozenset({"instance", "job", "UUID", "gpu", "Hostname", "pci_bus_id", "cpu", "mode", "device"})
+LABELS = frozenset(
+    {"instance", "job", "UUID", "gpu", "Hostname", "pci_bus_id", "cpu", "mode", "device", "port", "target"}
+)
 
 
 def asked(vocabulary: Vocabulary, *names: str, labels: frozenset[str] = LABELS) -> list[Question]:
     place = place_key(vocabulary.labels, labels)
     gpu = gpu_key(vocabulary.labels, labels, place, has_uuids=True)
-    return questions(vocabulary, names, Keys(place, gpu, vocabulary.labels, vocabulary.entity))
+    return questions(vocabulary, names, Keys(place, gpu, vocabulary, labels))
 
 
 def texts(vocabulary: Vocabulary, *names: str, match: tuple[str, ...] = ()) -> dict[str, str]:
@@ -117,6 +119,27 @@ def test_names_and_values_are_quoted() -> None:
     assert selector("my.metric", ('a="b"',)) == '{__name__="my.metric",a="b"}'
     assert any_of("instance", ['n"1', "a.b|c"]) == r'instance=~"n\"1|a\\.b\\|c"'
     assert number(float("inf")) == "+Inf"
+
+
+def test_percentiles_are_the_server_s() -> None:
+    vllm = next(one for one in shipped() if one.name == "vLLM")
+    text = texts(vllm, "vllm:time_to_first_token_seconds_bucket")["serve.ttft_p99"]
+    assert text == (
+        "max by (instance) (histogram_quantile(0.99, sum by (instance, le) "
+        "(rate(vllm:time_to_first_token_seconds_bucket[60000ms]))))"
+    )
+
+
+def test_numbers_that_stand_in_labels_are_asked_with_their_labels() -> None:
+    vllm = next(one for one in shipped() if one.name == "vLLM")
+    text = texts(vllm, "vllm:cache_config_info")["serve.kv_capacity"]
+    assert text.startswith("sum by (instance, num_gpu_blocks, block_size, engine) (max by (")
+
+
+def test_a_node_that_a_label_names_is_asked_by_it() -> None:
+    ipmi = next(one for one in shipped() if one.name == "ipmi_exporter")
+    text = texts(ipmi, "ipmi_dcmi_power_consumption_watts")["node.power"]
+    assert text == "max by (instance, target) (ipmi_dcmi_power_consumption_watts)"
 
 
 def test_a_site_s_own_rule_is_asked_like_any_other(tmp_path: Path) -> None:
