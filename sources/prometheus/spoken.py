@@ -87,6 +87,7 @@ IDENTITY_POINTS = 24
 SCRAPE_SPANS = ((60.0, 1.0), (900.0, 15.0))
 """Seconds looked back, and between two looks, to learn how often a server scrapes."""
 SHORTEST_SCRAPE_S = 0.5
+MAX_ANCHORS = 8
 PATIENCE = 4
 """Queries that may go unanswered before the rest of a round is given up."""
 JOB_LABEL = "job"
@@ -442,6 +443,7 @@ class Spoken:
         answers, errors = await self._ask_all(asker, timing.window)
         if self._settle(answers) and known:
             await self.identify(asker, names)
+            stamps |= await self.stamps(asker)
             self._settle(answers)
         codes = self._ages(stamps, asker.times, timing.limit)
         is_whole = not errors and not asker.remarks.warnings
@@ -531,10 +533,10 @@ class Spoken:
                     wanted[key] = ref, number[where]
                 elif key not in self.strangers and len(self.strangers) < MAX_SERIES:
                     self.strangers.add(key)
-                    is_apart = kind in (Kind.GPU, Kind.SERVER)
-                    if is_apart and question.name not in self.anchors and len(self.anchors) < PATIENCE:
-                        self.anchors.append(question.name)
-                    left = left or is_apart or where not in self.places
+                    if kind in (Kind.GPU, Kind.SERVER) or where not in self.places:
+                        left = True
+                        if question.name not in self.anchors and len(self.anchors) < MAX_ANCHORS:
+                            self.anchors.append(question.name)
             if wanted:
                 frame.add(wanted)
                 self.last.pop(kind, None)
