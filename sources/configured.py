@@ -107,6 +107,7 @@ def _prometheus(source: PrometheusSettings, clock: Clock, metrics: Sequence[Metr
         interval=source.interval,
         match=source.match,
         rewrite=source.rewrite,
+        lookback=source.lookback,
         vocabularies=vocabularies_for(source.vocabulary, metrics),
         clock=clock,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,9 +25,11 @@ from coldaisle.sources.kubernetes import Survey, Teller
 from coldaisle.sources.prometheus.alerts import ALERTS, FIRING, AlertBook
 from coldaisle.sources.prometheus.answers import Flavour, Labels, Querier, Values
 from coldaisle.sources.prometheus.asking import Asker, Remarks, grid
+from coldaisle.sources.prometheus.descriptions import describe
+from coldaisle.sources.prometheus.holders import beginnings, jobs
 from coldaisle.sources.prometheus.identity import NODE_LABELS, Names, host_of, names, same_node
 from coldaisle.sources.prometheus.orchestrator import NAMES, Orchestrator, what_it_lacks
-from coldaisle.sources.prometheus.queries import INSTANCE, WINDOW_SCRAPES, any_of, grouped, selector
+from coldaisle.sources.prometheus.queries import INSTANCE, WINDOW_SCRAPES, any_of, grouped, quoted, selector
 from coldaisle.sources.prometheus.spoken import JOB_LABEL, Place, Round, Spoken, Timing
 from coldaisle.sources.settings import Rewrite
 from coldaisle.sources.source import (
@@ -133,7 +136,8 @@ class PrometheusSource:
     """Watches what a Prometheus-compatible server has scraped; implements Source and Past.
 
     ``interval``: seconds between two questions, None: as the server scrapes. ``match``: matchers that
-    every selector gets. ``rewrite``: rules for node names. Closing the stream does not close the server's
+    every selector gets. ``rewrite``: rules for node names. ``lookback``: seconds that the server shows a
+    series after its last sample; nothing older is believed to be of now. Closing the stream does not close the server's
     connections for a :meth:`read` that goes on.
     """
 
@@ -149,6 +153,7 @@ class PrometheusSource:
         match: Sequence[str] = (),
         rewrite: Sequence[Rewrite] = (),
         vocabularies: Sequence[Vocabulary] | None = None,
+        lookback: float | None = None,
         clock: Clock = time.time,
     ) -> None:
         self.name = name
@@ -157,6 +162,7 @@ class PrometheusSource:
         self._server = server
         self._match = tuple(match)
         self._rewrite = tuple(rewrite)
+        self._lookback = lookback or math.inf
         self._vocabularies = tuple(vocabularies) if vocabularies is not None else shipped()
         self._clock = clock
         self._told: dict[str, Target] = {}
@@ -216,12 +222,12 @@ class PrometheusSource:
         asker = Asker(self._server, np.array([self._clock() - watch.ahead]), remarks)
         await self._ask_up(watch, asker)
         is_due = now - watch.identified_at >= IDENTITY_S
+        items: list[Item] = []
         if is_due:
-            await self._who_is_who(watch, asker)
+            items += await self._who_is_who(watch, asker)
             watch.identified_at = now
         elif any(spoken.scrape is None for spoken in watch.spoken):
             await self._learn_interval(watch, asker)
-        items: list[Item] = []
         for spoken in watch.spoken:
             items += await self._round(watch, spoken, asker)
         if is_due:
@@ -238,7 +244,7 @@ class PrometheusSource:
         name = spoken.vocabulary.name
         watch.troubles.pop(name, None)
         try:
-            done = await spoken.round(asker, _timing(watch, spoken), watch.names, watch.up)
+            done = await spoken.round(asker, self._timing(watch, spoken), watch.names, watch.up)
         except _GONE:
             raise
         except SourceError as error:
@@ -252,6 +258,11 @@ class PrometheusSource:
         if done.errors:
             watch.troubles[name] = _failures(done)
         return done.items
+
+    def _timing(self, watch: _Watch, spoken: Spoken) -> Timing:
+        scrape = spoken.scrape or UNLEARNT_SCRAPE_S
+        limit = min(OLD_SCRAPES * scrape + 1.0, self._lookback)
+        return Timing(WINDOW_SCRAPES * scrape, limit, watch.ahead)
 
     # -- the past
 
@@ -291,7 +302,7 @@ class PrometheusSource:
     async def _slice(self, watch: _Watch, asker: Asker, step: float) -> list[Item]:
         items: list[Item] = []
         for spoken in watch.spoken:
-            timing = _timing(watch, spoken)
+            timing = self._timing(watch, spoken)
             timing = timing._replace(window=max(timing.window, step))
             items += (await spoken.round(asker, timing, watch.names)).items
         items += await self._ask_alerts(watch, asker)
@@ -311,9 +322,8 @@ class PrometheusSource:
         """What the server is, and what of the vocabularies it had within [start, end] by its clock."""
         watch.ahead = await self._ahead()
         watch.flavour = await self._server.flavour()
-        matches = [self._any_name(one.wanted()) for one in self._vocabularies]
-        matches.append(self._any_name(NAMES))
-        held = frozenset(await self._server.names("__name__", matches, start, end))
+        families = self._of_families(NAMES.union(*(one.wanted() for one in self._vocabularies)))
+        held = frozenset(await self._server.names("__name__", [families], start, end))
         found: list[Spoken] = []
         for vocabulary in self._vocabularies:
             has = held & vocabulary.wanted()
@@ -331,7 +341,7 @@ class PrometheusSource:
             watch.orchestrator = Orchestrator(cluster, labels, self._match)
         everything = cluster.union(*(one.names for one in found))
         watch.jobs = (
-            await self._server.names(JOB_LABEL, [self._any_name(everything)], start, end)
+            await self._server.names(JOB_LABEL, [self._of_families(everything)], start, end)
             if everything
             else ()
         )
@@ -339,14 +349,24 @@ class PrometheusSource:
     def _any_name(self, names_: Iterable[str]) -> str:
         return f"{{{','.join((any_of('__name__', sorted(names_)), *self._match))}}}"
 
-    async def _who_is_who(self, watch: _Watch, asker: Asker) -> None:
-        for spoken in watch.spoken:
-            await spoken.ask_nodes(asker)
+    def _of_families(self, names_: Iterable[str]) -> str:
+        """A selector for all names that begin as these do: short enough for an address, which is how it is asked."""
+        stems = sorted({stem[0] for name in names_ if (stem := _STEM.match(name))})
+        return f"{{{','.join((f'__name__=~{quoted(_any(stems))}', *self._match))}}}"
+
+    async def _who_is_who(self, watch: _Watch, asker: Asker) -> list[Item]:
+        """Targets, boards, nodes and their names; the nodes that were booted since that was last asked."""
+        booted = [(spoken, key) for spoken in watch.spoken for key in await spoken.ask_nodes(asker)]
         told = [pair for spoken in watch.spoken for pair in spoken.told_names()]
         watch.names = names(self._rewrite, told)
         for spoken in watch.spoken:
             await spoken.identify(asker, watch.names)
         await self._learn_interval(watch, asker)
+        return [
+            Event(asker.end + watch.ahead, NodeRef(place.node), "reboot", "its boot time has changed")
+            for spoken, key in booted
+            if (place := spoken.places.get(key)) is not None
+        ]
 
     async def _learn_interval(self, watch: _Watch, asker: Asker) -> None:
         for spoken in watch.spoken:
@@ -372,7 +392,7 @@ class PrometheusSource:
         }
 
     def _facts(self, watch: _Watch, at: float) -> list[Item]:
-        told = (fact for spoken in watch.spoken for fact in spoken.facts(at, watch.ahead))
+        told = (fact for spoken in watch.spoken for fact in describe(spoken, at, watch.ahead))
         return [news for fact in told if (news := watch.facts.news(fact)) is not None]
 
     async def _ask_alerts(self, watch: _Watch, asker: Asker) -> list[Item]:
@@ -400,7 +420,7 @@ class PrometheusSource:
 
     async def _ask_jobs(self, watch: _Watch, asker: Asker) -> list[Item]:
         items: list[Item] = []
-        held = [pair for spoken in watch.spoken for pair in await spoken.jobs(asker)]
+        held = [pair for spoken in watch.spoken for pair in await jobs(spoken, asker)]
         began = await self._beginnings(watch, asker, held)
         masks = np.array([present for _, present in held], np.float64).reshape(len(held), len(asker.times))
         masks[masks == 0] = np.nan
@@ -435,8 +455,7 @@ class PrometheusSource:
         past = Asker(self._server, times, asker.remarks)
         began: dict[str, float] = {}
         for spoken in watch.spoken:
-            if Kind.GPU in spoken.frames:
-                began |= await spoken.began(past)
+            began |= await beginnings(spoken, past)
         return {job: at + watch.ahead for job, at in began.items()}
 
     # -- how it is doing
@@ -530,7 +549,7 @@ class PrometheusSource:
         nodes = _in_order(node for _, mine in places for node in mine)
         trouble, remedy = watch.troubles.get(spoken.vocabulary.name, ("", ""))
         lacks, how = lacking(spoken.missing, spoken.vocabulary)
-        limit = 2 * _timing(watch, spoken).limit
+        limit = 2 * self._timing(watch, spoken).limit
         silent = [place.node for place, _ in places if not now - watch.ahead - place.seen_at < limit]
         detail = "; ".join(
             filter(
@@ -569,12 +588,14 @@ class PrometheusSource:
         return target
 
 
+_STEM = re.compile(r"[A-Za-z0-9]+[_:]?")
+
+
+def _any(stems: Iterable[str]) -> str:
+    return f"(?:{'|'.join(stems)}).*"
+
+
 _GONE = (Unreachable, TimedOut, AccessDenied)
-
-
-def _timing(watch: _Watch, spoken: Spoken) -> Timing:
-    scrape = spoken.scrape or UNLEARNT_SCRAPE_S
-    return Timing(WINDOW_SCRAPES * scrape, OLD_SCRAPES * scrape + 1.0, watch.ahead)
 
 
 def _changes(values: Values, at: Values) -> Iterator[tuple[float, list[int]]]:

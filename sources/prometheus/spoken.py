@@ -7,25 +7,23 @@ tell entities apart. A sample is told once: the time at which the server took it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from coldaisle.sources.errors import AccessDenied, SourceError, TimedOut, Unreachable
-from coldaisle.sources.facts import Told, server_fact
 from coldaisle.sources.prometheus.answers import Labels, Values
 from coldaisle.sources.prometheus.asking import Asker, grid
+from coldaisle.sources.prometheus.delivery import Scraped, batches, events
 from coldaisle.sources.prometheus.identity import (
     NODE_LABELS,
     POD_LABELS,
     RACK_LABELS,
     Names,
-    is_exporters_own,
-    rack_of,
 )
 from coldaisle.sources.prometheus.queries import (
     INSTANCE,
@@ -40,37 +38,25 @@ from coldaisle.sources.prometheus.queries import (
 )
 from coldaisle.sources.prometheus.tables import (
     NOWHERE,
-    Age,
     Answer,
     Codes,
     Frame,
     KeyValues,
-    Mask,
-    Raw,
-    Rows,
     Sheet,
     ages,
-    keys_of,
 )
 from coldaisle.sources.source import (
-    Batch,
     EntityRef,
-    Event,
-    GpuFact,
     GpuRef,
     Item,
     JobRef,
     Kind,
-    Missing,
-    NodeFact,
     NodeRef,
     RackRef,
-    ServerFact,
     ServerRef,
 )
-from coldaisle.sources.translation import UP, Boards, Job, Servers, first_of, jobs_of, labelled_ref
+from coldaisle.sources.translation import Boards, Servers, first_of, labelled_ref
 from coldaisle.sources.vocabularies import NAME, Rule, Vocabulary
-from coldaisle.sources.vocabularies import Labels as Words
 
 ANSWER_BYTES = 2_000_000
 """No answer at an instant should be larger: decoding one holds up every other thread."""
@@ -87,6 +73,8 @@ IDENTITY_POINTS = 24
 SCRAPE_SPANS = ((60.0, 1.0), (900.0, 15.0))
 """Seconds looked back, and between two looks, to learn how often a server scrapes."""
 SHORTEST_SCRAPE_S = 0.5
+REBOOT_S = 60.0
+"""A boot time that moves by less is the jitter of a clock."""
 MAX_ANCHORS = 8
 PATIENCE = 4
 """Queries that may go unanswered before the rest of a round is given up."""
@@ -158,8 +146,8 @@ class Spoken:
     """Target -> what it says of its node: hostname, kernel."""
     numbers: dict[KeyValues, dict[str, float]] = field(default_factory=dict)
     """Target -> booted_at, clock (its node's minus the server's)."""
-    last: dict[Kind, Values] = field(default_factory=dict)
-    """[entity, metric], the newest values of each."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Earlier name of a node -> the one that is known now."""
     sizes: dict[Question, int] = field(default_factory=dict)
     """Series of an answer, as learnt."""
     unnamed: set[str] = field(default_factory=set)
@@ -264,6 +252,8 @@ class Spoken:
                 continue
             known = self.places.get(key)
             if known is not None:
+                if known.node != named.node:
+                    self.renamed[known.node] = named.node
                 known.labels, known.node, known.how, known.seen_at = labels, named.node, named.how, stamp
             elif len(self.places) < MAX_PLACES:
                 self.places[key] = Place(labels, named.node, named.how, stamp)
@@ -301,10 +291,7 @@ class Spoken:
                 wanted |= self._gone(frame, wanted, number)
             else:
                 wanted = self._moved(frame, number)
-            before = frame.entities
             frame.arrange(wanted)
-            if frame.entities is not before:
-                self.last.pop(kind, None)
 
     def _gpus(
         self, rows: Iterable[tuple[Labels, float]], number: Mapping[KeyValues, int]
@@ -382,8 +369,9 @@ class Spoken:
                 self.scrape = max(float(np.median(gaps)), SHORTEST_SCRAPE_S)
                 return
 
-    async def ask_nodes(self, asker: Asker) -> None:
-        """What targets say of their nodes, at the end of the asker's span. Raises SourceError."""
+    async def ask_nodes(self, asker: Asker) -> list[KeyValues]:
+        """What targets say of their nodes, at the end of the asker's span; those that were booted since. Raises SourceError."""
+        booted: list[KeyValues] = []
         facts = self.vocabulary.facts
         last = Asker(asker.querier, asker.times[-1:], asker.remarks)
         for role, told in (("hostname", facts.hostname), ("kernel", facts.kernel)):
@@ -405,7 +393,12 @@ class Spoken:
                 value = f"{series} - timestamp({series})" if role == "clock" else series
                 found = await last.ask(grouped("max", self.keys.place.labels, value))
                 for labels, number in zip(found.labels, found.values[:, 0].tolist(), strict=True):
-                    self.numbers.setdefault(self.keys.place.of(labels), {})[role] = number
+                    key = self.keys.place.of(labels)
+                    known = self.numbers.setdefault(key, {})
+                    if role == "booted_at" and number > known.get(role, math.inf) + REBOOT_S:
+                        booted.append(key)
+                    known[role] = number
+        return booted
 
     def told_names(self) -> Iterator[tuple[Labels, str]]:
         """(labels of a target, what the node there calls itself)."""
@@ -452,11 +445,10 @@ class Spoken:
             mine = [answer for answer in answers if answer.question.rule.kind is kind]
             failed = [rule for one in errors if one.rule.kind is kind for rule in one.rules]
             sheet, raw = frame.evaluate(mine, failed, len(asker.times))
-            rows = _by_row(codes, frame.places)
             at = asker.times + timing.ahead
-            items += self._events(frame, raw, rows, at)
-            answering = self._answering(frame, rows, up) if is_whole and kind is Kind.GPU else None
-            items += self._batches(frame, sheet, rows, at, answering, up)
+            scraped = self._scraped(codes, up)
+            items += events(frame, raw, scraped, at)
+            items += batches(frame, sheet, scraped, at, is_whole=is_whole)
         return Round(items, errors, len(self.questions))
 
     def _has_news(self, stamps: Mapping[KeyValues, Values]) -> bool:
@@ -473,7 +465,15 @@ class Spoken:
                 sheet = Sheet(
                     np.full(shape, np.nan), np.repeat(frame.reasons[None], len(at), axis=0), nothing
                 )
-                yield from self._batches(frame, sheet, _by_row(codes, frame.places), at, None, up)
+                yield from batches(frame, sheet, self._scraped(codes, up), at, is_whole=False)
+
+    def _scraped(self, codes: Codes, up: Mapping[str, bool]) -> Scraped:
+        known = [up.get(place.instance) for place in self.places.values()]
+        return Scraped(
+            codes,
+            np.array([one is True for one in known], np.bool_),
+            np.array([one is False for one in known], np.bool_),
+        )
 
     def _is_unknown(self, stamps: Mapping[KeyValues, Values]) -> bool:
         return any(key not in self.places and " ".join(key)[:80] not in self.unnamed for key in stamps)
@@ -539,7 +539,6 @@ class Spoken:
                             self.anchors.append(question.name)
             if wanted:
                 frame.add(wanted)
-                self.last.pop(kind, None)
         return left
 
     def _entity(self, rule: Rule, labels: Labels, where: KeyValues) -> EntityRef | None:
@@ -569,95 +568,6 @@ class Spoken:
                 place.seen_at = max(place.seen_at, stamp)
         return codes
 
-    def _answering(self, frame: Frame, codes: Codes, up: Mapping[str, bool]) -> Mask:
-        """[entity, instant]: whether the target of a whole board answers, so that the board's absence is its own."""
-        whole = np.array([isinstance(ref, GpuRef) and ref.mig is None for ref in frame.entities], np.bool_)
-        reachable = np.array(
-            [up.get(place.instance, False) for place in self.places.values()] + [False], np.bool_
-        )
-        answers = codes <= Age.TOLD
-        answers[:, -1] |= reachable[frame.places]
-        answering: Mask = answers & whole[:, None]
-        return answering
-
-    def _batches(
-        self,
-        frame: Frame,
-        sheet: Sheet,
-        codes: Codes,
-        at: Values,
-        answering: Mask | None,
-        up: Mapping[str, bool],
-    ) -> Iterator[Item]:
-        down = self._down(frame, up)
-        for instant, when in enumerate(at.tolist()):
-            age, seen = codes[:, instant], sheet.seen[instant]
-            values, reasons = sheet.values[instant], sheet.reasons[instant]
-            reasons[age == Age.OLD] = Missing.STALE
-            reasons[age == Age.GONE] = Missing.UNREACHABLE
-            lost = frame.lost.copy()
-            if answering is not None:
-                lost = answering[:, instant] & frame.ever & ~seen
-                for row in np.flatnonzero(lost & ~frame.lost).tolist():
-                    detail = "the server has no series of it any more, its exporter answers"
-                    yield Event(when, frame.entities[row], "gpu_lost", detail)
-            frame.lost = lost & ~seen
-            frame.ever |= seen
-            reasons[frame.lost] = Missing.LOST
-            same = (age == Age.TOLD) & ~frame.lost
-            if frame.reasons is not None:
-                reasons[same] = frame.reasons[same]
-            is_new = age == Age.NEW
-            values[~is_new] = np.nan
-            self._remember(frame.kind, values)
-            if down.any() and instant == len(at) - 1:  # that a server does not answer is a sample of its own
-                column = frame.metrics.index(UP)
-                values[down, column], reasons[down, column] = 0.0, Missing.PRESENT
-                is_new = is_new | down
-            if frame.reasons is not None and np.array_equal(frame.reasons, reasons):
-                reasons = frame.reasons
-                if not is_new.any():
-                    continue
-            frame.reasons = reasons
-            if len(frame.entities) and frame.metrics:
-                yield Batch(
-                    when, frame.kind, frame.entities, frame.metrics, values.astype(np.float32), reasons
-                )
-
-    def _down(self, frame: Frame, up: Mapping[str, bool]) -> Mask:
-        """[entity]: inference servers whose target cannot be scraped."""
-        if frame.kind is not Kind.SERVER:
-            return np.zeros(len(frame.entities), np.bool_)
-        down = [up.get(place.instance) is False for place in self.places.values()]
-        rows: Mask = np.array([*down, False], np.bool_)[frame.places]
-        return rows
-
-    def _remember(self, kind: Kind, values: Values) -> None:
-        known = self.last.get(kind)
-        if known is None or known.shape != values.shape:
-            self.last[kind] = values.copy()
-        else:
-            np.copyto(known, values, where=~np.isnan(values))
-
-    def _events(self, frame: Frame, raw: Iterable[Raw], codes: Codes, at: Values) -> Iterator[Event]:
-        """Codes that became another one than 0, counters that rose. The first sight is no event."""
-        for rule, values in raw:
-            before = frame.known.get(rule.key, np.full(len(frame.entities), np.nan)).copy()
-            for instant, when in enumerate(at.tolist()):
-                now = values[:, instant]
-                valid = ~np.isnan(now) & (codes[:, instant] == Age.NEW)
-                with np.errstate(invalid="ignore"):
-                    rises = (now != 0) & (now != before) if rule.sticky else now > before
-                for row in np.flatnonzero(valid & ~np.isnan(before) & rises).tolist():
-                    detail = (
-                        f"{rule.event} {now[row]:.0f}"
-                        if rule.sticky
-                        else f"{now[row] - before[row]:.0f} more"
-                    )
-                    yield Event(when, frame.entities[row], rule.event, detail)
-                before[valid] = now[valid]
-            frame.known[rule.key] = before
-
     # -- what is known
 
     def nodes(self) -> list[set[str]]:
@@ -668,161 +578,6 @@ class Spoken:
                 if place != NOWHERE and not isinstance(ref, RackRef | JobRef):
                     found[place].add(ref.node)
         return found
-
-    def facts(self, at: float, ahead: float) -> Iterator[Told]:
-        """Of every node and board; ``at`` by our clock, ``ahead``: our clock minus the server's."""
-        columns = {kind: {key: n for n, key in enumerate(f.metrics)} for kind, f in self.frames.items()}
-        for (key, place), nodes in zip(self.places.items(), self.nodes(), strict=True):
-            if place.node in nodes:
-                yield self._node_fact(key, place, at, ahead, columns.get(Kind.NODE, {}))
-        yield from self._server_facts(at)
-        frame = self.frames.get(Kind.GPU)
-        if frame is None:
-            return
-        rows = {ref: row for row, ref in enumerate(frame.entities)}
-        for boards in self.boards.values():
-            for board in boards.all():
-                value = self._reader(Kind.GPU, rows.get(board.gpu), columns[Kind.GPU])
-                yield GpuFact(
-                    at=at,
-                    gpu=board.gpu,
-                    model=board.model,
-                    memory_bytes=_whole(value("gpu.mem_total")),
-                    power_limit_w=value("gpu.power_limit"),
-                    power_max_w=value("gpu.power_max"),
-                    slowdown_c=value("gpu.temp_slowdown"),
-                    mig_profile=board.mig_profile,
-                    mig_enabled=True if board.gpu.mig else None,
-                    serial=board.serial,
-                )
-
-    def _server_facts(self, at: float) -> Iterator[ServerFact]:
-        engine = self.vocabulary.server
-        if engine is None:
-            return
-        for key, servers in self.servers.items():
-            place = self.places.get(key)
-            boards = self.boards.get(place.node) if place else None
-            whole = tuple(b.gpu for b in boards.all() if b.gpu.mig is None) if boards else ()
-            for hosted in servers.all():
-                yield server_fact(hosted, engine, whole, at)
-
-    def _node_fact(
-        self, key: KeyValues, place: Place, at: float, ahead: float, columns: Mapping[str, int]
-    ) -> NodeFact:
-        frame = self.frames.get(Kind.NODE)
-        value = self._reader(Kind.NODE, self._node_row(frame, key), columns)
-        own, numbers = self.owns.get(key, {}), self.numbers.get(key, {})
-        rack = rack_of(place.labels)
-        boards = self.boards.get(place.node)
-        whole = [board for board in boards.all() if board.gpu.mig is None] if boards else []
-        booted, clock = numbers.get("booted_at"), numbers.get("clock")
-        hostname = own.get("=hostname")
-        return NodeFact(
-            at=at,
-            node=place.node,
-            hostname=hostname if hostname and place.how != "rewrite rule" else None,
-            rack=rack[0] if rack else None,
-            place=f"label {rack[1]}" if rack else None,
-            cpus=_whole(value("node.cpus")),
-            memory_bytes=_whole(value("node.mem_total")),
-            kernel=own.get("=kernel"),
-            driver=first_of(self.vocabulary.labels.driver, place.labels),
-            booted_at=booted + ahead if booted is not None else None,
-            gpus_visible=(len(whole) or None) if self.vocabulary.server is None else None,
-            clock_offset_s=round(clock - ahead, 1) if clock is not None else None,
-        )
-
-    def _node_row(self, frame: Frame | None, key: KeyValues) -> int | None:
-        if frame is None or not frame.row_of:
-            return None
-        length = len(next(iter(frame.row_of)))
-        return frame.row_of.get((*key, *[""] * (length - len(key))))
-
-    def _reader(self, kind: Kind, row: int | None, columns: Mapping[str, int]) -> _Reader:
-        values = self.last.get(kind)
-        return _Reader(
-            values[row] if values is not None and row is not None and row < len(values) else None, columns
-        )
-
-    # -- jobs
-
-    async def jobs(self, asker: Asker) -> list[tuple[Job, Mask]]:
-        """Jobs that labels name, with when ([instant]) they were there. Raises SourceError."""
-        frame = self.frames.get(Kind.GPU)
-        if frame is None:
-            return []
-        found: list[tuple[Job, Mask]] = []
-        words = self._job_words()
-        for labels_of in (words.job, words.pod):
-            for label in labels_of:
-                more = words.namespace if labels_of is words.pod else (*words.user, *words.partition)
-                by = (*self.keys.gpu.labels, label, *more)
-                series = self.wording.selector(self.anchors[0], f'{label}!=""')
-                answer = await asker.ask(grouped("max", by, series))
-                only = msgspec.structs.replace(
-                    words, **{"job": (), "pod": (), ("job" if labels_of is words.job else "pod"): (label,)}
-                )
-                for key, labels, values in zip(
-                    keys_of(self.keys.gpu, answer.labels), answer.labels, answer.values, strict=True
-                ):
-                    row = frame.row_of.get(key)
-                    if row is None or not isinstance(gpu := frame.entities[row], GpuRef):
-                        continue
-                    found += [
-                        (job, ~np.isnan(values))
-                        for job in jobs_of(labels, only, gpu)
-                        if not self._is_exporters(job, frame, row)
-                    ]
-        return found
-
-    async def began(self, asker: Asker) -> dict[str, float]:
-        """Job -> since when it has been there without a gap, as far as the asker looks back."""
-        words = self._job_words()
-        nobody = GpuRef("")
-        began: dict[str, float] = {}
-        for labels_of in (words.job, words.pod):
-            for label in labels_of:
-                by = (label, *(words.namespace if labels_of is words.pod else ()))
-                series = self.wording.selector(self.anchors[0], f'{label}!=""')
-                answer = await asker.ask(grouped("max", by, series))
-                for labels, values in zip(answer.labels, answer.values, strict=True):
-                    holes = np.flatnonzero(np.isnan(values))
-                    first = int(holes[-1]) + 1 if len(holes) else 0
-                    if first < len(values):
-                        for job in jobs_of(labels, words, nobody):
-                            began[job.id] = float(asker.times[first])
-        return began
-
-    def _job_words(self) -> Words:
-        """The labels of jobs that the server has; beside ``exported_pod``, ``pod`` is the exporter's own."""
-        words = self.vocabulary.labels
-        chosen = {
-            role: [label for label in getattr(words, role) if label in self.labels]
-            for role in ("job", "pod", "namespace", "user", "partition")
-        }
-        for role, labels in chosen.items():
-            if exported := [label for label in labels if label.startswith("exported_")]:
-                chosen[role] = exported
-        return msgspec.structs.replace(words, **{role: tuple(labels) for role, labels in chosen.items()})
-
-    def _is_exporters(self, job: Job, frame: Frame, row: int) -> bool:
-        place = int(frame.places[row])
-        labels = list(self.places.values())[place].labels if place != NOWHERE else {}
-        return job.id.startswith("k8s:") and is_exporters_own(job.name, labels, self.vocabulary.labels)
-
-
-class _Reader(NamedTuple):
-    """An entity's newest values by key."""
-
-    values: Values | None
-    columns: Mapping[str, int]
-
-    def __call__(self, key: str) -> float | None:
-        if self.values is None or key not in self.columns:
-            return None
-        value = float(self.values[self.columns[key]])
-        return value if value == value else None
 
 
 _GONE = (Unreachable, TimedOut, AccessDenied)
@@ -846,14 +601,3 @@ def _addresses(ref: EntityRef) -> Iterator[tuple[str, str, object]]:
         for name, value in (("pci", ref.pci), ("minor", ref.minor)):
             if value is not None:
                 yield ref.node, name, value
-
-
-def _by_row(codes: Codes, places: Rows) -> Codes:
-    """[entity, instant]; an entity of no target is always new."""
-    nowhere = np.full((1, codes.shape[1]), Age.NEW, np.uint8)
-    rows: Codes = np.concatenate([codes, nowhere])[places]
-    return rows
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)

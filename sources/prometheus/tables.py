@@ -90,7 +90,11 @@ class Frame:
     """[entity, metric], as last told; the same object while unchanged."""
     known: dict[str, Values] = field(default_factory=dict)
     """Metric -> [entity] of codes and counters whose change is an event, as last seen."""
+    newest: Values | None = None
+    """[entity, metric], the newest value of each cell."""
     columns: Columns = field(init=False)
+    place_of: dict[str, int] = field(init=False)
+    """Where each metric stands."""
     _found: dict[int, tuple[Sequence[Labels], dict[KeyValues, int], list[int]]] = field(default_factory=dict)
     """Rows of the answers of this round, by their labels' identity."""
     _column: dict[str, int] = field(init=False)
@@ -100,6 +104,7 @@ class Frame:
         keys = dict.fromkeys(r.key for one in self.questions if not one.is_raw for r in one.rules)
         self.columns = columns_for(self.vocabulary, self.kind, keys)
         self._column = {key: place for place, key in enumerate(self.columns.metrics)}
+        self.place_of = {key: place for place, key in enumerate(self.metrics)}
         self._order = [rule for rule in self.vocabulary.metric if rule.kind is self.kind]
 
     @property
@@ -116,7 +121,7 @@ class Frame:
         self.lost = _carried(self.lost, before, stays, False)
         self.known = {key: _carried(values, before, stays, np.nan) for key, values in self.known.items()}
         if entities != self.entities:
-            self.entities, self.reasons = entities, None
+            self.entities, self.reasons, self.newest = entities, None, None
         self.places = places
         self.row_of = {key: row for row, key in enumerate(wanted)}
 
@@ -133,6 +138,13 @@ class Frame:
                 counts[place] += 1
                 rows[key] = ref, place
         self.arrange(rows)
+
+    def remember(self, values: Values) -> None:
+        """Keep the newest value of each cell, of [entity, metric]."""
+        if self.newest is None or self.newest.shape != values.shape:
+            self.newest = values.copy()
+        else:
+            np.copyto(self.newest, values, where=~np.isnan(values))
 
     def unknown(self, answers: Iterable[Answer]) -> dict[KeyValues, tuple[Question, Labels]]:
         """Series of no entity that is known, by their key."""
