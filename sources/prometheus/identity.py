@@ -51,7 +51,7 @@ class Names:
         host = host_of(labels.get("instance", ""))
         own = first_of(words.node, labels)
         label = first_of(NODE_LABELS, labels)
-        for name in (host, label, own):
+        for name in (host, label, own, self.hosts.get(host)):
             if name and (made := self._rewritten(name)):
                 return Named(made, "rewrite rule")
         if believed := host_name(label):

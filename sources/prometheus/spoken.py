@@ -356,7 +356,8 @@ class Spoken:
 
     async def learn_scrape(self, asker: Asker) -> None:
         """How often the server scrapes these targets, from the stamps of a few. Raises SourceError."""
-        instances = sorted({p.instance for p in self.places.values()}, key=lambda one: -len(one))[:3]
+        newest = sorted(self.places.values(), key=lambda place: -place.seen_at)[:3]
+        instances = sorted({place.instance for place in newest})
         few = [any_of(INSTANCE, instances)] if INSTANCE in self.labels else []
         series = f"timestamp({self.wording.selector(self.anchors[0], *few)})"
         for span, step in SCRAPE_SPANS:

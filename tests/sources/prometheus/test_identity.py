@@ -59,6 +59,8 @@ def test_a_rewrite_rule_goes_first() -> None:
     labels = {"instance": "10.0.3.7:9400", "Hostname": "other"}
     assert names(rules, []).node(labels, DCGM) == Named("r03n07", "rewrite rule")
     assert names(rules, []).node({"instance": "x:1", "node": "gpu9"}, DCGM) == Named("g9", "rewrite rule")
+    own = names(rules, [({"instance": "10.9.9.9:9100"}, "gpu8")])
+    assert own.node({"instance": "10.9.9.9:9100"}, Labels()) == Named("g8", "rewrite rule")
 
 
 def test_a_name_that_several_hosts_give_themselves_names_none() -> None:
