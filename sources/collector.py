@@ -98,6 +98,8 @@ class Supervised:
     """Whether it has delivered a sample since it was started."""
     filling: bool = False
     """Whether it is still telling the past: until its first live sample."""
+    step: float | None = None
+    """Seconds between its samples, where it tells the past in steps of its own; None: its interval."""
 
 
 class Collector:
@@ -165,9 +167,8 @@ class Collector:
         rows = self.registry.rows_of(source.name, batch.kind, batch.entities, batch.at)
         if self.registry.moved:
             self._apply_moves()
-        self.history.write(
-            batch, rows, supervised.number, source.rank, source.interval, is_past=supervised.filling
-        )
+        interval = supervised.step or source.interval
+        self.history.write(batch, rows, supervised.number, source.rank, interval, is_past=supervised.filling)
         supervised.metrics.update(dict.fromkeys(batch.metrics))
         supervised.heard = True
         self.arrived.set()

@@ -14,6 +14,8 @@
     names = ["train_step_seconds"]
     unit = "s"
     job = "slurm_job_id"
+    [serving.slo."chat-70b"]
+    ttft_p99 = "2s"
     [screen]
     theme = "dark"
 
@@ -39,6 +41,8 @@ from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.nodesets import expand_all, expand_url
 from coldaisle.sources.prometheus import configuration as prometheus
 from coldaisle.sources.settings import (
+    NO_OBJECTIVE,
+    SLO_NAMES,
     ExporterSettings,
     Flags,
     HistorySettings,
@@ -48,7 +52,9 @@ from coldaisle.sources.settings import (
     PrometheusSettings,
     RackSettings,
     ScreenSettings,
+    ServingSettings,
     SimulatorSettings,
+    SloSettings,
     SourceSettings,
     SshSettings,
 )
@@ -76,12 +82,14 @@ _KINDS: Mapping[str, type[SourceSettings]] = {
 _TABLES: Mapping[str, type[Struct]] = {
     "racks": RackSettings,
     "nodes": NodeSettings,
+    "serving": ServingSettings,
     "screen": ScreenSettings,
     "history": HistorySettings,
 }
 _UNITS = {
     "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
     "lookback": "s",
+    **dict.fromkeys(SLO_NAMES, "s"), "errors": "ratio",
 }  # fmt: skip
 MAX_SIMULATED_NODES, MAX_SIMULATED_GPUS = 2048, 16_384
 """Beyond these the first picture takes many seconds, and the memory of a small machine."""
@@ -103,6 +111,7 @@ class Settings:
     sources: tuple[SourceSettings, ...] = ()
     racks: RackSettings = field(default_factory=RackSettings)
     nodes: NodeSettings = field(default_factory=NodeSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     metrics: tuple[MetricSettings, ...] = ()
@@ -271,6 +280,7 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         sources=sources,
         racks=racks,
         nodes=nodes,
+        serving=cast(ServingSettings, tables["serving"]),
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
         metrics=metrics,
@@ -390,8 +400,25 @@ def _table(kind: type[Struct], raw: Any, key: str, folder: Path) -> Struct:
             raw[field_name] = {
                 name: _listed(nodes, (key, field_name, name)) for name, nodes in raw[field_name].items()
             }
+    if kind is ServingSettings:
+        raw["slo"] = _objectives(raw.get("slo", {}), folder)
     table: Struct = _convert(kind, raw, (key,))
     return table
+
+
+def _objectives(raw: Any, folder: Path) -> Raw:
+    """The objectives of single services; each is checked by itself, so that a mistake has its line."""
+    example = 'write [serving.slo."chat-70b"] and below it ttft_p99 = "2s"'
+    if not isinstance(raw, dict):
+        raise _SettingError(("serving", "slo"), "slo must hold a table for each service", example)
+    found = {}
+    for name, limits in raw.items():
+        path: Place = ("serving", "slo", name)
+        if not isinstance(limits, dict):
+            raise _SettingError(path, f"{name!r:.60}: the objectives of a service are a table", example)
+        _known(limits, SLO_NAMES, path, f"of the service {name!r:.60}")
+        found[name] = _convert(SloSettings, _prepared(limits, path, folder), path)
+    return found
 
 
 def _known(raw: Raw, known: Iterable[str], path: Place, where: str) -> None:
@@ -419,7 +446,7 @@ def _prepared(raw: Raw, path: Place, folder: Path) -> Raw:
     """What was written as text (durations, sizes, node sets, paths) as msgspec takes it."""
     ready = {key: value for key, value in raw.items() if key != "kind"}
     for key, value in ready.items():
-        if isinstance(value, str) and key in _UNITS:
+        if isinstance(value, str) and key in _UNITS and not (key in SLO_NAMES and value == NO_OBJECTIVE):
             ready[key] = _quantity(value, _UNITS[key], (*path, key))
         elif key in ("hosts", "targets"):
             ready[key] = _expanded(value, (*path, key))

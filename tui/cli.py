@@ -18,6 +18,7 @@ from coldaisle.sources.errors import ColdaisleError
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.instants import Instant
     from coldaisle.sources.settings import Flags
     from coldaisle.sources.ssh_login import Secrets
 
@@ -146,6 +147,9 @@ _source_options = _options(
 )
 _screen_options = _options(
     click.option("--name", metavar="NAME", help="The cluster's name."),
+    click.option(
+        "--at", metavar="WHEN", help="Begin at a past instant: 03:12, '2h ago', 2026-03-01T03:12:00Z."
+    ),
     click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
     click.option(
         "--metric", metavar="KEY", shell_complete=_complete_metric, help="What cells show: gpu.power."
@@ -176,7 +180,7 @@ def main(context: click.Context, /, **given: Any) -> int | None:
     context.obj = given
     if context.invoked_subcommand is not None:
         return None
-    return _dashboard(_configured(given), confirmed=given["yes"])
+    return _dashboard(_configured(given), confirmed=given["yes"], at=_instant(given["at"]))
 
 
 @main.command()
@@ -192,11 +196,17 @@ def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: A
     It has at most 2,048 nodes and 16,384 GPUs.
     """
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.settings import DEMO_SERVING
 
+    at = _instant(given["at"] or (click.get_current_context().obj or {}).get("at"))
     simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
     given["name"] = given["name"] or "demo"
-    settings = Settings().with_sources([simulator]).with_flags(_flags({**given, "interval": interval}))
-    return _dashboard(settings)
+    settings = (
+        Settings(serving=DEMO_SERVING)
+        .with_sources([simulator])
+        .with_flags(_flags({**given, "interval": interval}))
+    )
+    return _dashboard(settings, at=at)
 
 
 @main.command()
@@ -301,13 +311,27 @@ def _seconds(text: str) -> float:
         raise click.BadParameter(str(error), param_hint="--for") from None
 
 
-def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
+def _instant(text: str | None) -> Instant | None:
+    """What --at says; it is checked before anything is asked or started."""
+    if text is None:
+        return None
+    import time
+
+    from coldaisle.sources.instants import parse_instant
+
+    try:
+        return parse_instant(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from None
+
+
+def _dashboard(settings: Settings, *, confirmed: bool = False, at: Instant | None = None) -> int:
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
     _start_log()
     secrets = _asked_first(settings, confirmed=confirmed)
     from coldaisle.tui.dashboard import run_dashboard
 
-    return run_dashboard(settings, secrets)
+    return run_dashboard(settings, secrets, at)
 
 
 def _asked_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,10 @@ class Asker:
 
 
 def grid(start: float, step: float, count: int) -> Values:
-    """``count`` instants that a server can be asked for: whole milliseconds apart, from a whole one on."""
-    return round(start, 3) + np.arange(count, dtype=np.float64) * max(round(step, 3), 0.001)
+    """``count`` instants that a server can be asked for: whole milliseconds apart, from the one at ``start`` or before it."""
+    return math.floor(start * 1000 + 1e-3) / 1000 + np.arange(count, dtype=np.float64) * max(
+        round(step, 3), 0.001
+    )
 
 
 def _is_advice(warning: str) -> bool:

@@ -169,6 +169,7 @@ class PrometheusSource:
         self._handed: _Watch | None = None
         """What a back-fill has learnt, for the stream that follows it."""
         self._users = 0
+        self._is_streaming = False
 
     # -- now
 
@@ -179,6 +180,7 @@ class PrometheusSource:
         self._told = {}
         loop = asyncio.get_running_loop()
         self._users += 1
+        self._is_streaming = True
         try:
             yield self._tell(self._server_target(watch, TargetState.CONNECTING, ""))
             due = loop.time()
@@ -189,6 +191,7 @@ class PrometheusSource:
                 due += pause * max(1, math.ceil((loop.time() - due) / pause))
                 await asyncio.sleep(due - loop.time())
         finally:
+            self._is_streaming = False
             await self._leave()
 
     def _pause(self, watch: _Watch) -> float:
@@ -274,7 +277,8 @@ class PrometheusSource:
             async for item in self._past(watch, start, end, step):
                 yield item
         finally:
-            if abs(self._clock() - end) < 2 * max(step, UNLEARNT_SCRAPE_S) and watch.spoken:
+            is_recent = abs(self._clock() - end) < 2 * max(step, UNLEARNT_SCRAPE_S)
+            if is_recent and watch.spoken and not self._is_streaming:
                 self._handed = watch
             await self._leave()
 

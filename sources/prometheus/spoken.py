@@ -367,7 +367,7 @@ class Spoken:
             )
             gaps = [gap for stamps in found.values for gap in np.diff(np.unique(stamps[~np.isnan(stamps)]))]
             if gaps:
-                self.scrape = max(float(np.median(gaps)), SHORTEST_SCRAPE_S)
+                self.scrape = max(round(float(np.median(gaps)), 3), SHORTEST_SCRAPE_S)
                 return
 
     async def ask_nodes(self, asker: Asker) -> list[KeyValues]:

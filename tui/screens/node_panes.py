@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
-from coldaisle.tui.reading import event_words, gpu_name, job_words, jobs_on, latest, read, status_word
+from coldaisle.tui.reading import (
+    edge,
+    event_words,
+    gpu_name,
+    job_words,
+    jobs_on,
+    latest,
+    read,
+    status_word,
+)
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
     Paint,
@@ -86,7 +95,10 @@ def host_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view:
     """CPU, memory, pressure, disks, NFS, network and power of the host, each over time with its value now."""
     rows = [_host_row(snapshot, index, metric, answer, view) for metric in host_metrics()]
     rows.append(
-        (Run(" " * _HOST_NAME), *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE)))
+        (
+            Run(" " * _HOST_NAME),
+            *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE), now=edge(snapshot)),
+        )
     )
     rows += [_nfs_row(snapshot, index, view)]
     return [*rows, BLANK, *_disk_rows(snapshot, index, view)]
@@ -105,9 +117,8 @@ def links_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view
         rows.append(cells_row([cells[item.column.key] for item in placed], placed))
         rows.append(_port_strips(snapshot, port, answer, view, scale))
     half = _half(view)
-    rows.append(
-        (Run("     "), *pad(time_axis(view.span, half), half), Run("     "), *time_axis(view.span, half))
-    )
+    axis = time_axis(view.span, half, now=edge(snapshot))
+    rows.append((Run("     "), *pad(axis, half), Run("     "), *axis))
     rows.append((Run(f"strips: 0 to {view.show(scale.high, 'B/s')}, one scale for all ports", "dim"),))
     return [*rows, *_port_troubles(snapshot, ports, view)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -164,7 +165,7 @@ class NodesScreen(LiveScreen):
         self.sort = SORTS[0]
         self.filter = ""
         self._order: list[str] = []
-        self._ordered_for: tuple[int, str] | None = None
+        self._ordered_for: tuple[tuple[str, ...], str, bool] | None = None
         self._ordered_at = 0.0
         self._filter_error = ""
         self._columns: tuple[Column, ...] = COLUMNS
@@ -250,10 +251,15 @@ class NodesScreen(LiveScreen):
 
     def _keep_order(self, snapshot: Snapshot) -> None:
         """Sort only when the order was chosen or nodes came or went: rows keep their place while values change."""
-        wanted = (snapshot.layout.version, self.sort.column)
+        wanted = (tuple(node.key for node in snapshot.layout.nodes), self.sort.column, snapshot.live)
         if self._ordered_for != wanted:
             self._order = order(snapshot, self.sort)
             self._ordered_for, self._ordered_at = wanted, snapshot.at
+
+    def _ordered_when(self, snapshot: Snapshot) -> str:
+        if snapshot.live:
+            return f"{age(snapshot.at - self._ordered_at)} ago"
+        return time.strftime("at %H:%M:%S", time.localtime(self._ordered_at))
 
     def _filtered(self, snapshot: Snapshot) -> list[str]:
         self._filter_error = ""
@@ -274,7 +280,7 @@ class NodesScreen(LiveScreen):
             Run(f"  by {self.sort.name} (s)", "dim"),
         ]
         if self.sort.column != "node":
-            runs.append(Run(f", as it was {age(snapshot.at - self._ordered_at)} ago", "dim"))
+            runs.append(Run(f", as it was {self._ordered_when(snapshot)}", "dim"))
         if self._filter_error:
             runs.append(Run(f"  filter: {self._filter_error}", "bad"))
         elif self.filter:

@@ -201,7 +201,7 @@ class RacksScreen(LiveScreen):
         slices = self.zoom is Zoom.SLICES
         held = snapshot.gpu_job.tobytes() if self.grouping == "job" else b""
         jobs = tuple(job.id for job in snapshot.jobs) if self.grouping == "job" else ()
-        grouped = (snapshot.layout.version, self.grouping, slices, held, jobs)
+        grouped = (snapshot.layout, self.grouping, slices, held, jobs)
         if self._grouped != grouped:
             self._grouped = grouped
             self.groups = groups_of(snapshot, self.grouping, slices=slices)

@@ -17,6 +17,8 @@ from coldaisle.tui.reading import (
     job_index,
     own_readings,
     read,
+    served,
+    server_of,
     status_word,
     throttle_words,
 )
@@ -59,6 +61,8 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
         pieces.append(Piece(1, (Run("pods here hold GPUs, not known which", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
+    if (server := server_of(snapshot, gpu)) is not None:
+        pieces.append(Piece(2, (Run(served(snapshot, server), "accent"),)))
     if board.model or board.mig_profile:
         pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
     return fitted(pieces, width)
