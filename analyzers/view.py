@@ -187,18 +187,18 @@ class View:
 
     def _coverage(self, layout: Layout, nodes: Codes, gpus: Codes) -> Coverage:
         """Heard from now, of all that any source names: targets without a sample yet count as expected."""
-        silent = sum(
-            1
+        silent = {
+            target.nodes or (target.name,)
             for s in self.collector.supervised
             for target in s.targets.values()
-            if not (target.nodes or target.what)
+            if not target.what
             and target.state is not TargetState.OK
-            and self.registry.find_node(target.name) is None
-        )
+            and not any(self.registry.find_node(name) for name in target.nodes or (target.name,))
+        }
         boards = layout.boards
         return Coverage(
             nodes=int((nodes == Status.OK).sum()),
-            nodes_expected=len(layout.nodes) + silent,
+            nodes_expected=len(layout.nodes) + len(silent),
             gpus=int((gpus[boards] == Status.OK).sum()),
             gpus_expected=len(boards) + self._places.boards_unseen,
         )

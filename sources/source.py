@@ -414,6 +414,8 @@ class TargetState(StrEnum):
     CONNECTING = "connecting"
     OK = "ok"
     SLOW = "slow"
+    PARTIAL = "partial"
+    """It answers, and says that its answer is not whole."""
     STALE = "stale"
     FAILING = "failing"
     DENIED = "denied"
