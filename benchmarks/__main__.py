@@ -14,7 +14,7 @@ from importlib import import_module
 from benchmarks.row import Row
 
 NAMES = (
-    "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_range", "ssh", "tick", "memory",
+    "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_live", "prometheus_range", "ssh", "tick", "memory",
     "simulator", "filter",
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from coldaisle.sources.source import (
     Past,
     PodFact,
     ProcessFact,
+    QueueFact,
     ServerFact,
     ServiceFact,
     Source,
@@ -47,7 +48,7 @@ BACKFILL_BUDGET_S = 5.0
 """Wall time after which a long story of the past is cut short: now matters more."""
 MAX_TARGETS = 20_000
 CLOCK_JUMP_S = 1.5
-PARTIAL = "partial"
+PARTIAL = TargetState.PARTIAL
 """The state of a source some of whose targets do not deliver."""
 
 
@@ -152,7 +153,9 @@ class Collector:
             case GpuFact():
                 self.registry.take_gpu_fact(source, fact)
             case JobFact():
-                self.registry.take_job(fact)
+                self.registry.take_job(fact, source)
+            case QueueFact():
+                self.registry.queues[source] = fact
             case ProcessFact():
                 self.registry.take_processes(fact)
             case ServerFact():
@@ -260,6 +263,9 @@ def state_of(
     if bad:
         why = f"{len(bad)} of {len(supervised.targets)}: {bad[0].name}: {bad[0].detail}"
         return PARTIAL, why, bad[0].remedy
+    partial = [t for t in targets if t.state is TargetState.PARTIAL]
+    if partial:
+        return PARTIAL, f"{partial[0].name}: {partial[0].detail}", partial[0].remedy
     slow = [t for t in targets if t.state is TargetState.SLOW]
     if slow:
         why = f"{len(slow)} of {len(supervised.targets)}: {slow[0].name}: {slow[0].detail}"

@@ -7,7 +7,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import (
     ExporterSettings,
     LocalSettings,
@@ -50,7 +49,7 @@ def source_from(
         case SshSettings():
             return _ssh(source, clock, secrets.get(source.name))
         case PrometheusSettings():
-            return _prometheus(source, clock)
+            return _prometheus(source, clock, metrics)
 
 
 def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
@@ -97,5 +96,18 @@ def _exporters(source: ExporterSettings, clock: Clock, metrics: Sequence[MetricS
     )
 
 
-def _prometheus(source: PrometheusSettings, clock: Clock) -> Source:
-    raise ConfigError("sources of kind prometheus cannot be watched yet", "leave it out")
+def _prometheus(source: PrometheusSettings, clock: Clock, metrics: Sequence[MetricSettings]) -> Source:
+    from coldaisle.sources.prometheus.api import Api
+    from coldaisle.sources.prometheus.source import PrometheusSource
+    from coldaisle.sources.vocabularies import vocabularies_for
+
+    return PrometheusSource(
+        Api(source),
+        name=source.name,
+        interval=source.interval,
+        match=source.match,
+        rewrite=source.rewrite,
+        lookback=source.lookback,
+        vocabularies=vocabularies_for(source.vocabulary, metrics),
+        clock=clock,
+    )

@@ -17,8 +17,8 @@ import time
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import httpcore
 import httpx
@@ -35,6 +35,7 @@ from coldaisle.sources.errors import (
     Unusable,
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
+from coldaisle.sources.facts import FactBook, JobBook, Told, holdings, server_fact
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
 from coldaisle.sources.http_errors import (
     is_web_page,
@@ -54,7 +55,6 @@ from coldaisle.sources.source import (
     GpuFact,
     GpuRef,
     Item,
-    JobFact,
     Kind,
     Missing,
     NodeFact,
@@ -67,7 +67,6 @@ from coldaisle.sources.source import (
 from coldaisle.sources.text import is_loopback
 from coldaisle.sources.translation import (
     UP,
-    Job,
     Translation,
     Values,
     is_blank,
@@ -75,12 +74,9 @@ from coldaisle.sources.translation import (
     translate_all,
 )
 from coldaisle.sources.units import show
-from coldaisle.sources.vocabularies import Vocabulary, counters_for, shipped, spoken
+from coldaisle.sources.vocabularies import Vocabulary, lacking, shipped, spoken
 
 log = logging.getLogger(__name__)
-
-Told: TypeAlias = NodeFact | GpuFact | ServerFact
-"""Facts that a page tells."""
 
 ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 """Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
@@ -278,8 +274,8 @@ class ExporterSource:
         self._slow_lane = asyncio.Semaphore(max(8, concurrency // 8))
         self._watched: list[_Watched] = []
         self._outbox: list[Item] = []
-        self._facts: dict[object, Told] = {}
-        self._jobs: dict[str, JobFact] = {}
+        self._facts = FactBook()
+        self._jobs = JobBook()
         self._kubernetes = Teller()
         self._cluster_interval = cluster_interval
         self._composer = _Composer()
@@ -561,21 +557,8 @@ class ExporterSource:
                 # The page's stamp is older than our reading of it: only a change of seconds is news.
                 if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
                     one.clock_offset = round(offset, 1)
-        for each in one.heard:
-            for fact in _facts(one, each, now):
-                self._say(fact)
-
-    def _say(self, fact: Told) -> None:
-        """Send a fact once, and again when something of it changes."""
-        subject = _subject(fact)
-        known = self._facts.get(subject)
-        if known is not None:
-            merged = _merged(known, fact)
-            if replace(merged, at=0.0) == replace(known, at=0.0):
-                return
-            fact = merged
-        self._facts[subject] = fact
-        self._outbox.append(fact)
+        told = (fact for each in one.heard for fact in _facts(one, each, now))
+        self._outbox += (news for news in map(self._facts.news, told) if news is not None)
 
     # -- how a target is doing
 
@@ -630,11 +613,10 @@ class ExporterSource:
                 details.append(f"{made.left_out} {what} left out: too many for one node")
             if made.unnamed:
                 details.append(f"{made.unnamed} nodes, racks or jobs left out: too many for one page")
-            if made.missing:
-                details.append(f"does not export {', '.join(made.missing)}")
-            if lines := counters_for(made.missing, made.vocabulary):
-                remedies.append(f"add to {made.vocabulary.counters}: {'; '.join(lines)}")
-        return "; ".join(filter(None, details)), "; ".join(remedies)
+            lacks, remedy = lacking(made.missing, made.vocabulary)
+            details.append(lacks)
+            remedies.append(remedy)
+        return "; ".join(filter(None, details)), "; ".join(filter(None, remedies))
 
     def _lacks_of_cluster(self, survey: Survey) -> tuple[str, str]:
         said = [self._kubernetes.summary]
@@ -651,33 +633,12 @@ class ExporterSource:
         now = self._clock()
         items, self._outbox = self._outbox, []
         if self._composer.is_stale:
-            items += self._changed_jobs(now)
+            made = (made for one in self._watched for made in one.translations)
+            items += self._jobs.update(holdings(job for each in made for job in each.jobs), now)
         items += self._composer.compose(self._watched, now)
         for one in self._watched:
             one.is_fresh = False
         return items
-
-    def _changed_jobs(self, now: float) -> list[Item]:
-        current = _jobs_now(self._watched)
-        changed: list[Item] = []
-        for key, (job, gpus) in current.items():
-            known = self._jobs.get(key)
-            fact = JobFact(
-                since=known.since if known else now,
-                until=None,
-                id=key,
-                name=job.name,
-                user=job.user,
-                nodes=tuple(dict.fromkeys(gpu.node for gpu in gpus)),
-                gpus=gpus,
-                account=key.removeprefix("k8s:").partition("/")[0] if key.startswith("k8s:") else None,
-                partition=job.partition,
-            )
-            if fact != known:
-                self._jobs[key] = fact
-                changed.append(fact)
-        ended = self._jobs.keys() - current.keys()
-        return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
 
 
 def timeout_for(interval: float) -> float:
@@ -913,13 +874,6 @@ def _events(one: _Watched, heard: _Heard, page: Page, now: float) -> list[Event]
     return found
 
 
-def _subject(fact: Told) -> object:
-    """What a fact speaks of."""
-    if isinstance(fact, NodeFact):
-        return NodeFact, fact.node
-    return (GpuFact, fact.gpu) if isinstance(fact, GpuFact) else (ServerFact, fact.server)
-
-
 def _facts(one: _Watched, heard: _Heard, now: float) -> Iterable[Told]:
     translation = heard.translation
     whole = [board.gpu for board in translation.boards if board.gpu.mig is None]
@@ -961,20 +915,7 @@ def _server_facts(translation: Translation, boards: tuple[GpuRef, ...], now: flo
     if engine is None:
         return
     for hosted in translation.servers:
-        yield ServerFact(
-            at=now,
-            server=hosted.server,
-            engine=engine.engine,
-            model=hosted.model,
-            # No replica of its model: what it counts, the workers behind it count again.
-            service=hosted.service or (None if engine.has_gpus else f"{hosted.model} front end"),
-            version=hosted.version,
-            gpus=boards or (None if engine.has_gpus else ()),
-            pod=hosted.pod,
-            namespace=hosted.namespace,
-            absent=engine.absent,
-            processes=engine.processes,
-        )
+        yield server_fact(hosted, engine, boards, now)
 
 
 def _row(heard: _Heard, kind: Kind, entity: EntityRef) -> dict[str, float]:
@@ -989,20 +930,6 @@ def _row(heard: _Heard, kind: Kind, entity: EntityRef) -> dict[str, float]:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _merged(old: Told, new: Told) -> Told:
-    """The new fact, with what only the old one knew (another exporter of the same node said it)."""
-    kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
-    return replace(new, **kept)
-
-
-def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[Job, tuple[GpuRef, ...]]]:
-    """Job -> what is said of it, and its GPUs, over all targets."""
-    jobs: dict[str, tuple[Job, dict[object, GpuRef]]] = {}
-    for job in (job for one in watched for made in one.translations for job in made.jobs):
-        jobs.setdefault(job.id, (job, {}))[1].setdefault(_same(job.gpu), job.gpu)
-    return {key: (job, tuple(gpus.values())) for key, (job, gpus) in jobs.items()}
 
 
 # ---- HTTP

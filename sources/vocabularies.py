@@ -335,6 +335,14 @@ def _spelt_out(vocabulary: Vocabulary) -> Vocabulary:
     )
 
 
+def lacking(missing: Iterable[str], vocabulary: Vocabulary) -> tuple[str, str]:
+    """What is said of catalog keys that an exporter of this kind could export and does not, and how to get them."""
+    keys = tuple(missing)
+    lines = counters_for(keys, vocabulary)
+    remedy = f"add to {vocabulary.counters}: {'; '.join(lines)}" if lines else ""
+    return f"does not export {', '.join(keys)}" if keys else "", remedy
+
+
 def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
     known = catalog().keys() | vocabulary.catalog.keys()
     keys = {rule.key for rule in vocabulary.metric} | {derived.key for derived in vocabulary.derived}

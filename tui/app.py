@@ -154,8 +154,7 @@ class ColdaisleApp(PacedApp[None]):
         self._said_first = at.note if at else ""
         self._wanted_metric = metric
         self._metric_settles_at: float | None = None
-        self._is_fed = False
-        """Whether the feed was told to begin."""
+        self._has_painted = False
         chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
         self.register_theme(theme.textual_theme(chosen))
         self._begin_in(chosen)
@@ -332,13 +331,11 @@ class ColdaisleApp(PacedApp[None]):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Begin with the data after the first paint, whichever screen it is of: a key may have come before it."""
         super()._display(screen, renderable)
-        if renderable is not None and not self._is_fed:
+        if renderable is not None and not self._has_painted:
+            self._has_painted = True
             self.call_later(self._start_feed)
 
     def _start_feed(self) -> None:
-        if self._is_fed:
-            return
-        self._is_fed = True
         if self.instant is not None:
             self.feed.travel(self.instant)
         if self._said_first:

@@ -49,6 +49,8 @@ WORDS = {
     Kind.GPU: "GPU", Kind.NODE: "node", Kind.PORT: "port", Kind.DISK: "disk", Kind.SERVER: "server", Kind.RACK: "rack", Kind.JOB: "job",
 }  # fmt: skip
 """What a kind of entity is called: of one; several have an s."""
+OF_EXPORTERS = ("exporters", "prometheus")
+"""Kinds of source that give what exporters export, and lack what these do not."""
 SHORTEST_S = 1.0
 """Between two samples while asking."""
 
@@ -161,7 +163,8 @@ def too_short(examined: Sequence[Examined]) -> list[Lack]:
     return [
         lack
         for lack in open_lacks(examined)
-        if lack.why is Missing.NOT_SAMPLED and max(one.rounds[lack.need.kind] for one in examined) < ROUNDS
+        if lack.why is Missing.NOT_SAMPLED
+        and all(one.rounds[lack.need.kind] < one.needed for one in examined)
     ]
 
 
@@ -308,7 +311,7 @@ def _metric_lines(one: Examined) -> Iterator[str]:
         yield "  missing:"
     for lack in missing:
         yield f"    {lack.need.name:<21}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
-        if lack.need.hint and one.kind != "exporters":
+        if lack.need.hint and one.kind not in OF_EXPORTERS:
             yield f"      -> {lack.need.hint}"
     yield from _counter_lines(one, missing)
 
@@ -331,7 +334,7 @@ class Counters(NamedTuple):
 def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[Counters, ...]:
     spoken = {name for target in one.targets.values() for name in target.what.split(", ")}
     needed = [lack.need for lack in missing if lack.why is Missing.NOT_EXPORTED]
-    if one.kind != "exporters" or not needed:
+    if one.kind not in OF_EXPORTERS or not needed:
         return ()
     from coldaisle.sources.vocabularies import counters_for, shipped
 

@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -68,6 +69,25 @@ def dcgm_page(node: str = "n01", gpus: int = 8, seed: int = 0) -> bytes:
         for gpu in range(gpus):
             value = chance.uniform(low, high)
             lines.append(line(name, gpu_labels(node, gpu), f"{value:.{decimals}f}"))
+    return "".join(lines).encode()
+
+
+def node_page(node: str = "n01", cpus: int = 2, seconds: float | None = None) -> bytes:
+    """A small page of node_exporter; its counters say that one fifth of the CPU was busy, 1 MB/s read."""
+    now = time.time() if seconds is None else seconds
+    lines = [
+        line("node_uname_info", {"nodename": node, "release": "6.1.0"}, 1),
+        f"node_boot_time_seconds 1.7e9\nnode_time_seconds {now}\nnode_load1 3.5\nnode_vmstat_oom_kill 0\n",
+        "node_memory_MemTotal_bytes 1e12\nnode_memory_MemAvailable_bytes 4e11\n",
+    ]
+    for mode, share in (("idle", 0.7), ("user", 0.15), ("system", 0.05), ("iowait", 0.1)):
+        for cpu in range(cpus):
+            labels = {"cpu": str(cpu), "mode": mode}
+            lines.append(line("node_cpu_seconds_total", labels, now * share))
+    disks = ("nvme0n1", "nvme0n1p1", "dm-0")
+    lines += [line("node_disk_read_bytes_total", {"device": disk}, now * 1e6) for disk in disks]
+    port = {"device": "mlx5_0", "port": "1"}
+    lines.append(line("node_infiniband_port_data_received_bytes_total", port, now * 1e9))
     return "".join(lines).encode()
 
 
