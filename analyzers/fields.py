@@ -71,12 +71,21 @@ class Fact:
     """In place of ``of``: all entities at once, of what is new in every snapshot."""
 
 
-def _steps(state: str | None) -> Value:
+def _steps(state: str | None, flags: tuple[str, ...] = ()) -> Value:
     """A scheduler's state with its flags: ``IDLE+DRAIN`` is ``drain``, too; Slurm's marks behind a word do not count."""
     if not state:
         return None
     parts = (part.strip("*~#$@!%^- ") for part in state.split("+"))
-    return (state, *filter(None, parts))
+    return (state, *filter(None, parts), *flags)
+
+
+def _list(texts: tuple[str, ...]) -> Value:
+    """Several texts as one, and each by itself."""
+    return (",".join(texts), *texts) if texts else None
+
+
+def _span(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else max(end - start, 0.0)
 
 
 _STATUS: tuple[Spellings, ...] = tuple((status.name.lower(),) for status in Status)
@@ -126,7 +135,17 @@ _NODE: tuple[Fact, ...] = (
     Fact(
         "node", TEXT, "its name", lambda node, _: (node.key, node.hostname or "", *node.aliases), is_name=True
     ),
-    Fact("state", TEXT, "the scheduler's: idle, alloc, drain, down", lambda node, _: _steps(node.state)),
+    Fact(
+        "state",
+        TEXT,
+        "the scheduler's: idle, alloc, drain, down",
+        lambda node, _: _steps(node.state, node.flags),
+    ),
+    Fact("reason", TEXT, "why it is drained or down", lambda node, _: node.reason),
+    Fact("partitions", TEXT, "Slurm partitions it is in", lambda node, _: _list(node.partitions)),
+    Fact("features", TEXT, "Slurm features", lambda node, _: _list(node.features)),
+    Fact("leaf", TEXT, "leaf switch", lambda node, _: node.leaf),
+    Fact("gpus_used", "1", "GPUs that the scheduler gave away", lambda node, _: node.gpus_used),
     Fact("problem", TEXT, "what is wrong with it", lambda node, _: node.problem),
     Fact("driver", TEXT, "GPU driver", lambda node, _: node.driver),
     Fact("kernel", TEXT, "kernel release", lambda node, _: node.kernel),
@@ -141,22 +160,30 @@ _NODE: tuple[Fact, ...] = (
     Fact("source", TEXT, "which sources tell of it", column=lambda s: _sources(s, Entity.NODE)),
 )
 _JOB: tuple[Fact, ...] = (
-    Fact("job", TEXT, "its id", lambda job, _: (job.bare_id, job.title)),
+    Fact("job", TEXT, "its id", lambda job, _: (job.title, job.bare_id)),
     Fact("jobname", TEXT, "its name", lambda job, _: job.name),
     Fact("user", TEXT, "whose it is", lambda job, _: job.user),
     Fact("account", TEXT, "who pays", lambda job, _: job.account),
     Fact("partition", TEXT, "Slurm partition", lambda job, _: job.partition),
     Fact("state", TEXT, "running, ...", lambda job, _: _steps(job.state)),
     Fact("workload", TEXT, "training, inference, ...", lambda job, _: job.workload),
-    Fact("gpus", "1", "GPUs it holds", lambda job, _: len(job.gpus)),
-    Fact("nodes", "1", "nodes it is on", lambda job, _: len(job.nodes)),
-    Fact("runtime", "s", "since it began", lambda job, s: max(s.at - job.since, 0.0)),
+    Fact("gpus", "1", "GPUs it holds, or waits for", lambda job, _: job.gpu_count or len(job.gpus)),
+    Fact("nodes", "1", "nodes it is on", lambda job, _: len(job.nodes) or job.nodes_asked),
+    Fact("runtime", "s", "since it began", lambda job, s: None if job.is_waiting else _span(job.since, s.at)),
+    Fact("left", "s", "till its limit", lambda job, s: None if job.is_waiting else _span(s.at, job.limit_at)),
     Fact(
-        "left",
+        "wait",
         "s",
-        "till its limit",
-        lambda job, s: None if job.limit_at is None else max(job.limit_at - s.at, 0.0),
+        "so long it waits already",
+        lambda job, s: _span(job.since, s.at) if job.is_waiting else None,
     ),
+    Fact("starts", "s", "till its planned start", lambda job, s: _span(s.at, job.expected_at)),
+    Fact("reason", TEXT, "why it waits: Resources, Priority", lambda job, _: job.reason),
+    Fact("qos", TEXT, "quality of service", lambda job, _: job.qos),
+    Fact("dependency", TEXT, "what it waits for", lambda job, _: job.dependency),
+    Fact("ncpus", "1", "CPUs given to it", lambda job, _: job.cpus),
+    Fact("memory", "B", "memory given to it", lambda job, _: job.memory_bytes),
+    Fact("restarts", "1", "times it was started anew", lambda job, _: job.restarts),
 )
 _SERVER: tuple[Fact, ...] = (
     Fact("server", TEXT, "node and port: n03/8000", lambda server, _: server.key),
@@ -311,7 +338,7 @@ Things: TypeAlias = (
 
 
 def things(snapshot: Snapshot, entity: Entity) -> Things:
-    """All entities of a kind, in the order of its columns."""
+    """All entities of a kind, in the order of its columns; jobs that wait stand behind those that run."""
     layout = snapshot.layout
     match entity:
         case Entity.GPU:
@@ -319,7 +346,7 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
         case Entity.NODE:
             return layout.nodes
         case Entity.JOB:
-            return snapshot.jobs
+            return (*snapshot.jobs, *snapshot.queue)
         case Entity.SERVER:
             return layout.servers
         case Entity.RACK:

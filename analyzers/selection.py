@@ -378,17 +378,22 @@ def _says(said: Sequence[str], words: Sequence[str]) -> Flags:
 def _said_of_nodes(snapshot: Snapshot) -> list[str]:
     states = [Status(int(code)).name for code in snapshot.node_status]
     return [
-        _folded(state, node.state, node.problem)
+        _folded(state, node.state, *node.flags, node.problem, node.reason)
         for state, node in zip(states, snapshot.layout.nodes, strict=True)
     ]
 
 
 def _said_of_jobs(snapshot: Snapshot) -> list[str]:
-    return [_of_job(job) for job in snapshot.jobs]
+    return [_of_job(job) for job in (*snapshot.jobs, *snapshot.queue)]
 
 
 def _of_job(job: Job) -> str:
-    return _folded(job.title, job.user, job.name, job.account, job.partition, job.state)
+    # one text made at once: a queue may have 20,000 jobs
+    said = (
+        f"{job.title} {job.bare_id} {job.user} {job.account or ''} {job.partition or ''} {job.state} "
+        f"{job.reason or ''} {job.name}"
+    )
+    return said[:MOST_TEXT].casefold()
 
 
 _SERVER_STATES = ("unknown", "ok ready", "stale", "lost down")

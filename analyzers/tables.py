@@ -7,13 +7,14 @@ of now by what was measured long ago (``status`` tells stale from lost).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Column, Entity, Field, Spellings, Texts, Value, things
+from coldaisle.analyzers.snapshot import Column as Measured
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import Floats, Missing
@@ -89,6 +90,8 @@ class Tables:
     def _metric(self, field: Field) -> Floats:
         size = self.size(field.entity)
         column = self.snapshot.column(field.key)
+        if field.entity is Entity.JOB and column is not None and self.snapshot.queue:
+            column = _with_waiting(column, len(self.snapshot.queue))
         if column is None or len(column.values) != size:
             return np.full(size, np.nan, dtype=np.float32)
         values = column.values
@@ -246,6 +249,16 @@ def shared(layout: Layout, values: Floats) -> Floats:
     orphan = child[np.isnan(values[child])]
     filled[orphan] = values[parent[orphan]]
     return filled
+
+
+def _with_waiting(column: Measured, waiting: int) -> Measured:
+    """Of a job that waits nothing is measured."""
+    nothing = np.full(waiting, np.nan)
+    return replace(
+        column,
+        values=np.concatenate([column.values, nothing.astype(np.float32)]),
+        reason=np.concatenate([column.reason, np.full(waiting, Missing.NOT_SAMPLED, dtype=np.uint8)]),
+    )
 
 
 def _pick(of: Index, index: Index) -> Index:

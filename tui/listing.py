@@ -50,7 +50,7 @@ KINDS: Mapping[str, Entity] = {
 COLUMNS: Mapping[Entity, str] = {
     Entity.GPU: "gpu,model,status,job,user,util,sm_active,mem_used,power,temp",
     Entity.NODE: "node,rack,state,status,gpus,cpu_util,node.mem_ratio,util,power,age,problem",
-    Entity.JOB: "job,jobname,user,account,partition,state,gpus,node,runtime,left,util,power",
+    Entity.JOB: "job,jobname,user,account,partition,state,gpus,node,runtime,left,util,power,reason",
     Entity.SERVER: "server,service,model,engine,status,running,waiting,kv_usage,ttft_p50,ttft_p99,gen_tokens",
 }
 """What is listed where nobody chooses."""

@@ -18,7 +18,7 @@ from coldaisle.analyzers.fields import FACTS, TEXT, Entity, fields_of, find, nam
 from coldaisle.analyzers.filter import Absent, All, Any, Comparison, Filter, Not, Op, Words, parse, show
 from coldaisle.analyzers.selection import Selection, with_boards
 from coldaisle.analyzers.snapshot import Snapshot, Status
-from coldaisle.sources.cluster import Server
+from coldaisle.sources.cluster import Job, Server
 from coldaisle.sources.errors import FilterError
 from coldaisle.sources.source import Missing
 from coldaisle.sources.units import UNITS
@@ -44,7 +44,7 @@ def kept(text: str, row: Entity = Entity.GPU, snapshot: Snapshot = NIGHT) -> lis
     keys = {
         Entity.GPU: [gpu.key for gpu in layout.gpus],
         Entity.NODE: [node.key for node in layout.nodes],
-        Entity.JOB: [job.bare_id for job in snapshot.jobs],
+        Entity.JOB: [job.bare_id for job in (*snapshot.jobs, *snapshot.queue)],
         Entity.SERVER: [server.key for server in layout.servers],
         Entity.TARGET: [target.name for source in snapshot.sources for target in source.targets],
     }[row]
@@ -253,6 +253,51 @@ def test_the_examples_mean_what_they_say() -> None:
     assert kept("latency>10ms & what==dcgm-exporter", Entity.TARGET) == ["r01n01:9400", "r01n02:9400"]
     assert len(kept("source==exporters")) == 0
     assert len(kept("source==ssh")) == 511
+
+
+def test_jobs_that_wait_are_rows_too() -> None:
+    pending = Job(
+        "slurm:9000", "sweep", "ada", AT - 7200, (), (), partition="h100", state="PENDING", limit_at=AT + 60,
+        reason="Resources", qos="high", gpu_count=16, expected_at=AT + 600, nodes_asked=2, display="9000_[1-4]",
+    )  # fmt: skip
+    queued = replace(NIGHT, queue=(pending,))
+    for text in (
+        "state==pending", "reason==resources", "wait>1h", "qos==high", "starts<15m", "user==ada & gpus==16",
+        "job==9000", "job==9000_*", "ada", "resources", "runtime==- & left==-", "nodes==2",
+    ):  # fmt: skip
+        assert kept(text, Entity.JOB, queued)[-1:] == ["9000"], text
+    for text in ("util>0", "state==running", "wait<1h", "missing(util)", "!(runtime>1s)"):
+        assert "9000" not in kept(text, Entity.JOB, queued), text
+    assert len(kept("missing(wait)", Entity.JOB, queued)) == len(NIGHT.jobs)
+    assert kept("wait>1h", Entity.GPU, queued) == []
+
+
+def test_what_a_scheduler_says_of_nodes() -> None:
+    node = replace(
+        NIGHT.layout.nodes[0], state="drain", flags=("idle", "drain"), reason="bad DIMM", features=("ib", "h100"),
+        partitions=("gpu", "debug"), switches=("leaf3", "spine1"), gpus_used=0,
+    )  # fmt: skip
+    told = replace(NIGHT, layout=replace(NIGHT.layout, nodes=(node, *NIGHT.layout.nodes[1:])))
+    for text in (
+        "state==idle & state==drain & rack==r01", "reason~=dimm", "dimm", "features==ib", "partitions==debug",
+        "leaf==leaf3", "gpus_used==0",
+    ):  # fmt: skip
+        assert kept(text, Entity.NODE, told) == ["r01n01"], text
+    assert len(kept("leaf==leaf3", Entity.GPU, told)) == 8
+
+
+def test_a_long_queue_is_filtered_quickly() -> None:
+    queue = tuple(
+        Job(f"slurm:{n}", f"job-{n}", f"u{n % 50}", AT - n, (), (), state="PENDING", reason="Priority")
+        for n in range(20_000)
+    )
+    long = replace(NIGHT, queue=queue)
+    for text, count in (("u7", 400 + 4400), ("user==u7 & wait>1h", 328), ("jobname~=job-1[0-9]$", 10)):
+        selection = Selection(text, Entity.JOB)
+        begun = time.process_time()
+        found = int(selection.mask(long).sum())
+        assert time.process_time() - begun < 2.0  # 50 ms alone; the machine is shared
+        assert found == count or text == "u7"
 
 
 def test_slurms_flags_belong_to_the_state() -> None:
