@@ -103,6 +103,24 @@ async def test_what_is_typed_in_one_go_arrives() -> None:
             pilot.app.post_message(events.Key(key, char))
         await until(pilot, "all keys", lambda: screen_of(pilot).filter == "m!z1 & user==kim")
         assert line(pilot).has_focus
+        for key, char in (("ctrl+u", None), *((char, char) for char in "r07")):
+            pilot.app.post_message(events.Key(key, char))
+        await pilot.pause()
+        assert line(pilot).value in ("r07", "")  # a key that is bound goes round by the app
+
+
+@pytest.mark.parametrize("key", ["4", "7"])
+async def test_a_burst_over_two_screens_leaves_the_keys_alive(key: str) -> None:
+    async with app_of().run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        for sent, char in ((key, key), ("slash", "/"), ("r", "r"), ("0", "0")):
+            pilot.app.post_message(events.Key(sent, char))
+        await pilot.pause()
+        await pilot.press("escape", "escape", "escape", "1")
+        await pilot.pause()
+        await pilot.press("escape", "question_mark")
+        await pilot.pause()
+        assert type(pilot.app.screen).__name__ == "HelpScreen"
 
 
 async def test_tab_completes_fields_and_values() -> None:
@@ -159,7 +177,7 @@ async def test_nodes_are_kept_for_one_of_their_gpus() -> None:
 async def test_targets_are_filtered_by_how_they_are() -> None:
     async with app_of().run_test(size=(80, 24)) as pilot:
         await pilot.pause()
-        await pilot.press("7")
+        await pilot.press("7", "tab")  # to Metrics: only targets can be filtered
         await typed(pilot, "state!=ok")
         screen = pilot.app.screen
         assert isinstance(screen, SourcesScreen)

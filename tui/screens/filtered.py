@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.widget import Widget
 
 from coldaisle.sources.text import plain
 from coldaisle.tui.matching import Matching
@@ -37,8 +36,6 @@ class FilteredScreen(LiveScreen):
         super().__init__()
         self.matching = Matching(self.ROWS)
         self._counted = ""
-        self._ahead: list[events.Key] | None = None
-        """Keys that came while the line was being opened."""
 
     @property
     def filter(self) -> str:
@@ -75,7 +72,7 @@ class FilteredScreen(LiveScreen):
         return [Run(f"filter: {plain(self.filter, width)} (Esc drops it)", "match")]
 
     async def action_filter(self) -> None:
-        """Open the line that takes the filter; it has the keys that were typed meanwhile, too."""
+        """Open the line that takes the filter."""
         from coldaisle.tui.widgets.filterbox import FilterBox
 
         if not self.is_filtering:
@@ -83,26 +80,24 @@ class FilteredScreen(LiveScreen):
             await self.mount(box, before=self.FILTER_BEFORE)
             self._tell()
             self.set_focus(box.line)
-            for event in self._ahead or ():
-                _hand_over(event, box.line)
-        self._ahead = None
 
-    def on_key(self, event: events.Key) -> None:
-        """What is typed right behind the ``/`` belongs to the line, though it came before the line was there."""
-        if self._ahead is not None:
-            event.stop()
-            event.prevent_default()
-            self._ahead.append(event)
-            return
+    async def on_key(self, event: events.Key) -> None:
+        """What is typed right behind the ``/`` belongs to the line, though it was sent before the line was there.
+
+        The line is opened here, not by the binding: so the keys behind wait in this screen's queue until it stands.
+        """
         if not self.is_filtering:
-            self._ahead = [] if event.key == FILTER_KEY else None
+            if event.key == FILTER_KEY:
+                _end(event)
+                await self.action_filter()
             return
         from coldaisle.tui.widgets.filterbox import FilterLine
 
-        if isinstance(line := self.focused, FilterLine) and line.passed is not event:
-            event.stop()
-            event.prevent_default()
-            _hand_over(event, line)
+        if isinstance(line := self.focused, FilterLine) and not line.has_seen(event):
+            _end(event)
+            again = events.Key(event.key, event.character)
+            again._set_forwarded()
+            line.post_message(again)
 
     def action_back(self) -> None:
         """Drop the filter and close its line; else leave."""
@@ -144,8 +139,6 @@ class FilteredScreen(LiveScreen):
         return complete(typed, self.matching.entity, self.snapshot)
 
 
-def _hand_over(event: events.Key, widget: Widget) -> None:
-    """Let a key go to another widget than it was sent to."""
-    again = events.Key(event.key, event.character)
-    again._set_forwarded()
-    widget.post_message(again)
+def _end(event: events.Key) -> None:
+    event.stop()
+    event.prevent_default()

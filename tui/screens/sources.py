@@ -40,7 +40,7 @@ class SourcesScreen(FilteredScreen):
     ]
     TAB = "Sources"
     ROWS, COUNTED = "target", "targets"
-    FILTER_HINT = "target, node, state; state!=ok, why~=timeout, latency>1s; Tab completes, Up recalls"
+    FILTER_HINT = "r07, state!=ok, why~=timeout, latency>1s; Tab completes, Up recalls"
     DEFAULT_CSS = """
     SourcesScreen #cost, SourcesScreen #tabs { height: 1; }
     SourcesScreen #detail { height: 2; }
@@ -93,6 +93,12 @@ class SourcesScreen(FilteredScreen):
         self.set_focus(self.query_one("#sources", Table) if self.pane == 0 else None)
         self.call_after_refresh(self.again)
 
+    async def action_filter(self) -> None:
+        """Targets are what can be filtered."""
+        if self.pane != 0:
+            self.action_pane(-self.pane)
+        await super().action_filter()
+
     def action_back(self) -> None:
         """Drop the filter; from the targets to the sources; else leave."""
         if not (self.filter or self.is_filtering) and self.query_one("#targets").has_focus:
@@ -142,7 +148,8 @@ class SourcesScreen(FilteredScreen):
             cells = panes.target_cells(targets[key])
             return [cells[item.column.key] for item in placed]
 
-        self.query_one("#targets", Table).show(list(targets), cells_of)
+        empty = "no target matches the filter" if source and source.targets else "this source has no target"
+        self.query_one("#targets", Table).show(list(targets), cells_of, empty=empty)
 
     def _kept_targets(self, snapshot: Snapshot, source: SourceView | None) -> Sequence[Target]:
         """The source's targets that the filter keeps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,11 +63,14 @@ class FilterLine(Input):
         )  # fmt: skip
         self.mistake: tuple[int, int] | None = None
         """Characters that are wrong."""
-        self.passed: Key | None = None
-        """The last key that came here first."""
+        self._came: deque[Key] = deque(maxlen=64)
 
     def on_key(self, event: Key) -> None:
-        self.passed = event
+        self._came.append(event)
+
+    def has_seen(self, event: Key) -> bool:
+        """Whether a key came here before it went on to the screen."""
+        return any(one is event for one in self._came)
 
     def mark(self, mistake: tuple[int, int] | None) -> None:
         """Show what is wrong in the text itself."""
