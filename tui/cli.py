@@ -311,6 +311,8 @@ def list_(
     request = _request(what, where, columns, sort)
     patience = None if seconds is None else _seconds(seconds)
     if demo:
+        if any(given[name] for name in ("ssh", "exporter", "prometheus", "local", "config")):
+            raise click.UsageError("--demo is a cluster of its own: no other source beside it")
         settings = _demo_settings()
     else:
         settings = _configured(_inherited(context, given))

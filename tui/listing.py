@@ -179,7 +179,7 @@ def awaited(snapshot: Snapshot, keys: Sequence[str]) -> bool:
     """Whether one of these metrics has no value yet that its next sample may bring."""
     found = (snapshot.column(key) for key in keys)
     return any(
-        bool(((column.reason == Missing.NOT_SAMPLED) & np.isfinite(column.at)).any())
+        bool(((column.reason == Missing.NOT_SAMPLED) & (column.source < len(snapshot.sources))).any())
         for column in found
         if column
     )

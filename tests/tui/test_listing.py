@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.snapshots import AT, Faults, make_snapshot
+from lab.snapshots import AT, Faults, make_snapshot, with_values
 from test_imports import loaded_after
 
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.sources.errors import ColdaisleError, FilterError
+from coldaisle.sources.source import Missing
 from coldaisle.tui.listing import (
     COLUMNS,
     KINDS,
     as_object,
+    awaited,
     column_help,
     csv_text,
     is_settled,
@@ -169,6 +171,12 @@ def test_a_source_has_answered_when_all_its_targets_have() -> None:
     assert is_settled(replace(ssh, targets=(), state="failing", why="x"), 64)
 
 
+def test_a_rate_is_awaited_where_its_source_has_begun() -> None:
+    rate = with_values(NIGHT, "gpu.nvlink_tx", {"r01n01/0": float("nan")}, Missing.NOT_SAMPLED)
+    assert awaited(rate, ["gpu.nvlink_tx"])
+    assert not awaited(rate, ["gpu.power", "gpu.fp64_active", "gpu.model"])
+
+
 # --- the program ------------------------------------------------------------------------------------
 
 
@@ -231,6 +239,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
         (["gpus", "--demo", "--columns", "nothing-such"], "no column 'nothing-such' of a GPU"),
         (["gpus", "--demo", "--for", "soon"], "is not a duration"),
         (["findings", "--demo"], "findings come with a later version"),
+        (["gpus", "--demo", "--local"], "--demo is a cluster of its own"),
         (["racks"], "is not one of"),
         ([], "Missing argument"),
     ],
