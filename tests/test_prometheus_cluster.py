@@ -124,8 +124,8 @@ async def test_a_past_instant_shows_what_the_server_says_of_it(tmp_path: Path) -
             ("gpu.energy", "rate(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION[60s])", 0.001),
         ):
             column = snapshot.columns[key]
-            for labels, value in server.rows(query, snapshot.at):
-                gpu = snapshot.layout.gpu_of[keys[labels["UUID"]]]
+            for series, value in server.rows(query, snapshot.at):
+                gpu = snapshot.layout.gpu_of[keys[series["UUID"]]]
                 assert column.values[gpu] == np.float32(value * scale)
                 assert snapshot.at - column.at[gpu] < 1e-3
     assert not snapshot.live
