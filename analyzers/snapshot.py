@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, PodFact, Process, ServiceFact, Target
+from coldaisle.sources.source import Codes, Floats, PodFact, Process, QueueFact, ServiceFact, Target
 
 Times = NDArray[np.float64]
 
@@ -186,6 +186,10 @@ class Snapshot:
     """Pods that wait for GPUs, the longest first."""
     travel: Travel | None = None
     """None: nobody travels."""
+    queue: tuple[Job, ...] = ()
+    """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
+    queues: Mapping[str, QueueFact] = field(default_factory=dict)
+    """By source: what its queue comes to."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.holders import NOBODY, Holders, holders
 from coldaisle.analyzers.snapshot import (
     Column,
     Cost,
@@ -49,14 +50,16 @@ class View:
         self._racks = racks
         self._layout = EMPTY
         self._places = _Places(EMPTY)
+        self._known_holders = NOBODY
 
     def snapshot(
         self, now: float, cost: Cost | None, *, live: bool = True, travel: Travel | None = None
     ) -> Snapshot:
         """The cluster as known at ``now``, which nothing that was taken in lies behind."""
         layout = self._current_layout()
-        jobs, gpu_job = self._jobs(layout, now)
-        columns = {key: self._column(key, self._rows(key, layout, jobs), now) for key in self.history.keys()}  # noqa: SIM118
+        known = self._holders(layout, now)
+        keys = self.history.keys()
+        columns = {key: self._column(key, self._rows(key, layout, known.running), now) for key in keys}
         gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
         _mark_lost(gpu_status, columns)
         node_status, node_seen = self._status(Kind.NODE, layout, now)
@@ -74,9 +77,9 @@ class View:
             gpu_seen=gpu_seen,
             node_status=node_status,
             node_seen=node_seen,
-            jobs=jobs,
-            gpu_job=gpu_job,
-            gpu_unnamed=self._unnamed(layout, gpu_job, now),
+            jobs=known.running,
+            gpu_job=known.gpu_job,
+            gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
             jobs_known=bool(self.registry.jobs),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
@@ -88,6 +91,8 @@ class View:
             server_seen=server_seen,
             replicas=dict(self.registry.services),
             waiting=tuple(self.registry.workloads.waiting(now)),
+            queue=known.waiting,
+            queues=dict(self.registry.queues),
             travel=travel,
         )
 
@@ -148,22 +153,11 @@ class View:
         status[np.isnan(seen)] = Status.UNKNOWN
         return status, seen
 
-    def _jobs(self, layout: Layout, now: float) -> tuple[tuple[Job, ...], NDArray[np.int32]]:
-        gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
-        place = self._places.gpu_of_row
-        jobs = []
-        for number, fact in enumerate(
-            sorted(self.registry.jobs_at(now), key=lambda job: (job.since, job.id))
-        ):
-            gpus = tuple(place[row] for row in self.registry.gpu_rows(fact.gpus) if row in place)
-            gpu_job[list(gpus)] = number
-            jobs.append(
-                Job(
-                    fact.id, fact.name, fact.user, fact.since, fact.nodes, gpus, fact.account, fact.partition,
-                    fact.state, fact.limit_at, fact.workload,
-                )
-            )  # fmt: skip
-        return tuple(jobs), gpu_job
+    def _holders(self, layout: Layout, now: float) -> Holders:
+        """Who runs and who waits; the same object while that has not changed."""
+        if not self._known_holders.holds(layout, self.registry, now):
+            self._known_holders = holders(layout, self._places.gpu_of_row, self.registry, now)
+        return self._known_holders
 
     def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
         """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
@@ -177,9 +171,15 @@ class View:
     def _events(self) -> tuple[EventView, ...]:
         newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
         return tuple(
-            EventView(at, self._places.keys(kind).get(row, "") if kind is not None else "", what, detail)
-            for at, kind, row, what, detail in newest
+            EventView(at, self._event_key(kind, row), what, detail) for at, kind, row, what, detail in newest
         )
+
+    def _event_key(self, kind: Kind | None, row: int) -> str:
+        if kind is None:
+            return ""
+        if kind is Kind.JOB:
+            return self.registry.parts[Kind.JOB][row].name
+        return self._places.keys(kind).get(row, "")
 
     def _processes(self) -> Mapping[str, tuple[Process, ...]]:
         rows = self._places.keys(Kind.NODE)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coldaisle.sources.racks import Placement, RackRules, place
 from coldaisle.sources.registry import GpuRecord, NodeRecord, PartRecord, Registry
 from coldaisle.sources.servers import NOWHERE, Placed, place_servers
-from coldaisle.sources.source import GpuFact, GpuRef, Kind, NodeFact, ServerFact
+from coldaisle.sources.source import GpuFact, GpuRef, Gres, JobFact, Kind, NodeFact, ServerFact
 from coldaisle.sources.text import natural_key
 
 Rows = NDArray[np.intp]
@@ -60,6 +60,26 @@ class Node:
     state: str | None = None
     """The scheduler's: idle, alloc, drain, down."""
     problem: str | None = None
+    flags: tuple[str, ...] = ()
+    """All the scheduler's words for its state: idle, drain, not_responding."""
+    reason: str | None = None
+    """Why it is drained or down; other people's text."""
+    reason_by: str | None = None
+    reason_at: float | None = None
+    gres: tuple[Gres, ...] = ()
+    gpus_used: int | None = None
+    """How many of its GPUs the scheduler has given away."""
+    cpus_used: int | None = None
+    memory_used_bytes: int | None = None
+    features: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
+    """Of the fabric, as the scheduler's topology has it: the leaf (or block) first, then upwards."""
+
+    @property
+    def leaf(self) -> str | None:
+        """Its leaf switch, or block."""
+        return self.switches[0] if self.switches else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +142,13 @@ class Server(Part):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that holds GPUs now. ``name``, ``user``, ``account`` are other people's text."""
+    """A job that runs now, or waits (see source.JobFact). ``name``, ``user``, ``account`` are other people's text."""
 
     id: str
     name: str
     user: str
     since: float
+    """When it started; of one that waits, when it was submitted."""
     nodes: tuple[str, ...]
     gpus: tuple[int, ...]
     """Indices into Layout.gpus."""
@@ -136,6 +157,31 @@ class Job:
     state: str = "RUNNING"
     limit_at: float | None = None
     workload: str | None = None
+    gpus_known_by: str | None = None
+    """How it is known which GPUs these are, where that is less than certain; None: by their UUIDs, or not at all."""
+    display: str = ""
+    qos: str | None = None
+    reason: str | None = None
+    submitted_at: float | None = None
+    eligible_at: float | None = None
+    expected_at: float | None = None
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    gpu_count: int | None = None
+    """How many it holds, or asks for while it waits, whether or not it is known which; see ``gpus``."""
+    shares: int | None = None
+    cpus_asked: int | None = None
+    memory_asked_bytes: int | None = None
+    gpus_asked: int | None = None
+    nodes_asked: int | None = None
+    dependency: str | None = None
+    tasks: int = 1
+    restarts: int | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its start and holds nothing."""
+        return self.state == "PENDING" and not self.nodes
 
     @property
     def bare_id(self) -> str:
@@ -151,9 +197,9 @@ class Job:
 
     @property
     def title(self) -> str:
-        """As people say it: ``4711``; ``team-a/llama (PyTorchJob)`` of ``k8s:team-a/PyTorchJob/llama``."""
+        """As people say it: ``4711``, ``4700_3``; ``team-a/llama (PyTorchJob)`` of ``k8s:team-a/PyTorchJob/llama``."""
         if self.workload_key is None:
-            return self.bare_id
+            return self.display or self.bare_id
         namespace, kind, owner = self.workload_key
         return f"{namespace}/{owner} ({kind})"
 
@@ -291,6 +337,17 @@ class _Builder:
         return range(first, len(entities))
 
 
+def job_from(fact: JobFact, gpus: tuple[int, ...], known_by: str | None = None) -> Job:
+    """A job as a snapshot has it; ``gpus``: indices into Layout.gpus."""
+    return Job(
+        fact.id, fact.name, fact.user, fact.since, fact.nodes, gpus, fact.account, fact.partition, fact.state,
+        fact.limit_at, fact.workload, known_by, fact.display, fact.qos, fact.reason, fact.submitted_at,
+        fact.eligible_at, fact.expected_at, fact.cpus, fact.memory_bytes, fact.gpu_count, fact.shares,
+        fact.cpus_asked, fact.memory_asked_bytes, fact.gpus_asked, fact.nodes_asked, fact.dependency, fact.tasks,
+        fact.restarts,
+    )  # fmt: skip
+
+
 def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range, servers: range) -> Node:
     fact = record.fact or NodeFact(0.0, record.key)
     return Node(
@@ -312,6 +369,17 @@ def _node(record: NodeRecord, rack: int, gpus: range, ports: range, disks: range
         clock_offset_s=fact.clock_offset_s,
         state=fact.state or None,
         problem=fact.problem or None,
+        flags=fact.flags or (),
+        reason=fact.reason or None,
+        reason_by=fact.reason_by or None,
+        reason_at=fact.reason_at,
+        gres=fact.gres or (),
+        gpus_used=fact.gpus_used,
+        cpus_used=fact.cpus_used,
+        memory_used_bytes=fact.memory_used_bytes,
+        features=fact.features or (),
+        partitions=fact.partitions or (),
+        switches=fact.switches or (),
     )
 
 

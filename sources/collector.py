@@ -28,6 +28,7 @@ from coldaisle.sources.source import (
     Past,
     PodFact,
     ProcessFact,
+    QueueFact,
     ServerFact,
     ServiceFact,
     Source,
@@ -152,7 +153,9 @@ class Collector:
             case GpuFact():
                 self.registry.take_gpu_fact(source, fact)
             case JobFact():
-                self.registry.take_job(fact)
+                self.registry.take_job(fact, source)
+            case QueueFact():
+                self.registry.queues[source] = fact
             case ProcessFact():
                 self.registry.take_processes(fact)
             case ServerFact():

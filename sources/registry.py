@@ -8,6 +8,7 @@ minor number, never by index alone: inside a job's cgroup NVML counts from 0.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -23,6 +24,7 @@ from coldaisle.sources.source import (
     Event,
     GpuFact,
     GpuRef,
+    Gres,
     JobFact,
     JobRef,
     Kind,
@@ -31,12 +33,13 @@ from coldaisle.sources.source import (
     PodFact,
     PortRef,
     ProcessFact,
+    QueueFact,
     RackRef,
     ServerFact,
     ServerRef,
     ServiceFact,
 )
-from coldaisle.sources.text import is_loopback
+from coldaisle.sources.text import is_loopback, natural_key
 from coldaisle.sources.workloads import Workloads
 
 Rows = NDArray[np.intp]
@@ -48,6 +51,16 @@ MAX_BOARDS = 64
 MAX_INSTANCES = 16
 """MIG instances per board; the hardware has 7."""
 MAX_PAST = 64
+JOBS_PRUNED_EVERY_S = 60.0
+ASSUMED_SLOTS = "assumed: Slurm's number is the slot in PCI order"
+ASSUMED_INSTANCES = "assumed: Slurm counts MIG instances board by board"
+_HARDWARE = ("cpus", "memory_bytes", "kernel", "driver", "booted_at")
+_MIG_TYPE = re.compile(r"\d+g\.\d+gb", re.IGNORECASE)
+_ENDED = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL",
+    "DEADLINE", "REVOKED", "SPECIAL_EXIT", "REQUEUED", "ENDED",
+)  # fmt: skip
+"""How a job ended; while it ran, it ran."""
 
 
 class Joined(NamedTuple):
@@ -84,6 +97,8 @@ class NodeRecord:
     surplus: bool = False
     """It was given more GPUs than a node can have."""
     fact: NodeFact | None = None
+    firsthand: set[str] = field(default_factory=set)
+    """What of ``fact`` the node itself has told."""
     hostnames: dict[str, str] = field(default_factory=dict)
     """Source → the hostname it reported."""
     joined_to: int | None = None
@@ -100,6 +115,7 @@ class GpuRecord:
     pci: str | None = None
     minor: int | None = None
     index: int | None = None
+    slurm: int | None = None
     mig: str | None = None
     fact: GpuFact | None = None
     since: float | None = None
@@ -108,6 +124,12 @@ class GpuRecord:
     """(until, uuid) of boards that were in this slot before."""
     instances: list[int] = field(default_factory=list)
     """Rows of its MIG instances."""
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether nothing but Slurm's configuration says that there is such a board."""
+        names = (self.uuid, self.pci, self.minor, self.index)
+        return self.slurm is not None and all(name is None for name in names)
 
 
 @dataclass(slots=True)
@@ -140,6 +162,16 @@ class Registry:
             Kind.JOB: [],
         }
         self.jobs: dict[str, JobFact] = {}
+        """The last that is known of each: running, waiting, or ended within the last hour."""
+        self.jobs_version = 0
+        """Changes with ``jobs``."""
+        self.queues: dict[str, QueueFact] = {}
+        """By source."""
+        self._told: dict[str, dict[str, JobFact]] = {}
+        """Job → source → what that one says of it."""
+        self._runs: list[JobFact] = []
+        """Earlier runs of jobs that were requeued."""
+        self._jobs_pruned_at = float("-inf")
         self.workloads = Workloads()
         """Kubernetes pods and their owners."""
         self.processes: dict[int, ProcessFact] = {}
@@ -219,12 +251,17 @@ class Registry:
     def take_node_fact(self, source: str, fact: NodeFact) -> None:
         """Learn of a node; a hostname may join it to another name's."""
         record = self.node(fact.node, fact.at)
+        if fact.address:
+            record = self._take_address(record, fact.address, fact.at)
         if fact.hostname:
             record = self._take_hostname(source, record, fact)
+        fact = _of_hardware(record, fact)
         merged = _merged(record.fact, fact)
         if _differs(record.fact, merged):
             self.version += 1
         record.fact = merged
+        if fact.gres is not None:
+            self._expect_boards(record, fact.gres)
         if fact.gpu_pci is not None and len(record.gpus) > 1:
             self._number_slots(record)
 
@@ -239,17 +276,31 @@ class Registry:
             self.version += 1
         record.fact = merged
 
-    def take_job(self, fact: JobFact) -> None:
-        """A job began, changed or ended. Jobs that ended an hour ago are forgotten."""
-        self.jobs[fact.id] = fact
-        self.version += 1
-        old = [
-            key
-            for key, job in self.jobs.items()
-            if job.until is not None and job.until < fact.since - ENDED_JOB_KEPT_S
-        ]
-        for key in old:
-            del self.jobs[key]
+    def take_job(self, fact: JobFact, source: str = "") -> None:
+        """A job began to wait or to run, changed or ended. Jobs that ended an hour ago are forgotten.
+
+        A scheduler knows all of a job, an exporter's labels know best which GPUs it has: both are put together.
+        """
+        told = self._told.setdefault(fact.id, {})
+        before = told.get(source)
+        if before is not None and before.nodes and before.since < fact.since:
+            over = before.until if before.until is not None else fact.since
+            self._runs.append(replace(before, until=over))
+        told[source] = fact
+        self.jobs[fact.id] = joined_job(list(told.values()))
+        self.jobs_version += 1
+        if fact.id.startswith("k8s:"):  # a server's pod may hold other GPUs now
+            self.version += 1
+        self._prune_jobs(max(fact.since, fact.until or 0.0))
+
+    def _prune_jobs(self, now: float) -> None:
+        if now < self._jobs_pruned_at + JOBS_PRUNED_EVERY_S:
+            return
+        self._jobs_pruned_at = now
+        oldest = now - ENDED_JOB_KEPT_S
+        for key in [key for key, job in self.jobs.items() if job.until is not None and job.until < oldest]:
+            del self.jobs[key], self._told[key]
+        self._runs = [run for run in self._runs if run.until is None or run.until >= oldest]
 
     def take_pod(self, fact: PodFact) -> None:
         """A pod began, changed or ended; a server that runs in it belongs to the pod's owner."""
@@ -286,11 +337,34 @@ class Registry:
             self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
 
     def jobs_at(self, at: float) -> list[JobFact]:
-        """Jobs that held GPUs at an instant; pods as their owners' jobs, as far as owners are known."""
+        """Jobs that ran at an instant; pods as their owners' jobs, as far as owners are known."""
         held = [
-            job for job in self.jobs.values() if job.since <= at and (job.until is None or at < job.until)
+            job if job.until is None or job.state not in _ENDED else replace(job, state="RUNNING")
+            for job in (*self._runs, *self.jobs.values())
+            if job.since <= at and (job.until is None or at < job.until) and not job.is_waiting
         ]
         return self.workloads.jobs(held, at, self._node_key)
+
+    def waiting_at(self, at: float) -> list[JobFact]:
+        """Jobs of a scheduler's queue that waited at an instant, those that started later included."""
+        waiting = []
+        for job in (*self._runs, *self.jobs.values()):
+            if job.is_waiting:
+                if job.since <= at and (job.until is None or at < job.until):
+                    waiting.append(job)
+            elif job.submitted_at is not None and job.submitted_at <= at < job.since:
+                waiting.append(
+                    replace(
+                        job,
+                        since=job.submitted_at,
+                        until=job.since,
+                        state="PENDING",
+                        nodes=(),
+                        gpus=(),
+                        reason=None,
+                    )
+                )
+        return waiting
 
     def held_by_pods(self, at: float) -> dict[str, int]:
         """Node key → how many GPUs the pods there ask for, whether or not it is known which they are."""
@@ -306,15 +380,21 @@ class Registry:
 
     def gpu_rows(self, refs: Iterable[GpuRef]) -> list[int]:
         """Rows of GPUs that are already known; unknown ones are left out."""
-        rows = []
+        return self.gpu_rows_known_by(refs)[0]
+
+    def gpu_rows_known_by(self, refs: Iterable[GpuRef]) -> tuple[list[int], str | None]:
+        """The same, with how it is known that these are the ones; one that begins with "assumed" is less than certain."""
+        rows: list[int] = []
+        ways: dict[str, None] = {}
         for ref in refs:
             node = self.find_node(ref.node)
-            found = self._find_gpu(node, ref) if node is not None else None
-            if found is None and node is not None:
-                found = self._by_minor_or_index(node, ref)
+            if node is None:
+                continue
+            found, how = self._find_said(node, ref)
             if found is not None:
                 rows.append(found.row)
-        return rows
+                ways[how] = None
+        return rows, next((way for way in ways if way.startswith("assumed")), next(iter(ways), None))
 
     def shift(self, seconds: float) -> None:
         """Our clock was set: events move with it."""
@@ -393,6 +473,15 @@ class Registry:
             return record
         return self._join_nodes(record, other, "hostname", fact.at)
 
+    def _take_address(self, record: NodeRecord, address: str, at: float) -> NodeRecord:
+        """A scheduler says where it reaches a node: who goes by that name is the node."""
+        row = self._names.get(address.lower())
+        if row is None:
+            self._alias(address, record.row, "NodeAddr", at)
+            return record
+        other = self.nodes[self._resolved(row)]
+        return record if other is record else self._join_nodes(other, record, "NodeAddr", at)
+
     def _rename_node(self, record: NodeRecord, key: str) -> None:
         if key.lower() not in self._names or self._names[key.lower()] == record.row:
             record.key = key
@@ -426,7 +515,13 @@ class Registry:
         return new
 
     def _adopt_board(self, board: GpuRecord, node: NodeRecord) -> None:
-        twin = self._find_gpu(node, GpuRef(node.key, board.uuid, board.pci, board.minor, board.index))
+        ref = GpuRef(node.key, board.uuid, board.pci, board.minor, board.index)
+        twin = self._find_gpu(node, ref)
+        if twin is None and not board.is_unseen:
+            twin = self._see_board(node, ref)
+        if twin is None and board.is_unseen and node.gpus:
+            board.node = -1  # the other name's boards are seen, or expected already
+            return
         if twin is None:
             node.gpus.append(board.row)
         else:
@@ -488,6 +583,7 @@ class Registry:
 
     def _take_gpu(self, node: NodeRecord, ref: GpuRef, at: float) -> None:
         found = self._find_gpu(node, ref)
+        found = found or self._see_board(node, ref)
         if found is None:
             if self._has_room(node, ref):
                 self._new_gpu(node, ref)
@@ -527,6 +623,9 @@ class Registry:
         """The row of a MIG instance's board, made if nobody has named it yet."""
         whole = ref._replace(mig=None, mig_uuid=None)
         board = self._find_gpu(node, whole)
+        if board is None and (board := self._see_board(node, whole)) is not None:
+            _fill(board, whole)
+            self._index_gpu(board)
         return board.row if board is not None else self._new_gpu(node, whole)
 
     def _replace_board(self, record: GpuRecord, ref: GpuRef, at: float) -> None:
@@ -546,7 +645,7 @@ class Registry:
             return
         if record.uuid:
             self._uuids[record.uuid] = record.row
-        for name in ("uuid", "pci", "minor", "index"):
+        for name in ("uuid", "pci", "minor", "index", "slurm"):
             value = getattr(record, name)
             if value is not None:
                 rows = self._addressed.setdefault((record.node, name, value), [])
@@ -570,11 +669,64 @@ class Registry:
         found = [self.gpus[row] for row in self._addressed.get((node.row, name, value), ())]
         return [board for board in found if board.node == node.row and board.joined_to is None]
 
-    def _by_minor_or_index(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
-        """For a scheduler's statement, which has nothing but a number: the slot of that number."""
+    def _find_said(self, node: NodeRecord, ref: GpuRef) -> tuple[GpuRecord | None, str]:
+        """A board or instance that somebody says a job holds, and how it was found."""
+        if ref.slurm is not None:
+            return self._by_slurm_index(node, ref.slurm, is_mig=ref.mig is not None)
+        found = self._find_gpu(node, ref)
+        if found is not None:
+            return found, "UUID" if ref.uuid or ref.mig_uuid else "PCI address" if ref.pci else "minor number"
+        # a scheduler's statement, which has nothing but a number: the slot of that number
         if ref.uuid or ref.pci or ref.index is None or ref.index >= len(node.gpus):
+            return None, ""
+        return self.gpus[node.gpus[ref.index]], ASSUMED_SLOTS
+
+    def _by_slurm_index(self, node: NodeRecord, number: int, is_mig: bool) -> tuple[GpuRecord | None, str]:
+        """Slurm counts device files, as minor numbers do; of MIG instances board by board."""
+        if is_mig:
+            instances = [
+                self.gpus[row]
+                for board in node.gpus
+                for row in _in_order(self.gpus, self.gpus[board].instances)
+            ]
+            return (instances[number], ASSUMED_INSTANCES) if number < len(instances) else (None, "")
+        for board in self._with(node, "minor", number):
+            if board.minor == number:
+                return board, "minor number"
+        for board in self._with(node, "slurm", number):
+            if board.is_unseen and board.slurm == number:
+                return board, "Slurm's own numbers"
+        return (self.gpus[node.gpus[number]], ASSUMED_SLOTS) if number < len(node.gpus) else (None, "")
+
+    # --- boards that only a scheduler knows --------------------------------------------------------
+
+    def _expect_boards(self, node: NodeRecord, gres: Sequence[Gres]) -> None:
+        """Where nobody has seen the node's boards, Slurm's configuration says how many there are."""
+        boards = [self.gpus[row] for row in node.gpus]
+        if not all(board.is_unseen for board in boards):
+            return
+        count = min(boards_of(gres), MAX_BOARDS)
+        if len(boards) == count:
+            return
+        for board in boards[count:]:
+            board.node = -1
+        node.gpus = node.gpus[:count]
+        for number in range(len(boards), count):
+            self._new_gpu(node, GpuRef(node.key, slurm=number))
+        self.version += 1
+
+    def _see_board(self, node: NodeRecord, ref: GpuRef) -> GpuRecord | None:
+        """The board that was only expected and is seen now, if there is one; its number is believed if it is the minor."""
+        unseen = [board for board in (self.gpus[row] for row in node.gpus) if board.is_unseen]
+        if not unseen or ref.mig is not None:
             return None
-        return self.gpus[node.gpus[ref.index]]
+        board = next((board for board in unseen if board.slurm == ref.minor), None)
+        if board is None:
+            number = ref.index if ref.minor is None else None
+            board = next((board for board in unseen if board.slurm == number), unseen[0])
+        board.slurm = None
+        self.version += 1
+        return board
 
     def _join_by_uuid(self, source: str, node: NodeRecord, refs: Sequence[GpuRef], at: float) -> NodeRecord:
         """The same boards under another node's name: it is that node, unless its own word is against it."""
@@ -623,6 +775,51 @@ class Registry:
         return row
 
 
+def boards_of(gres: Iterable[Gres]) -> int:
+    """How many boards a node's GRES come to; MIG instances and shares do not say."""
+    return sum(one.number for one in gres if one.name == "gpu" and not is_mig_type(one.type))
+
+
+def is_mig_type(name: str) -> bool:
+    """Whether a GRES type is a MIG profile: ``a100_1g.10gb``, ``1g.5gb``."""
+    return _MIG_TYPE.search(name) is not None
+
+
+def joined_job(told: Sequence[JobFact]) -> JobFact:
+    """One job from what several sources say of it: the scheduler's word, and GPUs from whoever names them by UUID."""
+    if len(told) == 1:
+        return told[0]
+    best = max(told, key=lambda job: (job.submitted_at is not None, bool(job.user)))
+    claims = [job for job in told if job is not best and job.until is None and job.gpus]
+    if not claims:
+        return best
+    exact = tuple(dict.fromkeys(gpu for claim in claims for gpu in claim.gpus if gpu.uuid or gpu.pci))
+    if best.is_waiting and best.until is None:  # it has started since the scheduler was asked
+        nodes = tuple(dict.fromkeys(node for claim in claims for node in claim.nodes))
+        since = min(claim.since for claim in claims)
+        return replace(best, state="RUNNING", since=since, nodes=nodes, gpus=exact, reason=None)
+    named = {gpu.node.partition(".")[0] for gpu in exact}
+    rest = tuple(gpu for gpu in best.gpus if gpu.node.partition(".")[0] not in named)
+    return replace(best, gpus=(*rest, *exact)) if best.until is None else best
+
+
+def _of_hardware(record: NodeRecord, fact: NodeFact) -> NodeFact:
+    """The fact without what the node has told of its hardware itself, where it is hearsay."""
+    told = {name for name in _HARDWARE if getattr(fact, name) is not None}
+    if not fact.is_hearsay:
+        record.firsthand |= told
+        return fact
+    known = told & record.firsthand
+    return replace(fact, **dict.fromkeys(known)) if known else fact  # type: ignore[arg-type]
+
+
+def _in_order(gpus: Sequence[GpuRecord], rows: Iterable[int]) -> list[int]:
+    """Rows of MIG instances, as their numbers count: ``gi2`` before ``gi10``."""
+    return sorted(
+        (row for row in rows if gpus[row].joined_to is None), key=lambda row: natural_key(gpus[row].mig or "")
+    )
+
+
 def _part_name(ref: PortRef | DiskRef | ServerRef) -> tuple[Kind, str]:
     if isinstance(ref, PortRef):
         return Kind.PORT, ref.port
@@ -657,6 +854,7 @@ def _fill(record: GpuRecord, ref: GpuRef) -> None:
     record.pci = record.pci or ref.pci
     record.minor = ref.minor if record.minor is None else record.minor
     record.index = ref.index if record.index is None else record.index
+    record.slurm = ref.slurm if record.slurm is None else record.slurm
 
 
 def _same_minor(record: GpuRecord, ref: GpuRef) -> bool:

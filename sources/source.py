@@ -92,6 +92,8 @@ class GpuRef(NamedTuple):
     index: int | None = None  # type: ignore[assignment]  # NVML's word; nobody searches this tuple
     mig: str | None = None
     mig_uuid: str | None = None
+    slurm: int | None = None
+    """Slurm's number of it among the node's ``gpu`` GRES: as a rule the minor number."""
 
 
 class PortRef(NamedTuple):
@@ -166,6 +168,16 @@ class Event:
     """One line, foreign text possible."""
 
 
+class Gres(NamedTuple):
+    """What Slurm's configuration says that a node has: ``gpu:h100:8``."""
+
+    name: str
+    """``gpu``, ``shard``, ``mps``, or whatever else the site counts."""
+    type: str
+    """``h100``, ``a100_1g.10gb``; empty: without a type."""
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class NodeFact:
     """What is known of a node from ``at`` on, until the next fact. None: this source does not know."""
@@ -194,6 +206,26 @@ class NodeFact:
     """The scheduler's: ``idle``, ``mix``, ``alloc``, ``drain``, ``down``."""
     problem: str | None = None
     """What hinders the readings ("driver not loaded"); an empty text: nothing does any more."""
+    is_hearsay: bool = False
+    """Told by a scheduler's configuration: of the hardware the node's own word counts more."""
+    address: str | None = None
+    """Where the scheduler reaches it, if nobody else is there; joins aliases."""
+    flags: tuple[str, ...] | None = None
+    """All the scheduler's words for its state: ``("idle", "drain", "not_responding")``."""
+    reason: str | None = None
+    """Why it is drained or down, other people's text; empty: no reason is given."""
+    reason_by: str | None = None
+    reason_at: float | None = None
+    gres: tuple[Gres, ...] | None = None
+    gpus_used: int | None = None
+    """How many of its GPUs the scheduler has given away."""
+    cpus_used: int | None = None
+    memory_used_bytes: int | None = None
+    """Given away, not touched."""
+    features: tuple[str, ...] | None = None
+    partitions: tuple[str, ...] | None = None
+    switches: tuple[str, ...] | None = None
+    """Of the fabric, as the scheduler's topology has it: the leaf (or block) first, then upwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +248,12 @@ class GpuFact:
 
 @dataclass(frozen=True, slots=True)
 class JobFact:
-    """A job that holds GPUs in [since, until); sent again when something of it changes."""
+    """A job that runs in [since, until), or waits for that; sent again when something of it changes."""
 
     since: float
+    """When it started; of one that waits, when it was submitted."""
     until: float | None
+    """When it ended, or stopped waiting; None: not yet."""
     id: str
     """``slurm:4711`` or ``k8s:<namespace>/<kind>/<owner>``."""
     name: str
@@ -233,6 +267,60 @@ class JobFact:
     """When its time limit ends it."""
     workload: str | None = None
     """``training``, ``inference``, ``interactive``, if the source knows."""
+    display: str = ""
+    """As people write its id: ``4700_3`` (of an array), ``4800+1`` (of a heterogeneous job), ``4700_[4-9%2]``
+    (tasks that wait together); empty: as in ``id``."""
+    qos: str | None = None
+    reason: str | None = None
+    """Why it waits (``Resources``, ``Priority``), or how it ended; other people's text."""
+    submitted_at: float | None = None
+    eligible_at: float | None = None
+    """When it may start at the earliest: not before its dependencies have ended."""
+    expected_at: float | None = None
+    """When the scheduler plans to start it."""
+    cpus: int | None = None
+    """Given to it; of one that waits, asked for. The same holds for memory and GPUs."""
+    memory_bytes: int | None = None
+    gpu_count: int | None = None
+    """Whether or not it is known which these are."""
+    shares: int | None = None
+    """Of GPUs that it shares with others: Slurm's ``shard`` or ``mps``."""
+    cpus_asked: int | None = None
+    memory_asked_bytes: int | None = None
+    gpus_asked: int | None = None
+    nodes_asked: int | None = None
+    dependency: str | None = None
+    tasks: int = 1
+    """Tasks of an array that wait together as this one entry."""
+    restarts: int | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for its start and holds nothing."""
+        return self.state == "PENDING" and not self.nodes
+
+
+class Demand(NamedTuple):
+    """How many jobs, and how many GPUs for them."""
+
+    jobs: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFact:
+    """What a scheduler's queue holds at an instant; replaces the last one of its source."""
+
+    at: float
+    running: Demand
+    waiting: Demand
+    """For resources or behind others: what the cluster is asked to do and cannot yet (the offered load)."""
+    held: Demand
+    """Waiting for something else: a dependency, a limit, its time, a person."""
+    next_start_at: float | None = None
+    """When the scheduler plans to start the first of those that wait."""
+    partitions: tuple[tuple[str, Demand, Demand], ...] = ()
+    """(partition, running, waiting)"""
 
 
 class Process(NamedTuple):
@@ -317,7 +405,7 @@ class PodFact:
     """Why it does not run, where that is exported: ``Unschedulable``, ``ImagePullBackOff``."""
 
 
-Fact: TypeAlias = NodeFact | GpuFact | JobFact | ProcessFact | ServerFact | ServiceFact | PodFact
+Fact: TypeAlias = NodeFact | GpuFact | JobFact | QueueFact | ProcessFact | ServerFact | ServiceFact | PodFact
 
 
 class TargetState(StrEnum):

@@ -29,6 +29,11 @@ class Workloads:
         """Those that ask for GPUs."""
         self._prune_at = 1000
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pod is known."""
+        return not self._pods
+
     def take(self, fact: PodFact) -> bool:
         """A pod began, changed or ended. Whether another owner is known now than before, for a pod of this name."""
         key, named = (fact.namespace, fact.pod, fact.uid), (fact.namespace, fact.pod)
