@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lab.pages import Pages, dcgm_page, node_page, served
-from lab.prometheus import Scraped, Server, prometheus
+from lab.prometheus import Scraped, Server, openmetrics, prometheus
 
 from coldaisle.analyzers.monitor import Monitor, MonitorSettings
 from coldaisle.analyzers.snapshot import Snapshot, Status
@@ -95,6 +96,59 @@ async def test_a_start_shows_the_last_minutes_at_once(tmp_path: Path) -> None:
         past = [item async for item in source.read(now - 8, now, 1.0)]  # type: ignore[attr-defined]
         await source.stream().aclose()
     assert len({item.at for item in past if type(item).__name__ == "Batch"}) >= 6
+
+
+async def test_a_past_instant_shows_what_the_server_says_of_it(tmp_path: Path) -> None:
+    start = float(int(time.time()) - 7200)
+    texts: dict[str, dict[str, list[tuple[float, object]]]] = {}
+    for place, node in enumerate(NODES):
+        for gpu in range(2):
+            labels = (
+                f'instance="{node}:9400",job="dcgm",UUID="GPU-{node}-{gpu}",Hostname="{node}",gpu="{gpu}"'
+            )
+            times = [start + 15 * n + place for n in range(240)]
+            texts.setdefault("DCGM_FI_DEV_GPU_UTIL", {})[labels] = [
+                (at, int(at * 7 + gpu) % 101) for at in times
+            ]
+            texts.setdefault("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", {})[labels] = [
+                (at, 1e9 + 350_000 * (at - start) + 20_000 * (at % 47)) for at in times
+            ]
+    history = [openmetrics(name, series) for name, series in texts.items()]
+    with prometheus(tmp_path, history=history) as server:
+        settings, clock = settings_of(tmp_path, server.url), SteadyClock()
+        monitor = Monitor(sources_from(settings, clock), MonitorSettings(interval=0.2), clock)
+        snapshot = await past_of(monitor, start + 1801.25)
+        keys = {f"GPU-{node}-{gpu}": f"{node}/{gpu}" for node in NODES for gpu in range(2)}
+        for key, query, scale in (
+            ("gpu.util", "DCGM_FI_DEV_GPU_UTIL", 0.01),
+            ("gpu.energy", "rate(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION[60s])", 0.001),
+        ):
+            column = snapshot.columns[key]
+            for series, value in server.rows(query, snapshot.at):
+                gpu = snapshot.layout.gpu_of[keys[series["UUID"]]]
+                assert column.values[gpu] == np.float32(value * scale)
+                assert snapshot.at - column.at[gpu] < 1e-3
+    assert not snapshot.live
+    assert snapshot.at == pytest.approx(start + 1801.25, abs=1e-3)
+    assert len(snapshot.layout.gpus) == 8
+
+
+async def past_of(monitor: Monitor, at: float) -> Snapshot:
+    """What the dashboard shows of an instant, once it is there."""
+    found: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+
+    def publish(snapshot: Snapshot) -> None:
+        if not snapshot.live and "gpu.energy" in snapshot.columns and not found.done():
+            found.set_result(snapshot)
+
+    task = asyncio.create_task(monitor.run(publish))
+    try:
+        await asyncio.sleep(0)
+        monitor.traveller.go(at)
+        return await asyncio.wait_for(found, 30)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_doctor_says_what_is_missing_and_how_to_get_it(
