@@ -103,8 +103,9 @@ async def test_what_is_typed_in_one_go_arrives() -> None:
             pilot.app.post_message(events.Key(key, char))
         await until(pilot, "all keys", lambda: screen_of(pilot).filter == "m!z1 & user==kim")
         assert line(pilot).has_focus
-        for key, char in (("ctrl+u", None), *((char, char) for char in "r07")):
-            pilot.app.post_message(events.Key(key, char))
+        pilot.app.post_message(events.Key("ctrl+u", None))
+        for char in "r07":
+            pilot.app.post_message(events.Key(char, char))
         await pilot.pause()
         assert line(pilot).value in ("r07", "")  # a key that is bound goes round by the app
 
