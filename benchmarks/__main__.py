@@ -15,7 +15,7 @@ from benchmarks.row import Row
 
 NAMES = (
     "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_live", "prometheus_range", "ssh", "tick", "memory",
-    "simulator",
+    "simulator", "filter",
 )  # fmt: skip
 
 

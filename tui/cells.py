@@ -177,25 +177,9 @@ def values_of(snapshot: Snapshot, key: str) -> Floats:
     size = len(snapshot.layout.gpus)
     if column is None or len(column.values) != size:
         return np.full(size, np.nan, dtype=np.float32)
-    if len(snapshot.layout.boards) == size:
-        return column.values
-    return _shared(snapshot.layout, column.values)
+    from coldaisle.analyzers.tables import shared
 
-
-def _shared(layout: Layout, values: Floats) -> Floats:
-    import numpy as np
-
-    parent = np.array([gpu.parent for gpu in layout.gpus], dtype=np.intp)
-    child = np.flatnonzero(parent >= 0)
-    known = child[np.isfinite(values[child])]
-    count = np.bincount(parent[known], minlength=len(values))
-    total = np.bincount(parent[known], weights=values[known], minlength=len(values))
-    shared = values.copy()
-    fill = np.isnan(shared) & (count > 0)
-    shared[fill] = total[fill] / count[fill]
-    orphan = child[np.isnan(values[child])]
-    shared[orphan] = values[parent[orphan]]
-    return shared
+    return shared(snapshot.layout, column.values)
 
 
 def levels(values: Floats, metric: CellMetric) -> Codes:

@@ -65,7 +65,9 @@ def test_the_version() -> None:
 def test_help_names_the_commands() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("demo", "doctor", "completion", "--ssh", "--exporter"))
+    assert all(
+        word in done.stdout for word in ("demo", "doctor", "list", "completion", "--ssh", "--exporter")
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,30 @@ NEXT: tuple[tuple[str, str], ...] = (
     ("a host by name", ": opens the palette; type a part of a host's, rack's, GPU's or service's name"),
 )
 
+FILTER: tuple[tuple[str, str], ...] = (
+    (
+        "r07 r08",
+        "a part of a name: any of them; r0*, r[01-04]n02; on Nodes and Serving also a job, a user, a state",
+    ),
+    (
+        "util<5 & power>300",
+        "< <= > >= == != with units as they are shown: mem>70GiB, mem>90%, left<30m, node.power>8kW",
+    ),
+    (
+        "user==kim | state==drain",
+        "texts, r0* and node sets; ~= and !~ take a regular expression: node~=n0[12]$",
+    ),
+    (
+        "! ( ) and or not",
+        "!(rack==r07) & temp>=80; what is missing or stale is neither; missing(power) finds it",
+    ),
+    (
+        "of what",
+        "a row with any GPU that matches is kept; status is the row's own, gpu.status that of its GPUs",
+    ),
+    ("while typing", "Tab completes fields and values, Up and Down bring back what was typed before"),
+)
+
 
 LATER = frozenset(tab.name for tab in TABS if not tab.ready)
 
@@ -115,6 +139,7 @@ class HelpScreen(LiveScreen):
         rows = [*section(f"Keys on {title_of(self.about)}", key_rows(here, width))] if here else []
         rows += section("Keys everywhere", key_rows(everywhere, width))
         rows += section("Cells", legend_rows(width))
+        rows += section("Filter (/)", [row for pair in FILTER for row in entry(*pair, 26, width)])
         rows += section("Time", paragraphs(TIME, width))
         rows += section("What to trust", paragraphs(TRUST, width))
         return rows + section("Where to look next", [row for pair in NEXT for row in entry(*pair, 22, width)])

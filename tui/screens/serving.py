@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
-from coldaisle.sources.text import plain
 from coldaisle.sources.units import age
 from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.screens import serving_rows as rows
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.series import SeriesScreen, bins, period_of
 from coldaisle.tui.screens.serving_rows import COLUMNS, REPLICA, SERVICE, SORTS, Serving, Trends
 from coldaisle.tui.widgets.header import TopLines
@@ -44,7 +43,7 @@ class Groupings:
         return self._held
 
 
-class ServingScreen(SeriesScreen):
+class ServingScreen(FilteredScreen, SeriesScreen):
     """All services, and the replicas of those that are opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,17 +58,14 @@ class ServingScreen(SeriesScreen):
         Binding("escape", "back", "Back"),
     ]
     TAB = "Serving"
-    DEFAULT_CSS = """
-    ServingScreen #filter { height: 1; border: none; padding: 0; display: none; }
-    ServingScreen #filter.open { display: block; }
-    ServingScreen #status { height: 1; }
-    """
+    ROWS, COUNTED = "serve", "replicas"
+    FILTER_HINT = "chat, r07, stale, engine==vllm, kv>90 | ttft>2s, waiting>0; Tab completes"
+    DEFAULT_CSS = "ServingScreen #status { height: 1; }"
 
     def __init__(self, at: str = "") -> None:
         """``at``: the key of a service or of a server that the cursor shall stand on."""
         super().__init__()
         self.sort = SORTS[0]
-        self.filter = ""
         self.opened: set[str] = set()
         """Keys of services whose replicas are in sight."""
         self._wanted = at
@@ -79,15 +75,11 @@ class ServingScreen(SeriesScreen):
         self._ordered_for: tuple[int, str] | None = None
         self._ordered_at = 0.0
         self._asked_at: float | None = None
-        self._filter_error = ""
         self._view: Serving | None = None
 
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="services")
         yield Lines(id="status")
-        yield Input(
-            placeholder="service, model, node, rack, r[01-04]n02, engine, state", id="filter", compact=True
-        )
 
     def on_mount(self) -> None:
         self.query_one(Table).focus()
@@ -144,21 +136,6 @@ class ServingScreen(SeriesScreen):
         self.again()
         self.query_one(Table).action_edge(0)
 
-    def action_filter(self) -> None:
-        """Open the line that takes the filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.value = self.filter
-        box.focus()
-
-    def action_back(self) -> None:
-        """Close the filter line and drop the filter; else leave."""
-        if self.query_one("#filter", Input).has_class("open") or self.filter:
-            self.set_filter("")
-            self._close_filter()
-        else:
-            super().action_back()
-
     def action_fold(self) -> None:
         """Show or hide the replicas of the service under the cursor."""
         service = self._service()
@@ -200,23 +177,10 @@ class ServingScreen(SeriesScreen):
         if self._view is not None and (server := self._server()) is not None:
             open_node(self, self._view.snapshot, server)
 
-    def set_filter(self, text: str) -> None:
-        """Show only what has any word of ``text``."""
-        self.filter = text
-        self.again()
-
     def stand_on(self, key: str) -> None:
         """Put the cursor on a service or a server; a server's service is opened."""
         self._wanted = key
         self.again()
-
-    @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
-        self.set_filter(event.value)
-
-    @on(Input.Submitted, "#filter")
-    def _entered(self) -> None:
-        self._close_filter()
 
     @on(Table.Opened)
     def _opened_row(self, event: Table.Opened) -> None:
@@ -227,8 +191,8 @@ class ServingScreen(SeriesScreen):
         else:
             self.action_charts()
 
-    def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("open")
+    def unfiltered_focus(self) -> None:
+        """The table."""
         self.query_one(Table).focus()
 
     def _seen(self, snapshot: Snapshot) -> Serving:
@@ -243,12 +207,10 @@ class ServingScreen(SeriesScreen):
             self._ordered_for, self._ordered_at = wanted, view.snapshot.at
 
     def _visible(self, view: Serving) -> list[str]:
-        self._filter_error = ""
-        try:
-            return rows.visible(self._order, view, self.opened, self.filter)
-        except ValueError as error:
-            self._filter_error = plain(str(error))
-            return rows.visible(self._order, view, self.opened, "")
+        wanted = self.kept(view.snapshot)
+        if wanted is not None:
+            self.tell_kept(int(wanted.sum()), len(wanted))
+        return rows.visible(self._order, view, self.opened, wanted)
 
     def _stand_where_wanted(self, view: Serving) -> None:
         """Once what was asked for is known, go there."""
@@ -299,10 +261,8 @@ class ServingScreen(SeriesScreen):
         ]
         if self.sort.column != "name":
             runs.append(Run(f", as it was {age(view.snapshot.at - self._ordered_at)} ago", "dim"))
-        if self._filter_error:
-            runs.append(Run(f"  filter: {self._filter_error}", "bad"))
-        elif self.filter:
-            runs.append(Run(f"  filter: {plain(self.filter)} (Esc drops it)", "match"))
+        if filtered := self.filter_runs():
+            runs += [Run("  "), *filtered]
         if hidden:
             runs.append(Run(f"  {hidden} columns need a wider terminal", "dim"))
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.glyphs import UNICODE, Glyphs
-from coldaisle.tui.matching import matched
 from coldaisle.tui.reading import read, server_name, status_word
 from coldaisle.tui.widgets.empty import failures
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, row_width, wrap
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.serving import Excursion, Grouping, Service, Totals, Verdict
     from coldaisle.analyzers.snapshot import SeriesAnswer, Snapshot, Times
     from coldaisle.sources.settings import ServingSettings
+    from coldaisle.tui.cells import Flags
 
 # analyzers.serving imports numpy, which must not load before the first paint: functions import it.
 
@@ -143,25 +143,29 @@ def order(view: Serving, sort: Sort) -> list[str]:
     return keys
 
 
-def visible(keys: Sequence[str], view: Serving, opened: set[str], text: str) -> list[str]:
-    """The rows in sight: all services, the replicas of those that are opened; with a filter what it names.
+def visible(keys: Sequence[str], view: Serving, opened: set[str], wanted: Flags | None) -> list[str]:
+    """The rows in sight: all services, the replicas of those that are opened.
 
-    ValueError says what is wrong with a word of the filter.
+    Args:
+        wanted: [server] what a filter keeps: services with one of these, and of a service that is not kept whole
+            these replicas. None: no filter.
     """
-    grouping, words = view.grouping, text.casefold().split()
-    named = _named(view, words, text) if words else None
-    shown, service, meant = [], "", False
+    grouping = view.grouping
+    shown: list[str] = []
+    service, some, whole = "", True, True
     for key in keys:
         if key.startswith(SERVICE):
             service = key.removeprefix(SERVICE)
-            number = grouping.by_key[service]
-            meant = named is None or _says(_service_words(view, number), words)
-            if meant or (named is not None and any(named[s] for s in grouping.services[number].servers)):
+            servers = grouping.services[grouping.by_key[service]].servers
+            kept = 0 if wanted is None else sum(bool(wanted[server]) for server in servers)
+            whole = wanted is None or kept == len(servers)
+            some = whole or kept > 0
+            if some:
                 shown.append(key)
-        elif meant:
+        elif whole:
             if service in opened:
                 shown.append(key)
-        elif named is not None and named[grouping.servers[key.removeprefix(REPLICA)]]:
+        elif some and wanted is not None and wanted[grouping.servers[key.removeprefix(REPLICA)]]:
             shown.append(key)
     return shown
 
@@ -679,24 +683,3 @@ def _of_servers(snapshot: Snapshot, key: str) -> Times:
     if column is None or len(column.values) != size:
         return np.full(size, np.nan)
     return column.values.astype(np.float64)
-
-
-def _says(text: str, words: Sequence[str]) -> bool:
-    return any(word in text for word in words)
-
-
-def _service_words(view: Serving, number: int) -> str:
-    service = view.grouping.services[number]
-    return " ".join(filter(None, (service.name, service.model, service.deployment))).casefold()
-
-
-def _named(view: Serving, words: Sequence[str], text: str) -> list[bool]:
-    """[server] whether the filter means it: by its node or rack as on Racks, or by any part of what it is called."""
-    snapshot = view.snapshot
-    gpus = matched(snapshot.layout, text)
-    nodes = {snapshot.layout.gpus[gpu].node for gpu in gpus.nonzero()[0].tolist()}
-    found = []
-    for server, known in enumerate(snapshot.layout.servers):
-        said = (known.key, known.pod, known.namespace, known.engine, known.version, state_of(view, server)[0])
-        found.append(known.node in nodes or _says(" ".join(filter(None, said)).casefold(), words))
-    return found
