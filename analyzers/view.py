@@ -156,7 +156,9 @@ class View:
     def _holders(self, layout: Layout, now: float) -> Holders:
         """Who runs and who waits; the same object while that has not changed."""
         if not self._known_holders.holds(layout, self.registry, now):
-            self._known_holders = holders(layout, self._places.gpu_of_row, self.registry, now)
+            self._known_holders = holders(
+                layout, self._places.gpu_of_row, self.registry, now, self._known_holders
+            )
         return self._known_holders
 
     def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:

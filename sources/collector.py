@@ -189,6 +189,8 @@ class Collector:
         pause = FIRST_PAUSE_S
         supervised.filling = isinstance(supervised.source, Past)
         await self._back_fill(supervised)
+        if getattr(supervised.source, "has_no_samples", False):  # no first live sample ends its past
+            supervised.filling = False
         while True:
             started = self.clock()
             supervised.heard, supervised.retry_at = False, None

@@ -4,11 +4,11 @@
 
     name = "atlas"
     [[source]]
-    kind = "ssh"                       # or local, exporters, prometheus, simulator
+    kind = "ssh"                       # or local, exporters, prometheus, slurm, simulator
     hosts = "r[01-16]n[01-04]"
     interval = "2s"
     [racks]
-    pattern = '(?P<rack>r\\d+)n\\d+'     # or file = "racks.csv", or map = { r01 = "n[01-04]" }
+    pattern = '(?P<rack>r\\d+)n\\d+'     # or file = "racks.csv", map = { r01 = "n[01-04]" }, from = "slurm"
     [[metric]]                         # of the site's own
     key = "job.step_time"
     names = ["train_step_seconds"]
@@ -55,9 +55,11 @@ from coldaisle.sources.settings import (
     ServingSettings,
     SimulatorSettings,
     SloSettings,
+    SlurmSettings,
     SourceSettings,
     SshSettings,
 )
+from coldaisle.sources.slurm import configuration as slurm
 from coldaisle.sources.text import is_loopback, valid_host_name
 from coldaisle.sources.units import parse, show
 
@@ -65,8 +67,6 @@ if TYPE_CHECKING:
     from coldaisle.sources.racks import RackRules
 
 MAX_CONFIG_BYTES = 1_000_000
-LATER_KINDS = ("slurm",)
-"""Kinds that the file format knows and this version does not read."""
 
 Raw: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str | int, ...]
@@ -77,6 +77,7 @@ _KINDS: Mapping[str, type[SourceSettings]] = {
     "ssh": SshSettings,
     "exporters": ExporterSettings,
     "prometheus": PrometheusSettings,
+    "slurm": SlurmSettings,
     "simulator": SimulatorSettings,
 }
 _TABLES: Mapping[str, type[Struct]] = {
@@ -96,7 +97,7 @@ MAX_SIMULATED_NODES, MAX_SIMULATED_GPUS = 2048, 16_384
 _HOST = re.compile(r"(?:[A-Za-z0-9_][^@\s:/]*@)?[^@\s/]+")
 _PATHS = (
     "identity", "ssh_config", "known_hosts", "token_file", "password_file", "ca", "cert", "key", "vocabulary",
-    "file",
+    "file", "topology",
 )  # fmt: skip
 _LISTS = ("hosts", "targets", "identity", "ssh_config", "known_hosts", "vocabulary")
 _SECRETS = ("token", "password", "passphrase", "bearer", "secret", "api_key")
@@ -148,6 +149,7 @@ _FLAG_OF = {setting.name: f"--{setting.name.replace('_', '-')}" for setting in f
     "hosts": "--ssh",
     "targets": "--exporter",
     "url": "--prometheus",
+    "via": "--slurm",
     "pattern": "--rack-pattern",
     "file": "--racks-file",
     "bytes_per_second": "--bytes",
@@ -162,7 +164,11 @@ _FLAGS_OF_KIND = {
     "ssh": ("interval", "user", "port", "jump", "identity", "ssh_config", "known_hosts", "connect_timeout"),
     "exporters": _OVER_HTTP,
     "prometheus": _OVER_HTTP,
-}
+    "slurm": (
+        "timeout", "token_file", "token_env", "token_command", "insecure", "jump", "identity", "ssh_config",
+        "known_hosts",
+    ),
+}  # fmt: skip
 _FLAGS_OF_TABLE = {
     "racks": ("pattern", "file"),
     "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse"),
@@ -275,6 +281,7 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
     _check_names(nodes)
     if racks != RackSettings():
         _rules(racks)
+    _check_origin(racks.from_, sources)
     return Settings(
         name=name,
         sources=sources,
@@ -321,6 +328,9 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
         _check_token(source, path)
     elif isinstance(source, PrometheusSettings):
         for setting, problem, remedy in prometheus.mistakes(source):
+            raise _SettingError((*path, setting), problem, remedy)
+    elif isinstance(source, SlurmSettings):
+        for setting, problem, remedy in slurm.mistakes(source):
             raise _SettingError((*path, setting), problem, remedy)
     elif isinstance(source, SimulatorSettings):
         _check_size(source, path)
@@ -377,12 +387,6 @@ def _kind(raw: Raw, path: Place) -> str:
     known = ", ".join(_KINDS)
     if kind is None:
         raise _SettingError(path, "a source without a kind", f"write kind = one of {known}")
-    if kind in LATER_KINDS:
-        raise _SettingError(
-            (*path, "kind"),
-            f"sources of kind {kind} are not available in this version",
-            f"remove it; available: {known}",
-        )
     if not isinstance(kind, str) or kind not in _KINDS:
         raise _SettingError(
             (*path, "kind"), f"no source has the kind {kind!r:.40}", _meant(str(kind), _KINDS)
@@ -393,7 +397,7 @@ def _kind(raw: Raw, path: Place) -> str:
 def _table(kind: type[Struct], raw: Any, key: str, folder: Path) -> Struct:
     if not isinstance(raw, dict):
         raise _SettingError((key,), f"{key} must be a table", f"write it as [{key}]")
-    _known(raw, kind.__struct_fields__, (key,), f"in [{key}]")
+    _known(raw, kind.__struct_encode_fields__, (key,), f"in [{key}]")
     raw = _prepared(raw, (key,), folder)
     for field_name in ("map", "aliases"):
         if isinstance(raw.get(field_name), dict):
@@ -670,6 +674,19 @@ def _is_loopback(target: str) -> bool:
     return is_loopback(urlsplit(target if "://" in target else f"http://{target}").hostname or "")
 
 
+def _check_origin(origin: str | None, sources: Iterable[SourceSettings]) -> None:
+    """Who says where nodes stand must be there to be asked."""
+    if origin is None:
+        return
+    if origin != "slurm":
+        raise _SettingError(
+            ("racks", "from"), f"from: nobody is called {origin!r:.40}", 'write from = "slurm"'
+        )
+    if not any(isinstance(source, SlurmSettings) for source in sources):
+        remedy = 'add a [[source]] with kind = "slurm"'
+        raise _SettingError(("racks", "from"), "from: no source of kind slurm is configured", remedy)
+
+
 def _check_metric(key: str | None, sources: Sequence[SourceSettings], own: Sequence[MetricSettings]) -> None:
     if key is None or any(isinstance(one, ExporterSettings) and one.vocabulary for one in sources):
         return  # a vocabulary of the site's own may declare it
@@ -748,6 +765,7 @@ def _flag_sources(flags: Flags) -> list[Raw]:
     if flags.exporter:
         sources.append({"kind": "exporters", "targets": list(flags.exporter)})
     sources += [{"kind": "prometheus", "url": url} for url in flags.prometheus]
+    sources += [{"kind": "slurm", "via": via} for via in flags.slurm]
     return sources
 
 

@@ -13,6 +13,7 @@ from coldaisle.sources.settings import (
     MetricSettings,
     PrometheusSettings,
     SimulatorSettings,
+    SlurmSettings,
     SourceSettings,
     SshSettings,
 )
@@ -29,7 +30,11 @@ def sources_from(
     settings: Settings, clock: Clock, secrets: Mapping[str, Secrets] = NO_SECRETS
 ) -> list[Source]:
     """All configured sources, not yet started; ``secrets`` by source, as they were typed. Raises ConfigError."""
-    return [source_from(source, clock, secrets, settings.metrics) for source in settings.sources]
+    has_racks = settings.racks.from_ == "slurm"
+    return [
+        source_from(source, clock, secrets, settings.metrics, has_racks=has_racks)
+        for source in settings.sources
+    ]
 
 
 def source_from(
@@ -37,8 +42,10 @@ def source_from(
     clock: Clock,
     secrets: Mapping[str, Secrets] = NO_SECRETS,
     metrics: Sequence[MetricSettings] = (),
+    *,
+    has_racks: bool = False,
 ) -> Source:
-    """One source, not yet started; ``metrics``: the site's own."""
+    """One source, not yet started; ``metrics``: the site's own; ``has_racks``: whether a scheduler says where nodes stand."""
     match source:
         case SimulatorSettings():
             return _simulator(source, clock)
@@ -50,6 +57,8 @@ def source_from(
             return _ssh(source, clock, secrets.get(source.name))
         case PrometheusSettings():
             return _prometheus(source, clock, metrics)
+        case SlurmSettings():
+            return _slurm(source, clock, has_racks, secrets.get(source.name))
 
 
 def _simulator(source: SimulatorSettings, clock: Clock) -> Source:
@@ -111,3 +120,9 @@ def _prometheus(source: PrometheusSettings, clock: Clock, metrics: Sequence[Metr
         vocabularies=vocabularies_for(source.vocabulary, metrics),
         clock=clock,
     )
+
+
+def _slurm(source: SlurmSettings, clock: Clock, has_racks: bool, secrets: Secrets | None) -> Source:
+    from coldaisle.sources.slurm.source import SlurmSource
+
+    return SlurmSource(source, clock=clock, has_racks=has_racks, secrets=secrets)

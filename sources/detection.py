@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,8 @@ CONNECT_S = 0.2
 """The longest that a look at one port takes."""
 EXPORTER_PORTS = ((9400, "dcgm-exporter"), (9100, "node_exporter"))
 _DRIVER_FILES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvidia0")
+_SLURM_FILES = ("etc/slurm/slurm.conf", "etc/slurm-llnl/slurm.conf", "run/slurm/conf/slurm.conf")
+"""The last: fetched from slurmctld (configless)."""
 _LIBRARY = "libnvidia-ml.so.1"
 
 
@@ -24,19 +28,26 @@ class Detected(NamedTuple):
     """One line for each thing that was looked for."""
 
 
-def detect(root: Path = Path("/"), ports: Sequence[tuple[int, str]] = EXPORTER_PORTS) -> Detected:
-    """Looks for an NVIDIA driver and for exporters on this machine; takes at most CONNECT_S a port."""
-    driver = nvidia_driver(root)
+def detect(
+    root: Path = Path("/"),
+    ports: Sequence[tuple[int, str]] = EXPORTER_PORTS,
+    environment: Mapping[str, str] = os.environ,
+) -> Detected:
+    """Looks for an NVIDIA driver, exporters and Slurm's commands on this machine; takes at most CONNECT_S a port."""
+    driver, slurm = nvidia_driver(root), slurm_client(root, environment)
     targets = [f"127.0.0.1:{port}" for port, _ in ports if answers("127.0.0.1", port)]
     sources: list[dict[str, Any]] = []
     if driver:
         sources.append({"kind": "local"})
     if targets:
         sources.append({"kind": "exporters", "targets": targets})
+    if slurm:
+        sources.append({"kind": "slurm"})
     notes = [f"NVIDIA driver: {driver or 'none found'}"]
     for port, what in ports:
         found = "answers" if f"127.0.0.1:{port}" in targets else "nothing there"
         notes.append(f"{what} on 127.0.0.1:{port}: {found}")
+    notes.append(f"Slurm: {slurm or 'no squeue with a configuration'}")
     return Detected(tuple(sources), tuple(notes))
 
 
@@ -50,6 +61,15 @@ def nvidia_driver(root: Path = Path("/")) -> str:
     except OSError:
         return ""
     return _LIBRARY
+
+
+def slurm_client(root: Path, environment: Mapping[str, str]) -> str:
+    """Where the configuration of Slurm's commands is; empty: they cannot be used here."""
+    if shutil.which("squeue", path=environment.get("PATH")) is None:
+        return ""
+    given = environment.get("SLURM_CONF")
+    places = [Path(given)] if given else [root / place for place in _SLURM_FILES]
+    return next((str(place) for place in places if place.exists()), "")
 
 
 def answers(host: str, port: int) -> bool:

@@ -172,6 +172,8 @@ class Registry:
         self._runs: list[JobFact] = []
         """Earlier runs of jobs that were requeued."""
         self._jobs_pruned_at = float("-inf")
+        self._jobs_taken = 0
+        """Since they were pruned: a look at all of them must not cost more than the news."""
         self.workloads = Workloads()
         """Kubernetes pods and their owners."""
         self.processes: dict[int, ProcessFact] = {}
@@ -294,9 +296,10 @@ class Registry:
         self._prune_jobs(max(fact.since, fact.until or 0.0))
 
     def _prune_jobs(self, now: float) -> None:
-        if now < self._jobs_pruned_at + JOBS_PRUNED_EVERY_S:
+        self._jobs_taken += 1
+        if now < self._jobs_pruned_at + JOBS_PRUNED_EVERY_S or self._jobs_taken < len(self.jobs) // 8:
             return
-        self._jobs_pruned_at = now
+        self._jobs_pruned_at, self._jobs_taken = now, 0
         oldest = now - ENDED_JOB_KEPT_S
         for key in [key for key, job in self.jobs.items() if job.until is not None and job.until < oldest]:
             del self.jobs[key], self._told[key]
@@ -592,8 +595,11 @@ class Registry:
         elif ref.mig is None and found.uuid and ref.uuid and found.uuid != ref.uuid:
             self._replace_board(found, ref, at)
         else:
+            before = (found.uuid, found.pci, found.minor, found.index)
             _fill(found, ref)
             self._index_gpu(found)
+            if before != (found.uuid, found.pci, found.minor, found.index):
+                self.version += 1  # a job's GPUs may be others than was assumed
 
     def _has_room(self, node: NodeRecord, ref: GpuRef) -> bool:
         """Whether the node, or the instance's board, can have one more."""

@@ -129,6 +129,51 @@ class PrometheusSettings(
         return bool(named or self.user or self.token_file or self.token_env or self.token_command)
 
 
+class SlurmSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="slurm"
+):
+    """A Slurm cluster's jobs and nodes; paths are absolute."""
+
+    via: str = "local"
+    """``local`` (its commands, here), ``ssh:[user@]host[:port]`` (there), or slurmrestd's address: a URL, or the
+    path of its socket."""
+    name: Name = "slurm"
+    interval: Annotated[float, Meta(ge=5, le=3600)] = 60.0
+    """Between two looks at jobs and nodes; more while slurmctld is busy."""
+    timeout: Timeout = 60.0
+    """Of one question."""
+    topology: str | None = None
+    """A topology.conf or topology.yaml, where slurmctld is not asked for it, or does not say."""
+    all_nodes: bool = False
+    """Whether nodes without GPUs are shown, too, and their jobs."""
+    user: str | None = None
+    """Whose token it is; None: as the token says."""
+    token_file: str | None = None
+    token_env: str | None = None
+    """None of these: SLURM_JWT."""
+    token_command: str | tuple[str, ...] | None = None
+    insecure: bool = False
+    """Whether the token may travel over plain http."""
+    ca: str | None = None
+    """The file of the authorities that are trusted, instead of the system's."""
+    identity: tuple[str, ...] = ()
+    jump: str | None = None
+    ssh_config: tuple[str, ...] = ()
+    known_hosts: tuple[str, ...] = ()
+    """These four are of ``ssh:``, as an ssh source has them."""
+
+    def login(self) -> SshSettings:
+        """How the login node of ``ssh:`` is reached; by ssh_config where nothing else is said."""
+        return SshSettings(
+            hosts=(self.via.removeprefix("ssh:"),),
+            name=self.name,
+            jump=self.jump,
+            identity=self.identity,
+            ssh_config=self.ssh_config,
+            known_hosts=self.known_hosts,
+        )
+
+
 class MetricSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A metric of the site's own, or another name of one that is shipped: ``[[metric]]``."""
 
@@ -175,13 +220,15 @@ class SimulatorSettings(
 
 
 SourceSettings: TypeAlias = (
-    LocalSettings | SshSettings | ExporterSettings | PrometheusSettings | SimulatorSettings
+    LocalSettings | SshSettings | ExporterSettings | PrometheusSettings | SlurmSettings | SimulatorSettings
 )
 
 
-class RackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RackSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     """Where nodes stand, as the site says."""
 
+    from_: str | None = None
+    """``slurm``: as features, blocks or leaf switches have it."""
     pattern: str | None = None
     file: str | None = None
     map: dict[str, tuple[str, ...]] = {}
@@ -290,6 +337,7 @@ class Flags:
     ssh: tuple[str, ...] = ()
     exporter: tuple[str, ...] = ()
     prometheus: tuple[str, ...] = ()
+    slurm: tuple[str, ...] = ()
     local: bool = False
     name: str | None = None
     interval: str | None = None

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.settings import ExporterSettings, PrometheusSettings
+from coldaisle.sources.settings import ExporterSettings, PrometheusSettings, SlurmSettings
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ COMMAND_S = 10.0
 MAX_TOKEN = 16_384
 
 
-def token_of(source: ExporterSettings | PrometheusSettings) -> str:
+def token_of(source: ExporterSettings | PrometheusSettings | SlurmSettings) -> str:
     """The token as it is now; empty where none is configured. ConfigError never holds any of it.
 
     May block for COMMAND_S: call it in a thread.
@@ -34,7 +34,7 @@ def password_of(source: PrometheusSettings) -> str:
     return _one_line(text, where) if where else ""
 
 
-def _configured(source: ExporterSettings | PrometheusSettings, what: str) -> tuple[str, str]:
+def _configured(source: ExporterSettings | PrometheusSettings | SlurmSettings, what: str) -> tuple[str, str]:
     """(the text as it was found, which setting said where); two empty texts: none does."""
     if file := getattr(source, f"{what}_file"):
         return _from_file(Path(file), what), f"{what}_file {file}"

@@ -63,9 +63,10 @@ def render(settings: Settings) -> str:
 
 def _lines(struct: msgspec.Struct, written: Mapping[str, Any]) -> Iterable[str]:
     defaults = dict(zip(struct.__struct_fields__[::-1], struct.__struct_defaults__[::-1], strict=False))
+    fields = dict(zip(struct.__struct_encode_fields__, struct.__struct_fields__, strict=True))
     for key, value in written.items():
-        default = defaults.get(key, msgspec.NODEFAULT)
-        if getattr(struct, key) != default and value not in (None, (), {}):
+        default = defaults.get(fields[key], msgspec.NODEFAULT)
+        if getattr(struct, fields[key]) != default and value not in (None, (), {}):
             yield f"{key} = {_value(_folded(value) if key in _FOLDED else value)}"
 
 

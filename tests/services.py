@@ -22,6 +22,16 @@ PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "victoria-metrics": "victoria-metrics",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "slurmdbd": "slurmdbd",
+    "slurmrestd": "slurmrestd",
+    "scontrol": "slurm-client",
+    "squeue": "slurm-client",
+    "munged": "munge",
+    "mariadbd": "mariadb-server",
+    "mariadb-install-db": "mariadb-server",
+    "unshare": "util-linux",
 }
 
 
@@ -37,13 +47,14 @@ def require(*names: str) -> str:
     """
     for name in names:
         if find(name) is None:
-            _missing(f"{name} is not installed (package {PACKAGES.get(name, name)})")
+            missing(f"{name} is not installed (package {PACKAGES.get(name, name)})")
     found = find(names[0])
     assert found is not None
     return found
 
 
-def _missing(why: str) -> NoReturn:
+def missing(why: str) -> NoReturn:
+    """Skip the test, or fail it where that is forbidden."""
     if os.environ.get("COLDAISLE_REQUIRE_SERVICES") == "1":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)

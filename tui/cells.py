@@ -72,6 +72,8 @@ MARKS: Final = (
     Mark("-", "nodata", "no data"),
     Mark(".", "free", "free"),
     Mark("d", "drained", "drained"),
+    Mark("#", "held", "allocated, without readings"),
+    Mark("D", "down", "down, says the scheduler"),
 )
 """What can be told without a diagnosis; its letters join at the end of this table."""
 
@@ -81,7 +83,7 @@ LEVEL_0: Final = 1
 MARK_0: Final = 12
 FADED: Final = 64
 """Added to a code: the filter does not match it."""
-LOST, STALE, NO_DATA, FREE, DRAINED = range(MARK_0, MARK_0 + 5)
+LOST, STALE, NO_DATA, FREE, DRAINED, HELD, DOWN = range(MARK_0, MARK_0 + 7)
 FULL_SHARE: Final = 0.995
 
 THERMAL_BITS: Final = 0x20 | 0x40
@@ -207,9 +209,37 @@ def cell_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
     codes[missing] = NO_DATA
     codes[idle & drained(snapshot)] = DRAINED
     codes[stale(snapshot, metric.key)] = STALE
-    codes[snapshot.gpu_status == Status.UNKNOWN] = NO_DATA
+    unseen = snapshot.gpu_status == Status.UNKNOWN
+    codes[unseen] = NO_DATA
+    if unseen.any():
+        codes = np.where(unseen & scheduled(snapshot), _by_scheduler(snapshot, idle), codes)
     codes[snapshot.gpu_status == Status.LOST] = LOST
     return codes
+
+
+def _by_scheduler(snapshot: Snapshot, idle: Flags) -> Codes:
+    """[gpu] what is known of GPUs that nobody reads: allocated, free, drained or down."""
+    import numpy as np
+
+    layout = snapshot.layout
+    down = np.array([(node.state or "").startswith("down") for node in layout.nodes], dtype=bool)[
+        node_index(layout)
+    ]
+    codes = np.where(idle, FREE, HELD).astype(np.uint8)
+    codes[idle & drained(snapshot)] = DRAINED
+    codes[down] = DOWN
+    return codes
+
+
+def scheduled(snapshot: Snapshot) -> Flags:
+    """[gpu] whether a scheduler counts its node's GPUs, and says who has them."""
+    import numpy as np
+
+    layout = snapshot.layout
+    flags = np.array([bool(node.gres and node.state) for node in layout.nodes], dtype=bool)
+    if not flags.any():
+        return np.zeros(len(layout.gpus), dtype=bool)
+    return flags[node_index(layout)]
 
 
 def stale(snapshot: Snapshot, key: str) -> Flags:
@@ -291,16 +321,19 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
     status, held = snapshot.gpu_status[boards], _held(snapshot)[boards]
     out = drained(snapshot)[boards]
     answering = status == Status.OK
+    told = (status == Status.UNKNOWN) & scheduled(snapshot)[boards]
     values = values_of(snapshot, metric.key)[boards]
     counted = answering & np.isfinite(values) & (held if snapshot.jobs_known else True)
     power = values_of(snapshot, "gpu.power")[boards][answering]
     return Tally(
         allocated=int(held.sum()),
-        free=int((answering & ~held & ~out & _idle(snapshot)[boards]).sum()) if snapshot.jobs_known else 0,
+        free=int(((answering | told) & ~held & ~out & _idle(snapshot)[boards]).sum())
+        if snapshot.jobs_known
+        else 0,
         drained=int((~held & out).sum()),
         lost=int((status == Status.LOST).sum()),
         stale=int((status == Status.STALE).sum()),
-        unseen=int((status == Status.UNKNOWN).sum()),
+        unseen=int(((status == Status.UNKNOWN) & ~told).sum()),
         mean=float(values[counted].mean()) if counted.any() else math.nan,
         power=float(np.nansum(power)),
         powered=int(np.isfinite(power).sum()),
@@ -366,7 +399,7 @@ def _kinds(snapshot: Snapshot, metric: CellMetric) -> list[tuple[str, Flags]]:
     return [
         ("lost", (status == Status.LOST) & ~silent),
         ("node does not answer", (status == Status.LOST) & silent),
-        ("no data yet", status == Status.UNKNOWN),
+        ("no data yet", (status == Status.UNKNOWN) & ~scheduled(snapshot)),
         ("row remap failed", values_of(snapshot, "gpu.remap_failure") > 0),
         ("driver asks for a reset", values_of(snapshot, "gpu.recovery_action") > 0),
         ("stale", stale(snapshot, metric.key)),

@@ -19,7 +19,7 @@ from coldaisle.sources.errors import ColdaisleError, FilterError
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
     from coldaisle.sources.instants import Instant
-    from coldaisle.sources.settings import Flags
+    from coldaisle.sources.settings import Flags, SourceSettings
     from coldaisle.sources.ssh_login import Secrets
     from coldaisle.tui.listing import Request
 
@@ -140,6 +140,12 @@ _source_options = _options(
     ),
     click.option(
         "--prometheus", multiple=True, metavar="URL", help="A Prometheus-compatible server. Repeatable."
+    ),
+    click.option(
+        "--slurm",
+        multiple=True,
+        metavar="VIA",
+        help="Jobs: local, ssh:login1, or slurmrestd's URL or socket.",
     ),
     click.option("--local", is_flag=True, help="This machine."),
     click.option("--interval", metavar="TIME", help="Between two samples: 2s, 500ms."),
@@ -352,7 +358,9 @@ def _configured(given: dict[str, Any]) -> Settings:
 
     settings = load_default(given["config"])
     flags = _flags(given)
-    if not (settings.sources or flags.ssh or flags.exporter or flags.prometheus or flags.local):
+    if not (
+        settings.sources or flags.ssh or flags.exporter or flags.prometheus or flags.slurm or flags.local
+    ):
         settings = settings.with_sources(_detected())
     return settings.with_flags(flags)
 
@@ -434,11 +442,15 @@ def _dashboard(settings: Settings, *, confirmed: bool = False, at: Instant | Non
 
 
 def _asked_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:
-    if all(source.__struct_config__.tag != "ssh" for source in settings.sources):
+    if not any(map(_logs_in, settings.sources)):
         return {}
     from coldaisle.tui.preflight import ask_first
 
     return ask_first(settings, confirmed=confirmed)
+
+
+def _logs_in(source: SourceSettings) -> bool:
+    return source.__struct_config__.tag == "ssh" or getattr(source, "via", "").startswith("ssh:")
 
 
 def _needs_terminal(term: str, streams: Iterable[Any]) -> None:

@@ -25,6 +25,7 @@ from coldaisle.sources.settings import (
     ExporterSettings,
     PrometheusSettings,
     SimulatorSettings,
+    SlurmSettings,
     SourceSettings,
     SshSettings,
 )
@@ -117,8 +118,8 @@ def hurried(settings: Settings, seconds: float) -> Settings:
 
 
 def _hurried(source: SourceSettings, longest: float) -> SourceSettings:
-    if isinstance(source, PrometheusSettings) or source.interval <= longest:
-        return source  # a server that remembers shows what it has at once
+    if isinstance(source, PrometheusSettings | SlurmSettings) or source.interval <= longest:
+        return source  # a server that remembers shows what it has at once; a scheduler is not hurried
     if isinstance(source, ExporterSettings) and source.timeout is None:
         # a slow page keeps the time that the interval to come would give it
         from coldaisle.sources.exporters import timeout_for

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.settings import SshSettings
+from coldaisle.sources.settings import SlurmSettings, SourceSettings, SshSettings
 from coldaisle.sources.text import plain
 from coldaisle.tui.capabilities import capabilities
 
@@ -28,7 +28,7 @@ def ask_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:
 
     Without a terminal nothing is asked: ConfigError where leave is needed.
     """
-    sources = [source for source in settings.sources if isinstance(source, SshSettings)]
+    sources = [source for source in map(_login_of, settings.sources) if source is not None]
     if not sources:
         return {}
     from coldaisle.sources.manners import needs_confirmation
@@ -39,6 +39,13 @@ def ask_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:
     if not sys.stdin.isatty():
         return {}
     return {source.name: asyncio.run(_secrets(source)) for source in sources}
+
+
+def _login_of(source: SourceSettings) -> SshSettings | None:
+    """How a source logs in, if it does."""
+    if isinstance(source, SlurmSettings) and source.via.startswith("ssh:"):
+        return source.login()
+    return source if isinstance(source, SshSettings) else None
 
 
 def _confirm(count: int) -> None:

@@ -21,6 +21,7 @@ from coldaisle.sources.settings import (
     PrometheusSettings,
     Rewrite,
     SimulatorSettings,
+    SlurmSettings,
     SshSettings,
 )
 from coldaisle.sources.writing import render
@@ -36,8 +37,7 @@ MISTAKES = [
     ("unknown_setting", 8, "no setting 'host' of a source of kind ssh", "did you mean hosts?"),
     ("unknown_in_table", 2, "no setting 'them' in [screen]", "did you mean theme?"),
     ("unknown_kind", 2, "no source has the kind 'exporter'", "did you mean exporters?"),
-    ("slurm_kind", 2, "kind slurm are not available in this version", "available: local, ssh"),
-    ("no_kind", 2, "a source without a kind", "local, ssh, exporters, prometheus, simulator"),
+    ("no_kind", 2, "a source without a kind", "local, ssh, exporters, prometheus, slurm, simulator"),
     ("no_hosts", 1, "hosts is missing", 'add hosts = "r[01-16]n[01-04]"'),
     ("empty_hosts", 3, "nothing is listed", 'write "r[01-16]n[01-04]"'),
     ("bad_node_set", 3, "a bracket is missing in 'login[1-2'", 'write "r[01-16]n[01-04]"'),
@@ -108,6 +108,18 @@ MISTAKES = [
     ("slo_without_service", 2, "'ttft_p99': the objectives of a service are a table", "[serving.slo."),
     ("slo_errors_as_number", 2, "errors: at most 50 %", "give 50 % or less"),
     ("slo_too_short", 2, "e2e_p95: at least 100", "or more"),
+    ("no_way_to_slurm", 3, "via: 'login1' is no way to Slurm", "ssh:login1"),
+    ("option_as_login", 3, "via: '-oProxyCommand=true' is not a host name", "ssh:[user@]host[:port]"),
+    ("jwt_in_clear", 3, "the token would travel to rest.example.org in the clear", "insecure = true"),
+    ("password_in_via", 3, "the URL of rest.example.org holds a user or password", "token_file"),
+    ("via_of_a_page", 3, "via: the address of a page", "write 'https://rest.example.org:6820'"),
+    ("token_of_commands", 3, "token_env: only slurmrestd takes a token", "remove it"),
+    ("two_jwts", 5, "token_env and token_command: one token is enough", "keep one"),
+    ("jump_to_nowhere", 4, "jump: there is no login without SSH", "ssh:login1"),
+    ("no_topology", 3, "topology: no file 'none.conf'", "check the path"),
+    ("slurm_too_often", 3, "interval: at least 5.0 s", "or more"),
+    ("racks_from_nobody", 4, "no source of kind slurm is configured", "[[source]]"),
+    ("racks_from_netbox", 4, "nobody is called 'netbox'", 'from = "slurm"'),
     ("name_as_number", 1, "name must be a text", 'name = "atlas"'),
 ]
 
@@ -122,6 +134,30 @@ def test_every_mistake_has_its_line_and_a_remedy(name: str, line: int, problem: 
     assert caught.value.remedy
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert "hunter2" not in str(caught.value) + caught.value.remedy
+
+
+def test_what_a_slurm_source_can_say(tmp_path: Path) -> None:
+    (tmp_path / "topology.yaml").write_text("")
+    (tmp_path / "c.toml").write_text(
+        '[[source]]\nkind = "slurm"\nvia = "ssh:kim@login1:2222"\ninterval = "2min"\njump = "gate"\n'
+        'topology = "topology.yaml"\nall_nodes = true\n[racks]\nfrom = "slurm"\n'
+    )
+    settings = load(tmp_path / "c.toml")
+    (source,) = settings.sources
+    assert isinstance(source, SlurmSettings)
+    assert (source.interval, source.topology) == (120.0, str(tmp_path / "topology.yaml"))
+    assert source.login() == SshSettings(hosts=("kim@login1:2222",), name="slurm", jump="gate")
+    assert settings.racks.from_ == "slurm"
+
+
+def test_slurm_by_a_flag() -> None:
+    flags = Flags(slurm=("local", "http://127.0.0.1:6820"), interval="2s", token_env="JWT", local=True)
+    with pytest.raises(ConfigError, match="only slurmrestd takes a token"):
+        Settings().with_flags(flags)
+    settings = Settings().with_flags(Flags(slurm=("ssh:login1",), interval="2s", jump="gate"))
+    assert settings.sources == (SlurmSettings(via="ssh:login1", jump="gate"),)
+    with pytest.raises(ConfigError, match=r"--slurm: .*no way to Slurm"):
+        Settings().with_flags(Flags(slurm=("login1",)))
 
 
 def test_every_fixture_is_a_case() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from coldaisle.sources.config import Settings
 from coldaisle.sources.detection import detect, nvidia_driver
-from coldaisle.sources.settings import ExporterSettings, LocalSettings
+from coldaisle.sources.settings import ExporterSettings, LocalSettings, SlurmSettings
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,23 @@ def test_nothing_to_see(tmp_path: Path, closed_port: int) -> None:
     assert found.notes == (
         "NVIDIA driver: none found",
         f"dcgm-exporter on 127.0.0.1:{closed_port}: nothing there",
+        "Slurm: no squeue with a configuration",
     )
+
+
+def test_slurm_is_its_commands_and_their_configuration(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    squeue = tmp_path / "bin" / "squeue"
+    environment = {"PATH": str(squeue.parent)}
+    (tmp_path / "etc" / "slurm").mkdir(parents=True)
+    conf = tmp_path / "etc" / "slurm" / "slurm.conf"
+    conf.touch()
+    assert detect(tmp_path, [], environment).sources == ()
+    squeue.touch(mode=0o755)
+    found = detect(tmp_path, [], environment)
+    assert Settings().with_sources(found.sources).sources == (SlurmSettings(),)
+    assert found.notes[-1] == f"Slurm: {conf}"
+    assert detect(tmp_path, [], environment | {"SLURM_CONF": str(tmp_path / "none")}).sources == ()
 
 
 def test_a_driver_and_an_exporter(tmp_path: Path, listener: int, closed_port: int) -> None:

@@ -289,7 +289,7 @@ def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:
 def _state(snapshot: Snapshot, index: int) -> Run:
     node = snapshot.layout.nodes[index]
     word, token = status_word(int(snapshot.node_status[index]))
-    if node.state and (word == "ok" or (word == "unknown" and cells.is_drained(node.state))):
+    if node.state and (word == "ok" or (word == "unknown" and (node.gres or cells.is_drained(node.state)))):
         return Run(plain(node.state), "drained" if cells.is_drained(node.state) else "ok")
     return Run(word, token)
 

@@ -96,9 +96,12 @@ def _state(snapshot: Snapshot, gpu: int, now: float) -> Iterator[Piece]:
     node = snapshot.layout.gpus[gpu].node
     status = Status(int(snapshot.gpu_status[gpu]))
     silent = age(now - float(snapshot.node_seen[node]))
-    if status is Status.OK:
-        from coldaisle.tui.cells import is_drained
+    from coldaisle.tui.cells import is_drained, scheduled
 
+    is_told = status is Status.UNKNOWN and bool(scheduled(snapshot)[gpu])
+    if status is Status.OK or is_told:
+        if is_told:
+            yield Piece(3, (Run("no readings", "dim"),))
         if is_drained(state := snapshot.layout.nodes[node].state):
             yield Piece(1, (Run(plain(state or "", 16), "drained"),))
         return

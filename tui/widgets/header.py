@@ -149,7 +149,10 @@ def _data_age(snapshot: Snapshot, now: float) -> Row:
     if math.isnan(seconds):
         silence = (now if snapshot.live else snapshot.at) - _last_heard(snapshot)
         if math.isnan(silence):
-            return (Run("no data yet", "warn"),)
+            has_jobs_only = bool(snapshot.sources) and all(
+                source.kind == "slurm" for source in snapshot.sources
+            )
+            return (Run("jobs only", "dim") if has_jobs_only else Run("no data yet", "warn"),)
         return (Run(f"no data for {age(max(silence, 0.0))}", "bad"),)
     periods = [source.period or source.interval for source in snapshot.sources]
     old = seconds > 3 * max(periods, default=10.0) + 5

@@ -1,0 +1,1 @@
+"""Slurm: jobs, nodes and topology, by its commands here, its commands on a login node, or slurmrestd."""
