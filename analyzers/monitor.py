@@ -1,4 +1,4 @@
-"""The composition root: sources in, immutable snapshots out.
+"""The composition root: sources in, immutable snapshots out, live or (travel.py) of a past instant.
 
 Used by the dashboard and by every command without a screen. :class:`Monitor` lives on one event
 loop; :class:`MonitorThread` gives it a thread of its own, so that nothing here can hold up a screen.
@@ -14,39 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-
-from coldaisle.analyzers.snapshot import (
-    Column,
-    Cost,
-    Coverage,
-    EventView,
-    Join,
-    SeriesAnswer,
-    SeriesQuery,
-    Snapshot,
-    SourceView,
-    Status,
-    Times,
-)
-from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout, job_from
-from coldaisle.sources.collector import Collector, SteadyClock, Supervised, state_of
+from coldaisle.analyzers.snapshot import Cost, SeriesAnswer, SeriesQuery, Snapshot, Travel
+from coldaisle.analyzers.travel import Traveller
+from coldaisle.analyzers.view import View
+from coldaisle.sources.collector import Collector, SteadyClock
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
-from coldaisle.sources.source import Clock, Codes, JobFact, Kind, Missing, Process, Source, TargetState
+from coldaisle.sources.source import Clock, Source
 
 log = logging.getLogger(__name__)
 
-EVENTS_SHOWN = 500
-LOST_AFTER_S = 30.0
-LOST_AFTER_PERIODS = 10.0
 EAGER_S = 5.0
 """So long after the start, a snapshot is made as soon as samples come in."""
 EAGER_STEP_S = 0.25
@@ -72,75 +53,60 @@ class Monitor:
     """Runs the collector and makes a snapshot a tick."""
 
     def __init__(self, sources: Sequence[Source], settings: MonitorSettings, clock: SteadyClock) -> None:
+        self.sources = sources
         self.settings = settings
         self.clock = clock
-        self.history = History(settings.limits)
-        self.registry = Registry(settings.aliases)
-        self.collector = Collector(sources, self.history, self.registry, clock)
-        self._layout = EMPTY
-        self._places = _Places(EMPTY)
+        self.collector = self._new_collector(settings.limits)
+        self.history, self.registry = self.collector.history, self.collector.registry
+        self.view = self._new_view(self.collector)
+        self.traveller = Traveller(
+            sources, self._new_collector, self._new_view, clock, lambda: self._publish_shown()
+        )
         self._tick_s = 0.0
         self._meter = _Meter()
-        self._known_jobs = _NO_JOBS
+        self._newest: Snapshot | None = None
+        self._published: tuple[Snapshot | None, Travel | None] = (None, None)
+        self._publish: Publish = _nobody
 
     async def run(self, publish: Publish) -> None:
         """Collect and publish until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.collector.run(), name="collector")
-            group.create_task(self._tick(publish), name="tick")
+        self._publish = publish
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.collector.run(), name="collector")
+                group.create_task(self._tick(), name="tick")
+        finally:
+            self._publish = _nobody
+            self.traveller.stop()
 
     def snapshot(self) -> Snapshot:
         """The cluster as known now."""
-        now = self.clock()
-        layout = self._current_layout()
-        columns = {key: self._column(key, layout, now) for key in self.history.keys()}  # noqa: SIM118
-        known = self._jobs(layout, now)
-        gpu_status, gpu_seen = self._status(Kind.GPU, layout, now)
-        _mark_lost(gpu_status, columns)
-        node_status, node_seen = self._status(Kind.NODE, layout, now)
-        server_status, server_seen = self._status(Kind.SERVER, layout, now)
-        _mark_down(server_status, columns)
-        _hear_from(self._places.gpu_node, node_status, node_seen, gpu_status, gpu_seen)
-        _hear_from(self._places.server_node, node_status, node_seen, server_status, server_seen)
-        return Snapshot(
-            at=now,
-            name=self.settings.name,
-            live=True,
-            layout=layout,
-            columns=columns,
-            gpu_status=gpu_status,
-            gpu_seen=gpu_seen,
-            node_status=node_status,
-            node_seen=node_seen,
-            jobs=known.running,
-            gpu_job=known.gpu_job,
-            gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
-            jobs_known=bool(self.registry.jobs),
-            sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
-            coverage=self._coverage(layout, node_status, gpu_status),
-            events=self._events(),
-            processes=self._processes(),
-            joins=tuple(Join(j.at, j.name, j.node, j.how, j.conflict) for j in self.registry.joins),
-            cost=self._meter.read(self._tick_s, self.history.bytes),
-            server_status=server_status,
-            server_seen=server_seen,
-            replicas=dict(self.registry.services),
-            waiting=tuple(self.registry.workloads.waiting(now)),
-            queue=known.waiting,
-            queues=dict(self.registry.queues),
-        )
+        return self.view.snapshot(self.clock(), self._meter.read(self._tick_s, self.history.bytes))
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
-        """Metrics over time. An entity that is not known is a row of NaN."""
-        layout = self._current_layout()
-        edges = np.linspace(query.start, query.end, query.points + 1)
-        values = {}
-        for key in query.keys:
-            rows = [_row(layout, kind_of(key), entity) for entity in query.entities]
-            values[key] = self.history.series(key, rows, query.start, query.end, query.points)
-        return SeriesAnswer(query, (edges[:-1] + edges[1:]) / 2, values)
+        """Metrics over time, up to the instant that is shown. An entity that is not known is a row of NaN."""
+        return self.traveller.read(query) or self.view.read(query)
 
-    async def _tick(self, publish: Publish) -> None:
+    def travel(self, at: float | None) -> None:
+        """Show a past instant, or again what is live, which goes on meanwhile. On the monitor's loop only."""
+        self.traveller.go(at, at_once=self._newest is None)
+
+    def shown(self) -> Snapshot | None:
+        """The past picture while somebody travels, else the newest live one; None: there is nothing yet."""
+        travel = self.traveller.travel(self._newest)
+        shown = self.traveller.picture or self._newest
+        return shown if shown is None or shown.travel == travel else replace(shown, travel=travel)
+
+    def _publish_shown(self) -> None:
+        """Publish what is shown, if that is another thing than the last time."""
+        shown = self.shown()
+        base = self.traveller.picture or self._newest
+        said = (base, shown.travel if shown else None)
+        if shown is not None and said != self._published:
+            self._published = said
+            self._publish(shown)
+
+    async def _tick(self) -> None:
         """A snapshot every interval, on a schedule that does not drift and never catches up in bursts."""
         started = due = time.monotonic()
         await asyncio.sleep(0)  # the sources have begun
@@ -151,9 +117,9 @@ class Monitor:
                 await asyncio.sleep(EAGER_STEP_S / 5)
                 continue
             self.collector.follow_clock()
-            snapshot = self.snapshot()
+            self._newest = self.snapshot()
             self._tick_s = time.monotonic() - begun
-            publish(snapshot)
+            self._publish_shown()
             if time.monotonic() - started < EAGER_S:
                 await self._wait_for_samples()
                 continue
@@ -167,108 +133,11 @@ class Monitor:
                 await self.collector.arrived.wait()
         await asyncio.sleep(EAGER_STEP_S)
 
-    # --- parts of a snapshot ---------------------------------------------------------------------
+    def _new_collector(self, limits: Limits) -> Collector:
+        return Collector(self.sources, History(limits), Registry(self.settings.aliases), self.clock)
 
-    def _current_layout(self) -> Layout:
-        if self._layout.version != self.registry.version:
-            self._layout = build_layout(self.registry, self.settings.racks)
-            self._places = _Places(self._layout)
-        return self._layout
-
-    def _column(self, key: str, layout: Layout, now: float) -> Column:
-        kind = kind_of(key)
-        rows = layout.rows[kind]
-        size = int(rows.max(initial=-1)) + 1
-        latest = self.history.latest(key, size + 1, now)
-        # Row ``size`` was never written: it stands for entities without a row.
-        pick = np.where(rows < 0, size, rows)
-        return Column(latest.values[pick], latest.at[pick], latest.reason[pick], latest.source[pick])
-
-    def _status(self, kind: Kind, layout: Layout, now: float) -> tuple[Codes, Times]:
-        rows = layout.rows[kind] if kind in layout.rows else np.zeros(0, dtype=np.intp)
-        size = int(rows.max(initial=-1)) + 1
-        # Who still tells the past has not said anything of now.
-        telling = {s.number for s in self.collector.supervised if s.filling}
-        seen, limit = self.history.seen(kind, size, telling)
-        seen, limit = seen[rows], limit[rows]
-        age = now - seen
-        status = np.full(len(rows), Status.OK, dtype=np.uint8)
-        status[age > limit] = Status.STALE
-        status[age > np.maximum(LOST_AFTER_S, limit / 3 * LOST_AFTER_PERIODS)] = Status.LOST
-        status[np.isnan(seen)] = Status.UNKNOWN
-        return status, seen
-
-    def _jobs(self, layout: Layout, now: float) -> _Jobs:
-        """Who runs and who waits; the same object while that has not changed, for a queue may have 20,000."""
-        if not self._known_jobs.holds(layout, self.registry, now):
-            self._known_jobs = _jobs_of(layout, self._places.gpu_of_row, self.registry, now, self._known_jobs)
-        return self._known_jobs
-
-    def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
-        """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
-        unnamed = np.zeros(len(layout.gpus), dtype=np.bool_)
-        for key, held in self.registry.held_by_pods(now).items():
-            node = layout.nodes[layout.node_of[key]] if key in layout.node_of else None
-            if node is not None and held > (gpu_job[list(node.gpus)] >= 0).sum():
-                unnamed[list(node.gpus)] = gpu_job[list(node.gpus)] < 0
-        return unnamed
-
-    def _events(self) -> tuple[EventView, ...]:
-        newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
-        return tuple(
-            EventView(at, self._event_key(kind, row), what, detail) for at, kind, row, what, detail in newest
-        )
-
-    def _event_key(self, kind: Kind | None, row: int) -> str:
-        if kind is None:
-            return ""
-        if kind is Kind.JOB:
-            return self.registry.parts[Kind.JOB][row].name
-        return self._places.keys(kind).get(row, "")
-
-    def _processes(self) -> Mapping[str, tuple[Process, ...]]:
-        rows = self._places.keys(Kind.NODE)
-        return {rows[row]: fact.processes for row, fact in self.registry.processes.items() if row in rows}
-
-    def _coverage(self, layout: Layout, nodes: Codes, gpus: Codes) -> Coverage:
-        """Heard from now, of all that any source names: targets without a sample yet count as expected."""
-        silent = sum(
-            1
-            for s in self.collector.supervised
-            for target in s.targets.values()
-            if not (target.nodes or target.what)
-            and target.state is not TargetState.OK
-            and self.registry.find_node(target.name) is None
-        )
-        boards = layout.boards
-        return Coverage(
-            nodes=int((nodes == Status.OK).sum()),
-            nodes_expected=len(layout.nodes) + silent,
-            gpus=int((gpus[boards] == Status.OK).sum()),
-            gpus_expected=len(boards) + self._places.boards_unseen,
-        )
-
-    def _source_view(self, supervised: Supervised, now: float) -> SourceView:
-        newest, period = self.history.newest(supervised.number), self.history.period(supervised.number)
-        state, why, remedy = state_of(supervised, newest, period, now)
-        targets = tuple(supervised.targets.values())
-        latencies = [t.latency_s for t in targets if t.latency_s is not None]
-        return SourceView(
-            name=supervised.source.name,
-            kind=supervised.source.kind,
-            state=str(state),
-            why=why,
-            remedy=remedy,
-            interval=supervised.source.interval,
-            period=period,
-            last_at=newest,
-            targets=targets,
-            targets_ok=sum(t.state in (TargetState.OK, TargetState.SLOW) for t in targets),
-            latency_s=median(latencies) if latencies else None,
-            metrics=tuple(supervised.metrics),
-            restarts=supervised.restarts,
-            retry_at=supervised.retry_at,
-        )
+    def _new_view(self, collector: Collector) -> View:
+        return View(collector, self.settings.name, self.settings.racks)
 
 
 class MonitorThread:
@@ -291,6 +160,7 @@ class MonitorThread:
         self._main: asyncio.Task[None] | None = None
         self._monitor: Monitor | None = None
         self._stopped = False
+        self._first: float | None = None
 
     def start(self) -> None:
         """Begin; the first snapshot follows at once, empty or not."""
@@ -308,6 +178,14 @@ class MonitorThread:
             return answer
         answer.cancel()
         return answer
+
+    def travel(self, at: float | None) -> None:
+        """Show a past instant, None: live again. What comes of it is published; before the start it is remembered."""
+        self._first = at
+        loop, monitor = self._loop, self._monitor
+        if loop is not None and monitor is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(monitor.travel, at)
 
     def stop(self, timeout: float = 2.0) -> bool:
         """End it; True if it ended in time. What it started is cancelled, never waited for without bound."""
@@ -336,8 +214,14 @@ class MonitorThread:
         if self._stopped:
             return
         clock = SteadyClock()
-        self._monitor = Monitor(self._build(clock), self._settings, clock)
-        await self._monitor.run(self._publish)
+        self._monitor = monitor = Monitor(self._build(clock), self._settings, clock)
+        if self._first is not None:
+            asyncio.get_running_loop().call_soon(monitor.travel, self._first)
+        await monitor.run(self._publish)
+
+
+def _nobody(_: Snapshot) -> None:
+    """Nobody listens."""
 
 
 class _Meter:
@@ -373,137 +257,3 @@ def _answer(answer: Future[SeriesAnswer], monitor: Monitor, query: SeriesQuery) 
     except Exception as error:
         log.exception("a query failed")
         answer.set_exception(error)
-
-
-def _mark_lost(status: Codes, columns: Mapping[str, Column]) -> None:
-    """A GPU whose source says it is lost is lost at once."""
-    for key, column in columns.items():
-        if kind_of(key) is Kind.GPU:
-            status[column.reason == Missing.LOST] = Status.LOST
-
-
-def _mark_down(status: Codes, columns: Mapping[str, Column]) -> None:
-    """A server that does not answer is lost at once."""
-    up = columns.get("serve.up")
-    if up is not None:
-        status[(up.values == 0) & (up.reason == Missing.PRESENT)] = Status.LOST
-
-
-def _hear_from(node_of: Rows, status: Codes, seen: Times, part_status: Codes, part_seen: Times) -> None:
-    """A node without host metrics of its own is heard through its GPUs, or its servers; ``node_of``: of each of them."""
-    nodes = len(status)
-    newest = np.full(nodes, -np.inf)
-    known = ~np.isnan(part_seen)
-    np.maximum.at(newest, node_of[known], part_seen[known])
-    np.fmax(seen, np.where(np.isinf(newest), np.nan, newest), out=seen)
-    best = np.zeros(nodes, dtype=np.uint8)
-    np.maximum.at(best, node_of, part_status)
-    heard = np.bincount(node_of[part_status == Status.OK], minlength=nodes) > 0
-    mute = status == Status.UNKNOWN
-    status[mute] = best[mute]
-    status[heard] = Status.OK
-
-
-class _Places:
-    """What follows from a layout alone; made once for each."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.gpu_node = np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
-        self.server_node = np.array([server.node for server in layout.servers], dtype=np.intp)
-        self.gpu_of_row = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
-        boards = np.bincount(self.gpu_node[layout.boards], minlength=len(layout.nodes))
-        expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)
-        self.boards_unseen = int(np.maximum(expected - boards, 0).sum())
-        self._keys: dict[Kind, dict[int, str]] = {}
-
-    def keys(self, kind: Kind) -> dict[int, str]:
-        """Entity keys of a kind by history row."""
-        if kind not in self._keys:
-            self._keys[kind] = _keys_by_row(self.layout, kind)
-        return self._keys[kind]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Jobs:
-    """The jobs of an instant, and how long that is true."""
-
-    layout: Layout
-    version: int
-    from_at: float
-    until: float
-    running: tuple[Job, ...]
-    gpu_job: NDArray[np.int32]
-    """[gpu] index into ``running``."""
-    waiting: tuple[Job, ...]
-    made: Mapping[str, tuple[JobFact, Job]]
-    """By id, from which fact: a queue changes by a few jobs at a time."""
-
-    def holds(self, layout: Layout, registry: Registry, now: float) -> bool:
-        """Whether the same would be found now."""
-        return (
-            self.layout is layout
-            and self.version == registry.jobs_version
-            and self.from_at <= now < self.until
-            and registry.workloads.is_empty
-        )
-
-
-_NO_JOBS = _Jobs(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), (), {})
-
-
-def _jobs_of(
-    layout: Layout, place: Mapping[int, int], registry: Registry, now: float, before: _Jobs
-) -> _Jobs:
-    """``place``: index in the layout by a GPU's row; ``before``: the jobs of an earlier instant."""
-    old = before.made if before.layout is layout else {}
-    made: dict[str, tuple[JobFact, Job]] = {}
-
-    def job(fact: JobFact) -> Job:
-        known = old.get(fact.id)
-        if known is None or known[0] is not fact:
-            rows, known_by = registry.gpu_rows_known_by(fact.gpus)
-            gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
-            known = (fact, job_from(fact, gpus, known_by))
-        made[fact.id] = known
-        return known[1]
-
-    running = tuple(map(job, sorted(registry.jobs_at(now), key=lambda job: (job.since, job.id))))
-    waiting = tuple(map(job, sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))))
-    gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
-    for number, one in enumerate(running):
-        gpu_job[list(one.gpus)] = number
-    changes = (
-        at for one in registry.jobs.values() for at in (one.since, one.until) if at is not None and at > now
-    )
-    until = min(changes, default=float("inf"))
-    return _Jobs(layout, registry.jobs_version, now, until, running, gpu_job, waiting, made)
-
-
-def _row(layout: Layout, kind: Kind, entity: str) -> int:
-    if kind is Kind.NODE:
-        number = layout.node_of.get(entity, -1)
-    elif kind is Kind.GPU:
-        number = layout.gpu_of.get(entity, -1)
-    else:
-        keys = [part.key for part in _parts(layout, kind)]
-        number = keys.index(entity) if entity in keys else -1
-    return int(layout.rows[kind][number]) if number >= 0 else -1
-
-
-def _parts(layout: Layout, kind: Kind) -> tuple[Part, ...]:
-    return {Kind.PORT: layout.ports, Kind.DISK: layout.disks, Kind.SERVER: layout.servers}.get(kind, ())
-
-
-def _keys_by_row(layout: Layout, kind: Kind) -> dict[int, str]:
-    keys: list[str]
-    match kind:
-        case Kind.RACK:
-            keys = [rack.name for rack in layout.racks]
-        case Kind.NODE:
-            keys = [node.key for node in layout.nodes]
-        case Kind.GPU:
-            keys = [gpu.key for gpu in layout.gpus]
-        case _:
-            keys = [part.key for part in _parts(layout, kind)]
-    return {int(row): key for row, key in zip(layout.rows.get(kind, ()), keys, strict=True)}

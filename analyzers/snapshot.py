@@ -1,6 +1,6 @@
 """What the screen is given: an immutable picture of the cluster at one instant.
 
-The monitor builds one a tick, off the screen's thread. Arrays are in the order of
+The monitor builds one a tick, or one of a past instant, off the screen's thread. Arrays are in the order of
 :class:`~coldaisle.sources.cluster.Layout`, not of the history's rows.
 """
 
@@ -113,16 +113,49 @@ class Cost:
     history_bytes: int
 
 
+LIVE_ONLY = "live only"
+"""The state, at a past instant, of a source that remembers nothing."""
+TOLD_NOTHING = "no data"
+"""The state, at a past instant, of a source that remembers, but nothing of then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is being read of the past."""
+
+    start: float
+    end: float
+    sources: tuple[str, ...]
+    """Names of those that still tell."""
+    share: float
+    """Of what is wanted, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """How a journey to a past instant stands."""
+
+    wanted: float
+    """The instant that was asked for last; the snapshot shows it when enough was read."""
+    reading: Reading | None = None
+    problem: str = ""
+    """Why it cannot be shown; empty: it can, or that is not known yet."""
+    remedy: str = ""
+    live: tuple[tuple[str, str], ...] = ()
+    """Name and state of every source now, while the past is shown."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything a screen shows that is not a chart over time."""
 
     at: float
+    """Now, or the past instant that it shows."""
     name: str
     live: bool
     layout: Layout
     columns: Mapping[str, Column]
-    """By catalog key; a key nobody delivers is absent."""
+    """By catalog key; a key nobody delivers is absent. Of ``job.*`` in the order of ``jobs``."""
     gpu_status: Codes
     """[gpu] Status"""
     gpu_seen: Times
@@ -151,6 +184,8 @@ class Snapshot:
     """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
     waiting: tuple[PodFact, ...] = ()
     """Pods that wait for GPUs, the longest first."""
+    travel: Travel | None = None
+    """None: nobody travels."""
     queue: tuple[Job, ...] = ()
     """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
     queues: Mapping[str, QueueFact] = field(default_factory=dict)

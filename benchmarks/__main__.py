@@ -14,8 +14,8 @@ from importlib import import_module
 from benchmarks.row import Row
 
 NAMES = (
-    "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_range", "slurm", "ssh", "tick", "memory",
-    "simulator",
+    "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_live", "prometheus_range", "slurm", "ssh", "tick",
+    "memory", "simulator", "filter",
 )  # fmt: skip
 
 

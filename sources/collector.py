@@ -48,7 +48,7 @@ BACKFILL_BUDGET_S = 5.0
 """Wall time after which a long story of the past is cut short: now matters more."""
 MAX_TARGETS = 20_000
 CLOCK_JUMP_S = 1.5
-PARTIAL = "partial"
+PARTIAL = TargetState.PARTIAL
 """The state of a source some of whose targets do not deliver."""
 
 
@@ -99,6 +99,8 @@ class Supervised:
     """Whether it has delivered a sample since it was started."""
     filling: bool = False
     """Whether it is still telling the past: until its first live sample."""
+    step: float | None = None
+    """Seconds between its samples, where it tells the past in steps of its own; None: its interval."""
 
 
 class Collector:
@@ -168,9 +170,8 @@ class Collector:
         rows = self.registry.rows_of(source.name, batch.kind, batch.entities, batch.at)
         if self.registry.moved:
             self._apply_moves()
-        self.history.write(
-            batch, rows, supervised.number, source.rank, source.interval, is_past=supervised.filling
-        )
+        interval = supervised.step or source.interval
+        self.history.write(batch, rows, supervised.number, source.rank, interval, is_past=supervised.filling)
         supervised.metrics.update(dict.fromkeys(batch.metrics))
         supervised.heard = True
         self.arrived.set()
@@ -264,6 +265,9 @@ def state_of(
     if bad:
         why = f"{len(bad)} of {len(supervised.targets)}: {bad[0].name}: {bad[0].detail}"
         return PARTIAL, why, bad[0].remedy
+    partial = [t for t in targets if t.state is TargetState.PARTIAL]
+    if partial:
+        return PARTIAL, f"{partial[0].name}: {partial[0].detail}", partial[0].remedy
     slow = [t for t in targets if t.state is TargetState.SLOW]
     if slow:
         why = f"{len(slow)} of {len(supervised.targets)}: {slow[0].name}: {slow[0].detail}"

@@ -9,6 +9,13 @@
     interval = "2s"
     [racks]
     pattern = '(?P<rack>r\\d+)n\\d+'     # or file = "racks.csv", map = { r01 = "n[01-04]" }, from = "slurm"
+    [[metric]]                         # of the site's own
+    key = "job.step_time"
+    names = ["train_step_seconds"]
+    unit = "s"
+    job = "slurm_job_id"
+    [serving.slo."chat-70b"]
+    ttft_p99 = "2s"
     [screen]
     theme = "dark"
 
@@ -29,19 +36,25 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from coldaisle.sources.entries import entry_problems, shipped_keys
 from coldaisle.sources.errors import ConfigError
-from coldaisle.sources.nodesets import expand_all
+from coldaisle.sources.nodesets import expand_all, expand_url
 from coldaisle.sources.prometheus import configuration as prometheus
 from coldaisle.sources.settings import (
+    NO_OBJECTIVE,
+    SLO_NAMES,
     ExporterSettings,
     Flags,
     HistorySettings,
     LocalSettings,
+    MetricSettings,
     NodeSettings,
     PrometheusSettings,
     RackSettings,
     ScreenSettings,
+    ServingSettings,
     SimulatorSettings,
+    SloSettings,
     SlurmSettings,
     SourceSettings,
     SshSettings,
@@ -70,12 +83,14 @@ _KINDS: Mapping[str, type[SourceSettings]] = {
 _TABLES: Mapping[str, type[Struct]] = {
     "racks": RackSettings,
     "nodes": NodeSettings,
+    "serving": ServingSettings,
     "screen": ScreenSettings,
     "history": HistorySettings,
 }
 _UNITS = {
     "interval": "s", "timeout": "s", "connect_timeout": "s", "bytes_per_second": "B/s", "memory": "B",
     "lookback": "s",
+    **dict.fromkeys(SLO_NAMES, "s"), "errors": "ratio",
 }  # fmt: skip
 MAX_SIMULATED_NODES, MAX_SIMULATED_GPUS = 2048, 16_384
 """Beyond these the first picture takes many seconds, and the memory of a small machine."""
@@ -97,8 +112,11 @@ class Settings:
     sources: tuple[SourceSettings, ...] = ()
     racks: RackSettings = field(default_factory=RackSettings)
     nodes: NodeSettings = field(default_factory=NodeSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    metrics: tuple[MetricSettings, ...] = ()
+    """The site's own."""
     file: Path | None = field(default=None, compare=False)
 
     def rack_rules(self) -> RackRules:
@@ -248,7 +266,7 @@ def _toml_problem(message: str, text: str) -> tuple[str, int, int | None]:
 
 def _settings(raw: Raw, file: Path | None) -> Settings:
     folder = file.parent.absolute() if file else Path.cwd()
-    _known(raw, ("name", "source", *_TABLES), (), "at the top of the file")
+    _known(raw, ("name", "source", "metric", *_TABLES), (), "at the top of the file")
     sources = _sources(raw.get("source", []), folder)
     tables = {key: _table(kind, raw.get(key, {}), key, folder) for key, kind in _TABLES.items()}
     name = raw.get("name", "")
@@ -256,7 +274,8 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         raise _SettingError(("name",), "name must be a text of at most 64 characters", 'write name = "atlas"')
     racks = cast(RackSettings, tables["racks"])
     screen = cast(ScreenSettings, tables["screen"])
-    _check_metric(screen.metric)
+    metrics = _metrics(raw.get("metric", []))
+    _check_metric(screen.metric, sources, metrics)
     _check_theme(screen.theme)
     nodes = cast(NodeSettings, tables["nodes"])
     _check_names(nodes)
@@ -268,8 +287,10 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         sources=sources,
         racks=racks,
         nodes=nodes,
+        serving=cast(ServingSettings, tables["serving"]),
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
+        metrics=metrics,
         file=file,
     )
 
@@ -316,6 +337,51 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
     return source
 
 
+def _metrics(raws: Any) -> tuple[MetricSettings, ...]:
+    if not isinstance(raws, list):
+        raise _SettingError(
+            ("metric",), "metric must be written as [[metric]]", "each has its own [[metric]]"
+        )
+    metrics: list[MetricSettings] = []
+    for number, raw in enumerate(raws):
+        path: Place = ("metric", number)
+        if not isinstance(raw, dict):
+            raise _SettingError(path, "a metric must be a table", "write it as [[metric]] with key = ...")
+        _known(raw, MetricSettings.__struct_fields__, path, "of a metric")
+        if isinstance(raw.get("names"), str):
+            raw = raw | {"names": [raw["names"]]}
+        metric: MetricSettings = _convert(MetricSettings, raw, path)
+        _check_own(metric, metrics, path)
+        metrics.append(metric)
+    return tuple(metrics)
+
+
+def _check_own(metric: MetricSettings, earlier: Sequence[MetricSettings], path: Place) -> None:
+    declared = {other.key: other.entry for other in earlier if other.unit}
+    if metric.unit:
+        problem = next(iter(entry_problems(metric.key, metric.entry)), "")
+        if declared.get(metric.key, metric.entry) != metric.entry:
+            problem = "declared before, in other words"
+        remedy = "a metric of the site's own has a key that coldaisle does not ship, and a unit that it knows"
+    else:
+        known = (*shipped_keys(), *declared)
+        problem = "" if metric.key in known else "the catalog has no such metric"
+        remedy = _meant(metric.key, known, otherwise='declare it with unit = "..."')
+    if problem:
+        raise _SettingError((*path, "key"), f"{metric.key}: {problem}", remedy)
+    kind = metric.key.partition(".")[0]
+    if kind not in _OWN_KINDS:
+        remedy = "write a vocabulary file for it (sources/README.md)"
+        raise _SettingError((*path, "key"), f"{metric.key}: [[metric]] is not for a {kind}", remedy)
+    if not getattr(metric, kind) and kind != "node":
+        raise _SettingError(
+            path, f"{metric.key}: whose it is is missing", f'add {kind} = "the label that names it"'
+        )
+
+
+_OWN_KINDS = ("gpu", "node", "rack", "job")
+
+
 def _kind(raw: Raw, path: Place) -> str:
     kind = raw.get("kind")
     known = ", ".join(_KINDS)
@@ -338,8 +404,25 @@ def _table(kind: type[Struct], raw: Any, key: str, folder: Path) -> Struct:
             raw[field_name] = {
                 name: _listed(nodes, (key, field_name, name)) for name, nodes in raw[field_name].items()
             }
+    if kind is ServingSettings:
+        raw["slo"] = _objectives(raw.get("slo", {}), folder)
     table: Struct = _convert(kind, raw, (key,))
     return table
+
+
+def _objectives(raw: Any, folder: Path) -> Raw:
+    """The objectives of single services; each is checked by itself, so that a mistake has its line."""
+    example = 'write [serving.slo."chat-70b"] and below it ttft_p99 = "2s"'
+    if not isinstance(raw, dict):
+        raise _SettingError(("serving", "slo"), "slo must hold a table for each service", example)
+    found = {}
+    for name, limits in raw.items():
+        path: Place = ("serving", "slo", name)
+        if not isinstance(limits, dict):
+            raise _SettingError(path, f"{name!r:.60}: the objectives of a service are a table", example)
+        _known(limits, SLO_NAMES, path, f"of the service {name!r:.60}")
+        found[name] = _convert(SloSettings, _prepared(limits, path, folder), path)
+    return found
 
 
 def _known(raw: Raw, known: Iterable[str], path: Place, where: str) -> None:
@@ -367,7 +450,7 @@ def _prepared(raw: Raw, path: Place, folder: Path) -> Raw:
     """What was written as text (durations, sizes, node sets, paths) as msgspec takes it."""
     ready = {key: value for key, value in raw.items() if key != "kind"}
     for key, value in ready.items():
-        if isinstance(value, str) and key in _UNITS:
+        if isinstance(value, str) and key in _UNITS and not (key in SLO_NAMES and value == NO_OBJECTIVE):
             ready[key] = _quantity(value, _UNITS[key], (*path, key))
         elif key in ("hosts", "targets"):
             ready[key] = _expanded(value, (*path, key))
@@ -392,10 +475,12 @@ def _expanded(value: Any, path: Place) -> Any:
     if not isinstance(sets, list) or not all(isinstance(part, str) for part in sets):
         return value
     remedy = 'write "r[01-16]n[01-04]" or ["n1", "n2"]'
+    urls = [part for part in sets if "://" in part and "&" in part]
     # the brackets of [fe80::1]:9100 are no node set
     odd = [part for part in sets if re.match(r"(?:https?://)?\[[0-9a-fA-F]*:", part)]
     try:
-        names = [*expand_all(part for part in sets if part not in odd), *odd]
+        names = [*expand_all(part for part in sets if part not in odd and part not in urls), *odd]
+        names += [name for part in urls for name in expand_url(part)]
     except ValueError as error:
         raise _SettingError(path, f"{path[-1]}: {error}", remedy) from None
     if not names:
@@ -602,15 +687,10 @@ def _check_origin(origin: str | None, sources: Iterable[SourceSettings]) -> None
         raise _SettingError(("racks", "from"), "from: no source of kind slurm is configured", remedy)
 
 
-def _check_metric(key: str | None) -> None:
-    if key is None:
-        return
-    import tomllib
-    from importlib.resources import files
-
-    # read as data: importing the catalog would import numpy
-    tables = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))
-    keys = [f"gpu.{name}" for name in tables["gpu"]]
+def _check_metric(key: str | None, sources: Sequence[SourceSettings], own: Sequence[MetricSettings]) -> None:
+    if key is None or any(isinstance(one, ExporterSettings) and one.vocabulary for one in sources):
+        return  # a vocabulary of the site's own may declare it
+    keys = [name for name in (*sorted(shipped_keys()), *(one.key for one in own)) if name.startswith("gpu.")]
     if key not in keys:
         remedy = _meant(key, keys, otherwise="as in gpu.sm_active, gpu.power, gpu.temp")
         raise _SettingError(("screen", "metric"), f"metric: no GPU metric {key!r:.60}", remedy)
@@ -649,7 +729,7 @@ def _rules(racks: RackSettings) -> RackRules:
 
 def _raw(settings: Settings) -> Raw:
     """The settings as they could have been written."""
-    parts = {"name": settings.name, "source": settings.sources} | {
+    parts = {"name": settings.name, "source": settings.sources, "metric": settings.metrics} | {
         key: getattr(settings, key) for key in _TABLES
     }
     raw: Raw = msgspec.json.decode(msgspec.json.encode(parts))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import (
     ExporterSettings,
     LocalSettings,
+    MetricSettings,
     PrometheusSettings,
     SimulatorSettings,
     SlurmSettings,
@@ -32,28 +31,32 @@ def sources_from(
 ) -> list[Source]:
     """All configured sources, not yet started; ``secrets`` by source, as they were typed. Raises ConfigError."""
     has_racks = settings.racks.from_ == "slurm"
-    return [source_from(source, clock, secrets, has_racks=has_racks) for source in settings.sources]
+    return [
+        source_from(source, clock, secrets, settings.metrics, has_racks=has_racks)
+        for source in settings.sources
+    ]
 
 
 def source_from(
     source: SourceSettings,
     clock: Clock,
     secrets: Mapping[str, Secrets] = NO_SECRETS,
+    metrics: Sequence[MetricSettings] = (),
     *,
     has_racks: bool = False,
 ) -> Source:
-    """One source, not yet started; ``has_racks``: whether a scheduler says where nodes stand."""
+    """One source, not yet started; ``metrics``: the site's own; ``has_racks``: whether a scheduler says where nodes stand."""
     match source:
         case SimulatorSettings():
             return _simulator(source, clock)
         case ExporterSettings():
-            return _exporters(source, clock)
+            return _exporters(source, clock, metrics)
         case LocalSettings():
             return _local(source, clock)
         case SshSettings():
             return _ssh(source, clock, secrets.get(source.name))
         case PrometheusSettings():
-            return _prometheus(source, clock)
+            return _prometheus(source, clock, metrics)
         case SlurmSettings():
             return _slurm(source, clock, has_racks, secrets.get(source.name))
 
@@ -84,14 +87,12 @@ def _ssh(source: SshSettings, clock: Clock, secrets: Secrets | None) -> Source:
     return SshSource(source, clock=clock, secrets=secrets)
 
 
-def _exporters(source: ExporterSettings, clock: Clock) -> Source:
+def _exporters(source: ExporterSettings, clock: Clock, metrics: Sequence[MetricSettings]) -> Source:
     from coldaisle.sources.exporters import ExporterSource
     from coldaisle.sources.tokens import token_of
-    from coldaisle.sources.vocabularies import load_vocabulary, shipped
+    from coldaisle.sources.vocabularies import vocabularies_for
 
     has_token = bool(source.token_file or source.token_env or source.token_command)
-    # a site's own words come first: they may say more about an exporter that we know
-    own = [load_vocabulary(Path(file)) for file in source.vocabulary]
     return ExporterSource(
         source.targets,
         name=source.name,
@@ -99,13 +100,26 @@ def _exporters(source: ExporterSettings, clock: Clock) -> Source:
         timeout=source.timeout,
         token=partial(token_of, source) if has_token else None,
         insecure=source.insecure,
-        vocabularies=[*own, *shipped()] if own else None,
+        vocabularies=vocabularies_for(source.vocabulary, metrics),
         clock=clock,
     )
 
 
-def _prometheus(source: PrometheusSettings, clock: Clock) -> Source:
-    raise ConfigError("sources of kind prometheus cannot be watched yet", "leave it out")
+def _prometheus(source: PrometheusSettings, clock: Clock, metrics: Sequence[MetricSettings]) -> Source:
+    from coldaisle.sources.prometheus.api import Api
+    from coldaisle.sources.prometheus.source import PrometheusSource
+    from coldaisle.sources.vocabularies import vocabularies_for
+
+    return PrometheusSource(
+        Api(source),
+        name=source.name,
+        interval=source.interval,
+        match=source.match,
+        rewrite=source.rewrite,
+        lookback=source.lookback,
+        vocabularies=vocabularies_for(source.vocabulary, metrics),
+        clock=clock,
+    )
 
 
 def _slurm(source: SlurmSettings, clock: Clock, has_racks: bool, secrets: Secrets | None) -> Source:

@@ -4,6 +4,7 @@
 
     ColdaisleError                  what is wrong, with what, and what to do
     ├── ConfigError                 a file, its line, the mistake, the remedy
+    ├── FilterError                 a filter that somebody typed: which characters of it, and why
     └── SourceError                 a target (host, URL) that does not deliver
         ├── Unreachable             no route, refused, reset, name not known
         ├── TimedOut                it took the connection, or the question, and went silent
@@ -46,6 +47,17 @@ class ConfigError(ColdaisleError):
         if self.file and self.line is not None:
             place = f"{self.file}:{self.line}"
         return f"{place}: {self.problem}" if place else self.problem
+
+
+class FilterError(ColdaisleError):
+    """A mistake in a filter: characters [start, stop) of what was typed; ``stop`` may be one past its end."""
+
+    def __init__(self, problem: str, remedy: str = "", start: int = 0, stop: int = 0) -> None:
+        super().__init__(problem, remedy)
+        self.start = start
+        self.stop = max(stop, start + 1)
+        self.text = ""
+        """All that was typed, where that is worth showing again."""
 
 
 class SourceError(ColdaisleError):

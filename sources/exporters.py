@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import ssl
 import time
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import httpcore
 import httpx
@@ -34,6 +35,7 @@ from coldaisle.sources.errors import (
     Unusable,
 )
 from coldaisle.sources.exposition import Limits, Page, Reader
+from coldaisle.sources.facts import FactBook, JobBook, Told, holdings, server_fact
 from coldaisle.sources.http import TRANSPORT_ERRORS, Answer, Connection, Question, question
 from coldaisle.sources.http_errors import (
     is_web_page,
@@ -44,7 +46,7 @@ from coldaisle.sources.http_errors import (
 )
 from coldaisle.sources.kube_state import MAX_PAGE_BYTES, ClusterPage, is_cluster_page
 from coldaisle.sources.kubernetes import LABELS_REMEDY, Survey, Teller
-from coldaisle.sources.nodesets import expand
+from coldaisle.sources.nodesets import expand_url
 from coldaisle.sources.source import (
     Batch,
     Clock,
@@ -53,7 +55,6 @@ from coldaisle.sources.source import (
     GpuFact,
     GpuRef,
     Item,
-    JobFact,
     Kind,
     Missing,
     NodeFact,
@@ -64,14 +65,18 @@ from coldaisle.sources.source import (
     TargetState,
 )
 from coldaisle.sources.text import is_loopback
-from coldaisle.sources.translation import UP, Translation, Values, is_blank, rates_between, translate
+from coldaisle.sources.translation import (
+    UP,
+    Translation,
+    Values,
+    is_blank,
+    rates_between,
+    translate_all,
+)
 from coldaisle.sources.units import show
-from coldaisle.sources.vocabularies import Vocabulary, counters_for, recognise, shipped
+from coldaisle.sources.vocabularies import Vocabulary, lacking, shipped, spoken
 
 log = logging.getLogger(__name__)
-
-Told: TypeAlias = NodeFact | GpuFact | ServerFact
-"""Facts that a page tells."""
 
 ACCEPT = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 """Text first: it is the simplest to parse. No escaping parameter: exporters then write plain names."""
@@ -101,6 +106,9 @@ MAX_GONE = 64
 """Boards of one target that are remembered as gone."""
 
 
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
+
+
 class Address(NamedTuple):
     """Where a page is."""
 
@@ -108,6 +116,7 @@ class Address(NamedTuple):
     """``host:port``, shown and unique; a page elsewhere than at /metrics with its path."""
     url: str
     host: str
+    """Whose page it is, where the page does not say: of ``?target=n01-bmc`` the target's, not the exporter's."""
 
     @property
     def endpoint(self) -> str:
@@ -135,7 +144,13 @@ def address(text: str) -> Address:
         url = url.copy_with(path="/metrics")
     host = f"[{url.host}]" if ":" in url.host else url.host
     name = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
-    return Address(name if url.path == "/metrics" else name + url.path, str(url), url.host)
+    if url.path != "/metrics":
+        name += url.path
+    asked = url.params.get("target", "")
+    if not _HOST_NAME.fullmatch(asked):
+        return Address(name, str(url), url.host)
+    module = url.params.get("module", "")
+    return Address(f"{name}?target={asked}{f'&module={module[:40]}' if module else ''}", str(url), asked)
 
 
 def addresses(texts: Iterable[str]) -> tuple[Address, ...]:
@@ -143,11 +158,21 @@ def addresses(texts: Iterable[str]) -> tuple[Address, ...]:
     found: dict[str, Address] = {}
     for text in texts:
         try:
-            names = (text,) if "[" not in text or "://[" in text or text.startswith("[") else expand(text)
+            names = (text,) if "[" not in text or "://[" in text or text.startswith("[") else expand_url(text)
         except ValueError as error:
             raise ConfigError(f"{text[:80]}: {error}", "write n[01-16]:9400") from None
         found.update((one.name, one) for one in map(address, names))
     return tuple(found.values())
+
+
+@dataclass(slots=True, eq=False)
+class _Heard:
+    """What a page says in one of the vocabularies that it speaks."""
+
+    translation: Translation
+    tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
+    codes: Values | None = None
+    """Values whose change is an event, as last looked at: mostly nothing has changed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +184,8 @@ class _Watched:
     connection: Connection
     body: bytes = b""
     page: Page | None = None
-    translation: Translation | None = None
+    heard: tuple[_Heard, ...] = ()
+    """By vocabulary; where two speak of one cell, the first counts. Empty: no page yet."""
     rates: Values | None = None
     read_at: float = 0.0
     """When the page last changed, monotonic."""
@@ -167,7 +193,6 @@ class _Watched:
     """What the rates cover."""
     earlier: deque[tuple[float, Page]] = field(default_factory=deque)
     """Pages of the last QUANTILES_S and when they were read, monotonic; empty: no percentiles there."""
-    tables: dict[Kind, tuple[Values, NDArray[np.uint8]]] = field(default_factory=dict)
     is_fresh: bool = False
     failures: int = 0
     error: SourceError | None = None
@@ -181,8 +206,6 @@ class _Watched:
     """Made once: building one costs as much as reading a page."""
     seen: dict[tuple[EntityRef, str], float] = field(default_factory=dict)
     """Values of cells whose change is an event."""
-    codes: tuple[Translation, Values] | None = None
-    """All of them as last looked at: mostly nothing has changed."""
     gone: tuple[GpuRef, ...] = ()
     """Boards that were on an earlier page and are on no later one: an exporter leaves out what it cannot read."""
     told: Target | None = None
@@ -190,6 +213,16 @@ class _Watched:
     """Of the visit that goes on."""
     survey: Survey | None = None
     """What it says of a Kubernetes cluster, if it is kube-state-metrics and not the page of a node."""
+
+    @property
+    def translations(self) -> tuple[Translation, ...]:
+        """Its page in the words of each vocabulary."""
+        return tuple(each.translation for each in self.heard)
+
+    @property
+    def node(self) -> str:
+        """Whose page it is."""
+        return self.heard[0].translation.node if self.heard else self.address.host
 
 
 class ExporterSource:
@@ -241,8 +274,8 @@ class ExporterSource:
         self._slow_lane = asyncio.Semaphore(max(8, concurrency // 8))
         self._watched: list[_Watched] = []
         self._outbox: list[Item] = []
-        self._facts: dict[object, Told] = {}
-        self._jobs: dict[str, JobFact] = {}
+        self._facts = FactBook()
+        self._jobs = JobBook()
         self._kubernetes = Teller()
         self._cluster_interval = cluster_interval
         self._composer = _Composer()
@@ -278,7 +311,11 @@ class ExporterSource:
 
     def missing(self) -> dict[str, tuple[str, ...]]:
         """Target -> catalog keys that an exporter of its kind can export and this page lacks."""
-        return {one.address.name: one.translation.missing for one in self._watched if one.translation}
+        return {
+            one.address.name: tuple(key for made in one.translations for key in made.missing)
+            for one in self._watched
+            if one.heard
+        }
 
     # -- one target
 
@@ -443,26 +480,29 @@ class ExporterSource:
         if is_web_page(body):
             raise Garbled(one.address.name, "answers a web page (HTML), not metrics", NOT_METRICS)
         page = one.reader.read(body, openmetrics=openmetrics)
-        translation = self._translated(one, page)
+        heard = self._heard(one, page)
         before = _aligned(one.page, page)
         seconds = at - one.read_at
         one.rates = (
             rates_between(before, page.values, seconds) if one.page else np.full(len(page.values), np.nan)
         )
-        increases = _increases(one, page, translation, at) if len(translation.buckets) else None
-        one.tables = translation.evaluate(page.values, one.rates, increases)
+        buckets = [each.translation.buckets for each in heard if len(each.translation.buckets)]
+        increases = _increases(one, page, np.concatenate(buckets), at) if buckets else None
+        for each in heard:
+            each.tables = each.translation.evaluate(page.values, one.rates, increases)
         one.seconds = seconds if one.page else float("nan")
         one.body, one.page, one.read_at, one.is_fresh = body, page, at, True
         now = self._clock()
-        if translation is not one.translation:
-            self._outbox += _vanished(one, translation, now)
-            one.translation = translation
+        if heard is not one.heard:
+            self._outbox += _vanished(one, heard, now)
+            one.heard = heard
             self._composer.is_stale = True
             one.facts_at = float("-inf")
-        self._outbox += _events(one, page, translation, now)
+        for each in heard:
+            self._outbox += _events(one, each, page, now)
         if at - one.facts_at > FACTS_S:
             one.facts_at = at
-            self._note(one, page, translation, now)
+            self._note(one, page, now)
 
     def _take_survey(self, one: _Watched, survey: Survey) -> None:
         """A cluster's page: with what its other shards, and the scheduler, last said."""
@@ -473,72 +513,52 @@ class ExporterSource:
                 whole.absorb(other.survey)
         self._outbox += self._kubernetes.tell(whole, self._clock())
 
-    def _translated(self, one: _Watched, page: Page) -> Translation:
-        if one.translation is not None and one.page is not None and one.page.shape is page.shape:
-            return one.translation
-        vocabulary = recognise(page.shape.names, self._vocabularies)
-        if vocabulary is None:
-            raise _unknown(one.address.name, page, self._vocabularies)
+    def _heard(self, one: _Watched, page: Page) -> tuple[_Heard, ...]:
+        if one.heard and one.page is not None and one.page.shape is page.shape:
+            return one.heard
+        words = spoken(page.shape.names, self._vocabularies)
+        if not words:
+            raise _unknown(one.address.name, page)
         one.remark = ""
         endpoint = one.address.endpoint
-        made = translate(page.shape, vocabulary, one.address.host, endpoint=endpoint)
-        rival = self._rival(one, made)
+        made = translate_all(page.shape, words, one.address.host, endpoint=endpoint)
+        rival = next(filter(None, (self._rival(one, each) for each in made)), None)
         if rival is not None:
             one.remark = (
-                f"calls itself {made.node}, as {rival.address.name} does; shown as {one.address.host}"
+                f"calls itself {made[0].node}, as {rival.address.name} does; shown as {one.address.host}"
             )
-            made = replace(
-                translate(page.shape, vocabulary, one.address.host, endpoint=endpoint, ignore_names=True),
-                hostname=None,
-            )
-        return made
+            made = translate_all(page.shape, words, one.address.host, endpoint=endpoint, ignore_names=True)
+            made = tuple(replace(each, hostname=None) for each in made)
+        return tuple(map(_Heard, made))
 
     def _rival(self, one: _Watched, made: Translation) -> _Watched | None:
         """Another host that has the same name already, and is not the same machine."""
         uuids = {board.gpu.uuid for board in made.boards if board.gpu.uuid}
+        if made.node not in made.nodes:
+            return None
         for other in self._watched:
-            theirs = other.translation
-            if (
-                other is one
-                or theirs is None
-                or theirs.node != made.node
-                or other.address.host == one.address.host
-            ):
+            if other is one or other.node != made.node or other.address.host == one.address.host:
                 continue
-            if theirs.vocabulary is made.vocabulary and not uuids & {
-                board.gpu.uuid for board in theirs.boards
-            }:
+            theirs = next((each for each in other.translations if each.vocabulary is made.vocabulary), None)
+            if theirs is not None and not uuids & {board.gpu.uuid for board in theirs.boards}:
                 return other
         return None
 
-    def _note(self, one: _Watched, page: Page, translation: Translation, now: float) -> None:
+    def _note(self, one: _Watched, page: Page, now: float) -> None:
         """What a page says of the node and its boards."""
-        if translation.booted_at is not None:
-            booted = float(page.values[translation.booted_at])
-            if one.booted_at is not None and booted > one.booted_at + 60:
-                self._outbox.append(
-                    Event(now, NodeRef(translation.node), "reboot", f"booted at {booted:.0f}")
-                )
-            one.booted_at = booted
-        if translation.clock is not None:
-            offset = float(page.values[translation.clock]) - now
-            # The page's stamp is older than our reading of it: only a change of seconds is news.
-            if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
-                one.clock_offset = round(offset, 1)
-        for fact in _facts(one, translation, now):
-            self._say(fact)
-
-    def _say(self, fact: Told) -> None:
-        """Send a fact once, and again when something of it changes."""
-        subject = _subject(fact)
-        known = self._facts.get(subject)
-        if known is not None:
-            merged = _merged(known, fact)
-            if replace(merged, at=0.0) == replace(known, at=0.0):
-                return
-            fact = merged
-        self._facts[subject] = fact
-        self._outbox.append(fact)
+        for made in one.translations:
+            if made.booted_at is not None:
+                booted = float(page.values[made.booted_at])
+                if one.booted_at is not None and booted > one.booted_at + 60:
+                    self._outbox.append(Event(now, NodeRef(made.node), "reboot", f"booted at {booted:.0f}"))
+                one.booted_at = booted
+            if made.clock is not None:
+                offset = float(page.values[made.clock]) - now
+                # The page's stamp is older than our reading of it: only a change of seconds is news.
+                if one.clock_offset is None or abs(offset - one.clock_offset) > 2.0:
+                    one.clock_offset = round(offset, 1)
+        told = (fact for each in one.heard for fact in _facts(one, each, now))
+        self._outbox += (news for news in map(self._facts.news, told) if news is not None)
 
     # -- how a target is doing
 
@@ -569,31 +589,34 @@ class ExporterSource:
         self._outbox.append(target)
 
     def _target(self, one: _Watched, state: TargetState, detail: str, remedy: str = "") -> Target:
-        made = one.translation
+        made = one.translations
         return Target(
             at=self._clock(),
             name=one.address.name,
             state=state,
-            nodes=(made.node,) if made else (),
+            nodes=tuple(dict.fromkeys(node for each in made for node in each.nodes)),
             detail=detail,
             remedy=remedy,
             latency_s=one.latency,
-            what=made.vocabulary.name if made else "kube-state-metrics" if one.survey else "",
+            what=", ".join(dict.fromkeys(each.vocabulary.name for each in made))
+            or ("kube-state-metrics" if one.survey else ""),
         )
 
     def _lacks(self, one: _Watched) -> tuple[str, str]:
         """What the page could have and has not, and how to get it."""
-        made = one.translation
         if one.survey is not None:
             return self._lacks_of_cluster(one.survey)
-        if made is None:
-            return one.remark, ""
-        what = "GPUs" if made.vocabulary.server is None else "GPUs or models"
-        surplus = f"{made.left_out} {what} left out: too many for one node" if made.left_out else ""
-        lacks = f"does not export {', '.join(made.missing)}" if made.missing else ""
-        lines = counters_for(made.missing, made.vocabulary)
-        remedy = "add to the exporter's counters file: " + "; ".join(lines) if lines else ""
-        return "; ".join(filter(None, (one.remark, surplus, lacks))), remedy
+        details, remedies = [one.remark], []
+        for made in one.translations:
+            if made.left_out:
+                what = "GPUs" if made.vocabulary.server is None else "GPUs or models"
+                details.append(f"{made.left_out} {what} left out: too many for one node")
+            if made.unnamed:
+                details.append(f"{made.unnamed} nodes, racks or jobs left out: too many for one page")
+            lacks, remedy = lacking(made.missing, made.vocabulary)
+            details.append(lacks)
+            remedies.append(remedy)
+        return "; ".join(filter(None, details)), "; ".join(filter(None, remedies))
 
     def _lacks_of_cluster(self, survey: Survey) -> tuple[str, str]:
         said = [self._kubernetes.summary]
@@ -610,32 +633,12 @@ class ExporterSource:
         now = self._clock()
         items, self._outbox = self._outbox, []
         if self._composer.is_stale:
-            items += self._changed_jobs(now)
+            made = (made for one in self._watched for made in one.translations)
+            items += self._jobs.update(holdings(job for each in made for job in each.jobs), now)
         items += self._composer.compose(self._watched, now)
         for one in self._watched:
             one.is_fresh = False
         return items
-
-    def _changed_jobs(self, now: float) -> list[Item]:
-        current = _jobs_now(self._watched)
-        changed: list[Item] = []
-        for key, (name, gpus) in current.items():
-            known = self._jobs.get(key)
-            fact = JobFact(
-                since=known.since if known else now,
-                until=None,
-                id=key,
-                name=name,
-                user="",
-                nodes=tuple(dict.fromkeys(gpu.node for gpu in gpus)),
-                gpus=gpus,
-                account=key.removeprefix("k8s:").partition("/")[0] if key.startswith("k8s:") else None,
-            )
-            if fact != known:
-                self._jobs[key] = fact
-                changed.append(fact)
-        ended = self._jobs.keys() - current.keys()
-        return changed + [replace(self._jobs.pop(key), until=now) for key in sorted(ended)]
 
 
 def timeout_for(interval: float) -> float:
@@ -652,10 +655,11 @@ class _Part(NamedTuple):
     """Where one target's table goes in the batch of its kind."""
 
     one: _Watched
+    heard: _Heard
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     is_shared: bool
-    """Whether another target has some of these entities too; then it only fills holes."""
+    """Whether another target, or vocabulary, has some of these entities too; then it only fills holes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -706,7 +710,7 @@ def _place(
     seconds: NDArray[np.float32],
 ) -> None:
     one, where = part.one, np.ix_(part.rows, part.columns)
-    theirs, why = one.tables[kind]
+    theirs, why = part.heard.tables[kind]
     if one.failures:
         why = np.full_like(why, Missing.UNREACHABLE)
     if not one.is_fresh:  # no new sample is no statement: the last reasons stand
@@ -722,7 +726,7 @@ def _place(
     elif one.failures and not part.is_shared:
         reasons[part.rows] = Missing.UNREACHABLE
     if kind is Kind.SERVER and _is_down(one):
-        up = part.columns[_up(one)]
+        up = part.columns[_up(part.heard)]
         values[part.rows, up], reasons[part.rows, up] = 0.0, Missing.PRESENT
 
 
@@ -736,10 +740,9 @@ def _is_down(one: _Watched) -> bool:
     return bool(one.failures) and not isinstance(one.error, AccessDenied)
 
 
-def _up(one: _Watched) -> int:
+def _up(heard: _Heard) -> int:
     """The place of ``serve.up`` among the columns of a server's page."""
-    table = one.translation.tables[Kind.SERVER] if one.translation else None
-    return table.shown_metrics.index(UP) if table else 0
+    return heard.translation.tables[Kind.SERVER].shown_metrics.index(UP)
 
 
 def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[Kind, _Layout]:
@@ -750,8 +753,8 @@ def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[K
         entities: list[EntityRef] = []
         columns: dict[str, int] = {}
         parts: list[_Part] = []
-        for one in watched:
-            table = one.translation.tables.get(kind) if one.translation else None
+        for target, heard in ((one, heard) for one in watched for heard in one.heard):
+            table = heard.translation.tables.get(kind)
             if table is None:
                 continue
             places = []
@@ -763,7 +766,7 @@ def _laid_out(watched: Sequence[_Watched], known: dict[Kind, _Layout]) -> dict[K
                     entities.append(entity)
                 places.append(place)
             wide = [columns.setdefault(key, len(columns)) for key in table.shown_metrics]
-            parts.append(_Part(one, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
+            parts.append(_Part(target, heard, np.array(places, np.intp), np.array(wide, np.intp), is_shared))
         before = known.get(kind)
         if not parts and before is not None:  # its columns stay, for what is said of those that are gone
             columns = {key: place for place, key in enumerate(before.metrics)}
@@ -802,10 +805,10 @@ def _aligned(before: Page | None, page: Page) -> Values:
 
 def _is_held(one: _Watched) -> bool:
     """Whether a page that stays the same may be an old one, kept by its exporter; an inference server's speaks of now."""
-    return one.translation is not None and one.translation.vocabulary.server is None
+    return bool(one.heard) and all(made.vocabulary.server is None for made in one.translations)
 
 
-def _increases(one: _Watched, page: Page, translation: Translation, at: float) -> Values:
+def _increases(one: _Watched, page: Page, buckets: NDArray[np.intp], at: float) -> Values:
     """What every series rose by in the last QUANTILES_S or a little more, as far as pages reach back.
 
     NaN for a series that was not there then. A counter that goes back (its server was started anew) ends the memory:
@@ -813,7 +816,7 @@ def _increases(one: _Watched, page: Page, translation: Translation, at: float) -
     """
     if one.earlier:
         last = _aligned(one.earlier[-1][1], page)
-        if (page.values < last)[translation.buckets].any():
+        if (page.values < last)[buckets].any():
             one.earlier.clear()
     while len(one.earlier) > 1 and one.earlier[1][0] <= at - QUANTILES_S:
         one.earlier.popleft()
@@ -822,13 +825,12 @@ def _increases(one: _Watched, page: Page, translation: Translation, at: float) -
     return page.values - before
 
 
-def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
+def _vanished(one: _Watched, heard: Iterable[_Heard], now: float) -> list[Event]:
     """Keep the boards that a page of another shape has no more, and tell of those that are gone since the last one.
 
     Another board at the same address takes the place of the one before it.
     """
-    before = _boards(one.translation) if one.translation else {}
-    current = _boards(made)
+    before, current = _boards(one.heard), _boards(heard)
     places = {ref.pci for ref in current.values()} - {None}
     earlier = {_same(ref): ref for ref in one.gone} | before
     gone = {key: ref for key, ref in earlier.items() if key not in current and ref.pci not in places}
@@ -837,18 +839,20 @@ def _vanished(one: _Watched, made: Translation, now: float) -> list[Event]:
     return [Event(now, ref, "gpu_lost", detail) for key, ref in gone.items() if key in before]
 
 
-def _boards(made: Translation) -> dict[object, GpuRef]:
-    return {_same(board.gpu): board.gpu for board in made.boards if board.gpu.mig is None}
+def _boards(heard: Iterable[_Heard]) -> dict[object, GpuRef]:
+    boards = (board.gpu for each in heard for board in each.translation.boards)
+    return {_same(gpu): gpu for gpu in boards if gpu.mig is None}
 
 
-def _events(one: _Watched, page: Page, translation: Translation, now: float) -> list[Event]:
+def _events(one: _Watched, heard: _Heard, page: Page, now: float) -> list[Event]:
     """Sticky codes that became another one than 0, counters that rose. The first sight of a cell is no event."""
+    translation = heard.translation
     if not translation.events:
         return []
     values = page.values[translation.event_sources]
-    if one.codes is not None and one.codes[0] is translation and np.array_equal(one.codes[1], values):
+    if heard.codes is not None and np.array_equal(heard.codes, values):
         return []
-    one.codes = translation, values
+    heard.codes = values
     blank = is_blank(values, translation.vocabulary)
     found: list[Event] = []
     for place, (kind, row, _, rule) in enumerate(translation.events):
@@ -870,40 +874,32 @@ def _events(one: _Watched, page: Page, translation: Translation, now: float) -> 
     return found
 
 
-def _subject(fact: Told) -> object:
-    """What a fact speaks of."""
-    if isinstance(fact, NodeFact):
-        return NodeFact, fact.node
-    return (GpuFact, fact.gpu) if isinstance(fact, GpuFact) else (ServerFact, fact.server)
-
-
-def _facts(one: _Watched, translation: Translation, now: float) -> Iterable[Told]:
+def _facts(one: _Watched, heard: _Heard, now: float) -> Iterable[Told]:
+    translation = heard.translation
     whole = [board.gpu for board in translation.boards if board.gpu.mig is None]
-    node = _row(one, Kind.NODE, 0)
-    yield NodeFact(
-        at=now,
-        node=translation.node,
-        hostname=translation.hostname,
-        cpus=_whole(node.get("node.cpus")),
-        memory_bytes=_whole(node.get("node.mem_total")),
-        kernel=translation.kernel,
-        driver=translation.driver,
-        booted_at=one.booted_at,
-        # A server sees the boards it was given, not the node's.
-        gpus_visible=len(whole) if whole and translation.vocabulary.server is None else None,
-        clock_offset_s=one.clock_offset,
-    )
-    table = translation.tables.get(Kind.GPU)
-    places = {entity: row for row, entity in enumerate(table.entities)} if table else {}
+    node = _row(heard, Kind.NODE, NodeRef(translation.node))
+    if translation.node in translation.nodes:
+        yield NodeFact(
+            at=now,
+            node=translation.node,
+            hostname=translation.hostname,
+            cpus=_whole(node.get("node.cpus")),
+            memory_bytes=_whole(node.get("node.mem_total")),
+            kernel=translation.kernel,
+            driver=translation.driver,
+            booted_at=one.booted_at,
+            # A server sees the boards it was given, not the node's.
+            gpus_visible=len(whole) if whole and translation.vocabulary.server is None else None,
+            clock_offset_s=one.clock_offset,
+        )
     for board in translation.boards:
-        row = _row(one, Kind.GPU, places[board.gpu]) if board.gpu in places else {}
-        limit = row.get("gpu.power_limit")
+        row = _row(heard, Kind.GPU, board.gpu)
         yield GpuFact(
             at=now,
             gpu=board.gpu,
             model=board.model,
             memory_bytes=_whole(row.get("gpu.mem_total")),
-            power_limit_w=limit,
+            power_limit_w=row.get("gpu.power_limit"),
             power_max_w=row.get("gpu.power_max"),
             slowdown_c=row.get("gpu.temp_slowdown"),
             mig_profile=board.mig_profile,
@@ -919,48 +915,21 @@ def _server_facts(translation: Translation, boards: tuple[GpuRef, ...], now: flo
     if engine is None:
         return
     for hosted in translation.servers:
-        yield ServerFact(
-            at=now,
-            server=hosted.server,
-            engine=engine.engine,
-            model=hosted.model,
-            # No replica of its model: what it counts, the workers behind it count again.
-            service=hosted.service or (None if engine.has_gpus else f"{hosted.model} front end"),
-            version=hosted.version,
-            gpus=boards or (None if engine.has_gpus else ()),
-            pod=hosted.pod,
-            namespace=hosted.namespace,
-            absent=engine.absent,
-            processes=engine.processes,
-        )
+        yield server_fact(hosted, engine, boards, now)
 
 
-def _row(one: _Watched, kind: Kind, row: int) -> dict[str, float]:
+def _row(heard: _Heard, kind: Kind, entity: EntityRef) -> dict[str, float]:
     """One entity's values that are there."""
-    table = one.translation.tables.get(kind) if one.translation else None
-    if table is None or kind not in one.tables:
+    table = heard.translation.tables.get(kind)
+    row = table.places.get(entity) if table else None
+    if table is None or row is None or kind not in heard.tables:
         return {}
-    values = one.tables[kind][0][row].tolist()
+    values = heard.tables[kind][0][row].tolist()
     return {key: value for key, value in zip(table.shown_metrics, values, strict=True) if value == value}
 
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _merged(old: Told, new: Told) -> Told:
-    """The new fact, with what only the old one knew (another exporter of the same node said it)."""
-    kept = {one.name: getattr(old, one.name) for one in fields(new) if getattr(new, one.name) is None}
-    return replace(new, **kept)
-
-
-def _jobs_now(watched: Sequence[_Watched]) -> dict[str, tuple[str, tuple[GpuRef, ...]]]:
-    """Job -> its name and GPUs, over all targets."""
-    jobs: dict[str, tuple[str, dict[object, GpuRef]]] = {}
-    for one in watched:
-        for job in one.translation.jobs if one.translation else ():
-            jobs.setdefault(job.id, (job.name, {}))[1].setdefault(_same(job.gpu), job.gpu)
-    return {key: (name, tuple(gpus.values())) for key, (name, gpus) in jobs.items()}
 
 
 # ---- HTTP
@@ -1001,13 +970,12 @@ def _silent(target: str, seconds: float) -> TimedOut:
     return TimedOut(target, f"no whole page within {seconds:g} s", "the exporter hangs, or sends too slowly")
 
 
-def _unknown(target: str, page: Page, vocabularies: Sequence[Vocabulary]) -> Unusable:
-    known = ", ".join(one.name for one in vocabularies)
+def _unknown(target: str, page: Page) -> Unusable:
     some = sorted(page.shape.names)
     shown = ", ".join(some[:5]).encode("unicode_escape").decode("ascii")[:200] or "nothing"
     more = f" and {len(some) - 5} more" if len(some) > 5 else ""
     return Unusable(
         target,
-        f"answers, but is none of {known}: it exports {shown}{more}",
+        f"answers, but no vocabulary knows what it exports: {shown}{more}",
         "a vocabulary of your own can teach coldaisle what these mean",
     )

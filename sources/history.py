@@ -44,12 +44,14 @@ class Latest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept."""
+    """How much is kept. Nothing but the newest values with ``full_s`` and ``minutes`` 0."""
 
     full_s: float = FULL_S
     minutes: int = 60
     full_bytes: int = 260_000_000
     """Full resolution ends earlier than ``full_s`` when all blocks together would pass this."""
+    extremes: bool = True
+    """Whether minutes keep minimum and maximum beside the mean."""
 
 
 class Ring:
@@ -131,13 +133,13 @@ class Ring:
 class Block:
     """All samples of one kind of entity from one source."""
 
-    def __init__(self, source: int, rank: Rank, kind: Kind, interval: float) -> None:
+    def __init__(self, source: int, rank: Rank, kind: Kind, interval: float, rows: int = 128) -> None:
         self.source = source
         self.rank = rank
         self.kind = kind
         self.period = interval
         # Rows that were never written cost no memory, and a ring that grows must be copied.
-        self.full = Ring(128)
+        self.full = Ring(rows)
         self.minutes = Ring(16)
         self.rows: Rows = np.zeros(0, dtype=np.intp)
         """History row of each column."""
@@ -250,7 +252,7 @@ class Block:
 
     def _advance(self, at: float, limits: Limits, may_grow: bool) -> None:
         ring = self.full
-        if ring.count and at // MINUTE != ring.newest // MINUTE:
+        if ring.count and limits.minutes and at // MINUTE != ring.newest // MINUTE:
             self._fold_minute(ring.newest // MINUTE * MINUTE, limits)
         if ring.count == ring.capacity and may_grow and ring.oldest > at - limits.full_s:
             ring.grow(2 * ring.capacity)
@@ -269,7 +271,8 @@ class Block:
             ring.grow(min(limits.minutes, ring.capacity * 3 // 2))
         ring.append(minute + MINUTE / 2)
         for key in self.full.arrays.keys() & self.last.keys():
-            for name, folded in _fold(self.full.arrays[key][rows]):
+            folds = _fold(self.full.arrays[key][rows])
+            for name, folded in folds if limits.extremes else folds[:1]:
                 array = ring.arrays.get(key + name)
                 if array is None:
                     array = ring.add(key + name)
@@ -381,7 +384,9 @@ class History:
         """
         block = self._by_source.get((source, batch.kind))
         if block is None:
-            block = self._by_source[source, batch.kind] = Block(source, rank, batch.kind, interval)
+            rows_kept = 128 if self.limits.full_s else 2
+            block = Block(source, rank, batch.kind, interval, rows_kept)
+            self._by_source[source, batch.kind] = block
             self.blocks.append(block)
         may_grow = sum(b.full.bytes for b in self.blocks) < self.limits.full_bytes
         block.write(batch, rows, self.limits, may_grow, is_past)
@@ -432,8 +437,19 @@ class History:
         times = [b.full.newest for b in self.blocks if b.source == source and b.full.count]
         return max(times) if times else None
 
-    def series(self, key: str, rows: Sequence[int], start: float, end: float, points: int) -> Floats:
-        """Means in ``points`` equal bins of [start, end): [row, point], NaN where no sample is."""
+    def series(
+        self,
+        key: str,
+        rows: Sequence[int],
+        start: float,
+        end: float,
+        points: int,
+        before: float = float("inf"),
+    ) -> Floats:
+        """Means in ``points`` equal bins of [start, end): [row, point], NaN where no sample is.
+
+        Samples from ``before`` on are left out: at a past instant they are still to come.
+        """
         out = np.full((len(rows), points), np.nan, dtype=np.float32)
         blocks = self._blocks_with(key)
         currency = self._currency.get(key) if len(blocks) > 1 else None
@@ -443,7 +459,7 @@ class History:
                 block = self.blocks[number]
                 column = block.column_of(row)
                 if column is not None:
-                    line = _binned(block, key, column, edges, since, until)
+                    line = _binned(block, key, column, edges, since, min(until, before))
                     np.copyto(out[position], line, where=~np.isnan(line))
         return out
 
@@ -550,10 +566,10 @@ def _switch(
 def _segments(
     currency: Currency | None, blocks: Sequence[int], row: int
 ) -> Iterable[tuple[int, float, float]]:
-    """(block, from, until) whose samples stand for a row."""
+    """(block, from, until) whose samples stand for a row; a later one before an earlier one."""
     forever = float("inf")
-    if currency is None:
-        return [(number, -forever, forever) for number in blocks]
+    if currency is None:  # the most trusted comes last: its samples stay
+        return [(number, -forever, forever) for number in reversed(blocks)]
     if not 0 <= row < len(currency.block) or currency.block[row] < 0:
         return []
     since = float(currency.since[row])

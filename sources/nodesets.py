@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from itertools import product
 
 MAX_NODES = 100_000
 """Names that one node set may stand for."""
@@ -34,6 +35,14 @@ def expand(text: str) -> tuple[str, ...]:
     if (size := _size(text)) > MAX_NODES:
         raise ValueError(f"it stands for {_count(size)} nodes, more than {MAX_NODES:,}: write a smaller set")
     return _expanded(text)
+
+
+def expand_url(text: str) -> tuple[str, ...]:
+    """The same for an address: ``http://ipmi1:9290/ipmi?target=n[01-16]-bmc&module=x``, whose ``&`` is no operator."""
+    parts = [expand(part) if "[" in part else (part,) for part in text.split("&")]
+    if math.prod(map(len, parts)) > MAX_NODES:
+        raise ValueError(f"it stands for more than {MAX_NODES:,} addresses: write smaller sets")
+    return tuple(map("&".join, product(*parts)))
 
 
 def expand_all(sets: Iterable[str], at_most: int = MAX_NODES) -> tuple[str, ...]:

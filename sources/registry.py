@@ -244,6 +244,10 @@ class Registry:
         row = self._names.get(name.lower())
         return None if row is None else self.nodes[row]
 
+    def find_part(self, kind: Kind, name: str) -> int | None:
+        """The row of a rack or job, if anything is measured of it."""
+        return self._part_rows.get((kind, -1, name))
+
     # --- facts and events ----------------------------------------------------------------------
 
     def take_node_fact(self, source: str, fact: NodeFact) -> None:

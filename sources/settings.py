@@ -6,9 +6,12 @@ Values are canonical here: seconds, bytes, expanded node sets, absolute paths. :
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from coldaisle.sources.entries import Entry
 
 Interval = Annotated[float, Meta(ge=0.2, le=3600)]
 Timeout = Annotated[float, Meta(ge=0.1, le=600)]
@@ -171,6 +174,36 @@ class SlurmSettings(
         )
 
 
+class MetricSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A metric of the site's own, or another name of one that is shipped: ``[[metric]]``."""
+
+    key: str
+    """``job.step_time``"""
+    names: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """What pages call it; several: generations of one name."""
+    unit: str = ""
+    """Canonical; empty: the key is a shipped one."""
+    range: tuple[float, float] | None = None
+    help: str = ""
+    type: Literal["gauge", "rate"] = "gauge"
+    scale: float = 1.0
+    offset: float = 0.0
+    fold: Literal["one", "sum", "max", "min", "mean", "count"] = "one"
+    parts: tuple[str, ...] = ()
+    gpu: str = ""
+    """The label with the GPU's UUID."""
+    node: str = ""
+    """The label that names the node; empty, or absent: the page's own."""
+    rack: str = ""
+    job: str = ""
+    """The label with the Slurm job's id."""
+
+    @property
+    def entry(self) -> Entry:
+        """What it declares."""
+        return Entry(self.unit, self.range, self.help)
+
+
 class SimulatorSettings(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="simulator"
 ):
@@ -226,6 +259,66 @@ class ScreenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bytes_per_second: Annotated[float, Meta(ge=1000, le=1e9)] = 50_000.0
     ascii: bool | None = None
     mouse: bool = True
+
+
+Latency: TypeAlias = Annotated[float, Meta(ge=1e-4, le=86400)] | Literal["none"]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=0.5)] | Literal["none"]
+NO_OBJECTIVE = "none"
+"""Written for one service where the others have an objective."""
+
+
+class SloSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an inference service promises: limits that its worst replica must keep. None: as for all services."""
+
+    ttft_p50: Latency | None = None
+    ttft_p95: Latency | None = None
+    ttft_p99: Latency | None = None
+    itl_p50: Latency | None = None
+    itl_p95: Latency | None = None
+    itl_p99: Latency | None = None
+    e2e_p50: Latency | None = None
+    e2e_p95: Latency | None = None
+    e2e_p99: Latency | None = None
+    queue_p50: Latency | None = None
+    queue_p99: Latency | None = None
+    errors: Share | None = None
+    """Requests that fail, of all that end."""
+
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name, in seconds (``errors``: a ratio)."""
+        given = {name: getattr(self, name) for name in SLO_NAMES}
+        return {name: limit for name, limit in given.items() if isinstance(limit, float)}
+
+    def over(self, defaults: SloSettings) -> SloSettings:
+        """These, and the defaults for what is not said."""
+        names = [name for name in SLO_NAMES if getattr(self, name) is None]
+        return replace(self, **{name: getattr(defaults, name) for name in names})
+
+
+SLO_NAMES = SloSettings.__struct_fields__
+
+
+class ServingSettings(SloSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inference services: what all of them promise, and what single ones do."""
+
+    slo: dict[str, SloSettings] = {}
+    """By the name of a deployment or of a model."""
+
+    def of(self, *names: str | None) -> dict[str, float]:
+        """The limits of a service that goes by these names, the first that is known; see SloSettings.limits."""
+        own = next((self.slo[name] for name in names if name is not None and name in self.slo), SloSettings())
+        return own.over(self).limits()
+
+
+DEMO_SERVING = ServingSettings(
+    errors=0.01,
+    slo={
+        "chat-70b": SloSettings(ttft_p99=2.0, itl_p99=0.3),
+        "code-32b": SloSettings(ttft_p99=1.5, itl_p99=0.3),
+        "embed-8b": SloSettings(e2e_p95=2.0),
+    },
+)
+"""What the services of the simulated cluster promise."""
 
 
 class HistorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

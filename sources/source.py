@@ -414,6 +414,8 @@ class TargetState(StrEnum):
     CONNECTING = "connecting"
     OK = "ok"
     SLOW = "slow"
+    PARTIAL = "partial"
+    """It answers, and says that its answer is not whole."""
     STALE = "stale"
     FAILING = "failing"
     DENIED = "denied"
@@ -466,7 +468,12 @@ class Past(Protocol):
     """A source that remembers."""
 
     def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
-        """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart."""
+        """Items with ``start <= at < end``, oldest first, about ``step`` seconds apart.
+
+        It begins with what was so at ``start`` (nodes, GPUs, jobs that ran then). What is known only of now
+        is left out: whoever looks at a past instant would take it for what was so then. Several readings, and
+        the stream, may go on at once; one that is no longer wanted is closed. Raises SourceError.
+        """
         ...
 
 

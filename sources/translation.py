@@ -9,7 +9,7 @@ no socket.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,10 +23,12 @@ from coldaisle.sources.source import (
     DiskRef,
     EntityRef,
     GpuRef,
+    JobRef,
     Kind,
     Missing,
     NodeRef,
     PortRef,
+    RackRef,
     ServerRef,
     normal_pci,
 )
@@ -36,6 +38,8 @@ Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MAX_BOARDS = 64
+MAX_NAMED = 4096
+"""Nodes, racks or jobs that one page may name in labels, of each kind."""
 MAX_INSTANCES = 16
 """MIG instances of a board; the hardware has 7."""
 MAX_SERVERS = 256
@@ -58,6 +62,8 @@ class Job(NamedTuple):
     """``slurm:4711`` or ``k8s:<namespace>/Pod/<pod>``."""
     name: str
     gpu: GpuRef
+    user: str = ""
+    partition: str | None = None
 
 
 class Hosted(NamedTuple):
@@ -81,25 +87,50 @@ class Board(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """The entities of one kind on a page, and what of each metric is there."""
+class Columns:
+    """The metrics of one kind, measured and derived, and how they are finished once they stand in a matrix."""
 
-    kind: Kind
-    entities: tuple[EntityRef, ...]
     metrics: tuple[str, ...]
-    """Keys that this page gives, parts of derived ones included, then those it should give and does not."""
-    absent: NDArray[np.uint8]
-    """[entity, metric]: PRESENT where the page has series, else why not."""
-    folds: tuple[_Fold, ...]
+    """Keys that are given, parts of derived ones included, then those that should be given and are not."""
     derived: tuple[tuple[int, Derived, tuple[int, ...]], ...]
     low: Values
     high: Values
     shown: Indices
     """Columns that are metrics, not parts."""
     shown_metrics: tuple[str, ...]
+    never: Indices
+    """Columns of what an inference engine does not expose at all."""
+    up: int | None
+    """The column that is 1 as long as its server answers."""
+
+    def finish(self, out: Values, reasons: NDArray[np.uint8]) -> tuple[Values, NDArray[np.uint8]]:
+        """Derive, keep in range, leave out what only serves others; ``out`` and ``reasons`` ([entity, metric]) change."""
+        _derive(self, out, reasons)
+        _keep_in_range(self, out, reasons)
+        return out[:, self.shown], reasons[:, self.shown]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The entities of one kind on a page, and what of each metric is there."""
+
+    kind: Kind
+    entities: tuple[EntityRef, ...]
+    columns: Columns
+    absent: NDArray[np.uint8]
+    """[entity, metric]: PRESENT where the page has series, else why not."""
+    folds: tuple[_Fold, ...]
+    places: Mapping[EntityRef, int]
+    """Row of each entity."""
     quantiles: _Quantiles | None = None
-    up: int | None = None
-    """The column that is 1 as long as there is a page."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return self.columns.metrics
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        return self.columns.shown_metrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +159,16 @@ class Translation:
     servers: tuple[Hosted, ...] = ()
     buckets: Indices = field(default_factory=lambda: np.zeros(0, np.intp))
     """The series whose increases :meth:`evaluate` makes quantiles of."""
+    unnamed: int = 0
+    """Nodes, racks and jobs beyond what a page may name."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Whom the page speaks of: its own node, if anything on it is that node's, then those that it names."""
+        refs = (entity for table in self.tables.values() for entity in table.entities)
+        named = dict.fromkeys(entity.node for entity in refs if not isinstance(entity, RackRef | JobRef))
+        own = (self.node,) if self.node in named or not self.tables else ()
+        return tuple(dict.fromkeys((*own, *named)))
 
     def evaluate(
         self, values: Values, rates: Values, increases: Values | None = None
@@ -206,11 +247,9 @@ def _evaluate(
         cells, why = _read_off(table.quantiles, increases)
         out[table.quantiles.rows, table.quantiles.columns] = cells
         reasons[table.quantiles.rows, table.quantiles.columns] = why
-    if table.up is not None:
-        out[:, table.up], reasons[:, table.up] = 1.0, Missing.PRESENT
-    _derive(table, out, reasons)
-    _keep_in_range(table, out, reasons)
-    return out[:, table.shown], reasons[:, table.shown]
+    if table.columns.up is not None:
+        out[:, table.columns.up], reasons[:, table.columns.up] = 1.0, Missing.PRESENT
+    return table.columns.finish(out, reasons)
 
 
 def _folded(
@@ -257,7 +296,7 @@ def _read_off(cells: _Quantiles, increases: Values) -> tuple[Values, NDArray[np.
     return found, why
 
 
-def _derive(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+def _derive(table: Columns, out: Values, reasons: NDArray[np.uint8]) -> None:
     """Fill what no rule measured from its parts."""
     for column, derived, parts in table.derived:
         hole = np.isnan(out[:, column])
@@ -289,7 +328,7 @@ def _from_parts(derived: Derived, parts: tuple[int, ...], out: Values) -> Values
         return made
 
 
-def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> None:
+def _keep_in_range(table: Columns, out: Values, reasons: NDArray[np.uint8]) -> None:
     """What the catalog calls impossible is a blank; a share a little above 1 is the jitter of two clocks."""
     with np.errstate(invalid="ignore"):
         high = out > table.high
@@ -305,6 +344,35 @@ def _keep_in_range(table: Table, out: Values, reasons: NDArray[np.uint8]) -> Non
 
 
 # ---- compiling
+
+
+def translate_all(
+    shape: Shape,
+    vocabularies: Sequence[Vocabulary],
+    host: str,
+    *,
+    endpoint: str = "",
+    ignore_names: bool = False,
+) -> tuple[Translation, ...]:
+    """A translation for each vocabulary that a page speaks; all of them believe in one node.
+
+    What the node's own kernel says of its name counts more than a label.
+    """
+    made = [
+        translate(shape, words, host, endpoint=endpoint, ignore_names=ignore_names) for words in vocabularies
+    ]
+    named = sorted(
+        (one for one in made if one.node != host), key=lambda one: not one.vocabulary.facts.hostname
+    )
+    if not named:
+        return tuple(made)
+    name = named[0].node
+    return tuple(
+        one
+        if one.node == name
+        else translate(shape, one.vocabulary, name, endpoint=endpoint, ignore_names=True)
+        for one in made
+    )
 
 
 def translate(
@@ -351,14 +419,18 @@ class _Compiler:
         for number, series in enumerate(shape.series):
             self._by_name.setdefault(series.name, []).append(number)
         self._sheets: dict[Kind, _Sheet] = {}
+        # Another vocabulary's labels may have the same names and mean something else.
+        self._spoken = self._of(vocabulary.wanted())
+        self._of_gpus = self._of(vocabulary.names_of(Kind.GPU))
+        self._unnamed: set[EntityRef] = set()
         self.hostname = self._text_fact(vocabulary.facts.hostname) or self._first(vocabulary.labels.node)
-        believed = None if ignore_names else _host_name(self.hostname)
+        believed = None if ignore_names else host_name(self.hostname)
         self._node = believed or host
-        self._boards = _Boards(self._node, vocabulary.labels)
-        self._servers = _Servers(self._node, endpoint, vocabulary)
+        self._boards = Boards(self._node, vocabulary.labels)
+        self._servers = Servers(self._node, endpoint, vocabulary)
 
     def compile(self) -> Translation:
-        for labels in self._labels:
+        for labels in sorted(self._of_gpus, key=self._boards.is_unnamed):
             self._boards.learn(labels)
         picked = list(self._picked())
         for _, rule, number in picked:
@@ -369,7 +441,7 @@ class _Compiler:
             if entity is not None:
                 self._add(place, rule, entity, number)
         tables = {kind: self._table(kind, sheet) for kind, sheet in self._sheets.items()}
-        jobs = dict.fromkeys(job for labels in self._labels for job in self._jobs(labels))
+        jobs = dict.fromkeys(job for labels in self._of_gpus for job in self._jobs(labels))
         facts = self._words.facts
         events, sources = self._events(tables)
         return Translation(
@@ -388,6 +460,7 @@ class _Compiler:
             events=events,
             event_sources=sources,
             left_out=len(self._boards.left_out) + len(self._servers.left_out),
+            unnamed=len(self._unnamed),
             servers=tuple(self._servers.all()),
             buckets=np.unique(
                 np.concatenate(
@@ -405,12 +478,22 @@ class _Compiler:
                     if selection is None or selection.takes(self._labels[number]):
                         yield place, rule, number
 
+    def _of(self, names: Set[str]) -> list[dict[str, str]]:
+        return [
+            labels
+            for series, labels in zip(self._shape.series, self._labels, strict=True)
+            if series.name in names
+        ]
+
     def _add(self, place: int, rule: Rule, entity: EntityRef, number: int) -> None:
         labels = self._labels[number]
         term = _term(rule, number, labels)
         if term is None:
             return
         sheet = self._sheets.setdefault(rule.kind, _Sheet())
+        if entity not in sheet.rows and rule.kind in _NAMED and len(sheet.rows) >= MAX_NAMED:
+            self._unnamed.add(entity)
+            return
         cell = (sheet.rows.setdefault(entity, len(sheet.rows)), rule.key)
         if sheet.owners.setdefault(cell, place) != place:
             return
@@ -419,66 +502,27 @@ class _Compiler:
     def _entity(self, rule: Rule, labels: dict[str, str]) -> EntityRef | None:
         if rule.kind is Kind.GPU:
             return self._boards.ref(labels, whole=rule.board)
-        if rule.kind is Kind.NODE:
-            return NodeRef(self._node)
         if rule.kind is Kind.SERVER:
             return self._servers.ref(labels)
-        name = _made(rule.entity or self._words.entity.get(rule.kind, ""), labels)
-        if not name:
-            return None
-        if rule.kind is Kind.PORT:
-            return PortRef(self._node, name)
-        return DiskRef(self._node, name) if rule.kind is Kind.DISK else None
+        return labelled_ref(self._words, rule, labels, self._node)
 
     def _table(self, kind: Kind, sheet: _Sheet) -> Table:
-        given = dict.fromkeys(key for _, key in sheet.cells)
-        derived = self._derivable(kind, given)
-        given.update(dict.fromkeys(one.key for one in derived))
-        metrics = tuple(given) + tuple(key for key in self._promised(kind) if key not in given)
-        column = {key: place for place, key in enumerate(metrics)}
-        absent = np.full((len(sheet.rows), len(metrics)), Missing.NOT_EXPORTED, np.uint8)
+        columns = columns_for(self._words, kind, dict.fromkeys(key for _, key in sheet.cells))
+        column = {key: place for place, key in enumerate(columns.metrics)}
+        absent = np.full((len(sheet.rows), len(columns.metrics)), Missing.NOT_EXPORTED, np.uint8)
         for row, key in sheet.cells:
             absent[row, column[key]] = Missing.PRESENT
         self._mark_instances(kind, sheet, column, absent)
-        if kind is Kind.SERVER and self._words.server is not None:
-            never = [column[key] for key in self._words.server.absent if key not in given]
-            absent[:, never] = Missing.NOT_SUPPORTED
-        known = catalog()
-        shown = [place for place, key in enumerate(metrics) if not is_part(key)]
-        bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
+        absent[:, columns.never] = Missing.NOT_SUPPORTED
         return Table(
             kind=kind,
             entities=tuple(sheet.rows),
-            metrics=metrics,
+            columns=columns,
             absent=absent,
             folds=tuple(_folds(sheet, column)),
-            derived=tuple(
-                (column[one.key], one, tuple(column[part] for part in one.parts)) for one in derived
-            ),
-            low=np.array([low for low, _ in bounds]),
-            high=np.array([high for _, high in bounds]),
-            shown=np.array(shown, np.intp),
-            shown_metrics=tuple(metrics[place] for place in shown),
             quantiles=_quantiles(sheet, column),
-            up=column[UP] if kind is Kind.SERVER else None,
+            places=dict(sheet.rows),
         )
-
-    def _promised(self, kind: Kind) -> Iterable[str]:
-        """Metrics that have a column though the page may not have them: so it can be said why."""
-        if kind is not Kind.SERVER or self._words.server is None:
-            return dict.fromkeys(r.key for r in self._words.metric if r.kind is kind and r.expected)
-        rules: tuple[Rule | Derived, ...] = (*self._words.metric, *self._words.derived)
-        keys = [one.key for one in rules if one.kind is kind and not is_part(one.key)]
-        return dict.fromkeys((*keys, *self._words.server.absent, UP))
-
-    def _derivable(self, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
-        """Derived metrics whose parts this page has, in the file's order."""
-        have, found = set(given), []
-        for one in self._words.derived:
-            if one.key.partition(".")[0] == kind and have.issuperset(one.parts):
-                have.add(one.key)
-                found.append(one)
-        return found
 
     def _mark_instances(
         self, kind: Kind, sheet: _Sheet, column: Mapping[str, int], absent: NDArray[np.uint8]
@@ -493,15 +537,7 @@ class _Compiler:
 
     def _jobs(self, labels: dict[str, str]) -> Iterator[Job]:
         gpu = self._boards.ref(labels, whole=False)
-        if gpu is None:
-            return
-        job = _first_of(self._words.labels.job, labels)
-        if job:
-            yield Job(f"slurm:{job}", job, gpu)
-        pod = _first_of(self._words.labels.pod, labels)
-        if pod:
-            space = _first_of(self._words.labels.namespace, labels) or "default"
-            yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+        return jobs_of(labels, self._words.labels, gpu) if gpu is not None else iter(())
 
     def _events(
         self, tables: Mapping[Kind, Table]
@@ -522,12 +558,12 @@ class _Compiler:
             for table in tables.values()
             for place, key in enumerate(table.metrics)
             if (table.absent[:, place] == Missing.PRESENT).any()
-        } | {one.key for table in tables.values() for _, one, _ in table.derived}
+        } | {one.key for table in tables.values() for _, one, _ in table.columns.derived}
         return tuple(dict.fromkeys(r.key for r in self._words.metric if r.expected and r.key not in given))
 
     def _first(self, names: Iterable[str]) -> str | None:
-        for labels in self._labels:
-            found = _first_of(names, labels)
+        for labels in self._spoken:
+            found = first_of(names, labels)
             if found:
                 return found
         return None
@@ -542,8 +578,82 @@ class _Compiler:
         return numbers[0] if numbers else None
 
 
-class _Boards:
-    """The GPUs of a page. Families differ in the labels they carry; what any of them says of a board counts for all."""
+def columns_for(vocabulary: Vocabulary, kind: Kind, given: Iterable[str]) -> Columns:
+    """Columns for the keys that are ``given``, for what the vocabulary derives from them and for what it promises."""
+    measured = dict.fromkeys(given)
+    derived = _derivable(vocabulary, kind, measured)
+    keys = measured | dict.fromkeys(one.key for one in derived)
+    metrics = tuple(keys) + tuple(key for key in _promised(vocabulary, kind) if key not in keys)
+    column = {key: place for place, key in enumerate(metrics)}
+    known = catalog()
+    shown = [place for place, key in enumerate(metrics) if not is_part(key)]
+    bounds = [(known[key].low, known[key].high) if key in known else (-np.inf, np.inf) for key in metrics]
+    engine = vocabulary.server if kind is Kind.SERVER else None
+    never = [column[key] for key in engine.absent if key not in keys] if engine else []
+    return Columns(
+        metrics=metrics,
+        derived=tuple((column[one.key], one, tuple(column[part] for part in one.parts)) for one in derived),
+        low=np.array([low for low, _ in bounds]),
+        high=np.array([high for _, high in bounds]),
+        shown=np.array(shown, np.intp),
+        shown_metrics=tuple(metrics[place] for place in shown),
+        never=np.array(never, np.intp),
+        up=column[UP] if kind is Kind.SERVER else None,
+    )
+
+
+def _promised(vocabulary: Vocabulary, kind: Kind) -> Iterable[str]:
+    """Metrics that have a column though the page may not have them: so it can be said why."""
+    if kind is not Kind.SERVER or vocabulary.server is None:
+        up = (UP,) if kind is Kind.SERVER else ()
+        return dict.fromkeys((*(r.key for r in vocabulary.metric if r.kind is kind and r.expected), *up))
+    rules: tuple[Rule | Derived, ...] = (*vocabulary.metric, *vocabulary.derived)
+    keys = [one.key for one in rules if one.kind is kind and not is_part(one.key)]
+    return dict.fromkeys((*keys, *vocabulary.server.absent, UP))
+
+
+def _derivable(vocabulary: Vocabulary, kind: Kind, given: Mapping[str, None]) -> list[Derived]:
+    """Derived metrics whose parts are given, in the file's order."""
+    have, found = set(given), []
+    for one in vocabulary.derived:
+        if one.kind is kind and have.issuperset(one.parts):
+            have.add(one.key)
+            found.append(one)
+    return found
+
+
+def labelled_ref(
+    vocabulary: Vocabulary, rule: Rule, labels: Mapping[str, str], node: str
+) -> EntityRef | None:
+    """The node, port, disk, rack or job that a series' labels name; without a label for it, ``node`` itself."""
+    name = entity_name(rule.entity or vocabulary.entity.get(rule.kind, ""), labels)
+    if rule.kind is Kind.NODE:
+        believed = host_name(name) if name else node
+        return NodeRef(believed) if believed else None
+    if rule.kind is Kind.JOB:
+        job = name or next((job.id for job in jobs_of(labels, vocabulary.labels, GpuRef(node))), None)
+        return JobRef(job[:MAX_NAME]) if job else None
+    if not name:
+        return None
+    if rule.kind is Kind.RACK:
+        return RackRef(name[:MAX_NAME])
+    if rule.kind is Kind.PORT:
+        return PortRef(node, name)
+    return DiskRef(node, name) if rule.kind is Kind.DISK else None
+
+
+def jobs_of(labels: Mapping[str, str], words: Labels, gpu: GpuRef) -> Iterator[Job]:
+    """The jobs that a GPU's labels name."""
+    if job := first_of(words.job, labels):
+        partition = first_of(words.partition, labels)
+        yield Job(f"slurm:{job}", job, gpu, first_of(words.user, labels) or "", partition)
+    if pod := first_of(words.pod, labels):
+        space = first_of(words.namespace, labels) or "default"
+        yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)
+
+
+class Boards:
+    """The GPUs of a node. Families differ in the labels they carry; what any of them says of a board counts for all."""
 
     def __init__(self, node: str, words: Labels) -> None:
         self._node = node
@@ -551,12 +661,15 @@ class _Boards:
         self._known: dict[str, dict[str, str]] = {}
         self._instances: dict[str, dict[str, str]] = {}
         """Board → instance → profile."""
+        self._at: dict[str, str] = {}
+        """Index -> the name of the board that has it: not all series of it may say more."""
         self._refs: dict[tuple[str, str], GpuRef] = {}
         """As made, once all labels are learnt: hundreds of series speak of a board."""
         self.left_out: set[tuple[str, str]] = set()
         """(board, instance) of those too many."""
 
-    def learn(self, labels: dict[str, str]) -> None:
+    def learn(self, labels: Mapping[str, str]) -> None:
+        """Take in what a series' labels say of its board."""
         name = self._name(labels)
         if name is None:
             return
@@ -565,12 +678,18 @@ class _Boards:
             return
         known = self._known.setdefault(name, {})
         for role in ("pci", "index", "device", "model", "serial"):
-            value = _first_of(getattr(self._words, role), labels)
+            value = first_of(getattr(self._words, role), labels)
             if value:
                 known.setdefault(role, value)
-        instance = _first_of(self._words.mig_id, labels)
+        if "index" in known:
+            self._at.setdefault(known["index"], name)
+        instance = first_of(self._words.mig_id, labels)
         if instance:
-            self._learn_instance(name, instance, _first_of(self._words.mig_profile, labels) or "")
+            self._learn_instance(name, instance, first_of(self._words.mig_profile, labels) or "")
+
+    def is_unnamed(self, labels: Mapping[str, str]) -> bool:
+        """Whether only a number says which board is meant; to be learnt after those that are named."""
+        return not (first_of(self._words.uuid, labels) or first_of(self._words.pci, labels))
 
     def _learn_instance(self, name: str, instance: str, profile: str) -> None:
         known = self._instances.setdefault(name, {})
@@ -579,17 +698,18 @@ class _Boards:
         else:
             self.left_out.add((name, instance))
 
-    def ref(self, labels: dict[str, str], *, whole: bool) -> GpuRef | None:
+    def ref(self, labels: Mapping[str, str], *, whole: bool) -> GpuRef | None:
         """Whose series this is; ``whole``: the board, also for a MIG instance's series."""
         name = self._name(labels)
         if name not in self._known:
             return None
-        instance = "" if whole else (_first_of(self._words.mig_id, labels) or "")
+        instance = "" if whole else (first_of(self._words.mig_id, labels) or "")
         if instance and instance not in self._instances.get(name, {}):
             return None
         return self._made(name, instance)
 
     def all(self) -> Iterator[Board]:
+        """Every board, and its MIG instances."""
         for name, known in self._known.items():
             yield Board(self._made(name, ""), known.get("model"), known.get("serial"), None)
             for instance, profile in self._instances.get(name, {}).items():
@@ -615,19 +735,25 @@ class _Boards:
             mig=f"gi{instance}" if instance else None,
         )
 
-    def _name(self, labels: dict[str, str]) -> str | None:
+    def _name(self, labels: Mapping[str, str]) -> str | None:
         """What tells boards apart on a page: the UUID, else the PCI address, else the index."""
-        uuid = _first_of(self._words.uuid, labels)
+        uuid = first_of(self._words.uuid, labels)
         if uuid:
-            return uuid
-        other = _first_of(self._words.pci, labels) or _first_of(self._words.index, labels)
-        return _UNNAMED + other if other else None
+            prefix = self._words.uuid_prefix
+            return uuid if uuid.startswith(prefix) else prefix + uuid
+        pci, index = first_of(self._words.pci, labels), first_of(self._words.index, labels)
+        if pci:
+            return _UNNAMED + pci
+        return self._at.get(index, _UNNAMED + index) if index else None
 
 
 _UNNAMED = "#"
+_NAMED = frozenset((Kind.NODE, Kind.RACK, Kind.JOB))
+MAX_NAME = 200
+"""Characters of a rack's or job's name."""
 
 
-class _Servers:
+class Servers:
     """The inference servers of a page, by what tells them apart.
 
     A series without such a label is the only server's; where there are several it is nobody's.
@@ -642,18 +768,19 @@ class _Servers:
         """What labels say of each."""
         self.left_out: set[str] = set()
 
-    def learn(self, labels: dict[str, str]) -> None:
+    def learn(self, labels: Mapping[str, str]) -> None:
+        """Take in what a series' labels say of its server."""
         which = self._engine.which(labels)
         if which not in self._known and len(self._known) >= MAX_SERVERS:
             self.left_out.add(which)
             return
         known = self._known.setdefault(which, {})
         for role in Hosted._fields[1:]:
-            value = _first_of(getattr(self._words, role), labels)
+            value = first_of(getattr(self._words, role), labels)
             if value:
                 known.setdefault(role, value)
 
-    def ref(self, labels: dict[str, str]) -> ServerRef | None:
+    def ref(self, labels: Mapping[str, str]) -> ServerRef | None:
         """Whose series this is."""
         which = self._engine.which(labels) or self._only
         return None if which is None or which not in self._known else self._made(which)
@@ -773,7 +900,8 @@ def _fold(operator: str, inner_operator: str, cells: Cells, column: Mapping[str,
     )
 
 
-def _first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
+def first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
+    """The first of these labels that is there and not empty."""
     for name in names:
         value = labels.get(name)
         if value:
@@ -781,7 +909,7 @@ def _first_of(names: Iterable[str], labels: Mapping[str, str]) -> str | None:
     return None
 
 
-def _made(template: str, labels: Mapping[str, str]) -> str | None:
+def entity_name(template: str, labels: Mapping[str, str]) -> str | None:
     """``{device}/{port}`` with a series' labels; None when one is not there."""
     try:
         return template.format_map(labels)
@@ -789,7 +917,7 @@ def _made(template: str, labels: Mapping[str, str]) -> str | None:
         return None
 
 
-def _host_name(text: str | None) -> str | None:
+def host_name(text: str | None) -> str | None:
     """A name that can be a host's and says which."""
     if text is None or not _HOST.fullmatch(text) or text.lower() in _NOBODY:
         return None

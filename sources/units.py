@@ -1,4 +1,4 @@
-"""Units as people read and type them; canonical units (catalog.UNITS) inside.
+"""Units as people read and type them; canonical units (:data:`UNITS`) inside.
 
 =========  =============================================  =======================================
 unit       shown                                          accepted (a bare number is in the first)
@@ -116,6 +116,8 @@ _ACCEPTED: Mapping[str, str] = {
     "bits": "a bit mask: write 72 or 0x48",
     "state": "a state: write its number",
 }
+UNITS = tuple(_ACCEPTED)
+"""Every canonical unit."""
 
 
 def show(value: float, unit: str, *, ascii_only: bool = False) -> str:

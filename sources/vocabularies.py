@@ -1,7 +1,8 @@
 """Vocabularies: which exporter name, label and scale means which metric. The data is ``vocabulary/*.toml``.
 
-A vocabulary is recognised by the names on a page (``probe``), never by a port. Sites add their own
-files; every mistake in one is a ConfigError with the file, the place in it and what is allowed.
+A vocabulary is recognised by the names on a page (``probe``), never by a port; an agent's page may speak
+several. Sites add their own files, and metrics of their own (``[catalog]``); every mistake in one is a
+ConfigError with the file, the place in it and what is allowed.
 
 A rule in ``metric`` reads series by ``names`` (generations of one name); of several rules of a key the
 first that finds series of an entity counts. Series of one entity are told apart by the labels in
@@ -23,8 +24,11 @@ from typing import Literal
 
 import msgspec
 
-from coldaisle.sources.catalog import catalog
+from coldaisle.sources.catalog import catalog, declare
+from coldaisle.sources.entries import Entry, entry_problems
 from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.positions import line_of
+from coldaisle.sources.settings import MetricSettings
 from coldaisle.sources.source import Kind
 
 Fold = Literal["one", "sum", "max", "min", "mean", "count", "quantile"]
@@ -80,6 +84,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Worth saying when the page lacks it."""
     csv: str = ""
     """The line that makes dcgm-exporter export it."""
+    field: str = ""
+    """What its exporter calls it in its configuration, where that is no line of CSV."""
 
     @property
     def kind(self) -> Kind:
@@ -109,6 +115,8 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     node: tuple[str, ...] = ()
     uuid: tuple[str, ...] = ()
+    uuid_prefix: str = ""
+    """What everybody else writes before the UUID, and this exporter leaves out: ``GPU-``."""
     pci: tuple[str, ...] = ()
     index: tuple[str, ...] = ()
     device: tuple[str, ...] = ()
@@ -120,6 +128,9 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mig_profile: tuple[str, ...] = ()
     job: tuple[str, ...] = ()
     """A Slurm job's id."""
+    user: tuple[str, ...] = ()
+    """Whose job it is."""
+    partition: tuple[str, ...] = ()
     pod: tuple[str, ...] = ()
     namespace: tuple[str, ...] = ()
     service: tuple[str, ...] = ()
@@ -168,6 +179,12 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: tuple[str, ...]
     """Names that only this exporter has; a trailing ``*`` stands for anything."""
     metric: tuple[Rule, ...]
+    info: tuple[str, ...] = ()
+    """Samples whose labels say what a GPU is, and whose value says nothing."""
+    counters: str = ""
+    """Where a missing metric's ``csv`` or ``field`` is to be added, for people."""
+    catalog: dict[str, Entry] = {}
+    """Metrics of the site's own, by key."""
     blanks: tuple[tuple[float, float], ...] = ()
     """Ranges [low, high] of values that mean "no value"."""
     labels: Labels = Labels()
@@ -178,7 +195,8 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: NodeFacts = NodeFacts()
     server: Engine | None = None
     prefixes: tuple[str, ...] = ()
-    """What ``@`` stands for at the beginning of a name: the forms that proxies make of ``vllm:``."""
+    """What ``@`` stands for at the beginning of a name: ``""`` and what a site may put before all of them, or the forms
+    that proxies make of ``vllm:``."""
 
     def is_spoken_on(self, names: Iterable[str]) -> bool:
         """Whether a page with these sample names is of this kind."""
@@ -189,9 +207,12 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def wanted(self) -> frozenset[str]:
         """Every sample name that something here reads."""
         facts = (self.facts.hostname, self.facts.kernel, self.facts.booted_at, self.facts.clock)
-        return frozenset(name for rule in self.metric for name in rule.names) | frozenset(
-            fact.partition(".")[0] for fact in facts if fact
-        )
+        return self.names_of(*Kind) | frozenset(fact.partition(".")[0] for fact in facts if fact)
+
+    def names_of(self, *kinds: Kind) -> frozenset[str]:
+        """Sample names whose labels speak of entities of these kinds."""
+        names = frozenset(name for rule in self.metric if rule.kind in kinds for name in rule.names)
+        return names | frozenset(self.info) if Kind.GPU in kinds else names
 
 
 def parse_vocabulary(text: str, file: Path) -> Vocabulary:
@@ -203,13 +224,12 @@ def parse_vocabulary(text: str, file: Path) -> Vocabulary:
             f"not a vocabulary: {error}", "compare it with the vocabularies that coldaisle ships", file=file
         ) from None
     vocabulary = _spelt_out(vocabulary)
+    remedy = "see sources/README.md for what a vocabulary may say"
+    for key, entry in vocabulary.catalog.items():
+        for problem in entry_problems(key, entry):
+            raise ConfigError(f"{key}: {problem}", remedy, file=file, line=line_of(text, ("catalog", key)))
     for place, problem in _problems(vocabulary):
-        raise ConfigError(
-            f"{place}: {problem}",
-            "see sources/README.md for what a vocabulary may say",
-            file=file,
-            line=_line(text, place),
-        )
+        raise ConfigError(f"{place}: {problem}", remedy, file=file, line=_line(text, place))
     return vocabulary
 
 
@@ -222,6 +242,49 @@ def load_vocabulary(file: Path) -> Vocabulary:
     return parse_vocabulary(text, file)
 
 
+def vocabularies_for(files: Iterable[str], metrics: Iterable[MetricSettings]) -> tuple[Vocabulary, ...]:
+    """A site's own words, then the shipped ones; its own metrics join the catalog. Raises ConfigError."""
+    own: list[Vocabulary] = []
+    for file in map(Path, files):
+        vocabulary = load_vocabulary(file)
+        try:
+            declare(vocabulary.catalog)
+        except ConfigError as error:
+            raise ConfigError(error.problem, error.remedy, file=file) from None
+        own.append(vocabulary)
+    for metric in metrics:
+        if metric.unit:
+            declare({metric.key: metric.entry})
+        own.append(_of_setting(metric))
+    return (*own, *shipped())
+
+
+def _of_setting(metric: MetricSettings) -> Vocabulary:
+    """What one ``[[metric]]`` of the configuration says."""
+    rule = Rule(
+        metric.key,
+        metric.names,
+        type=metric.type,
+        scale=metric.scale,
+        offset=metric.offset,
+        fold=metric.fold,
+        parts=metric.parts,
+    )
+    return Vocabulary(
+        "configuration",
+        probe=metric.names,
+        metric=(rule,),
+        labels=Labels(uuid=_one(metric.gpu), job=_one(metric.job)),
+        entity={
+            kind: f"{{{label}}}" for kind, label in (("node", metric.node), ("rack", metric.rack)) if label
+        },
+    )
+
+
+def _one(label: str) -> tuple[str, ...]:
+    return (label,) if label else ()
+
+
 @cache
 def shipped() -> tuple[Vocabulary, ...]:
     """The vocabularies that come with coldaisle."""
@@ -232,25 +295,28 @@ def shipped() -> tuple[Vocabulary, ...]:
     return tuple(parse_vocabulary(item.read_text(encoding="utf-8"), Path(item.name)) for item in found)
 
 
-def recognise(names: Iterable[str], vocabularies: Iterable[Vocabulary]) -> Vocabulary | None:
-    """The vocabulary of a page with these sample names; None: an exporter we cannot read."""
+def spoken(names: Iterable[str], vocabularies: Iterable[Vocabulary]) -> tuple[Vocabulary, ...]:
+    """All vocabularies of a page with these sample names; none: an exporter we cannot read."""
     seen = frozenset(names)
-    return next((one for one in vocabularies if one.is_spoken_on(seen)), None)
+    return tuple(one for one in vocabularies if one.is_spoken_on(seen))
 
 
-def counters_for(keys: Iterable[str], vocabulary: Vocabulary | None = None) -> tuple[str, ...]:
-    """The dcgm-exporter CSV lines that make it export these catalog keys (those that it can)."""
+def recognise(names: Iterable[str], vocabularies: Iterable[Vocabulary]) -> Vocabulary | None:
+    """The first of them."""
+    return next(iter(spoken(names, vocabularies)), None)
+
+
+def counters_for(keys: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What makes its exporter export these catalog keys, of those that it can: CSV lines, names of fields."""
     wanted = set(keys)
-    sources = (vocabulary,) if vocabulary else shipped()
+    for derived in vocabulary.derived:
+        if derived.key in wanted:
+            wanted.update(derived.parts)
     lines: dict[str, str] = {}
-    for one in sources:
-        for derived in one.derived:
-            if derived.key in wanted:
-                wanted.update(derived.parts)
-        for rule in one.metric:
-            if rule.csv and rule.key in wanted:
-                lines.setdefault(rule.key, rule.csv)
-    return tuple(lines.values())
+    for rule in vocabulary.metric:
+        if (rule.csv or rule.field) and rule.key in wanted:
+            lines.setdefault(rule.key, rule.csv or rule.field)
+    return tuple(dict.fromkeys(lines.values()))
 
 
 def _spelt_out(vocabulary: Vocabulary) -> Vocabulary:
@@ -264,17 +330,27 @@ def _spelt_out(vocabulary: Vocabulary) -> Vocabulary:
         )
 
     rules = tuple(msgspec.structs.replace(rule, names=forms(rule.names)) for rule in vocabulary.metric)
-    return msgspec.structs.replace(vocabulary, probe=forms(vocabulary.probe), metric=rules)
+    return msgspec.structs.replace(
+        vocabulary, probe=forms(vocabulary.probe), info=forms(vocabulary.info), metric=rules
+    )
+
+
+def lacking(missing: Iterable[str], vocabulary: Vocabulary) -> tuple[str, str]:
+    """What is said of catalog keys that an exporter of this kind could export and does not, and how to get them."""
+    keys = tuple(missing)
+    lines = counters_for(keys, vocabulary)
+    remedy = f"add to {vocabulary.counters}: {'; '.join(lines)}" if lines else ""
+    return f"does not export {', '.join(keys)}" if keys else "", remedy
 
 
 def _problems(vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
-    known = catalog()
+    known = catalog().keys() | vocabulary.catalog.keys()
     keys = {rule.key for rule in vocabulary.metric} | {derived.key for derived in vocabulary.derived}
     for rule in vocabulary.metric:
         yield from ((rule.key, problem) for problem in _rule_problems(rule, vocabulary))
     for key in keys:
         if not is_part(key) and key not in known:
-            yield key, "the catalog has no such metric"
+            yield key, f'the catalog has no such metric: misspelt, or declare it: [catalog."{key}"]'
     for derived in vocabulary.derived:
         given = [form for form in (derived.ratio, derived.sum, derived.difference, derived.product) if form]
         if len(given) != 1:
@@ -317,6 +393,13 @@ def _rule_problems(rule: Rule, vocabulary: Vocabulary) -> Iterable[str]:
         yield "within needs a fold such as sum"
     if rule.fold == "quantile" and not (0 < rule.quantile < 1 and rule.type == "rate"):
         yield 'the fold quantile needs type = "rate" and a quantile between 0 and 1'
+    if rule.kind is Kind.RACK and not (rule.entity or vocabulary.entity.get(rule.kind)):
+        yield "it needs an entity, such as {rack}, or [entity] rack"
+    labels = vocabulary.labels
+    if rule.kind is Kind.JOB and not (
+        rule.entity or vocabulary.entity.get(rule.kind) or labels.job or labels.pod
+    ):
+        yield 'it needs the label that names the job: [labels] job = ["slurm_job_id"]'
 
 
 def is_part(key: str) -> bool:

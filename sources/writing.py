@@ -50,6 +50,10 @@ def render(settings: Settings) -> str:
         parts.append(
             "\n".join(["", "[[source]]", f"kind = {_value(written.pop('kind'))}", *_lines(source, written)])
         )
+    parts += (
+        "\n".join(["", "[[metric]]", *_lines(metric, msgspec.to_builtins(metric))])
+        for metric in settings.metrics
+    )
     for name in ("racks", "nodes", "screen", "history"):
         table = getattr(settings, name)
         if lines := list(_lines(table, msgspec.to_builtins(table))):

@@ -90,6 +90,51 @@ def test_keys_lead_everywhere_and_back(tmp_path: Path) -> None:
         terminal.wait_for("^status 0$")
 
 
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=str)
+def test_it_begins_at_a_past_instant_and_only_t_returns(tmp_path: Path, size: tuple[int, int]) -> None:
+    with program(tmp_path, *DEMO, "--at", "2h ago", size=size, TZ="Europe/Berlin") as terminal:
+        terminal.wait_for(r"PAST (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d CES?T +2h0\d ago", START_S)
+        terminal.wait_for(r"^r01[ !*] *\d+%", START_S)
+        assert "LIVE" not in terminal.capture()
+        assert racks_shown(terminal.capture()) == ALL_RACKS
+        terminal.send("[")
+        terminal.wait_for(r"PAST .*:\d0 CES?T .*data 0 s")
+        terminal.send("{")
+        terminal.wait_for(r"PAST .* 2h1\d ago")
+        terminal.send("Enter")
+        terminal.wait_for(r"-15m .* \d\d:\d\d:\d0")
+        terminal.send("Escape")
+        terminal.wait_until("the racks are back", lambda text: racks_shown(text) == ALL_RACKS)
+        assert "PAST" in terminal.capture()
+        terminal.send("t")
+        demo_is_shown(terminal)
+        assert "PAST" not in terminal.capture()
+
+
+def test_t_asks_for_an_instant(tmp_path: Path) -> None:
+    with program(tmp_path, *DEMO) as terminal:
+        demo_is_shown(terminal)
+        terminal.send("4", "t")
+        terminal.wait_for(r"^go to \d\d:\d\d:\d\d")
+        terminal.send("yesterday 25:00")
+        terminal.wait_for("a day has 24 hours")
+        terminal.send("C-u")
+        terminal.wait_for("^go to +03:12, yesterday 03:12")
+        terminal.send("yesterday 03:12")
+        terminal.wait_for(r"^go to yesterday 03:12 .*:00 UTC.* ago")
+        terminal.send("Enter")
+        terminal.wait_for(r"PAST \d{4}-\d\d-\d\d 03:12:00 UTC")
+        terminal.wait_for(r"^r01n01 +\w+")
+
+
+def test_where_no_source_has_a_past_it_is_said_and_live_stays(tmp_path: Path) -> None:
+    with program(tmp_path, COLDAISLE, "--exporter", "127.0.0.1:9", "--at", "-1h") as terminal:
+        terminal.wait_for(r"no source here has a past \(exporters\): live only", START_S)
+        assert "LIVE" in terminal.capture()
+        terminal.send("j")
+        terminal.wait_until("it is gone", lambda text: "has a past" not in text)
+
+
 def test_any_size_is_survived(tmp_path: Path) -> None:
     with program(tmp_path, *DEMO) as terminal:
         demo_is_shown(terminal)

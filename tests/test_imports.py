@@ -71,7 +71,15 @@ def test_the_version_is_answered_before_click() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["demo", "--help"], ["doctor", "--help"], ["completion", "zsh"], ["--nonsense"]]
+    "arguments",
+    [
+        ["--help"],
+        ["demo", "--help"],
+        ["doctor", "--help"],
+        ["list", "--help"],
+        ["completion", "zsh"],
+        ["--nonsense"],
+    ],
 )
 def test_help_is_light(arguments: list[str]) -> None:
     loaded = loaded_after(RUN.format(arguments=arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -31,13 +32,19 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.instants import Instant
+    from coldaisle.sources.settings import ServingSettings
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
 
+STEP_S, JUMP_S = 10.0, 600.0
+"""How far [ ] and { } go in time. A step is what a past is read in."""
+STEPS, JUMPS = Binding.Group("Step"), Binding.Group("10 min")
 SETTLE_S = 10.0
 """Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
+    "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
 }
 """Loaded when they are first opened; Racks is there from the start."""
@@ -97,6 +104,12 @@ class ColdaisleApp(PacedApp[None]):
         *(Binding(tab.key, f"go('{tab.name}')", tab.name, show=False) for tab in TABS),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("colon", "command_palette", "Commands", show=False, key_display=":"),
+        Binding("t", "ask_instant", "Time"),
+        Binding("t", "live", "Live"),
+        Binding("left_square_bracket", "step(-1)", "A step back", key_display="[", group=STEPS),
+        Binding("right_square_bracket", "step(1)", "A step on", key_display="]", group=STEPS),
+        Binding("left_curly_bracket", "jump(-1)", "10 minutes back", key_display="{", group=JUMPS),
+        Binding("right_curly_bracket", "jump(1)", "10 minutes on", key_display="}", group=JUMPS),
         Binding("T", "next_theme", "Theme", show=False),
         Binding("q", "quit", "Quit", show=False),
         Binding("ctrl+c", "quit", "Quit at once", show=False, priority=True),
@@ -113,6 +126,8 @@ class ColdaisleApp(PacedApp[None]):
         ascii_only: bool = False,
         clock: Callable[[], float] = time.time,
         no_colour: bool | None = None,
+        serving: ServingSettings | None = None,
+        at: Instant | None = None,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -121,6 +136,8 @@ class ColdaisleApp(PacedApp[None]):
             theme_name: one of theme.NAMES; empty: dark, or without colours where NO_COLOR is set.
             metric: a key of cells.METRICS that cells show first; empty: what says most, of what there is.
             no_colour: None: as NO_COLOR says.
+            serving: what inference services promise; None: nothing.
+            at: the past instant to begin with; None: live.
         """
         mono = "NO_COLOR" in os.environ if no_colour is None else no_colour
         super().__init__(ansi_color=True if mono else None)
@@ -129,12 +146,15 @@ class ColdaisleApp(PacedApp[None]):
         self.ascii_only = ascii_only
         self.set_class(ascii_only, "-ascii-only")
         self.now = clock
+        self.serving = serving
         self.snapshot: Snapshot | None = None
+        self.instant = at.at if at else None
+        """The past instant that was asked for last; None: live."""
         self.metric: CellMetric | None = None
+        self._said_first = at.note if at else ""
         self._wanted_metric = metric
         self._metric_settles_at: float | None = None
-        self._is_fed = False
-        """Whether the feed was told to begin."""
+        self._has_painted = False
         chosen = theme.palette(theme.NO_COLOUR if mono else theme_name or theme.DEFAULT)
         self.register_theme(theme.textual_theme(chosen))
         self._begin_in(chosen)
@@ -168,13 +188,28 @@ class ColdaisleApp(PacedApp[None]):
         if isinstance(event, events.Key) and not event.is_forwarded and self.screen_stack:
             for line in self.screen.query(KeyLine):
                 line.hush()
+            if self.instant is None and self.snapshot is not None and self.snapshot.travel is not None:
+                self.feed.travel(None)  # it was refused, and that has been read
         await super().on_event(event)
 
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         self.snapshot = message.snapshot
+        self._take_travel(message.snapshot)
         self._choose_metric(message.snapshot)
         if isinstance(self.screen, LiveScreen):
             self.screen.show(message.snapshot)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """t asks for an instant, and in the past returns to live."""
+        if action in ("ask_instant", "live"):
+            return (action == "live") is (self.instant is not None)
+        return super().check_action(action, parameters)
+
+    def go_to(self, at: float | None) -> None:
+        """Let every screen show a past instant; None: what is live."""
+        self.instant = at
+        self.feed.travel(at)
+        self.screen.refresh_bindings()
 
     def on_feed_failed(self, message: FeedFailed) -> None:
         from coldaisle.tui.screens.failure import FailureScreen
@@ -203,10 +238,49 @@ class ColdaisleApp(PacedApp[None]):
             module, screen = SCREENS[name]
             self.push_screen(getattr(import_module(module), screen)())
 
+    async def action_ask_instant(self) -> None:
+        """Ask for an instant in the last line."""
+        from coldaisle.sources.instants import show_instant
+        from coldaisle.tui.widgets.timeprompt import TimePrompt
+
+        def go(found: Instant) -> None:
+            self.go_to(found.at)
+            if found.note:
+                self.say(found.note)
+
+        now = self.now()
+        if isinstance(self.screen, LiveScreen) and not self.screen.query(TimePrompt):
+            await self.screen.open_prompt(TimePrompt(show_instant(self.instant or now, now), go))
+
+    def action_live(self) -> None:
+        """Return to live."""
+        if self.instant is not None:
+            self.go_to(None)
+            self.say("live again")
+
+    def action_step(self, by: int) -> None:
+        """A step back or on, to where a sample lies."""
+        if self.instant is None:
+            self.action_shift(by * STEP_S)
+        else:
+            whole = math.ceil(self.instant / STEP_S) if by < 0 else math.floor(self.instant / STEP_S)
+            self._move_to((whole + by) * STEP_S)
+
+    def action_jump(self, by: int) -> None:
+        """Ten minutes back or on."""
+        self.action_shift(by * JUMP_S)
+
+    def action_shift(self, seconds: float) -> None:
+        """So many seconds back or on; from live to a whole step."""
+        if self.instant is not None:
+            self._move_to(self.instant + seconds)
+        else:
+            self._move_to(math.floor((self.now() + seconds) / STEP_S) * STEP_S)
+
     def action_command_palette(self) -> None:
         """Commands, and places by name."""
         if not isinstance(self.screen, CommandPalette):
-            words = "Search for commands, racks, nodes, GPUs"
+            words = "Search for commands, racks, nodes, GPUs, services"
             self.push_screen(CommandPalette(placeholder=words, id="--command-palette"))
 
     def action_help(self) -> None:
@@ -224,6 +298,19 @@ class ColdaisleApp(PacedApp[None]):
         names = [name for name in theme.NAMES if name != theme.NO_COLOUR]
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
         self.say(f"theme: {self.palette.title}")
+
+    def _move_to(self, at: float) -> None:
+        if at < self.now():
+            self.go_to(at)
+        else:
+            self.say("this is now" if self.instant is None else "later than that is now: t returns to live")
+
+    def _take_travel(self, snapshot: Snapshot) -> None:
+        """Where a journey was refused, this is still live."""
+        travel = snapshot.travel
+        if snapshot.live and travel is not None and travel.problem and travel.wanted == self.instant:
+            self.instant = None
+            self.screen.refresh_bindings()
 
     def _begin_in(self, chosen: theme.Palette) -> None:
         """Take a theme before anything is styled; setting ``theme`` would style everything twice."""
@@ -244,11 +331,15 @@ class ColdaisleApp(PacedApp[None]):
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Begin with the data after the first paint, whichever screen it is of: a key may have come before it."""
         super()._display(screen, renderable)
-        if renderable is not None and not self._is_fed:
-            self._is_fed = True
+        if renderable is not None and not self._has_painted:
+            self._has_painted = True
             self.call_later(self._start_feed)
 
     def _start_feed(self) -> None:
+        if self.instant is not None:
+            self.feed.travel(self.instant)
+        if self._said_first:
+            self.say(self._said_first)
         self.feed.start(
             lambda snapshot: self._post(SnapshotArrived(snapshot)),
             lambda error: self._post(FeedFailed(error)),
@@ -268,8 +359,8 @@ class ColdaisleApp(PacedApp[None]):
             self.metric = metric_of(self._wanted_metric)
             return
         if self._metric_settles_at is None and snapshot.columns:
-            self._metric_settles_at = snapshot.at + SETTLE_S
-        settled = self._metric_settles_at is not None and snapshot.at > self._metric_settles_at
+            self._metric_settles_at = self.now() + SETTLE_S
+        settled = self._metric_settles_at is not None and self.now() > self._metric_settles_at
         if self.metric is None or not settled or not has_values(snapshot, self.metric.key):
             self.metric = default_metric(snapshot)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.catalog import Metric
     from coldaisle.sources.cluster import Layout
     from coldaisle.sources.source import Codes, Floats
 
@@ -51,7 +52,9 @@ METRICS: Final = (
     CellMetric("gpu.thermal_violation", "held back by heat", 0.0, 1.0, 0.05, "tenths of the time"),
 )
 DEFAULTS: Final = ("gpu.sm_active", "gpu.power_ratio", "gpu.util")
-"""The first of these that anybody delivers is shown at the start."""
+"""The first of these that (nearly) every GPU has is shown at the start."""
+NEARLY: Final = 0.9
+"""Of the GPUs that have any of them: where one in ten has no SM activity (AMD, before Hopper), all are told alike."""
 
 
 class Mark(NamedTuple):
@@ -111,10 +114,31 @@ def ink(code: int) -> str:
     return "text" if code == BLANK else f"scale{code - LEVEL_0}"
 
 
+def cell_metrics() -> tuple[CellMetric, ...]:
+    """Everything that cells can show: METRICS, and of the site's own what has a range, which is its scale."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    own = (one for one in own_metrics(Kind.GPU) if math.isfinite(one.high - one.low))
+    return (
+        *METRICS,
+        *(CellMetric(one.key, one.label, one.low, one.high, None, _extent(one)) for one in own),
+    )
+
+
+def _extent(metric: Metric) -> str:
+    from coldaisle.sources.units import show
+
+    if metric.unit == "ratio" and (metric.low, metric.high) == (0.0, 1.0):
+        return "tenths"
+    return f"in steps of {show((metric.high - metric.low) / 10, metric.unit)}"
+
+
 def metric_of(key: str) -> CellMetric:
     """The metric of a key (``gpu.temp`` or ``temp``); the first of METRICS where cells cannot show it."""
     return next(
-        (metric for metric in METRICS if key in (metric.key, metric.key.removeprefix("gpu."))), METRICS[0]
+        (metric for metric in cell_metrics() if key in (metric.key, metric.key.removeprefix("gpu."))),
+        METRICS[0],
     )
 
 
@@ -127,15 +151,21 @@ def has_values(snapshot: Snapshot, key: str) -> bool:
 
 
 def default_metric(snapshot: Snapshot) -> CellMetric:
-    """What says most about use, of what is there."""
-    return metric_of(next((key for key in DEFAULTS if has_values(snapshot, key)), DEFAULTS[0]))
+    """What says most about use, of what is there for nearly all GPUs; else what most of them have."""
+    import numpy as np
+
+    boards = snapshot.layout.boards
+    counts = {key: int(np.isfinite(values_of(snapshot, key)[boards]).sum()) for key in DEFAULTS}
+    most = max(counts.values())
+    return metric_of(next(key for key, count in counts.items() if count >= NEARLY * most))
 
 
 def next_metric(snapshot: Snapshot, current: CellMetric, step: int) -> CellMetric:
     """The next metric that has values; the current one if no other has."""
-    at = METRICS.index(current)
-    for offset in range(1, len(METRICS)):
-        metric = METRICS[(at + step * offset) % len(METRICS)]
+    metrics = cell_metrics()
+    at = next((at for at, metric in enumerate(metrics) if metric.key == current.key), 0)
+    for offset in range(1, len(metrics)):
+        metric = metrics[(at + step * offset) % len(metrics)]
         if has_values(snapshot, metric.key):
             return metric
     return current
@@ -149,25 +179,9 @@ def values_of(snapshot: Snapshot, key: str) -> Floats:
     size = len(snapshot.layout.gpus)
     if column is None or len(column.values) != size:
         return np.full(size, np.nan, dtype=np.float32)
-    if len(snapshot.layout.boards) == size:
-        return column.values
-    return _shared(snapshot.layout, column.values)
+    from coldaisle.analyzers.tables import shared
 
-
-def _shared(layout: Layout, values: Floats) -> Floats:
-    import numpy as np
-
-    parent = np.array([gpu.parent for gpu in layout.gpus], dtype=np.intp)
-    child = np.flatnonzero(parent >= 0)
-    known = child[np.isfinite(values[child])]
-    count = np.bincount(parent[known], minlength=len(values))
-    total = np.bincount(parent[known], weights=values[known], minlength=len(values))
-    shared = values.copy()
-    fill = np.isnan(shared) & (count > 0)
-    shared[fill] = total[fill] / count[fill]
-    orphan = child[np.isnan(values[child])]
-    shared[orphan] = values[parent[orphan]]
-    return shared
+    return shared(snapshot.layout, column.values)
 
 
 def levels(values: Floats, metric: CellMetric) -> Codes:

@@ -8,18 +8,20 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from coldaisle.sources import __version__
-from coldaisle.sources.errors import ColdaisleError
+from coldaisle.sources.errors import ColdaisleError, FilterError
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.instants import Instant
     from coldaisle.sources.settings import Flags, SourceSettings
     from coldaisle.sources.ssh_login import Secrets
+    from coldaisle.tui.listing import Request
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 3, 130, 141
 """Exit statuses, as monitoring plug-ins have them: 3 is bad usage, or a crash; else 128 + the signal."""
@@ -44,6 +46,8 @@ def run(arguments: Sequence[str]) -> int:
         return complain(error.format_message(), f"{where} --help lists what there is")
     except click.ClickException as error:
         return complain(error.format_message())
+    except FilterError as error:
+        return complain(f"--where: {error}", error.remedy, _marked(error))
     except ColdaisleError as error:
         return complain(str(error), error.remedy)
     except BrokenPipeError:
@@ -57,15 +61,29 @@ def run(arguments: Sequence[str]) -> int:
         return complain(f"a mistake of ours: {type(error).__name__}", _where_the_log_is())
 
 
-def _complain(problem: str, remedy: str = "", *, ascii_only: bool = False) -> int:
+def _complain(
+    problem: str, remedy: str = "", between: Sequence[str] = (), *, ascii_only: bool = False
+) -> int:
     from coldaisle.sources.text import plain
-    from coldaisle.tui.capabilities import capabilities
 
     # in the C locale Python writes UTF-8 all the same: the locale itself says what is read there
-    is_utf8 = capabilities(os.environ).utf8 and (sys.stderr.encoding or "").lower().startswith("utf")
-    for line in filter(None, [f"coldaisle: {problem}", f"  {remedy}" if remedy else ""]):
-        click.echo(plain(line, ascii_only=ascii_only or not is_utf8), err=True)
+    ascii_only = ascii_only or not _is_utf8(sys.stderr)
+    for line in filter(str.strip, [f"coldaisle: {problem}", *(f"  {one}" for one in (*between, remedy))]):
+        click.echo(plain(line, ascii_only=ascii_only), err=True)
     return FAILED
+
+
+def _marked(error: FilterError) -> Sequence[str]:
+    """What was typed, and under it where the mistake is."""
+    from coldaisle.analyzers.filter import caret
+
+    return caret(error, error.text, 100)
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    from coldaisle.tui.capabilities import capabilities
+
+    return capabilities(os.environ).utf8 and (stream.encoding or "").lower().startswith("utf")
 
 
 def _forget_stdout() -> None:
@@ -152,6 +170,9 @@ _source_options = _options(
 )
 _screen_options = _options(
     click.option("--name", metavar="NAME", help="The cluster's name."),
+    click.option(
+        "--at", metavar="WHEN", help="Begin at a past instant: 03:12, '2h ago', 2026-03-01T03:12:00Z."
+    ),
     click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
     click.option(
         "--metric", metavar="KEY", shell_complete=_complete_metric, help="What cells show: gpu.power."
@@ -182,7 +203,7 @@ def main(context: click.Context, /, **given: Any) -> int | None:
     context.obj = given
     if context.invoked_subcommand is not None:
         return None
-    return _dashboard(_configured(given), confirmed=given["yes"])
+    return _dashboard(_configured(given), confirmed=given["yes"], at=_instant(given["at"]))
 
 
 @main.command()
@@ -198,11 +219,17 @@ def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: A
     It has at most 2,048 nodes and 16,384 GPUs.
     """
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.settings import DEMO_SERVING
 
+    at = _instant(given["at"] or (click.get_current_context().obj or {}).get("at"))
     simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
     given["name"] = given["name"] or "demo"
-    settings = Settings().with_sources([simulator]).with_flags(_flags({**given, "interval": interval}))
-    return _dashboard(settings)
+    settings = (
+        Settings(serving=DEMO_SERVING)
+        .with_sources([simulator])
+        .with_flags(_flags({**given, "interval": interval}))
+    )
+    return _dashboard(settings, at=at)
 
 
 @main.command()
@@ -234,6 +261,72 @@ def doctor(
     return examine_and_print(
         settings, _seconds(seconds), secrets, as_json=as_json, write_to=target, force=force
     )
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "findings"]))
+@click.option("--where", metavar="FILTER", default="", help="Only what matches: 'util<5 & power>300'.")
+@click.option("--columns", metavar="A,B,C", default="", help="Which columns; --columns help lists them.")
+@click.option("--sort", metavar="COLUMN", default="", help="In this order; -COLUMN: the highest first.")
+@click.option("--csv", "form", flag_value="csv", help="CSV instead of aligned text.")
+@click.option("--json", "form", flag_value="json", help="One JSON object instead of text.")
+@click.option(
+    "--for",
+    "seconds",
+    metavar="TIME",
+    help="Gather so long; default: till every source has answered, 15s at most.",
+)
+@click.option("--demo", is_flag=True, help="The simulated cluster.")
+@click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says.")
+@_source_options
+@click.pass_context
+def list_(
+    context: click.Context,
+    /,
+    what: str,
+    where: str,
+    columns: str,
+    sort: str,
+    form: str | None,
+    seconds: str | None,
+    demo: bool,
+    ascii: bool | None,
+    **given: Any,
+) -> int:
+    """GPUs, nodes, jobs or inference servers as rows, for pipes and screen readers.
+
+    \b
+    coldaisle list gpus --where 'util<5 & power>300'
+    coldaisle list nodes --where 'state==drain | status!=ok' --csv
+    coldaisle list jobs --where 'user==alice & left<30m' --columns job,left,node --sort left
+
+    What is missing or stale is a dash, null in JSON, nothing in CSV; these two have canonical units (--columns
+    help). Of what a row has several of (the GPUs of a node) texts stand together, numbers are their mean.
+    Exit status: 0, also without rows; 3 bad usage, or no source answered.
+    """
+    if what == "findings":
+        raise ColdaisleError(
+            "findings come with a later version", "gpus, nodes, jobs and servers can be listed"
+        )
+    _start_log()
+    from coldaisle.tui.listing import column_help, print_listing
+
+    if columns.strip() == "help":
+        click.echo("\n".join(column_help(what)))
+        return OK
+    request = _request(what, where, columns, sort)
+    patience = None if seconds is None else _seconds(seconds)
+    if demo:
+        if any(given[name] for name in ("ssh", "exporter", "prometheus", "local", "config")):
+            raise click.UsageError("--demo is a cluster of its own: no other source beside it")
+        settings = _demo_settings()
+    else:
+        settings = _configured(_inherited(context, given))
+    secrets = _asked_first(settings, confirmed=given["yes"])
+    is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
+    if form != "json" and not is_ascii:
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    return print_listing(settings, request, patience, secrets, form=form or "text", ascii_only=is_ascii)
 
 
 @main.command()
@@ -309,13 +402,43 @@ def _seconds(text: str) -> float:
         raise click.BadParameter(str(error), param_hint="--for") from None
 
 
-def _dashboard(settings: Settings, *, confirmed: bool = False) -> int:
+def _request(what: str, where: str, columns: str, sort: str) -> Request:
+    from coldaisle.tui.listing import request_of
+
+    try:
+        return request_of(what, where, columns, sort)
+    except FilterError as error:
+        error.text = where
+        raise
+
+
+def _demo_settings() -> Settings:
+    from coldaisle.sources.config import Settings
+
+    return Settings().with_sources([{"kind": "simulator"}]).with_flags(_flags({"name": "demo"}))
+
+
+def _instant(text: str | None) -> Instant | None:
+    """What --at says; it is checked before anything is asked or started."""
+    if text is None:
+        return None
+    import time
+
+    from coldaisle.sources.instants import parse_instant
+
+    try:
+        return parse_instant(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from None
+
+
+def _dashboard(settings: Settings, *, confirmed: bool = False, at: Instant | None = None) -> int:
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
     _start_log()
     secrets = _asked_first(settings, confirmed=confirmed)
     from coldaisle.tui.dashboard import run_dashboard
 
-    return run_dashboard(settings, secrets)
+    return run_dashboard(settings, secrets, at)
 
 
 def _asked_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:

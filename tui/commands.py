@@ -1,4 +1,5 @@
-"""The command palette: screens, metrics, themes, the keys of the screen in sight, and any host, rack or GPU by name."""
+"""The command palette: screens, metrics, themes, the keys of the screen in sight, and any host, rack, GPU, inference service
+or replica by name."""
 
 from __future__ import annotations
 
@@ -11,18 +12,29 @@ from textual.content import Content
 
 from coldaisle.sources.text import plain
 from coldaisle.tui import cells, theme
+from coldaisle.tui.reading import server_name
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.screens.serving import ServingScreen
 from coldaisle.tui.widgets.footer import key_name
 from coldaisle.tui.widgets.header import TABS
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Layout
     from coldaisle.tui.app import ColdaisleApp
 
 MOST_PLACES = 30
 """Names that are offered for what was typed; more than fit on a screen help nobody."""
+SHIFTS = (
+    ("10 minutes back", -600.0, "key {"),
+    ("10 minutes on", 600.0, "key }"),
+    ("an hour back", -3600.0, "from the instant that is shown"),
+    ("an hour on", 3600.0, "from the instant that is shown"),
+    ("a day back", -86400.0, "from the instant that is shown"),
+    ("a day on", 86400.0, "from the instant that is shown"),
+)
 MOST_TYPED = 64
 """Characters of what was typed that are looked at."""
 
@@ -35,8 +47,12 @@ class Command(NamedTuple):
     run: Callable[[], object]
 
 
+KINDS = ("rack", "node", "GPU", "service", "replica")
+"""Of places; typed before a name (``service chat``) they leave the others out."""
+
+
 class Place(NamedTuple):
-    """A rack, node or GPU that can be gone to."""
+    """A rack, node, GPU, service or replica that can be gone to."""
 
     kind: str
     key: str
@@ -68,8 +84,22 @@ def closeness(wanted: str, name: str) -> int | None:
 
 
 def places(snapshot: Snapshot) -> dict[str, Place]:
-    """Every rack, node and board by the name that is typed for it; where names clash the larger one has it."""
+    """Every rack, node, board, inference service and replica by the name that is typed for it.
+
+    Where names clash the larger one has it, a node before a service.
+    """
+    from coldaisle.analyzers.serving import group
+
     layout = snapshot.layout
+    found = {
+        server_name(snapshot, at): Place("replica", server.key) for at, server in enumerate(layout.servers)
+    }
+    found.update((service.name, Place("service", service.key)) for service in group(layout).services)
+    found.update(_machines(layout))
+    return found
+
+
+def _machines(layout: Layout) -> dict[str, Place]:
     found = {gpu.key: Place("GPU", gpu.key) for gpu in layout.gpus if gpu.parent < 0}
     for node in layout.nodes:
         found.update(dict.fromkeys(node.aliases, Place("node", node.key)))
@@ -100,15 +130,21 @@ class ColdaisleCommands(Provider):
     def _places(self, query: str, snapshot: Snapshot) -> Iterator[Hit]:
         """Places by name. Their order is ours, so their scores only fall."""
         known = places(snapshot)
+        kind, _, rest = query.strip().casefold().partition(" ")
+        if rest and kind in {kind.casefold() for kind in KINDS}:
+            query = rest
+            known = {name: place for name, place in known.items() if place.kind.casefold() == kind}
         found = nearest(query, known)
         for rank, name in enumerate(found):
             place = known[name]
-            shown = f"{place.kind} {plain(name)}" + (f" ({plain(place.key)})" if name != place.key else "")
+            alias = place.kind == "node" and name != place.key
+            shown = f"{place.kind} {plain(name)}" + (f" ({plain(place.key)})" if alias else "")
             score = 0.9 - rank / (len(found) + 1) * 0.8
             yield Hit(score, Content(shown), partial(self._open, place), shown)
 
     def _commands(self) -> Iterator[Command]:
         yield from self._screens()
+        yield from self._instants()
         yield from self._keys()
         yield from self._metrics()
         yield from self._themes()
@@ -118,6 +154,14 @@ class ColdaisleCommands(Provider):
         for tab in TABS:
             if tab.ready:
                 yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
+
+    def _instants(self) -> Iterator[Command]:
+        app = self._app
+        yield Command("Time: go to an instant", "key t from live", app.action_ask_instant)
+        if app.instant is not None:
+            yield Command("Time: return to live", "key t", app.action_live)
+        for words, seconds, key in SHIFTS:
+            yield Command(f"Time: {words}", key, partial(app.action_shift, seconds))
 
     def _keys(self) -> Iterator[Command]:
         """What the screen's own keys do, from its bindings."""
@@ -130,7 +174,7 @@ class ColdaisleCommands(Provider):
 
     def _metrics(self) -> Iterator[Command]:
         snapshot = self._app.snapshot
-        for metric in cells.METRICS:
+        for metric in cells.cell_metrics():
             if snapshot is not None and cells.has_values(snapshot, metric.key):
                 yield Command(
                     f"Metric: {metric.label}", f"cells show {metric.extent}", partial(self._choose, metric)
@@ -148,11 +192,16 @@ class ColdaisleCommands(Provider):
             self.screen.show(self._app.snapshot)
 
     def _open(self, place: Place) -> None:
-        """Show a place: a rack on the map, a node or a GPU on its screen."""
+        """Show a place: a rack on the map, a service or a replica in the table, a node or a GPU on its screen."""
         snapshot = self._app.snapshot
         if snapshot is None:
             return
         layout = snapshot.layout
+        if place.kind in ("service", "replica"):
+            self._app.action_go("Serving")
+            if isinstance(self.app.screen, ServingScreen):
+                self.app.screen.stand_on(place.key)
+            return
         if place.kind == "rack":
             rack = next((rack for rack in layout.racks if rack.name == place.key), None)
             self._app.action_go("Racks")

@@ -13,20 +13,28 @@ from coldaisle.tui.feed import MonitorFeed
 if TYPE_CHECKING:
     from coldaisle.analyzers.monitor import MonitorSettings
     from coldaisle.sources.config import Settings
+    from coldaisle.sources.instants import Instant
     from coldaisle.sources.ssh_login import Secrets
     from coldaisle.tui.app import ColdaisleApp
 
 DEFAULT_INTERVAL_S = 2.0
 
 
-def run_dashboard(settings: Settings, secrets: Mapping[str, Secrets]) -> int:
-    """Show the dashboard until it is left; the exit status. ``secrets`` are from preflight.ask_first."""
-    app = make_app(settings, secrets)
+def run_dashboard(
+    settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS, at: Instant | None = None
+) -> int:
+    """Show the dashboard, live or ``at`` an instant, until it is left; the exit status.
+
+    ``secrets`` are from preflight.ask_first.
+    """
+    app = make_app(settings, secrets, at)
     app.run(mouse=settings.screen.mouse)
     return app.return_code or 0
 
 
-def make_app(settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS) -> ColdaisleApp:
+def make_app(
+    settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS, at: Instant | None = None
+) -> ColdaisleApp:
     """The app with its feed; nothing is started, and nothing heavier than Textual imported."""
     terminal = capabilities(os.environ)
     os.environ.setdefault(
@@ -42,6 +50,8 @@ def make_app(settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS) ->
         metric=screen.metric or "",
         ascii_only=not terminal.utf8 if screen.ascii is None else screen.ascii,
         no_colour=terminal.colours is Colours.NONE,
+        serving=settings.serving,
+        at=at,
     )
     app.bytes_per_second = screen.bytes_per_second
     return app

@@ -50,6 +50,8 @@ WORDS = {
     Kind.GPU: "GPU", Kind.NODE: "node", Kind.PORT: "port", Kind.DISK: "disk", Kind.SERVER: "server", Kind.RACK: "rack", Kind.JOB: "job",
 }  # fmt: skip
 """What a kind of entity is called: of one; several have an s."""
+OF_EXPORTERS = ("exporters", "prometheus")
+"""Kinds of source that give what exporters export, and lack what these do not."""
 SHORTEST_S = 1.0
 """Between two samples while asking."""
 
@@ -162,7 +164,8 @@ def too_short(examined: Sequence[Examined]) -> list[Lack]:
     return [
         lack
         for lack in open_lacks(examined)
-        if lack.why is Missing.NOT_SAMPLED and max(one.rounds[lack.need.kind] for one in examined) < ROUNDS
+        if lack.why is Missing.NOT_SAMPLED
+        and all(one.rounds[lack.need.kind] < one.needed for one in examined)
     ]
 
 
@@ -309,25 +312,40 @@ def _metric_lines(one: Examined) -> Iterator[str]:
         yield "  missing:"
     for lack in missing:
         yield f"    {lack.need.name:<21}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
-        if lack.need.hint and one.kind != "exporters":
+        if lack.need.hint and one.kind not in OF_EXPORTERS:
             yield f"      -> {lack.need.hint}"
     yield from _counter_lines(one, missing)
 
 
 def _counter_lines(one: Examined, missing: Iterable[Lack]) -> Iterator[str]:
-    """The lines of its CSV that make dcgm-exporter export what is missing."""
-    if lines := _counters(one, missing):
-        yield "  -> add these lines to dcgm-exporter's CSV file (its option -f), and restart it:"
-        yield from (f"       {line}" for line in lines)
+    """What makes its exporters export what is missing, and where that has to be added."""
+    for counters in _counters(one, missing):
+        yield f"  -> add to {counters.where}, and restart the exporter:"
+        yield from (f"       {line}" for line in counters.lines)
 
 
-def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[str, ...]:
-    if not any("dcgm" in target.what for target in one.targets.values()):
+class Counters(NamedTuple):
+    """What to add to an exporter's configuration."""
+
+    exporter: str
+    where: str
+    lines: tuple[str, ...]
+
+
+def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[Counters, ...]:
+    spoken = {name for target in one.targets.values() for name in target.what.split(", ")}
+    needed = [lack.need for lack in missing if lack.why is Missing.NOT_EXPORTED]
+    if one.kind not in OF_EXPORTERS or not needed:
         return ()
-    from coldaisle.sources.vocabularies import counters_for
+    from coldaisle.sources.vocabularies import counters_for, shipped
 
-    keys = [lack.need.keys[0] for lack in missing if lack.why is Missing.NOT_EXPORTED]
-    return counters_for(keys) if keys else ()
+    words = [each for each in shipped() if each.name in spoken and each.counters]
+    found = []
+    for each in words:
+        possible = ([key for key in need.keys if counters_for([key], each)] for need in needed)
+        lines = counters_for([keys[0] for keys in possible if keys], each)
+        found.append(Counters(each.name, each.counters, lines))
+    return tuple(counters for counters in found if counters.lines)
 
 
 def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
@@ -398,7 +416,7 @@ def _source_object(one: Examined) -> dict[str, Any]:
             {"need": lack.need.name, "metric": lack.need.keys[0], "why": MISSING_TEXT[lack.why]}
             for lack in missing
         ],
-        "dcgm_counters": list(_counters(one, missing)),
+        "counters": {counters.exporter: list(counters.lines) for counters in _counters(one, missing)},
         "clock_offset_s": {
             node: fact.clock_offset_s for node, fact in one.nodes.items() if fact.clock_offset_s is not None
         },

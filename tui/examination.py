@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 3
 """Samples after which a source has shown what it has: a rate needs two, a slow metric may skip one."""
+FEWER_ROUNDS: Mapping[str, int] = MappingProxyType({"prometheus": 1})
+"""By kind of source: who remembers needs no second sample for a rate."""
 PROGRESS_S = 0.5
 CLOSING_S = 0.5
 """What sources may take to close beyond their time; then they are left as they are."""
@@ -57,6 +59,8 @@ class Examined:
     name: str
     kind: str
     interval: float
+    needed: int = ROUNDS
+    """Rounds after which it has shown what it has."""
     expected: int = 0
     """Targets that were configured, so far as that is known."""
     targets: dict[str, Target] = field(default_factory=dict)
@@ -98,7 +102,7 @@ class Examined:
             return False
         if any(target.state is TargetState.CONNECTING for target in self.targets.values()):
             return False
-        return not (self.answering or not self.targets) or min(self.rounds.values(), default=0) >= ROUNDS
+        return not (self.answering or not self.targets) or min(self.rounds.values(), default=0) >= self.needed
 
     def end(self, seconds: float) -> None:
         """No more comes: targets that have not answered yet did not within these ``seconds``."""
@@ -198,7 +202,13 @@ async def examine(
     """
     asyncio.get_running_loop().set_default_executor(Abandoning())
     examined = [
-        Examined(source.name, source.kind, source.interval, expected.get(source.name, 0))
+        Examined(
+            source.name,
+            source.kind,
+            source.interval,
+            FEWER_ROUNDS.get(source.kind, ROUNDS),
+            expected.get(source.name, 0),
+        )
         for source in sources
     ]
     begun = time.monotonic()

@@ -65,6 +65,10 @@ class Feed(Protocol):
         """Metrics over time; the future fails when there is nothing to ask yet."""
         ...
 
+    def travel(self, at: float | None) -> None:
+        """Show a past instant (seconds since the epoch), None: live again. What comes of it is published."""
+        ...
+
     def stop(self) -> None:
         """End within STOP_S; nothing is published afterwards."""
         ...
@@ -88,6 +92,7 @@ class MonitorFeed:
         self._monitor: MonitorThread | None = None
         self._starter: threading.Thread | None = None
         self._stopped = False
+        self._wanted: float | None = None
 
     def start(self, publish: Publish, failed: Failed) -> None:
         self._starter = threading.Thread(
@@ -101,6 +106,12 @@ class MonitorFeed:
         refused: Future[SeriesAnswer] = Future()
         refused.set_exception(ColdaisleError("nothing has been measured yet"))
         return refused
+
+    def travel(self, at: float | None) -> None:
+        with self._lock:
+            self._wanted = at
+            if self._monitor is not None:
+                self._monitor.travel(at)
 
     def stop(self) -> None:
         until = time.monotonic() + STOP_S
@@ -125,6 +136,7 @@ class MonitorFeed:
             with self._lock:
                 if not self._stopped:
                     self._monitor = monitor
+                    monitor.travel(self._wanted)
                     monitor.start()
         except Exception as error:  # supervision: whatever it is, the screen says so
             log.exception("the monitor could not be started")

@@ -1,52 +1,55 @@
-"""The filter of the map: words that name hosts or racks, with wildcards, or as a node set."""
+"""A screen's filter: what was typed, what it keeps of a snapshot, what is wrong with it. Errors never end a screen."""
 
 from __future__ import annotations
 
-import re
-from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.nodesets import expand
+from coldaisle.sources.errors import FilterError
 
 if TYPE_CHECKING:
-    from coldaisle.sources.cluster import Layout
+    from coldaisle.analyzers.fields import Entity
+    from coldaisle.analyzers.selection import Selection
+    from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.cells import Flags
 
-
-def matched(layout: Layout, text: str) -> Flags:
-    """[gpu] whether its node or rack is meant by any word of ``text``; ValueError says what is wrong with it.
-
-    A word is a part of a name (``r07``), a pattern (``*n03``) or a node set (``r[01-04]n02``). A word
-    that is the whole name of a rack means that rack alone, not ``r010`` for ``r01``.
-    """
-    import numpy as np
-
-    nodes = np.zeros(len(layout.nodes), dtype=bool)
-    for word in text.split()[:32]:
-        nodes |= np.array(_nodes(layout, word.casefold()), dtype=bool)
-    return np.asarray(nodes[np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)], dtype=bool)
+# The language (analyzers.selection) imports numpy: it is loaded when there is something to filter.
 
 
-def _nodes(layout: Layout, word: str) -> list[bool]:
-    if "[" in word:
-        named = frozenset(expand(word))
-        return [any(name in named for name in names) for names in _names(layout)]
-    if "*" in word or "?" in word:
-        pattern = re.compile(translate(re.sub(r"\*+", "*", word[:200])))
-        return [any(pattern.fullmatch(name) for name in names) for names in _names(layout)]
-    racks = [rack.name.casefold() == word for rack in layout.racks]
-    if any(racks):
-        return [racks[node.rack] for node in layout.nodes]
-    return [any(word in name for name in names) for names in _names(layout)]
+class Matching:
+    """The filter of one screen. While what is typed is not a filter, the last one that was stays in force."""
 
+    def __init__(self, row: str) -> None:
+        """``row``: what its rows are, a value of fields.Entity."""
+        self.row = row
+        self.text = ""
+        self.error: FilterError | None = None
+        self._selection: Selection | None = None
 
-def _names(layout: Layout) -> list[tuple[str, ...]]:
-    """Of each node every name it goes by, its rack's among them, in lower case."""
-    return [
-        tuple(
-            name.casefold()
-            for name in (node.key, layout.racks[node.rack].name, node.hostname or "", *node.aliases)
-            if name
-        )
-        for node in layout.nodes
-    ]
+    def set(self, text: str) -> None:
+        """Take what was typed; ``error`` says what is wrong with it."""
+        self.text, self.error = text, None
+        if not text.strip():
+            self._selection = None
+            return
+        from coldaisle.analyzers.fields import Entity
+        from coldaisle.analyzers.selection import Selection
+
+        try:
+            self._selection = Selection(text, Entity(self.row))
+        except FilterError as error:
+            self.error = error
+
+    def drop(self) -> None:
+        """Keep everything again."""
+        self.set("")
+
+    def mask(self, snapshot: Snapshot) -> Flags | None:
+        """[row] what is kept; None: everything, there is no filter."""
+        return None if self._selection is None else self._selection.mask(snapshot)
+
+    @property
+    def entity(self) -> Entity:
+        """What its rows are."""
+        from coldaisle.analyzers.fields import Entity
+
+        return Entity(self.row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from coldaisle.tui.cells import (
     LEVEL_0,
     LOST,
     MARK_0,
+    METRICS,
     STALE,
     CellMetric,
     cell_codes,
@@ -177,6 +178,9 @@ def short(value: float, metric: CellMetric) -> str:
     """A mean in at most 4 cells: ``85%``, ``71C``, ``1.8k``."""
     if math.isnan(value):
         return "-"
+    if metric not in METRICS:  # the site's own, of any unit
+        power = min(max(int(math.log10(abs(value) or 1.0)) // 3, 0), 5)
+        return f"{value / 1000**power:.3g}"[:3].rstrip(".") + ("", "k", "M", "G", "T", "P")[power]
     if metric.high == 1.0:
         return f"{value * 100:.0f}%"
     if metric.high == 100.0:
@@ -184,21 +188,66 @@ def short(value: float, metric: CellMetric) -> str:
     return f"{value / 1e9:.0f}G" if metric.high > 1e6 else f"{value:.0f}"
 
 
-def _foot(snapshot: Snapshot, view: MapView, line: Line) -> list[Label]:
-    """``35kW 25C``: the power of the group's nodes, if all of them tell, and the warmest inlet."""
-    nodes = sorted({snapshot.layout.gpus[row[0]].node for row in view.groups[line.group].rows})
-    power, inlet = (_node_values(snapshot, key, nodes) for key in ("node.power", "node.inlet_temp"))
-    words = []
+class Power(NamedTuple):
+    """What a group of nodes draws, and who says so."""
+
+    watts: float
+    words: str
+    """``power``, or ``GPUs draw``: then nobody measures the rest."""
+    note: str
+    short: str
+    """``35kW``; ``GPU 28kW`` of GPUs alone, ``GPU>28kW`` where some do not tell."""
+
+
+def group_power(snapshot: Snapshot, nodes: Iterable[int], gpus: Iterable[int], rack: int = -1) -> list[Power]:
+    """The power of a group, what is most of it first: of the rack as its PDU measures it, of all its nodes, of its GPUs.
+
+    Nodes of which one does not tell are no sum. Args: ``rack``, if the group is one, its index.
+    """
+    found = []
+    whole = _values(snapshot, "rack.power", [rack] if rack >= 0 else [])
+    if whole and not math.isnan(whole[0]):
+        found.append(Power(whole[0], "power", "the rack", _kilowatts(whole[0])))
+    power = _values(snapshot, "node.power", nodes)
     if power and not any(map(math.isnan, power)):
-        words.append(f"{sum(power) / 1000:.0f}kW")
+        total = sum(power)
+        found.append(Power(total, "nodes draw" if found else "power", "its nodes", _kilowatts(total)))
+    drawn = _values(snapshot, "gpu.power", gpus)
+    if there := [value for value in drawn if not math.isnan(value)]:
+        total = sum(there)
+        sign, note = (" ", "") if len(there) == len(drawn) else (">", f"{len(there)} of {len(drawn)} tell")
+        found.append(Power(total, "GPUs draw", note, f"GPU{sign}{_kilowatts(total)}"))
+    return found
+
+
+def _kilowatts(watts: float) -> str:
+    return f"{watts / 1000:.0f}kW" if watts >= 999.5 else f"{watts:.0f}W"
+
+
+def _foot(snapshot: Snapshot, view: MapView, line: Line) -> list[Label]:
+    """``35kW 25C``: what the rack, its nodes or else its GPUs draw, and the warmest inlet, if it has room."""
+    layout, rows = snapshot.layout, view.groups[line.group].rows
+    nodes = sorted({layout.gpus[row[0]].node for row in rows})
+    boards = {gpu if (parent := layout.gpus[gpu].parent) < 0 else parent for row in rows for gpu in row}
+    rack = layout.nodes[nodes[0]].rack
+    words = [power.short for power in group_power(snapshot, nodes, sorted(boards), rack)[:1]]
+    inlet = _values(snapshot, "node.inlet_temp", nodes) + _values(snapshot, "rack.inlet_temp", [rack])
     if warm := [value for value in inlet if not math.isnan(value)]:
         words.append(f"{max(warm):.0f}C")
-    return [Label(line.x, fit(" ".join(words), line.width), "dim")]
+    text = " ".join(words)
+    if cell_width(text) > line.width:
+        text = words[0]
+    return [Label(line.x, fit(text, line.width), "dim")]
 
 
-def _node_values(snapshot: Snapshot, key: str, nodes: Sequence[int]) -> list[float]:
+def feet_are_of_gpus(rows: Iterable[MapRow]) -> bool:
+    """Whether any rack's power is that of its GPUs alone."""
+    return any(label.token == "dim" and "GPU" in label.text for row in rows for label in row.labels)
+
+
+def _values(snapshot: Snapshot, key: str, entities: Iterable[int]) -> list[float]:
     column = snapshot.column(key)
-    return [] if column is None else [float(column.values[node]) for node in nodes]
+    return [] if column is None else [float(column.values[entity]) for entity in entities]
 
 
 def _spot(view: MapView, cells: Codes) -> Spot | None:

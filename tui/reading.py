@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ _EVENT_WORDS = {
     "inlet_fall": "inlet falls",
     "inlet_rise": "inlet rises",
     "power_cap": "power cap",
+    "server_down": "server down",
+    "server_up": "server is up",
     "reboot": "rebooted",
     "clock_jump": "clock jumped",
 }
@@ -74,6 +77,11 @@ class Reading:
     """Why it is missing or old; empty when it is there and fresh."""
     source: str
     """The name of the source it comes from; empty: none."""
+
+    @property
+    def name(self) -> str:
+        """The key without its entity, in words: ``step time``."""
+        return self.key.partition(".")[2].replace("_", " ")
 
     @property
     def missing(self) -> bool:
@@ -121,14 +129,48 @@ def read(snapshot: Snapshot, key: str, index: int) -> Reading:
     column = snapshot.column(key)
     if key.startswith("gpu.") and key not in ACTIVITY:
         index = board_of(snapshot, index)
+    never = _never_exposed(snapshot, key, index)
     if column is None or not 0 <= index < len(column.values):
-        return Reading(key, unit, math.nan, math.nan, f"no source delivers {key}", "")
+        return Reading(key, unit, math.nan, math.nan, never or f"no source delivers {key}", "")
     value, reason = float(column.values[index]), Missing(int(column.reason[index]))
     if math.isnan(value) and reason in (Missing.PRESENT, Missing.STALE):
         reason = Missing.NOT_SAMPLED
     source = int(column.source[index])
     name = plain(snapshot.sources[source].name) if source < len(snapshot.sources) else ""
-    return Reading(key, unit, value, float(column.at[index]), MISSING_TEXT[reason], name)
+    why = never if never and math.isnan(value) else MISSING_TEXT[reason]
+    return Reading(key, unit, value, float(column.at[index]), why, name)
+
+
+def _never_exposed(snapshot: Snapshot, key: str, index: int) -> str:
+    """``not exposed by TGI``, of a metric that an inference server's engine does not have; else empty."""
+    servers = snapshot.layout.servers
+    if not key.startswith("serve.") or not 0 <= index < len(servers) or key not in servers[index].absent:
+        return ""
+    return f"not exposed by {plain(servers[index].engine or 'this engine', 24)}"
+
+
+def server_of(snapshot: Snapshot, gpu: int) -> int | None:
+    """The inference server that runs on a GPU or its board: index into Layout.servers; None: none is known to."""
+    board = board_of(snapshot, gpu)
+    layout = snapshot.layout
+    found = (at for at in layout.nodes[layout.gpus[gpu].node].servers if board in layout.servers[at].gpus)
+    return next(found, None)
+
+
+def own_readings(snapshot: Snapshot, kind: str, index: int) -> list[Reading]:
+    """What the site itself measures of an entity, of what anybody delivers; ``index`` as in :func:`read`."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return [read(snapshot, one.key, index) for one in own_metrics(Kind(kind)) if one.key in snapshot.columns]
+
+
+def job_index(snapshot: Snapshot, gpu: int) -> int:
+    """Index into Snapshot.jobs of the job that holds a GPU, or the board of a MIG instance; -1: none known."""
+    index = int(snapshot.gpu_job[gpu])
+    if index < 0 and (parent := snapshot.layout.gpus[gpu].parent) >= 0:
+        index = int(snapshot.gpu_job[parent])
+    return index if index < len(snapshot.jobs) else -1
 
 
 def board_of(snapshot: Snapshot, index: int) -> int:
@@ -179,6 +221,27 @@ def gpu_name(gpu: Gpu) -> str:
     return gpu.key.rpartition("/")[2]
 
 
+def edge(snapshot: Snapshot) -> str:
+    """What stands under the right end of a chart: now, or the instant that is shown."""
+    return "now" if snapshot.live else time.strftime("%H:%M:%S", time.localtime(snapshot.at))
+
+
 def latest(snapshot: Snapshot, seen: float) -> str:
     """How long ago something was heard of, or that it never was."""
     return "never" if math.isnan(seen) else age(snapshot.at - seen)
+
+
+def server_name(snapshot: Snapshot, server: int) -> str:
+    """``n03:8000``: its node and port where the endpoint says no more than that, else the endpoint."""
+    known = snapshot.layout.servers[server]
+    node = snapshot.layout.nodes[known.node]
+    host, _, port = known.name.rpartition(":")
+    here = host in (node.key, node.hostname, "localhost", "") or host.startswith("127.")
+    return plain(f"{node.key}:{port}" if here else known.name)
+
+
+def served(snapshot: Snapshot, server: int) -> str:
+    """An inference server in the words of the GPU that it runs on: ``serves chat-70b (n03:8000)``."""
+    known = snapshot.layout.servers[server]
+    name = known.service or known.model or known.engine or "requests"
+    return f"serves {plain(name, 30)} ({server_name(snapshot, server)})"

@@ -40,6 +40,8 @@ class Effects:
     """[job + 1] no kernels: processes alive, nothing to do."""
     arrivals: Array
     """[replica] factor."""
+    down: Bools
+    """[replica] its process starts again: no requests, no answers."""
     silent: Bools
     """[node] does not answer our questions; its work goes on."""
 
@@ -60,6 +62,7 @@ def effects(
         hung=np.zeros(jobs, dtype=np.bool_),
         stopped=np.zeros(jobs, dtype=np.bool_),
         arrivals=np.ones(replicas),
+        down=np.zeros(replicas, dtype=np.bool_),
         silent=np.zeros(len(plan.nodes), dtype=np.bool_),
     )
     for episode in episodes:
@@ -96,6 +99,9 @@ def _apply(plan: Plan, total: Effects, episode: Episode, assignment: Assignment)
         total.link[episode.port] = 0.25 if episode.strength < 0.375 else 0.5
     elif fault == "kv_pressure":
         total.arrivals[episode.replica] = episode.strength
+    elif fault == "server_down":
+        total.down[episode.replica] = True
+        total.arrivals[episode.replica] = 0.0
     elif fault == "node_silent":
         total.silent[episode.node] = True
     elif fault == "idle_allocation":

@@ -39,6 +39,7 @@ LANES: tuple[Lane, ...] = (
     Lane("node_silent", 1320, 60, 180, 1.0, 1.0),
     Lane("power_cap", 2400, 900, 1500, 0.62, 0.8),
     Lane("cooling_loss", 1800, 600, 1200, 1.5, 2.1),
+    Lane("server_down", 1140, 70, 160, 1.0, 1.0),
 )
 _RACKS_PER_LANE = 16
 """One lane of each kind per so many racks."""
@@ -128,6 +129,9 @@ class Schedule:
         if fault == "kv_pressure":
             busy = [i for i, r in enumerate(self._workload.replicas) if r.service in (0, 1)]
             return replace(episode, replica=int(draw.choice(busy))) if busy else None
+        if fault == "server_down":
+            replicas = len(self._workload.replicas)
+            return replace(episode, replica=int(draw.integers(replicas))) if replicas else None
         return self._on_job(episode, draw)
 
     def _loaded_rack(self, time: float, draw: np.random.Generator) -> int:

@@ -379,7 +379,6 @@ def serve_columns(fleet: Fleet, now: Instant) -> Columns:
         "serve.gen_tokens": s.token_rate,
         "serve.requests": s.finished,
         "serve.errors": s.abandoned,
-        "serve.up": np.ones(count),
     }
     latencies = {
         "serve.ttft_p50": ttft,
@@ -394,9 +393,10 @@ def serve_columns(fleet: Fleet, now: Instant) -> Columns:
         "serve.queue_p50": 0.55 * s.queue_s,
         "serve.queue_p99": 1.6 * s.queue_s,
     }
-    return columns | {
-        key: np.where(served, np.maximum(value, 1e-4), np.nan) for key, value in latencies.items()
-    }
+    columns |= {key: np.where(served, np.maximum(value, 1e-4), np.nan) for key, value in latencies.items()}
+    down = now.effects.down
+    told = {key: np.where(down, np.nan, value) for key, value in columns.items()}
+    return told | {"serve.up": np.where(down, 0.0, 1.0)}
 
 
 def rack_columns(plan: Plan, now: Instant, nodes: Columns) -> Columns:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coldaisle.sources.simulator.physics import unit
-from coldaisle.sources.simulator.plan import Array, Ints, Plan
+from coldaisle.sources.simulator.plan import Array, Bools, Ints, Plan
 from coldaisle.sources.simulator.workloads import SERVICES, Replica
 
 _MAX_RUNNING = 256.0
@@ -85,6 +85,11 @@ class Queues:
     running: Array
     waiting: Array
     tokens: Array
+
+    def drop(self, down: Bools) -> None:
+        """What is in a server that starts again is lost."""
+        for held in (self.running, self.waiting, self.tokens):
+            held[down] = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -162,6 +162,7 @@ class Simulation:
         wrong = effects(self.plan, jobs, episodes, len(self.workload.replicas), time)
         draw = self._draw(1, int(time * 1000))
         clump = self._draw(2, int(time // serving.CLUMP_S)).standard_normal(len(self.fleet.gpus))
+        self._queues.drop(wrong.down)
         served = serving.serve(self.fleet, self._queues, time, seconds, wrong.arrivals, clump)
         wobble = 0.4 * np.sin(2 * np.pi * (time / 613 + np.arange(len(self.plan.racks)) * 0.37))
         inlet = self.plan.inlet + wobble + wrong.inlet

@@ -98,6 +98,8 @@ class SimulatorSource:
         self._workload = Workload(self.plan)
         self._schedule = Schedule(self.plan, self._workload, lanes)
         self._warm: tuple[float, _Telling] | None = None
+        self._before: _Telling | None = None
+        """The reading that led up to now, however far it came: a stream tells which of its jobs have ended."""
 
     def episodes(self, start: float, end: float) -> tuple[Episode, ...]:
         """The ground truth: every fault that touches [start, end), oldest first."""
@@ -115,10 +117,12 @@ class SimulatorSource:
         """Facts and one sample of everything at once, then a sample at each multiple of the interval."""
         at, seconds = self._clock(), self.interval
         warm, self._warm = self._warm, None
+        past, self._before = self._before, None
         if warm is not None and 0 < at - warm[0] <= _WARM_FOR_S:
             telling, seconds = warm[1], at - warm[0]
         else:
             telling = self._telling()
+            telling.jobs = past.jobs if past is not None else None
             for _ in telling.simulation.settle(at):
                 await asyncio.sleep(0)
         for fact in telling.facts(at):
@@ -141,6 +145,9 @@ class SimulatorSource:
         at = float(np.ceil(start / step) * step)
         if at >= end:
             return
+        leads_up_to_now = end >= self._clock() - _WARM_FOR_S
+        if leads_up_to_now:
+            self._before = telling
         for _ in telling.simulation.settle(at):
             await asyncio.sleep(0)
         for fact in telling.facts(at):
@@ -150,7 +157,8 @@ class SimulatorSource:
                 yield item
             at += step
             await asyncio.sleep(0)
-        self._warm = (at - step, telling)
+        if leads_up_to_now:
+            self._warm = (at - step, telling)
 
     def _telling(self) -> _Telling:
         simulation = self.simulation()
@@ -168,7 +176,8 @@ class _Telling:
     seed: int
     drops: float
     _seen: _Seen | None = None
-    _jobs: Assignment | None = None
+    jobs: Assignment | None = None
+    """Those that were told to run."""
     _told: float = -np.inf
     _states: dict[str, str] = field(default_factory=dict)
     _reasons: tuple[tuple[int, ...], Codes | None] = ((), None)
@@ -178,7 +187,7 @@ class _Telling:
     def facts(self, at: float) -> Iterator[Item]:
         """Everything that is known at the start; before it what changed, if this goes on from an earlier time."""
         yield from self._changes(at)
-        jobs = self._jobs = self.simulation.assignment(at)
+        jobs = self.jobs = self.simulation.assignment(at)
         states = self._node_states(jobs)
         for node in range(len(self.plan.nodes)):
             yield self._node_fact(node, at, states[node])
@@ -264,10 +273,10 @@ class _Telling:
 
     def _changes(self, at: float) -> Iterator[Item]:
         """Jobs that ended or started since the last instant, and what follows from it."""
-        before, jobs = self._jobs, self.simulation.assignment(at)
+        before, jobs = self.jobs, self.simulation.assignment(at)
         if before is None or before is jobs:
             return
-        self._jobs = jobs
+        self.jobs = jobs
         gone = [job for job in before.jobs if job.key not in jobs.index]
         new = [job for job in jobs.jobs if job.key not in before.index]
         for job in gone:
@@ -346,7 +355,7 @@ class _Telling:
 
     def _processes(self, node: int, at: float) -> ProcessFact:
         """One process a GPU that a job holds, but a server's processes carry its command line."""
-        jobs = self._jobs or self.simulation.assignment(at)
+        jobs = self.jobs or self.simulation.assignment(at)
         first = node * self.plan.slots
         found = []
         for gpu in range(first, first + self.plan.slots):
@@ -369,9 +378,9 @@ class _Telling:
         """What the faults say in (after, until]."""
         for episode in self.schedule.between(after - 1, until + 0.001):
             if after < episode.start <= until:
-                yield from _begun(self.plan, episode)
+                yield from _begun(self.plan, self.workload, episode)
             if after < episode.end <= until:
-                yield from _over(self.plan, episode)
+                yield from _over(self.plan, self.workload, episode)
 
     def _targets(self, now: Instant) -> Iterator[Target]:
         """A target a node, as over SSH; at changes and once a minute."""
@@ -445,13 +454,17 @@ def _rows(entities: tuple[EntityRef, ...], quiet: set[str]) -> Ints:
     return np.array([i for i, entity in enumerate(entities) if entity[0] not in quiet], dtype=np.intp)
 
 
-def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
+def _begun(plan: Plan, workload: Workload, episode: Episode) -> Iterator[Event]:
     at = episode.start
     if episode.fault == "gpu_lost":
         gpu = plan.gpu_refs[episode.gpu]
         text = f"NVRM: Xid (PCI:{gpu.pci}): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
         yield Event(at, gpu, "xid", text)
         yield Event(at, gpu, "gpu_lost", "Xid 79: GPU has fallen off the bus")
+    elif episode.fault == "server_down":
+        yield Event(
+            at, _server_ref(plan, workload.replicas[episode.replica]), "server_down", "does not answer"
+        )
     elif episode.fault == "inlet_rise":
         yield Event(
             at, plan.rack_refs[episode.rack], "inlet_rise", f"{plan.racks[episode.rack]} inlet air is rising"
@@ -468,10 +481,12 @@ def _begun(plan: Plan, episode: Episode) -> Iterator[Event]:
         )
 
 
-def _over(plan: Plan, episode: Episode) -> Iterator[Event]:
+def _over(plan: Plan, workload: Workload, episode: Episode) -> Iterator[Event]:
     at = episode.end
     if episode.fault == "gpu_lost":
         yield Event(at, plan.gpu_refs[episode.gpu], "gpu_back", "the GPU is on the bus again after a reset")
+    elif episode.fault == "server_down":
+        yield Event(at, _server_ref(plan, workload.replicas[episode.replica]), "server_up", "answers again")
     elif episode.fault == "inlet_rise":
         yield Event(
             at, plan.rack_refs[episode.rack], "inlet_fall", f"{plan.racks[episode.rack]} inlet air is falling"

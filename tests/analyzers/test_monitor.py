@@ -18,9 +18,11 @@ from coldaisle.sources.source import (
     Batch,
     GpuRef,
     JobFact,
+    JobRef,
     Kind,
     Missing,
     NodeFact,
+    RackRef,
     ServerRef,
     Target,
     TargetState,
@@ -227,3 +229,35 @@ def test_a_node_that_only_a_server_knows_is_heard_through_it_until_it_is_down() 
     down = made.snapshot()
     assert (down.server_status.tolist(), down.node_status.tolist()) == ([Status.LOST], [Status.LOST])
     assert down.columns["serve.up"].values.tolist() == [0]
+
+
+def test_a_jobs_metrics_are_in_the_order_of_the_jobs_and_have_a_past() -> None:
+    refs = (JobRef("slurm:9"), JobRef("slurm:4711"))
+    values = np.array([[3.0], [0.8]], dtype=np.float32)
+    made, _ = monitor(
+        gpu_batch(AT, "n1", [10, 20]),
+        JobFact(AT - 60, None, "slurm:4711", "train", "kim", ("n1",), (GpuRef("n1", index=0),)),
+        JobFact(AT - 30, None, "slurm:4712", "eval", "kim", ("n1",), (GpuRef("n1", index=1),)),
+        Batch(AT, Kind.JOB, refs, ("job.step_time",), values),
+    )
+    snapshot = made.snapshot()
+    assert [job.bare_id for job in snapshot.jobs] == ["4711", "4712"]
+    column = snapshot.columns["job.step_time"]
+    assert column.values[0] == pytest.approx(0.8)
+    assert np.isnan(column.values[1]), "job 4712 says nothing of itself; job 9 holds no GPU that is known"
+    answer = made.read(SeriesQuery(("job.step_time",), ("slurm:4711", "slurm:4712"), AT - 5, AT + 5, 1))
+    assert answer.values["job.step_time"][:, 0].tolist() == [
+        pytest.approx(0.8),
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+
+
+def test_a_racks_metrics_have_a_past() -> None:
+    made, _ = monitor(
+        gpu_batch(AT, "n1", [10]),
+        NodeFact(AT, "n1", rack="r07", place="test"),
+        Batch(AT, Kind.RACK, (RackRef("r07"),), ("rack.power",), np.array([[31e3]], dtype=np.float32)),
+    )
+    assert made.snapshot().columns["rack.power"].values.tolist() == [31e3]
+    answer = made.read(SeriesQuery(("rack.power",), ("r07",), AT - 5, AT + 5, 1))
+    assert answer.values["rack.power"].tolist() == [[31e3]]

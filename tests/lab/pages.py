@@ -1,4 +1,4 @@
-"""Generated dcgm-exporter pages, and an HTTP server that serves them, or misbehaves, on loopback.
+"""Generated pages of exporters, and an HTTP server that serves them, or misbehaves, on loopback.
 
 ``python -m`` is not needed: benchmarks run :func:`serve_forever` in a process of its own.
 """
@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -71,11 +72,111 @@ def dcgm_page(node: str = "n01", gpus: int = 8, seed: int = 0) -> bytes:
     return "".join(lines).encode()
 
 
+def node_page(node: str = "n01", cpus: int = 2, seconds: float | None = None) -> bytes:
+    """A small page of node_exporter; its counters say that one fifth of the CPU was busy, 1 MB/s read."""
+    now = time.time() if seconds is None else seconds
+    lines = [
+        line("node_uname_info", {"nodename": node, "release": "6.1.0"}, 1),
+        f"node_boot_time_seconds 1.7e9\nnode_time_seconds {now}\nnode_load1 3.5\nnode_vmstat_oom_kill 0\n",
+        "node_memory_MemTotal_bytes 1e12\nnode_memory_MemAvailable_bytes 4e11\n",
+    ]
+    for mode, share in (("idle", 0.7), ("user", 0.15), ("system", 0.05), ("iowait", 0.1)):
+        for cpu in range(cpus):
+            labels = {"cpu": str(cpu), "mode": mode}
+            lines.append(line("node_cpu_seconds_total", labels, now * share))
+    disks = ("nvme0n1", "nvme0n1p1", "dm-0")
+    lines += [line("node_disk_read_bytes_total", {"device": disk}, now * 1e6) for disk in disks]
+    port = {"device": "mlx5_0", "port": "1"}
+    lines.append(line("node_infiniband_port_data_received_bytes_total", port, now * 1e9))
+    return "".join(lines).encode()
+
+
 def one_gpu(values: dict[str, object], labels: dict[str, str] | None = None) -> bytes:
     """A page of one GPU with these fields."""
     return "".join(
         line(name, labels or gpu_labels("n01", 0), value) for name, value in values.items()
     ).encode()
+
+
+def amd_labels(node: str, gpu: int, *, upper: bool = False, **more: str) -> dict[str, str]:
+    """Labels as AMD's device-metrics-exporter writes them; in upper case as its first releases did."""
+    labels = {
+        "gpu_uuid": f"{gpu:08x}-4200-4242-037f-{node.encode().hex():>012.12}",
+        "gpu_id": str(gpu),
+        "serial_number": f"69224700{gpu:04d}",
+        "card_series": "AMD Instinct MI300X",
+        "card_model": "0x74a1",
+        "card_vendor": "Advanced Micro Devices, Inc. [AMD/ATI]",
+        "driver_version": "6.14.14",
+        "hostname": node,
+        "gpu_partition_id": "0",
+        "gpu_compute_partition_type": "spx",
+        "gpu_memory_partition_type": "nps1",
+    } | more
+    return {key.upper(): value for key, value in labels.items()} if upper else labels
+
+
+AMD_FIELDS: tuple[tuple[str, float, float, int], ...] = (
+    # name, low, high, decimals
+    ("gpu_gfx_activity", 0, 100, 0),
+    ("gpu_umc_activity", 0, 100, 0),
+    ("gpu_package_power", 140, 750, 0),
+    ("gpu_energy_consumed", 1e15, 2e15, 3),
+    ("gpu_junction_temperature", 40, 90, 0),
+    ("gpu_memory_temperature", 35, 80, 0),
+    ("gpu_used_vram", 300, 190000, 0),
+    ("gpu_total_vram", 196592, 196592, 0),
+    ("gpu_ecc_correct_total", 0, 0, 0),
+    ("gpu_ecc_uncorrect_total", 0, 0, 0),
+    ("gpu_violation_ppt_residency_percentage", 0, 20, 0),
+    ("pcie_bandwidth", 0, 90000, 0),
+    ("gpu_health", 1, 1, 0),
+)
+
+
+def amd_page(
+    node: str = "a01", gpus: int = 8, seed: int = 0, *, prefix: str = "", upper: bool = False
+) -> bytes:
+    """A page of MI300X; ``prefix`` as MetricsFieldPrefix puts it before every name."""
+    chance = random.Random(f"{node} {seed}")
+    lines: list[str] = [f"# TYPE {prefix}gpu_nodes_total gauge\n{prefix}gpu_nodes_total 1\n"]
+    for name, low, high, decimals in AMD_FIELDS:
+        lines.append(f"# HELP {prefix}{name} A field.\n# TYPE {prefix}{name} gauge\n")
+        for gpu in range(gpus):
+            labels = amd_labels(node, gpu, upper=upper)
+            lines.append(line(prefix + name, labels, f"{chance.uniform(low, high):.{decimals}f}"))
+    for gpu in range(gpus):
+        for die in range(8):
+            clock = amd_labels(node, gpu, upper=upper, clock_index=str(die), clock_type="system")
+            lines.append(line(f"{prefix}gpu_clock", clock, 2100 - die))
+        clock = amd_labels(node, gpu, upper=upper, clock_index="8", clock_type="memory")
+        lines.append(line(f"{prefix}gpu_clock", clock, 1300))
+    return "".join(lines).encode()
+
+
+def ipmi_page(power: float | str = 6400, inlet: float | str = 24, *, inlet_name: str = "Inlet Temp") -> bytes:
+    """What ipmi_exporter says of one BMC; NaN where the sensor gives no reading."""
+    return f"""\
+ipmi_up{{collector="dcmi"}} 1
+ipmi_up{{collector="ipmi"}} 1
+ipmi_dcmi_power_consumption_watts {power}
+ipmi_temperature_celsius{{id="18",name="{inlet_name}"}} {inlet}
+ipmi_temperature_celsius{{id="19",name="Exhaust Temp"}} 41
+ipmi_temperature_celsius{{id="20",name="CPU1 Temp"}} 63
+ipmi_temperature_celsius{{id="21",name="CPU1 Tctl"}} 95
+ipmi_temperature_state{{id="18",name="{inlet_name}"}} 0
+ipmi_temperature_state{{id="20",name="CPU1 Temp"}} 1
+ipmi_fan_speed_rpm{{id="12",name="Fan1A"}} 9600
+ipmi_fan_speed_rpm{{id="13",name="Fan1B"}} 9480
+ipmi_fan_speed_rpm{{id="14",name="Fan2A"}} NaN
+ipmi_fan_speed_state{{id="12",name="Fan1A"}} 0
+ipmi_fan_speed_state{{id="14",name="Fan2A"}} NaN
+ipmi_power_watts{{id="90",name="PS1 Input Power"}} 3300
+ipmi_power_watts{{id="91",name="PS2 Input Power"}} 3200
+ipmi_power_watts{{id="92",name="PS1 Output Power"}} 3150
+ipmi_chassis_power_state 1
+ipmi_sel_entries_count 17
+""".encode()
 
 
 Writer = asyncio.StreamWriter

@@ -567,6 +567,7 @@ class FakeFeed:
     def __init__(self, *snapshots: Snapshot) -> None:
         self.snapshots: Iterable[Snapshot] = snapshots
         self.queries: list[SeriesQuery] = []
+        self.travels: list[float | None] = []
         self.started = False
         self.stopped = False
         self._publish: Callable[[Snapshot], None] | None = None
@@ -600,6 +601,9 @@ class FakeFeed:
         future: Future[SeriesAnswer] = Future()
         future.set_result(make_answer(q))
         return future
+
+    def travel(self, at: float | None) -> None:
+        self.travels.append(at)
 
     def stop(self) -> None:
         self.stopped = True

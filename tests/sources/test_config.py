@@ -100,6 +100,14 @@ MISTAKES = [
     ("no_such_group", 4, "invalid group reference 2", "write {"),
     ("rewrite_without_to", 4, "to is missing", "add to = ..."),
     ("lookback_too_long", 4, "lookback: at most 1h00", "or less"),
+    ("bad_slo", 2, "ttft_p99: '2 parsecs' is not a duration", "write 500ms, 2s"),
+    ("unknown_slo", 2, "no setting 'ttft_p90' in [serving]", "did you mean ttft_p99?"),
+    ("unknown_slo_of_service", 3, "no setting 'itl_99' of the service 'chat-70b'", "did you mean itl_p99?"),
+    ("slo_as_list", 3, "itl_p99: expected a number or text, got a list", "quotes"),
+    ("slo_as_text", 2, "slo must hold a table for each service", '[serving.slo."chat-70b"]'),
+    ("slo_without_service", 2, "'ttft_p99': the objectives of a service are a table", "[serving.slo."),
+    ("slo_errors_as_number", 2, "errors: at most 50 %", "give 50 % or less"),
+    ("slo_too_short", 2, "e2e_p95: at least 100", "or more"),
     ("no_way_to_slurm", 3, "via: 'login1' is no way to Slurm", "ssh:login1"),
     ("option_as_login", 3, "via: '-oProxyCommand=true' is not a host name", "ssh:[user@]host[:port]"),
     ("jwt_in_clear", 3, "the token would travel to rest.example.org in the clear", "insecure = true"),
@@ -194,6 +202,10 @@ def test_what_a_file_can_say() -> None:
         True,
     )
     assert settings.screen.mouse is False
+    assert settings.serving.of("chat-70b") == {"ttft_p99": 2.0, "itl_p99": 0.05, "errors": 0.01}
+    assert settings.serving.of(None, "chat-70b") == settings.serving.of("chat-70b")
+    assert settings.serving.of("embed-8b") == {"ttft_p99": 10.0}
+    assert settings.serving.of("batch", "chat-70b") == {"errors": 0.01}
     assert (settings.history.minutes, settings.history.memory) == (30.0, 1e9)
 
 

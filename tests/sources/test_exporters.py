@@ -17,7 +17,19 @@ from pathlib import Path
 
 import pytest
 from lab.feed import at, fed, why
-from lab.pages import Behaviour, Pages, Writer, dcgm_page, gpu_labels, line, ok, one_gpu, served
+from lab.pages import (
+    Behaviour,
+    Pages,
+    Writer,
+    amd_page,
+    dcgm_page,
+    gpu_labels,
+    ipmi_page,
+    line,
+    ok,
+    one_gpu,
+    served,
+)
 from services import require
 
 from coldaisle.sources.errors import ConfigError
@@ -33,6 +45,7 @@ from coldaisle.sources.source import (
     Missing,
     NodeFact,
     NodeRef,
+    RackRef,
     Target,
     TargetState,
 )
@@ -215,9 +228,9 @@ MISBEHAVIOURS: list[tuple[str, Behaviour, str]] = [
     (
         "something else",
         answering(b"haproxy_up 1\nup 1\n"),
-        "none of dcgm-exporter, ",
+        "no vocabulary knows what it exports: haproxy_up, up",
     ),
-    ("an empty page", answering(b""), "it exports nothing"),
+    ("an empty page", answering(b""), "what it exports: nothing"),
 ]
 
 
@@ -610,3 +623,65 @@ async def test_a_real_node_exporter(node_exporter: str) -> None:
     assert fact.kernel == os.uname().release
     assert fact.clock_offset_s is not None
     assert abs(fact.clock_offset_s) < 5
+
+
+async def test_a_central_ipmi_exporter_is_asked_for_each_bmc() -> None:
+    async with served(Pages(ipmi_page())) as pages:
+        target = f"http://{pages.target}/ipmi?target=n[01-02]-bmc&module=dell"
+        async with fed(target) as feed:
+            batch = await feed.batch(Kind.NODE, where=lambda batch: len(batch.entities) == 2)
+            assert batch.entities == (NodeRef("n01-bmc"), NodeRef("n02-bmc"))
+            assert at(batch, 1, "node.power") == 6400
+            assert why(batch, 0, "node.inlet_temp") is Missing.PRESENT
+        assert {head.split()[1] for head in pages.requests} == {
+            b"/ipmi?target=n01-bmc&module=dell",
+            b"/ipmi?target=n02-bmc&module=dell",
+        }
+        names = {item.name for item in feed.items if isinstance(item, Target)}
+        assert names == {f"{pages.target}/ipmi?target=n0{n}-bmc&module=dell" for n in (1, 2)}
+
+
+async def test_a_merged_page_gives_every_vocabulary_its_batch() -> None:
+    page = amd_page("a01", 2) + ipmi_page() + b'node_uname_info{nodename="a01"} 1\nnode_load1 3\n'
+    async with served(Pages(page)) as pages, fed(pages.target) as feed:
+        target = await feed.target(pages.target, TargetState.OK)
+        assert target.what == "AMD device-metrics-exporter, ipmi_exporter, node_exporter"
+        assert target.nodes == ("a01",)
+        gpus, node = await feed.batch(Kind.GPU), await feed.batch(Kind.NODE)
+    assert len(gpus.entities) == 2
+    assert at(gpus, 0, "gpu.mem_total") == 196592 * 1048576
+    assert node.entities == (NodeRef("a01"),)
+    assert (at(node, 0, "node.power"), at(node, 0, "node.load1")) == (6400, 3)
+    facts = [item for item in feed.items if isinstance(item, NodeFact)]
+    assert {fact.node for fact in facts} == {"a01"}
+    assert [fact.driver for fact in facts][-1] == "6.14.14"
+
+
+async def test_where_two_vocabularies_speak_of_one_cell_the_first_counts() -> None:
+    uuid = gpu_labels("n01", 0)["UUID"]
+    page = (
+        one_gpu({"DCGM_FI_DEV_GPU_UTIL": 90, "DCGM_FI_DEV_GPU_TEMP": 61})
+        + (
+            f'all_smi_gpu_utilization{{uuid="{uuid}",index="0"}} 10\nall_smi_gpu_power_limit_current_watts{{uuid="{uuid}"}} 700\n'
+        ).encode()
+    )
+    async with served(Pages(page)) as pages, fed(pages.target) as feed:
+        batch = await feed.batch()
+    assert len(batch.entities) == 1
+    assert [at(batch, 0, key) for key in ("gpu.util", "gpu.temp", "gpu.power_limit")] == pytest.approx(
+        [0.1, 61, 700]
+    )
+
+
+async def test_a_page_that_speaks_of_no_node_makes_none() -> None:
+    from coldaisle.sources.settings import MetricSettings
+    from coldaisle.sources.vocabularies import vocabularies_for
+
+    words = vocabularies_for([], [MetricSettings(key="rack.power", names=("pdu_watts",), rack="rack")])
+    page = Pages(b'pdu_watts{rack="r07"} 31000\n')
+    async with served(page) as pages, fed(pages.target, vocabularies=words) as feed:
+        target = await feed.target(pages.target, TargetState.OK)
+        batch = await feed.batch(Kind.RACK)
+    assert batch.entities == (RackRef("r07"),)
+    assert target.nodes == ()
+    assert not [item for item in feed.items if isinstance(item, NodeFact)]

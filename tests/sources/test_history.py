@@ -198,3 +198,23 @@ def test_new_entities_widen_the_columns() -> None:
     history.write(batch(START + 2, [4, 5, 6, 7], entities=more), np.arange(4), 0, Rank.PROBE, 2.0)
     series = history.series("node.load1", [0, 3], START, START + 4, 2)
     np.testing.assert_array_equal(series, np.array([[1, 4], [NAN, 7]], dtype=np.float32))
+
+
+def test_samples_that_are_still_to_come_are_left_out_of_a_series() -> None:
+    history = History()
+    for step in range(10):
+        write(history, 10.0 * step, [100.0 + step, 1.0, 2.0], interval=10.0)
+    line = history.series("node.load1", [0], 0.0, 100.0, 10, before=51.0)[0]
+    assert line[:6].tolist() == [100, 101, 102, 103, 104, 105]
+    assert np.isnan(line[6:]).all()
+
+
+def test_where_nothing_but_the_newest_is_kept_it_is_the_same() -> None:
+    small, whole = History(Limits(full_s=0.0, minutes=0)), History()
+    for step in range(300):
+        for history in (small, whole):
+            write(history, float(step), [float(step), NAN if step > 200 else 1.0, NAN], interval=1.0)
+    pairs = zip(small.latest("node.load1", 3, 299.0), whole.latest("node.load1", 3, 299.0), strict=True)
+    for one, other in pairs:
+        np.testing.assert_array_equal(one, other)
+    assert small.bytes < whole.bytes / 50

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldaisle.sources.nodesets import MAX_NODES, expand, expand_all, fold
+from coldaisle.sources.nodesets import MAX_NODES, expand, expand_all, expand_url, fold
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except ValueError:
         return
     assert 0 < len(names) <= MAX_NODES
+
+
+def test_an_address_may_hold_a_node_set_and_an_ampersand() -> None:
+    assert expand_url("http://ipmi1:9290/ipmi?module=x&target=n[01-02]-bmc&y=1") == (
+        "http://ipmi1:9290/ipmi?module=x&target=n01-bmc&y=1",
+        "http://ipmi1:9290/ipmi?module=x&target=n02-bmc&y=1",
+    )
+    assert expand_url("http://n1/a?b=1&c=2") == ("http://n1/a?b=1&c=2",)
+    with pytest.raises(ValueError, match="more than 100,000"):
+        expand_url("http://a[1-1000]/?x=n[1-1000]&target=b[1-1000]")

@@ -35,6 +35,7 @@ from coldaisle.sources.source import (
     NodeFact,
     Past,
     ProcessFact,
+    ServerRef,
     Source,
     Target,
     TargetState,
@@ -147,6 +148,24 @@ async def test_a_job_that_ends_between_the_past_and_the_stream_is_said_to_end() 
         if isinstance(item, Batch):
             break
     assert [i.id for i in live if isinstance(i, JobFact) and i.until == ending.until] == [ending.id]
+
+
+async def test_a_past_that_is_cut_short_leaves_no_job_running_for_ever() -> None:
+    ending = min(SimulatorSource(16, 4, 8, seed=7).jobs(NOW), key=lambda job: job.until)
+    source = SimulatorSource(16, 4, 8, seed=7, clock=lambda: ending.until + 300, lanes=())
+    reading = source.read(ending.until - 60, ending.until + 300, 10)
+    async for item in reading:
+        if isinstance(item, Batch):
+            break
+    await reading.aclose()
+    other_times = await past(source, NOW - 90_000, NOW - 89_990, 10)
+    assert other_times
+    live: list[Item] = []
+    async for item in source.stream():
+        live.append(item)
+        if isinstance(item, Batch):
+            break
+    assert ending.id in [i.id for i in live if isinstance(i, JobFact) and i.until == ending.until]
 
 
 async def test_the_stream_paces_itself_by_the_clock() -> None:
@@ -385,6 +404,26 @@ def test_a_pressed_replica_fills_its_cache_queues_and_preempts() -> None:
     assert during.preempted[k] > 0.01
     others = np.arange(len(during.kv)) != k
     assert np.median(during.waiting[others]) < 1
+
+
+async def test_a_server_that_is_down_says_nothing_but_that_and_begins_empty() -> None:
+    from coldaisle.sources.simulator.readings import serve_columns
+
+    source = source_of(only("server_down", 1.0))
+    episode = next_episode(source)
+    run = simulate(source, episode.start - 30, episode.end + 20)
+    fleet, k = source.simulation().fleet, episode.replica
+    told = [(now, {key: value[k] for key, value in serve_columns(fleet, now).items()}) for now in run]
+    down = [columns for now, columns in told if episode.active(now.time)]
+    assert down
+    assert {columns.pop("serve.up") for columns in down} == {0.0}
+    assert all(np.isnan(value) for columns in down for value in columns.values())
+    after = next(columns for now, columns in told if now.time >= episode.end)
+    assert after["serve.up"] == 1
+    assert after["serve.running"] < 0.5 * told[0][1]["serve.running"]
+    items = await past(source, episode.start - 20, episode.end + 20, 10)
+    events = [item for item in items if isinstance(item, Event) and isinstance(item.entity, ServerRef)]
+    assert [event.kind for event in events] == ["server_down", "server_up"]
 
 
 def test_a_lame_rail_loses_rate_counts_errors_and_slows_its_job() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldaisle.sources.catalog import UNITS, Metric, catalog
-from coldaisle.sources.units import SHOW_WIDTH, age, parse, show
+from coldaisle.sources.catalog import Metric, catalog
+from coldaisle.sources.units import SHOW_WIDTH, UNITS, age, parse, show
 
 NAN = float("nan")
 

@@ -314,7 +314,8 @@ def test_node_exporter_folds_cpus_disks_and_ports() -> None:
 
 
 def test_the_counters_to_add() -> None:
-    lines = counters_for(["gpu.sm_active", "gpu.power_ratio", "node.load1"])
+    wanted = ["gpu.sm_active", "gpu.power_ratio", "node.load1"]
+    lines = counters_for(wanted, vocabulary("dcgm-exporter"))
     assert [text.split(",")[0] for text in lines] == [
         "DCGM_FI_PROF_SM_ACTIVE",
         "DCGM_FI_DEV_POWER_USAGE",
@@ -410,7 +411,7 @@ def test_a_sites_own_vocabulary_reads_its_exporter() -> None:
         Path("own.toml"),
     )
     page = parse(b'nvidia_gpu_duty_cycle{minor_number="0",uuid="GPU-x"} 30\n')
-    assert recognise(page.shape.names, (*shipped(), own)) is own
+    assert recognise(page.shape.names, (own, *shipped())) is own
     made = translate(page.shape, own, "n01")
     values, _ = made.evaluate(page.values, page.values)[Kind.GPU]
     assert values[0, 0] == pytest.approx(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -40,6 +41,14 @@ class TestFeed:
             assert feed_of(app).started
             assert not feed_of(app).stopped
         assert feed_of(app).stopped
+
+    async def test_a_key_before_the_first_paint_does_not_keep_it_from_beginning(self) -> None:
+        app = app_of(make_snapshot(1, 1, 1))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("4")
+            async with asyncio.timeout(20):
+                while app.snapshot is None:
+                    await asyncio.sleep(0.01)
 
     async def test_snapshots_from_another_thread_arrive(self) -> None:
         app = app_of()

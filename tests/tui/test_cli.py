@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from coldaisle.sources import __version__, detection
 from coldaisle.sources.config import Settings
 from coldaisle.sources.detection import Detected
 from coldaisle.sources.errors import ConfigError
+from coldaisle.sources.instants import Instant
 from coldaisle.sources.settings import ExporterSettings, LocalSettings, SimulatorSettings, SshSettings
 from coldaisle.tui import cli
 
@@ -26,9 +28,10 @@ class Shown:
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
+        self.at: Instant | None = None
 
-    def __call__(self, settings: Settings, secrets: Mapping[str, Any]) -> int:
-        self.settings = settings
+    def __call__(self, settings: Settings, secrets: Mapping[str, Any], at: Instant | None = None) -> int:
+        self.settings, self.at = settings, at
         return 0
 
 
@@ -62,7 +65,9 @@ def test_the_version() -> None:
 def test_help_names_the_commands() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("demo", "doctor", "completion", "--ssh", "--exporter"))
+    assert all(
+        word in done.stdout for word in ("demo", "doctor", "list", "completion", "--ssh", "--exporter")
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,6 +237,32 @@ def test_demo(shown: Shown) -> None:
     )
     assert shown.settings.sources == (SimulatorSettings(racks=2, nodes=3, gpus=4, seed=5, interval=0.5),)
     assert shown.settings.screen.theme == "light"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--at", "-2h"],
+        ["demo", "--at=2h ago"],
+        ["--at", "2h ago", "demo"],
+        ["--local", "--at", "-2h"],
+    ],
+)
+def test_it_can_begin_at_a_past_instant(shown: Shown, arguments: list[str]) -> None:
+    assert cli.run(arguments) == 0
+    assert shown.at is not None
+    assert time.time() - shown.at.at == pytest.approx(7200, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("when", "words"), [("soon", "is no instant: write 03:12"), ("2999-01-01 00:00", "still to come")]
+)
+def test_what_is_no_past_instant_is_bad_usage(
+    shown: Shown, capsys: pytest.CaptureFixture[str], when: str, words: str
+) -> None:
+    assert cli.run(["demo", "--at", when]) == 3
+    assert words in capsys.readouterr().err
+    assert shown.settings is None
 
 
 def test_many_hosts_need_leave(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
 import pytest
 from lab.rest import until
+from lab.services import Spec, make_services
 from lab.snapshots import AT, FakeFeed, Faults, make_snapshot
 from textual.command import CommandPalette, Hit
 from textual.widgets import OptionList
 
 from coldaisle.tui.app import ColdaisleApp
-from coldaisle.tui.commands import MOST_PLACES, ColdaisleCommands, closeness, nearest, places
+from coldaisle.tui.commands import MOST_PLACES, ColdaisleCommands, Place, closeness, nearest, places
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.screens.serving import ServingScreen
 from coldaisle.tui.widgets.table import Table
 
 HOSTILE = "evil\x1b]52;c;aGk=\x07[red]x[/red]\u202e"
@@ -45,7 +48,9 @@ def test_nothing_typed_is_nothing_found() -> None:
 
 def test_thousands_of_names_are_searched_at_once_and_few_are_given() -> None:
     known = places(make_snapshot(64, 16, 8, faults=Faults()))
-    assert len(known) == 64 + 1024 + 8192
+    assert len(known) == 64 + 1024 + 8192 + 2, (
+        "racks, nodes, boards, and a server that is a service by itself"
+    )
     started = time.process_time()
     found = nearest("r", known)
     assert len(found) == MOST_PLACES
@@ -64,10 +69,50 @@ def test_places_are_racks_nodes_their_aliases_and_boards() -> None:
         "gpu-a-1": "node",
         "r01n01/0": "GPU",
         "r01n01/1": "GPU",
+        "r01n01:8000": "replica",
+        "127.0.0.1:8000": "service",
     }
 
 
+def test_services_and_replicas_are_places_too() -> None:
+    known = places(make_services())
+    assert known["chat-70b"].kind == "service"
+    assert known["r01n01:8002"] == Place("replica", "r01n01/r01n01:8002")
+    clash = make_services((Spec("r01n01", 1),))
+    assert places(clash)["r01n01"].kind == "node", "a node goes before a service"
+
+
+@pytest.mark.parametrize("typed", ["service chat", "chat-70b", "replica r01n01:8002", "SERVICE code"])
+async def test_a_service_or_replica_is_found_by_name(typed: str) -> None:
+    app = ColdaisleApp(FakeFeed(make_services()), clock=lambda: AT)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        hits = await found(app, typed)
+        kind = "replica" if typed.startswith("replica") else "service"
+        assert str(hits[0].text).startswith(kind)
+        hits[0].command()
+        await pilot.pause()
+        await pilot.pause()
+        assert isinstance(app.screen, ServingScreen)
+        key = app.screen.query_one(Table).key
+        assert key is not None
+        assert key.startswith("r " if kind == "replica" else "s ")
+        assert typed.split()[-1].casefold() in key
+
+
+async def test_a_hostile_service_is_inert_in_the_palette() -> None:
+    app = ColdaisleApp(FakeFeed(make_services((Spec(HOSTILE, 1),))), clock=lambda: AT)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = [str(hit.text) for hit in await found(app, "evil")]
+        assert any("evil" in text for text in shown)
+        assert all(text.isprintable() for text in shown)
+
+
 async def found(app: ColdaisleApp, query: str) -> list[Hit]:
+    async with asyncio.timeout(20):
+        while app.snapshot is None:
+            await asyncio.sleep(0.01)
     provider = ColdaisleCommands(app.screen)
     return sorted([hit async for hit in provider.search(query) if isinstance(hit, Hit)], reverse=True)
 

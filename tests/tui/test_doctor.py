@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lab.pages import amd_page
 
 from coldaisle.sources.config import Settings, load
 from coldaisle.sources.errors import ConfigError, SourceError
@@ -321,13 +322,14 @@ DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H10
 
 
 class Exporter(BaseHTTPRequestHandler):
-    """Half a dcgm-exporter: its page lacks most of what one wants."""
+    """Half a dcgm-exporter: its page lacks most of what one wants. At /amd AMD's."""
 
     served = 0
 
     def do_GET(self) -> None:
         type(self).served += 1
-        body = PAGE.replace("612.5", f"{612.5 + type(self).served}").encode()
+        page = amd_page("a01", 2).decode() if self.path == "/amd" else PAGE
+        body = page.replace("612.5", f"{612.5 + type(self).served}").encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -362,8 +364,25 @@ def test_a_poor_exporter_is_told_which_lines_to_add(
     assert status == doctor.SOMETHING_MISSING
     assert f"ok: {exporter}  dcgm-exporter" in text
     assert "utilisation          gpu.util" in text
-    assert "add these lines to dcgm-exporter's CSV file" in text
+    assert "add to dcgm-exporter's CSV file (its option -f)" in text
     assert "DCGM_FI_DEV_MEMORY_TEMP" in text
+
+
+def test_amds_exporter_is_told_which_fields_to_add(exporter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = [{"kind": "exporters", "targets": [f"http://{exporter}/amd"], "interval": 0.2}]
+    assert examine_and_print(Settings().with_sources(raw), 10.0) == doctor.SOMETHING_MISSING
+    text = capsys.readouterr().out
+    assert f"ok: {exporter}/amd  AMD device-metrics-exporter" in text
+    assert "utilisation          gpu.util" in text
+    assert "power limit          gpu.power_limit         not exported" in text
+    added = text.partition(
+        "-> add to GPUConfig.Fields of the exporter's config.json, and restart the exporter:"
+    )[2]
+    assert [line.strip() for line in added.splitlines()[1:3]] == [
+        "GPU_PROF_TENSOR_ACTIVE_PERCENT (with ProfilerMetrics.all = true)",
+        "GPU_XGMI_LINK_TX",
+    ]
+    assert "csv" not in text.lower()
 
 
 def test_what_answered_is_written(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from lab.snapshots import AT, FakeFeed, Faults, make_snapshot, with_values
 from textual.geometry import Region
 
-from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.snapshot import Column, Snapshot
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.cells import CellMetric, metric_of
 from coldaisle.tui.glyphs import ASCII, UNICODE, Glyphs
@@ -146,9 +148,29 @@ class TestPicture:
         snapshot = with_values(snapshot, "node.inlet_temp", {"r01n01": 24.0, "r01n02": 27.0})
         assert drawn(snapshot, foot=True)[3] == "13kW 27C"
 
-    def test_a_rack_that_is_not_told_in_full_has_no_power(self) -> None:
-        snapshot = with_values(make_snapshot(1, 2, 8), "node.power", {"r01n01": float("nan")})
-        assert "kW" not in drawn(snapshot, foot=True)[3]
+    def test_a_rack_that_is_not_told_in_full_has_the_power_of_its_gpus_and_says_so(self) -> None:
+        told = make_snapshot(1, 2, 8)
+        assert re.fullmatch(r"\d+kW \d+C *", drawn(told, foot=True)[3])
+        snapshot = with_values(told, "node.power", {"r01n01": float("nan")})
+        watts = float(snapshot.columns["gpu.power"].values.sum())
+        assert drawn(snapshot, foot=True)[3].strip() == f"GPU {watts / 1000:.0f}kW"
+        lost = with_values(snapshot, "gpu.power", {"r01n01/3": float("nan")})
+        assert drawn(lost, foot=True)[3].startswith("GPU>")
+        unknown = with_values(
+            lost, "gpu.power", dict.fromkeys((gpu.key for gpu in lost.layout.gpus), float("nan"))
+        )
+        assert "kW" not in drawn(unknown, foot=True)[3]
+
+    def test_what_the_racks_pdu_measures_is_believed_first(self) -> None:
+        snapshot = make_snapshot(1, 2, 8)
+        column = Column(
+            np.array([36_400.0], np.float32),
+            np.array([snapshot.at]),
+            np.zeros(1, np.uint8),
+            np.zeros(1, np.uint8),
+        )
+        snapshot = replace(snapshot, columns={**snapshot.columns, "rack.power": column})
+        assert drawn(snapshot, foot=True)[3].startswith("36kW ")
 
     @pytest.mark.parametrize("by", ["rack", "node", "job", "model"])
     def test_every_grouping_shows_every_gpu(self, by: str) -> None:

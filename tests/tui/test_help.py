@@ -23,6 +23,8 @@ from coldaisle.tui.screens.help import (
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.nodes import NodesScreen
 from coldaisle.tui.screens.racks import RacksScreen
+from coldaisle.tui.screens.service import ServiceScreen
+from coldaisle.tui.screens.serving import ServingScreen
 from coldaisle.tui.screens.sources import SourcesScreen
 from coldaisle.tui.widgets.lines import Lines, row_width, text_of
 
@@ -47,7 +49,10 @@ def test_only_our_own_keys_are_explained() -> None:
     assert not list(bindings_of(Screen))
 
 
-@pytest.mark.parametrize("screen", [RacksScreen, NodesScreen, NodeScreen, SourcesScreen, ColdaisleApp])
+@pytest.mark.parametrize(
+    "screen",
+    [RacksScreen, NodesScreen, NodeScreen, ServingScreen, ServiceScreen, SourcesScreen, ColdaisleApp],
+)
 def test_every_binding_is_explained(screen: type) -> None:
     said = {key for entry in keys_of([screen]) for key in entry.keys.split()}
     for binding in bindings_of(screen):
@@ -55,7 +60,9 @@ def test_every_binding_is_explained(screen: type) -> None:
         assert binding.description, f"{binding.key} of {screen.__name__} does not say what it does"
 
 
-@pytest.mark.parametrize("screen", [NodesScreen, NodeScreen, SourcesScreen, HelpScreen])
+@pytest.mark.parametrize(
+    "screen", [NodesScreen, NodeScreen, ServingScreen, ServiceScreen, SourcesScreen, HelpScreen]
+)
 def test_every_binding_has_its_action(screen: type) -> None:
     for binding in bindings_of(screen):
         assert hasattr(screen, f"action_{binding.action.partition('(')[0]}"), binding
@@ -80,7 +87,9 @@ def text(screen: HelpScreen) -> str:
     return text_of(view.rows)
 
 
-@pytest.mark.parametrize(("key", "screen"), [("1", "Racks"), ("4", "Nodes"), ("7", "Sources")])
+@pytest.mark.parametrize(
+    ("key", "screen"), [("1", "Racks"), ("4", "Nodes"), ("5", "Serving"), ("7", "Sources")]
+)
 @pytest.mark.parametrize("size", [(80, 24), (60, 20), (120, 34)])
 async def test_help_on_every_screen(key: str, screen: str, size: tuple[int, int]) -> None:
     app = ColdaisleApp(FakeFeed(make_snapshot()), clock=lambda: AT)

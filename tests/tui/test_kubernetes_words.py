@@ -8,13 +8,14 @@ import numpy as np
 from lab.snapshots import AT as NOW
 from lab.snapshots import FakeFeed, make_snapshot
 
+from coldaisle.analyzers.fields import Entity
+from coldaisle.analyzers.selection import Selection
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.sources.cluster import Job
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.cells import FREE, cell_codes, default_metric, tally
 from coldaisle.tui.reading import job_words, jobs_on
 from coldaisle.tui.screens.node_panes import title
-from coldaisle.tui.screens.nodes import matching
 from coldaisle.tui.tiles import groups_of
 from coldaisle.tui.widgets.cursor import cursor_lines
 
@@ -67,7 +68,7 @@ def test_a_job_without_known_gpus_is_on_its_nodes() -> None:
     assert [one.name for one in jobs_on(snapshot, snapshot.layout.nodes[0])] == ["chat", "sweep"]
     assert jobs_on(snapshot, snapshot.layout.nodes[1]) == []
     assert "job a/chat (Deployment) +1 more" in "".join(run.text for run in title(snapshot, 0, 120))
-    assert matching(snapshot, "sweep") == [True, False]
+    assert Selection("sweep", Entity.NODE).mask(snapshot).tolist() == [True, False]
 
 
 def test_a_gpu_that_a_pod_may_hold_is_not_called_free() -> None:

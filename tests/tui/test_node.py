@@ -18,7 +18,8 @@ from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.reading import read, throttle_words
 from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
-from coldaisle.tui.screens.node import SPANS, NodeScreen, bins
+from coldaisle.tui.screens.node import NodeScreen
+from coldaisle.tui.screens.series import SPANS, bins
 from coldaisle.tui.widgets.chart import ASCII
 from coldaisle.tui.widgets.footer import shown_keys
 from coldaisle.tui.widgets.lines import Lines, row_width, text_of

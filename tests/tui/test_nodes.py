@@ -11,8 +11,9 @@ from textual.pilot import Pilot
 
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.tui.app import ColdaisleApp
+from coldaisle.tui.matching import Matching
 from coldaisle.tui.screens.node import NodeScreen
-from coldaisle.tui.screens.nodes import SORTS, NodesScreen, matching, node_cells, order, power_of
+from coldaisle.tui.screens.nodes import SORTS, NodesScreen, node_cells, order, power_of
 from coldaisle.tui.widgets.lines import Lines, Run
 from coldaisle.tui.widgets.table import Table
 
@@ -35,9 +36,11 @@ def cell(snapshot: Snapshot, node: str, column: str) -> Run:
 
 
 def wanted(snapshot: Snapshot, text: str) -> list[str]:
-    return [
-        node.key for node, yes in zip(snapshot.layout.nodes, matching(snapshot, text), strict=True) if yes
-    ]
+    matching = Matching("node")
+    matching.set(text)
+    mask = matching.mask(snapshot)
+    assert mask is not None
+    return [node.key for node, yes in zip(snapshot.layout.nodes, mask, strict=True) if yes]
 
 
 def test_by_place_is_the_order_of_the_racks(night: Snapshot) -> None:

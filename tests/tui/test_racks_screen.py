@@ -118,7 +118,7 @@ class TestLinesAtTheTop:
         async with app_of(make_snapshot(live=False)).run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert "LIVE" not in lines(pilot)[0]
-            assert "2026-03-01" in lines(pilot)[0]
+            assert " PAST 03:12:41 CET " in lines(pilot)[0]
 
     async def test_without_a_scheduler_nothing_is_called_allocated(self) -> None:
         async with app_of(make_snapshot(jobs_known=False)).run_test(size=(120, 34)) as pilot:
@@ -277,7 +277,10 @@ class TestKeys:
     async def test_the_last_line_is_made_from_the_bindings(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
             await pilot.pause()
-            assert lines(pilot)[-1] == "Enter open  ! next worst  m metric  g group  / filter  z zoom  ? help"
+            assert (
+                lines(pilot)[-1]
+                == "Enter open  ! next worst  m metric  g group  / filter  z zoom  t time  ? help"
+            )
 
 
 class TestFilter:

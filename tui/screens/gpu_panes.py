@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, show
-from coldaisle.tui.reading import board_of, gpu_name, job_words, latest, read, status_word, throttle_words
+from coldaisle.tui.reading import (
+    board_of,
+    edge,
+    gpu_name,
+    job_index,
+    job_words,
+    latest,
+    own_readings,
+    read,
+    served,
+    server_of,
+    status_word,
+    throttle_words,
+)
 from coldaisle.tui.widgets.chart import (
     ASCII,
     UNICODE,
@@ -58,6 +71,19 @@ GPU_METRICS: tuple[Metric, ...] = (
     Metric("gpu.util", "utilisation"),
     Metric("gpu.dram_active", "DRAM active"),
 )
+
+
+XGMI_METRICS: tuple[Metric, ...] = (Metric("gpu.xgmi_rx", "xGMI rx"), Metric("gpu.xgmi_tx", "xGMI tx"))
+
+
+def gpu_metrics(snapshot: Snapshot) -> tuple[Metric, ...]:
+    """Everything that the charts can show here: the shipped metrics, AMD's links where there are any, the site's own."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    links = (metric for metric in XGMI_METRICS if metric.key in snapshot.columns)
+    own = (Metric(one.key, one.label) for one in own_metrics(Kind.GPU))
+    return (*GPU_METRICS, *links, *own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +175,17 @@ def values_pane(snapshot: Snapshot, gpu: int, view: View) -> list[Row]:
         (Run(f"GPU {plain(known.key)}", "title"), Run(f"  {plain(known.model or 'model not known')}"))
     ]
     rows += [
-        _value_row(snapshot, key, gpu, view)
+        value_row(snapshot, key, gpu, view)
         for key in catalog()
         if key.startswith("gpu.") and key in snapshot.columns
     ]
     absent = [
         key.partition(".")[2] for key in catalog() if key.startswith("gpu.") and key not in snapshot.columns
     ]
+    job = job_index(snapshot, gpu)
+    if job >= 0 and (said := own_readings(snapshot, "job", job)):
+        rows += [BLANK, (Run(f"Job {plain(snapshot.jobs[job].bare_id)}", "title"),)]
+        rows += [value_row(snapshot, reading.key, job, view) for reading in said]
     if absent:
         rows += [BLANK, (Run("No source delivers:", "dim"),), *wrap(", ".join(absent), view.width, "dim")]
     return rows
@@ -233,7 +263,7 @@ def _charts(
             chosen = range(len(rows), len(rows) + len(line))
         rows.extend(line)
     left = _axis_width(scale, height, metric, marks, view, snapshot, gpus)
-    axis = (Run(" " * left), *time_axis(view.span, width - left - _range_width(height)))
+    axis = (Run(" " * left), *time_axis(view.span, width - left - _range_width(height), now=edge(snapshot)))
     under: list[Row] = [axis]
     for column in range(1, min(columns, len(gpus))):
         under = beside(under, [axis], start_width(column, width))
@@ -321,7 +351,7 @@ def _one_line_each(
         strip = _strip(series[at], room, scale, paint, view, digits=digits)
         values = gpu_heading(snapshot, gpu, metric, tail, view, chosen=False, named=False)
         rows.append((Run(name, "accent" if at == cursor else "text"), *pad(strip, room), Run("  "), *values))
-    axis = (Run(" " * label), *time_axis(view.span, room))
+    axis = (Run(" " * label), *time_axis(view.span, room, now=edge(snapshot)))
     return Block([*rows, axis], range(cursor, cursor + 1))
 
 
@@ -455,19 +485,23 @@ def _detail_runs(snapshot: Snapshot, gpu: int, view: View) -> Iterator[Run]:
     yield Run(f"> {plain(known.key)}", "accent")
     for words, token in problem_words(snapshot, gpu):
         yield Run(words, token)
+    if (server := server_of(snapshot, gpu)) is not None:
+        yield Run(served(snapshot, server), "accent")
     margin = _margin(snapshot, gpu)
     if not math.isnan(margin):
         yield Run(f"{margin:.0f} {'C' if view.ascii_only else '°C'} to slowdown")
-    job = int(snapshot.gpu_job[board_of(snapshot, gpu)])
+    job = job_index(snapshot, gpu)
     if job >= 0:
         yield Run(f"job {job_words(snapshot.jobs[job])}")
+        for said in own_readings(snapshot, "job", job):
+            yield Run(f"{said.name} {said.text(ascii_only=view.ascii_only)}", said.token)
+    for said in own_readings(snapshot, "gpu", gpu):
+        yield Run(f"{said.name} {said.text(ascii_only=view.ascii_only)}", said.token)
     known_lost = int(snapshot.gpu_status[gpu]) == _LOST
-    for key, name in (
-        ("gpu.mem_temp", "HBM"),
-        ("gpu.tensor_active", "tensor"),
-        ("gpu.nvlink_rx", "NVLink rx"),
-        ("gpu.nvlink_tx", "tx"),
-    ):
+    links = (("gpu.nvlink_rx", "NVLink rx"), ("gpu.nvlink_tx", "tx"))
+    if not read(snapshot, "gpu.xgmi_rx", gpu).missing:
+        links = (("gpu.xgmi_rx", "xGMI rx"), ("gpu.xgmi_tx", "tx"))
+    for key, name in (("gpu.mem_temp", "HBM"), ("gpu.tensor_active", "tensor"), *links):
         reading = read(snapshot, key, gpu)
         if reading.missing and known_lost:
             continue  # one word says it for all of them
@@ -539,7 +573,8 @@ _HELP_FROM = 110
 """Columns from which every value has its line of help beside it."""
 
 
-def _value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+def value_row(snapshot: Snapshot, key: str, gpu: int, view: View) -> Row:
+    """A metric of an entity: value, age and source, or a dash and why; where there is room, what it is."""
     from coldaisle.sources.catalog import catalog
 
     reading = read(snapshot, key, gpu)

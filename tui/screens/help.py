@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import fit
-from coldaisle.tui.cells import MARKS, METRICS
+from coldaisle.tui.cells import MARKS, cell_metrics
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.header import TABS
 from coldaisle.tui.widgets.lines import BLANK, Lines, Row, Run, wrap
@@ -31,7 +31,14 @@ TRUST: tuple[str, ...] = (
     "Where two sources measure the same thing, the probe is believed before an exporter, and that before Prometheus. "
     "It changes only when the better one is stale.",
 )
+TIME: tuple[str, ...] = (
+    "t asks for an instant (03:12, yesterday 03:12, 2026-03-01T03:12:00Z, 2h ago); every screen then shows what was "
+    "so at that instant, under PAST in inverse. In the past only t returns to live; Esc only goes back.",
+    "Only sources that remember have a past; the others are called live only. What is known of now alone "
+    "(processes, jobs of a scheduler that is read live) is left out.",
+)
 NEXT: tuple[tuple[str, str], ...] = (
+    ("what was it like then", "t and the instant; [ ] go 10 s, { } 10 minutes, on every screen"),
     (
         "a GPU looks idle",
         "Enter on it: GPUs over time; then Host (CPU, pressure, disks) and Links of its node",
@@ -45,10 +52,38 @@ NEXT: tuple[tuple[str, str], ...] = (
         "a whole rack differs",
         "m changes the metric: temperature, power, clock; the rack's inlet is on each node's Host",
     ),
+    (
+        "a service is slow",
+        "Serving: s until the SLO comes first, Enter for its replicas, Enter again for charts; r shows its GPUs on Racks",
+    ),
     ("a number is missing", "Sources, pane Metrics: which metric comes from where, and why it is missing"),
     ("a node is missing", "Sources, pane Names: expected but never heard, silent, or matched to no node"),
     ("a source fails", "Sources, Enter on it: its targets, the failing ones first, each with its remedy"),
-    ("a host by name", ": opens the palette; type a part of a host's, rack's or GPU's name"),
+    ("a host by name", ": opens the palette; type a part of a host's, rack's, GPU's or service's name"),
+)
+
+FILTER: tuple[tuple[str, str], ...] = (
+    (
+        "r07 r08",
+        "a part of a name: any of them; r0*, r[01-04]n02; on Nodes and Serving also a job, a user, a state",
+    ),
+    (
+        "util<5 & power>300",
+        "< <= > >= == != with units as they are shown: mem>70GiB, mem>90%, left<30m, node.power>8kW",
+    ),
+    (
+        "user==kim | state==drain",
+        "texts, r0* and node sets; ~= and !~ take a regular expression: node~=n0[12]$",
+    ),
+    (
+        "! ( ) and or not",
+        "!(rack==r07) & temp>=80; what is missing or stale is neither; missing(power) finds it",
+    ),
+    (
+        "of what",
+        "a row with any GPU that matches is kept; status is the row's own, gpu.status that of its GPUs",
+    ),
+    ("while typing", "Tab completes fields and values, Up and Down bring back what was typed before"),
 )
 
 
@@ -104,6 +139,8 @@ class HelpScreen(LiveScreen):
         rows = [*section(f"Keys on {title_of(self.about)}", key_rows(here, width))] if here else []
         rows += section("Keys everywhere", key_rows(everywhere, width))
         rows += section("Cells", legend_rows(width))
+        rows += section("Filter (/)", [row for pair in FILTER for row in entry(*pair, 26, width)])
+        rows += section("Time", paragraphs(TIME, width))
         rows += section("What to trust", paragraphs(TRUST, width))
         return rows + section("Where to look next", [row for pair in NEXT for row in entry(*pair, 22, width)])
 
@@ -171,6 +208,8 @@ _NAMES = {
     "plus": "+",
     "minus": "-",
     "equals_sign": "=",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "pageup": "PgUp",
@@ -206,7 +245,7 @@ def key_rows(keys: Sequence[Key], width: int) -> list[Row]:
 def legend_rows(width: int) -> list[Row]:
     """What a cell's digit, letter and colour mean, from the tables that draw the cells."""
     scale = (Run(" "), *(Run(str(min(level, 9)), f"cell{level}") for level in range(11)))
-    named = ", ".join(f"{metric.label} ({metric.extent})" for metric in METRICS)
+    named = ", ".join(f"{metric.label} ({metric.extent})" for metric in cell_metrics())
     first, *rest = wrap(f"a value from low to high; on Racks m chooses of what: {named}", max(10, width - 15))
     rows: list[Row] = [(*scale, Run("  "), *first), *((Run(" " * 14), *row) for row in rest)]
     return rows + [

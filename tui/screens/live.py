@@ -39,6 +39,7 @@ class LiveScreen(Screen[None]):
     """The last one that was shown."""
 
     _focused_before: Widget | None = None
+    _focused_before_prompt: Widget | None = None
 
     def compose(self) -> ComposeResult:
         yield Rows(id="small")
@@ -87,6 +88,16 @@ class LiveScreen(Screen[None]):
     def _screen_resized(self, size: Size) -> None:
         """Lay out for the size of now: a screen is told its own size again, and two sizes on the way would chase each other."""
         super()._screen_resized(self.app.size)
+
+    async def open_prompt(self, prompt: Widget) -> None:
+        """Let a prompt stand in place of the keys; what had the focus before has it again when it is gone."""
+        self._focused_before_prompt = self.focused
+        await self.mount(prompt)
+
+    def on_descendant_blur(self) -> None:
+        if self.focused is None and (before := self._focused_before_prompt) is not None:
+            self._focused_before_prompt = None
+            self.call_after_refresh(self.set_focus, before)
 
     def action_back(self) -> None:
         """Leave, to where this screen was opened from."""

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import math
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,54 +11,19 @@ from coldaisle.sources.text import plain
 from coldaisle.tui.reading import read
 from coldaisle.tui.screens import gpu_panes
 from coldaisle.tui.screens import node_panes as panes
-from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.screens.series import SPANS, SeriesScreen, bins, period_of
 from coldaisle.tui.widgets.chart import span_name
 from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import SeriesAnswer, SeriesQuery, Snapshot
+    from coldaisle.analyzers.snapshot import SeriesQuery, Snapshot
 
-log = logging.getLogger(__name__)
-
-SPANS = (300.0, 900.0, 3600.0)
-"""Ranges that the charts can cover: what the history keeps."""
 PANES = ("GPUs", "Values", "Host", "Links", "Processes", "Events", "Facts")
 PANES_OF = {"metric": (0,), "digits": (0,), "values": (0,), "span": (0, 2, 3)}
 """Where an action that is not for every pane does something."""
-BINS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 300, 600)
-FULL_S = 900.0
-"""Older than this the history holds one-minute means."""
-ANSWER_LIMIT_S = 10.0
 
 
-class Feed(Protocol):
-    """What this screen asks of the app's feed."""
-
-    def query(self, q: SeriesQuery) -> Future[SeriesAnswer]:
-        """A series over time, answered off the screen's thread."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bins:
-    """Equal bins that end now, on round instants: what was drawn once does not change when time goes on."""
-
-    start: float
-    end: float
-    points: int
-
-
-def bins(now: float, span: float, columns: int, period: float) -> Bins:
-    """The finest bins that fill ``columns``, hold a sample each and are not finer than the history."""
-    least = max(span / max(1, columns), 1.5 * period, 60.0 if span > FULL_S else 0.0)
-    width = next((float(size) for size in BINS if size >= least), math.ceil(least / 600.0) * 600.0)
-    # a bin that has just begun holds no sample yet: it would blink as a gap
-    end = math.ceil((now - 1.5 * period) / width) * width
-    points = max(1, math.ceil(span / width))
-    return Bins(end - points * width, end, points)
-
-
-class NodeScreen(LiveScreen):
+class NodeScreen(SeriesScreen):
     """One node, opened with a GPU of it chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -95,11 +55,8 @@ class NodeScreen(LiveScreen):
         self.pane = 0
         self.span = SPANS[1]
         self.metric: int | None = None
-        """Place in GPU_METRICS; None: the first that has a value."""
+        """Place in gpu_panes.gpu_metrics; None: the first that has a value."""
         self.digits = False
-        self._answer: SeriesAnswer | None = None
-        self._asking = False
-        self._stale_question = False
         self._is_drawn_by_answer = False
 
     def body(self) -> ComposeResult:
@@ -113,19 +70,29 @@ class NodeScreen(LiveScreen):
         index = self._index(snapshot)
         title, pane = self.query_one("#title", Lines), self.query_one("#pane", Lines)
         if index is None:
-            title.show([(Run(f"{plain(self.node)} is not known any more", "warn"),), self._tabs(snapshot)])
+            when = "any more" if snapshot.live else "at that instant"
+            title.show([(Run(f"{plain(self.node)} is not known {when}", "warn"),), self._tabs(snapshot)])
             pane.show([])
             return
         title.show([panes.title(snapshot, index, title.room.width), self._tabs(snapshot)])
         if not self._is_drawn_by_answer:
             self._fill(snapshot, index)
-        self._ask()
+        self.ask()
 
     def show(self, snapshot: Snapshot) -> None:
         """A new snapshot; a pane of charts is drawn once, with the series that are asked for now."""
+        before = self.snapshot
+        if before is not None and (before.live != snapshot.live or abs(before.at - snapshot.at) > self.span):
+            self._answer = None  # it is of another time
         self._is_drawn_by_answer = bool(self._answer and not self._asking and self.question(snapshot))
         super().show(snapshot)
         self._is_drawn_by_answer = False
+
+    def answered(self, snapshot: Snapshot) -> None:
+        """Draw the pane with its series; the cursor's rows stay where they are."""
+        index = self._index(snapshot)
+        if index is not None:
+            self.query_one("#pane", Lines).show(self._block(snapshot, index).rows)
 
     def _fill(self, snapshot: Snapshot, index: int) -> None:
         pane, block = self.query_one("#pane", Lines), self._block(snapshot, index)
@@ -149,7 +116,7 @@ class NodeScreen(LiveScreen):
     def action_metric(self, by: int) -> None:
         """Show another metric in the GPU charts."""
         if self.snapshot is not None:
-            self.metric = (self._metric_at(self.snapshot) + by) % len(gpu_panes.GPU_METRICS)
+            self.metric = (self._metric_at(self.snapshot) + by) % len(gpu_panes.gpu_metrics(self.snapshot))
             self.again()
 
     def action_span(self, by: int) -> None:
@@ -204,7 +171,7 @@ class NodeScreen(LiveScreen):
         keys, entities = self._wanted(snapshot, index)
         if not keys or not entities:
             return None
-        span = bins(snapshot.at, self.span, self._columns(), self._period(snapshot, keys[0], index))
+        span = bins(snapshot.at, self.span, self._columns(), period_of(snapshot, keys[0]))
         return SeriesQuery(keys, entities, span.start, span.end, span.points)
 
     def _columns(self) -> int:
@@ -216,31 +183,22 @@ class NodeScreen(LiveScreen):
     def _wanted(self, snapshot: Snapshot, index: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         layout, node = snapshot.layout, snapshot.layout.nodes[index]
         if self.pane == 0:
-            key = gpu_panes.GPU_METRICS[self._metric_at(snapshot)].key
+            key = gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)].key
             return (key,), tuple(layout.gpus[gpu].key for gpu in node.gpus)
         if self.pane == 2:
-            return tuple(m.key for m in panes.HOST_METRICS if m.key in snapshot.columns), (node.key,)
+            return tuple(m.key for m in panes.host_metrics() if m.key in snapshot.columns), (node.key,)
         if self.pane == 3:
             return tuple(m.key for m in panes.LINK_METRICS), tuple(
                 layout.ports[port].key for port in node.ports
             )
         return (), ()
 
-    def _period(self, snapshot: Snapshot, key: str, index: int) -> float:
-        """Seconds between samples of a metric, from its current source; 0: not known."""
-        column = snapshot.column(key)
-        if column is None or not len(column.source):
-            return 0.0
-        periods = {int(source) for source in column.source if source < len(snapshot.sources)}
-        found = [snapshot.sources[source] for source in periods]
-        return max((source.period or source.interval for source in found), default=0.0)
-
     def _block(self, snapshot: Snapshot, index: int) -> gpu_panes.Block:
         room = self.query_one("#pane", Lines).room
         view = gpu_panes.View(max(20, room.width), max(1, room.height), self.ink, self.span)
         answer = self._answer
         if self.pane == 0:
-            metric = gpu_panes.GPU_METRICS[self._metric_at(snapshot)]
+            metric = gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)]
             return gpu_panes.gpu_pane(snapshot, index, answer, metric, view, self.gpu, strips=self.digits)
         if self.pane == 1:
             gpus = snapshot.layout.nodes[index].gpus
@@ -259,7 +217,9 @@ class NodeScreen(LiveScreen):
             runs.append(Run(name, "title" if at == self.pane else "dim"))
             runs.append(Run(" "))
         if self.pane == 0:
-            runs.append(Run(f" {gpu_panes.GPU_METRICS[self._metric_at(snapshot)].name} (m)", "accent"))
+            runs.append(
+                Run(f" {gpu_panes.gpu_metrics(snapshot)[self._metric_at(snapshot)].name} (m)", "accent")
+            )
         if self.pane in (0, 2, 3):
             runs.append(Run(f" {span_name(self.span)} (+/-)", "accent"))
         return cut(tuple(runs), self.query_one("#title", Lines).room.width)
@@ -290,45 +250,3 @@ class NodeScreen(LiveScreen):
         if self.snapshot is None or (index := self._index(self.snapshot)) is None:
             return 0
         return len(self.snapshot.layout.nodes[index].gpus)
-
-    def _ask(self) -> None:
-        """Ask for the series in sight; while an answer is awaited, only remember that it must be asked again."""
-        if self._asking:
-            self._stale_question = True
-            return
-        self._asking = True
-        self.run_worker(self._fetch(), group="series", exit_on_error=False)
-
-    async def _fetch(self) -> None:
-        try:
-            while self.is_current and self.snapshot is not None:
-                self._stale_question = False
-                query = self.question(self.snapshot)
-                if query is not None:
-                    self._take(await self._answered(query))
-                if not self._stale_question:
-                    return
-        finally:
-            self._asking = False
-
-    async def _answered(self, query: SeriesQuery) -> SeriesAnswer | None:
-        feed = cast(Feed, getattr(self.app, "feed"))  # noqa: B009
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(feed.query(query)), ANSWER_LIMIT_S)
-        except Exception:  # supervision: a chart that cannot be had must not end the screen
-            log.exception("no series for %s", query.keys)
-            return None
-
-    def _take(self, answer: SeriesAnswer | None) -> None:
-        """Draw an answer, if it is still what is asked for; without one, what is known."""
-        if self.snapshot is None or not self.is_mounted:
-            return
-        if answer is not None:
-            now = self.question(self.snapshot)
-            if now is None or (now.keys, now.entities) != (answer.query.keys, answer.query.entities):
-                self._stale_question = True
-                return
-            self._answer = answer
-        index = self._index(self.snapshot)
-        if index is not None:
-            self.query_one("#pane", Lines).show(self._block(self.snapshot, index).rows)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
-from coldaisle.tui.reading import event_words, gpu_name, job_words, jobs_on, latest, read, status_word
+from coldaisle.tui.reading import (
+    edge,
+    event_words,
+    gpu_name,
+    job_words,
+    jobs_on,
+    latest,
+    read,
+    status_word,
+)
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
     Paint,
@@ -45,6 +54,16 @@ HOST_METRICS: tuple[Metric, ...] = (
     Metric("node.power", "node power"),
     Metric("node.inlet_temp", "inlet"),
 )
+
+
+def host_metrics() -> tuple[Metric, ...]:
+    """The same with the site's own."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    return (*HOST_METRICS, *(Metric(one.key, one.label) for one in own_metrics(Kind.NODE)))
+
+
 LINK_METRICS: tuple[Metric, ...] = (Metric("port.tx", "tx"), Metric("port.rx", "rx"))
 PORT_ERRORS = (
     "symbol_errors", "integrity_errors", "overrun_errors", "rcv_errors", "rcv_remote_errors", "xmit_discards",
@@ -74,9 +93,12 @@ def title(snapshot: Snapshot, index: int, width: int) -> Row:
 
 def host_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view: View) -> list[Row]:
     """CPU, memory, pressure, disks, NFS, network and power of the host, each over time with its value now."""
-    rows = [_host_row(snapshot, index, metric, answer, view) for metric in HOST_METRICS]
+    rows = [_host_row(snapshot, index, metric, answer, view) for metric in host_metrics()]
     rows.append(
-        (Run(" " * _HOST_NAME), *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE)))
+        (
+            Run(" " * _HOST_NAME),
+            *time_axis(view.span, max(10, view.width - _HOST_NAME - _HOST_VALUE), now=edge(snapshot)),
+        )
     )
     rows += [_nfs_row(snapshot, index, view)]
     return [*rows, BLANK, *_disk_rows(snapshot, index, view)]
@@ -95,9 +117,8 @@ def links_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view
         rows.append(cells_row([cells[item.column.key] for item in placed], placed))
         rows.append(_port_strips(snapshot, port, answer, view, scale))
     half = _half(view)
-    rows.append(
-        (Run("     "), *pad(time_axis(view.span, half), half), Run("     "), *time_axis(view.span, half))
-    )
+    axis = time_axis(view.span, half, now=edge(snapshot))
+    rows.append((Run("     "), *pad(axis, half), Run("     "), *axis))
     rows.append((Run(f"strips: 0 to {view.show(scale.high, 'B/s')}, one scale for all ports", "dim"),))
     return [*rows, *_port_troubles(snapshot, ports, view)]
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
-from coldaisle.tui.matching import matched
-from coldaisle.tui.reading import jobs_on, latest, read, status_word
-from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.reading import latest, read, status_word
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.empty import no_node
 from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, merged
@@ -41,6 +40,20 @@ COLUMNS = (
     Column("age", "heard", 6, right=True, keep=3),
     Column("problem", "problem", 14, keep=4, grows=True),
 )
+
+
+def columns() -> tuple[Column, ...]:
+    """The same with the site's own metrics of nodes, before what has no end."""
+    from coldaisle.sources.catalog import own_metrics
+    from coldaisle.sources.source import Kind
+
+    own = (
+        Column(one.key, one.label, max(9, min(len(one.label), 14)), right=True, keep=len(COLUMNS) + at)
+        for at, one in enumerate(own_metrics(Kind.NODE))
+    )
+    return (*COLUMNS[:-1], *own, COLUMNS[-1])
+
+
 PSI = (("node.psi_cpu_some", "cpu"), ("node.psi_io_full", "io"), ("node.psi_mem_full", "mem"))
 PSI_WORTH = 0.10
 """Pressure above this share of time is marked."""
@@ -76,29 +89,6 @@ def order(snapshot: Snapshot, sort: Sort) -> list[str]:
     return [nodes[index].key for index in np.argsort(_weights(snapshot, sort.column), kind="stable")]
 
 
-def matching(snapshot: Snapshot, text: str) -> list[bool]:
-    """[node] whether any word of ``text`` names it as on Racks, or is a part of its state, problem, job or user.
-
-    ValueError says what is wrong with a word.
-    """
-    named = matched(snapshot.layout, text)
-    words = text.casefold().split()
-    return [
-        any(named[gpu] for gpu in node.gpus) or any(word in _said(snapshot, index) for word in words)
-        for index, node in enumerate(snapshot.layout.nodes)
-    ]
-
-
-def _said(snapshot: Snapshot, index: int) -> str:
-    """What a node is searched by besides its names; a node without GPUs is named here, too."""
-    node = snapshot.layout.nodes[index]
-    said = [status_word(int(snapshot.node_status[index]))[0], node.state or "", node.problem or ""]
-    said += [f"{job.title} {job.user} {job.name} {job.account or ''}" for job in jobs_on(snapshot, node)]
-    if not len(node.gpus):
-        said += [node.key, snapshot.layout.racks[node.rack].name]
-    return " ".join(said).casefold()
-
-
 def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row) -> list[Cell]:
     """A node's cells for some columns; ``gpus`` are its GPUs as Racks draws them."""
     makers: dict[str, Callable[[], Cell]] = {
@@ -118,7 +108,10 @@ def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row
         ),
         "problem": lambda: _problem(snapshot, index),
     }
-    return [makers[column]() for column in columns]
+    return [
+        _number(snapshot, column, index) if column.startswith("node.") else makers[column]()
+        for column in columns
+    ]
 
 
 def gpu_cells(layout: Layout, index: int, codes: Codes) -> Row:
@@ -127,7 +120,7 @@ def gpu_cells(layout: Layout, index: int, codes: Codes) -> Row:
     return merged(Run(cells.letter(code), cells.token(code)) for code in (int(codes[gpu]) for gpu in boards))
 
 
-class NodesScreen(LiveScreen):
+class NodesScreen(FilteredScreen):
     """All nodes as a table."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -136,27 +129,22 @@ class NodesScreen(LiveScreen):
         Binding("escape", "back", "Back"),
     ]
     TAB = "Nodes"
-    DEFAULT_CSS = """
-    NodesScreen #filter { height: 1; border: none; padding: 0; display: none; }
-    NodesScreen #filter.open { display: block; }
-    NodesScreen #status { height: 1; }
-    """
+    ROWS, COUNTED = "node", "nodes"
+    FILTER_HINT = "r07, drain, kim, util<5, cpu>90 & node.power>8kW; Tab completes, Up recalls"
+    DEFAULT_CSS = "NodesScreen #status { height: 1; }"
 
     def __init__(self) -> None:
         super().__init__()
         self.sort = SORTS[0]
-        self.filter = ""
         self._order: list[str] = []
-        self._ordered_for: tuple[int, str] | None = None
+        self._ordered_for: tuple[tuple[str, ...], str, bool] | None = None
         self._ordered_at = 0.0
-        self._filter_error = ""
+        self._columns: tuple[Column, ...] = COLUMNS
 
     def body(self) -> ComposeResult:
-        yield Table(COLUMNS, id="nodes")
+        self._columns = columns()
+        yield Table(self._columns, id="nodes")
         yield Lines(id="status")
-        yield Input(
-            placeholder="node, rack, r[01-04]n02, *n03, state, job or user", id="filter", compact=True
-        )
 
     def on_mount(self) -> None:
         self.query_one(Table).focus()
@@ -186,42 +174,14 @@ class NodesScreen(LiveScreen):
         self.again()
         self.query_one(Table).action_edge(0)
 
-    def action_filter(self) -> None:
-        """Open the line that takes the filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.value = self.filter
-        box.focus()
-
-    def action_back(self) -> None:
-        """Close the filter line and drop the filter; else leave."""
-        if self.query_one("#filter", Input).has_class("open") or self.filter:
-            self.set_filter("")
-            self._close_filter()
-        else:
-            super().action_back()
-
-    def set_filter(self, text: str) -> None:
-        """Show only nodes that have every word of ``text``."""
-        self.filter = text
-        self.again()
-
-    @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
-        self.set_filter(event.value)
-
-    @on(Input.Submitted, "#filter")
-    def _entered(self) -> None:
-        self._close_filter()
-
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:
         from coldaisle.tui.screens.node import NodeScreen
 
         self.app.push_screen(NodeScreen(event.key))
 
-    def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("open")
+    def unfiltered_focus(self) -> None:
+        """The table."""
         self.query_one(Table).focus()
 
     def _cell_metric(self, snapshot: Snapshot) -> cells.CellMetric:
@@ -231,35 +191,35 @@ class NodesScreen(LiveScreen):
 
     def _keep_order(self, snapshot: Snapshot) -> None:
         """Sort only when the order was chosen or nodes came or went: rows keep their place while values change."""
-        wanted = (snapshot.layout.version, self.sort.column)
+        wanted = (tuple(node.key for node in snapshot.layout.nodes), self.sort.column, snapshot.live)
         if self._ordered_for != wanted:
             self._order = order(snapshot, self.sort)
             self._ordered_for, self._ordered_at = wanted, snapshot.at
 
+    def _ordered_when(self, snapshot: Snapshot) -> str:
+        if snapshot.live:
+            return f"{age(snapshot.at - self._ordered_at)} ago"
+        return time.strftime("at %H:%M:%S", time.localtime(self._ordered_at))
+
     def _filtered(self, snapshot: Snapshot) -> list[str]:
-        self._filter_error = ""
-        if not self.filter.strip():
+        wanted = self.kept(snapshot)
+        if wanted is None:
             return self._order
-        try:
-            wanted = matching(snapshot, self.filter)
-        except ValueError as error:
-            self._filter_error = plain(str(error))
-            return self._order
-        return [key for key in self._order if wanted[snapshot.layout.node_of[key]]]
+        keys = [key for key in self._order if wanted[snapshot.layout.node_of[key]]]
+        self.tell_kept(len(keys), len(self._order))
+        return keys
 
     def _status(self, snapshot: Snapshot, shown: int) -> Row:
         total = len(snapshot.layout.nodes)
-        hidden = len(COLUMNS) - len(self.query_one(Table).placed)
+        hidden = len(self._columns) - len(self.query_one(Table).placed)
         runs = [
             Run(f"{shown} of {total} nodes", "text" if shown == total else "accent"),
             Run(f"  by {self.sort.name} (s)", "dim"),
         ]
         if self.sort.column != "node":
-            runs.append(Run(f", as it was {age(snapshot.at - self._ordered_at)} ago", "dim"))
-        if self._filter_error:
-            runs.append(Run(f"  filter: {self._filter_error}", "bad"))
-        elif self.filter:
-            runs.append(Run(f"  filter: {plain(self.filter)} (Esc drops it)", "match"))
+            runs.append(Run(f", as it was {self._ordered_when(snapshot)}", "dim"))
+        if filtered := self.filter_runs():
+            runs += [Run("  "), *filtered]
         if hidden:
             runs.append(Run(f"  {hidden} columns need a wider terminal", "dim"))
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)
@@ -273,9 +233,7 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         troubled = np.array([bool(node.problem) for node in snapshot.layout.nodes], dtype=np.float64)
         return -snapshot.node_status.astype(np.float64) - troubled * 0.5
     if column in ("gpus", "gpu_power"):
-        total, count = _of_boards(snapshot, "gpu.sm_active" if column == "gpus" else "gpu.power")
-        total[count == 0] = np.nan
-        return total / np.maximum(count, 1.0) if column == "gpus" else -total
+        return _activity(snapshot) if column == "gpus" else -_of_boards(snapshot, "gpu.power")[0]
     if column == "psi":
         worst = _of_nodes(snapshot, PSI[0][0])
         for other, _ in PSI[1:]:
@@ -283,6 +241,18 @@ def _weights(snapshot: Snapshot, column: str) -> Times:
         return -worst
     key = {"cpu": "node.cpu_util", "memory": "node.mem_ratio", "net": "node.net_rx"}.get(column)
     return snapshot.node_seen if key is None else -_of_nodes(snapshot, key)
+
+
+def _activity(snapshot: Snapshot) -> Times:
+    """[node] mean SM activity of its boards; of a node that has none the utilisation (AMD, before Hopper)."""
+    import numpy as np
+
+    found = np.full(len(snapshot.layout.nodes), np.nan)
+    for key in ("gpu.sm_active", "gpu.util"):
+        total, count = _of_boards(snapshot, key)
+        hole = np.isnan(found)
+        found[hole] = (total / np.maximum(count, 1.0))[hole]
+    return found
 
 
 def _of_nodes(snapshot: Snapshot, key: str) -> Times:
@@ -296,7 +266,7 @@ def _of_nodes(snapshot: Snapshot, key: str) -> Times:
 
 
 def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
-    """[node] sum over a node's boards, and how many of them tell."""
+    """[node] sum over a node's boards, NaN where none tells, and how many of them do."""
     import numpy as np
 
     boards, size = snapshot.layout.boards, len(snapshot.layout.nodes)
@@ -304,7 +274,9 @@ def _of_boards(snapshot: Snapshot, key: str) -> tuple[Times, Times]:
     there = np.isfinite(values)
     node = cells.node_index(snapshot.layout)[boards][there]
     total = np.bincount(node, weights=values[there], minlength=size).astype(np.float64)
-    return total, np.bincount(node, minlength=size).astype(np.float64)
+    count = np.bincount(node, minlength=size).astype(np.float64)
+    total[count == 0] = np.nan
+    return total, count
 
 
 def power_of(snapshot: Snapshot, index: int) -> tuple[float, bool]:

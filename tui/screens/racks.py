@@ -12,15 +12,13 @@ from textual.containers import Horizontal, Vertical
 
 from coldaisle.sources.text import plain
 from coldaisle.tui.glyphs import UNICODE, Glyphs
-from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.heatmap import Heatmap
 from coldaisle.tui.widgets.lines import Row, Run
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
-    from textual.widgets import Input
-
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.tui.app import ColdaisleApp
     from coldaisle.tui.cells import CellMetric, Flags
@@ -32,6 +30,8 @@ GROUPINGS = ("rack", "node", "job", "model")
 
 SIDE_AT, SIDE = 120, 40
 """From this width on a panel of this width stands beside the map."""
+FEET = ("rack.power", "node.power", "gpu.power", "node.inlet_temp", "rack.inlet_temp")
+"""Of what a line under a rack tells."""
 CHANGED = 4
 """Lines that the events would like, with their rule, before the map gets more room than it needs."""
 
@@ -55,11 +55,13 @@ def room_of(width: int, height: int, *, side: bool) -> Room:
     return Room(width - beside - bool(beside), max(height - 5 - cursor, 1), cursor, beside)
 
 
-class RacksScreen(LiveScreen):
+class RacksScreen(FilteredScreen):
     """The map of the cluster."""
 
     TAB = "Racks"
     AUTO_FOCUS = ""
+    ROWS, COUNTED, FILTER_BEFORE = "gpu", "GPUs", "#cursor"
+    FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
         Binding("exclamation_mark", "worst", "Next worst"),
@@ -96,13 +98,11 @@ class RacksScreen(LiveScreen):
         """A GPU's key."""
         self._worst = ""
         """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
-        self.filter = ""
         self.plan: Plan | None = None
         self.groups: tuple[Group, ...] = ()
         self._planned: tuple[object, ...] = ()
         self._grouped: tuple[object, ...] = ()
         self._matched: Flags | None = None
-        self._filter_error = ""
         self._follow = True
 
     def body(self) -> ComposeResult:
@@ -134,7 +134,7 @@ class RacksScreen(LiveScreen):
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Everything on the screen, from a snapshot; each widget paints only what differs."""
-        from coldaisle.tui.picture import MapView, map_rows
+        from coldaisle.tui.picture import MapView, feet_are_of_gpus, map_rows
         from coldaisle.tui.widgets.legend import legend
 
         if self.home.metric is None:
@@ -152,7 +152,10 @@ class RacksScreen(LiveScreen):
         self._follow = False
         hidden = self._out_of_view(plan, heat.top, shown)
         feet, mono = any(line.is_foot for line in plan.labels), self.home.palette.is_mono
-        words = legend(codes, self.metric, plan.zoom, hidden, room.width, feet=feet, mono=mono)
+        gpu_feet = feet_are_of_gpus(rows)
+        words = legend(
+            codes, self.metric, plan.zoom, hidden, room.width, feet=feet, gpu_feet=gpu_feet, mono=mono
+        )
         self.query_one("#legend", Rows).show([words])
         self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
@@ -168,9 +171,7 @@ class RacksScreen(LiveScreen):
         width, height = self.size
         self._group(snapshot)
         halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
-        foot = self.grouping == "rack" and any(
-            snapshot.column(key) for key in ("node.power", "node.inlet_temp")
-        )
+        foot = self.grouping == "rack" and any(snapshot.column(key) for key in FEET)
         planned = (self._grouped, width, height, self.zoom, halves, foot)
         if self.plan is None or self._planned != planned:
             self._planned = planned
@@ -198,21 +199,20 @@ class RacksScreen(LiveScreen):
         slices = self.zoom is Zoom.SLICES
         held = snapshot.gpu_job.tobytes() if self.grouping == "job" else b""
         jobs = tuple(job.id for job in snapshot.jobs) if self.grouping == "job" else ()
-        grouped = (snapshot.layout.version, self.grouping, slices, held, jobs)
+        grouped = (snapshot.layout, self.grouping, slices, held, jobs)
         if self._grouped != grouped:
             self._grouped = grouped
             self.groups = groups_of(snapshot, self.grouping, slices=slices)
 
     def _match(self, snapshot: Snapshot) -> Flags | None:
-        from coldaisle.tui.matching import matched
+        """[gpu] what the filter keeps, a board also for its MIG instances; None: no filter."""
+        self._matched = self.kept(snapshot)
+        if self._matched is not None:
+            from coldaisle.analyzers.selection import with_boards
 
-        self._filter_error = ""
-        self._matched = None
-        if self.filter.strip():
-            try:
-                self._matched = matched(snapshot.layout, self.filter)
-            except ValueError as error:
-                self._filter_error = plain(str(error))
+            self._matched = with_boards(snapshot.layout, self._matched)
+            boards = snapshot.layout.boards
+            self.tell_kept(int(self._matched[boards].sum()), len(boards))
         return self._matched
 
     def _cursor_index(self, snapshot: Snapshot) -> int | None:
@@ -289,11 +289,12 @@ class RacksScreen(LiveScreen):
         from coldaisle.tui.tiles import ZOOM_NAMES, Zoom
 
         runs: list[Run] = []
-        if self._filter_error:
-            runs.append(Run(f"filter: {self._filter_error}  ", "bad"))
+        if self.matching.error is not None:
+            runs.append(Run(f"filter: {plain(str(self.matching.error))}  ", "bad"))
         elif self._matched is not None:
-            count = int(self._matched[snapshot.layout.boards].sum())
-            runs.append(Run(f"{plain(self.filter, 16)}: {count} of {len(snapshot.layout.boards)}  ", "match"))
+            boards = snapshot.layout.boards
+            count = int(self._matched[boards].sum())
+            runs.append(Run(f"{plain(self.filter, 16)}: {count} of {len(boards)} GPUs  ", "match"))
         else:
             runs.append(Run(f"by {self.grouping}  ", "dim"))
         if plan.zoom is not Zoom.TILES:
@@ -395,31 +396,10 @@ class RacksScreen(LiveScreen):
         node = layout.nodes[layout.gpus[gpu].node]
         self.app.push_screen(NodeScreen(node.key, gpu - node.gpus.start))
 
-    async def action_filter(self) -> None:
-        """Open the line that takes the filter."""
-        from coldaisle.tui.widgets.filterbox import FilterBox
-
-        if not self.query(FilterBox):
-            box = FilterBox(self.filter, "hosts or racks: r07, *n03, r[01-04]n02")
-            await self.mount(box, before="#cursor")
-            box.focus()
-
     def action_back(self) -> None:
         """Drop the filter; this is home, there is nowhere else to go back to."""
-        self._close_filter()
-        self.filter = ""
-        self.again()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self.filter = event.value
-        self.again()
-
-    def on_input_submitted(self) -> None:
-        self._close_filter()
-
-    def _close_filter(self) -> None:
-        self.query("FilterBox").remove()
-        self.set_focus(None)
+        if self.is_filtering or self.filter:
+            super().action_back()
 
     @on(Heatmap.Pointed)
     def _clicked(self, event: Heatmap.Pointed) -> None:

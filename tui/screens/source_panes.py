@@ -170,7 +170,7 @@ def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
         _section("nodes", f"{snapshot.coverage.nodes} of {snapshot.coverage.nodes_expected} heard")
     ]
     rows += _name_rows("never heard", _unheard(snapshot), width, "warn")
-    rows += _name_rows("silent now", _silent(snapshot), width, "stale")
+    rows += _name_rows("silent now" if snapshot.live else "silent then", _silent(snapshot), width, "stale")
     rows += _name_rows("matched to no node", _unmatched(snapshot), width, "warn")
     conflicts = [join for join in snapshot.joins if join.conflict]
     joins = [join for join in snapshot.joins if not join.conflict]
@@ -191,6 +191,8 @@ def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
 def cost_row(snapshot: Snapshot, width: int) -> Row:
     """What coldaisle itself takes, in a line."""
     cost = snapshot.cost
+    if cost is None and not snapshot.live:
+        return (Run("as it was then; own cost and targets of now: t returns to live", "dim"),)
     if cost is None:
         return (Run("own cost: not yet measured", "dim"),)
     text = (

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from coldaisle.tui.screens import source_panes as panes
-from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
 from coldaisle.tui.widgets.table import Cell, Placed, Table
 
@@ -23,12 +23,13 @@ MOST_SOURCES = 6
 """Rows of the table of sources; more scroll."""
 
 
-class SourcesScreen(LiveScreen):
+class SourcesScreen(FilteredScreen):
     """Sources above; targets, metrics or names of nodes below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "pane(1)", "Next pane"),
         Binding("shift+tab", "pane(-1)", "Previous pane", show=False),
+        Binding("slash", "filter", "Filter", key_display="/"),
         Binding("up,k", "step(-1)", "Up", show=False),
         Binding("down,j", "step(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up", show=False),
@@ -38,6 +39,8 @@ class SourcesScreen(LiveScreen):
         Binding("escape", "back", "Back"),
     ]
     TAB = "Sources"
+    ROWS, COUNTED = "target", "targets"
+    FILTER_HINT = "r07, state!=ok, why~=timeout, latency>1s; Tab completes, Up recalls"
     DEFAULT_CSS = """
     SourcesScreen #cost, SourcesScreen #tabs { height: 1; }
     SourcesScreen #detail { height: 2; }
@@ -90,9 +93,15 @@ class SourcesScreen(LiveScreen):
         self.set_focus(self.query_one("#sources", Table) if self.pane == 0 else None)
         self.call_after_refresh(self.again)
 
+    async def action_filter(self) -> None:
+        """Targets are what can be filtered."""
+        if self.pane != 0:
+            self.action_pane(-self.pane)
+        await super().action_filter()
+
     def action_back(self) -> None:
-        """From the targets to the sources; else leave."""
-        if self.query_one("#targets").has_focus:
+        """Drop the filter; from the targets to the sources; else leave."""
+        if not (self.filter or self.is_filtering) and self.query_one("#targets").has_focus:
             self.query_one("#sources", Table).focus()
         else:
             super().action_back()
@@ -127,14 +136,29 @@ class SourcesScreen(LiveScreen):
     def _width(self) -> int:
         return max(20, self.query_one("#cost", Lines).room.width)
 
+    def unfiltered_focus(self) -> None:
+        """The sources, as at the start."""
+        self.query_one("#sources", Table).focus()
+
     def _show_targets(self, snapshot: Snapshot, source: SourceView | None) -> None:
-        targets = {target.name: target for target in panes.target_order(source.targets)} if source else {}
+        kept = self._kept_targets(snapshot, source)
+        targets = {target.name: target for target in panes.target_order(kept)}
 
         def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
             cells = panes.target_cells(targets[key])
             return [cells[item.column.key] for item in placed]
 
-        self.query_one("#targets", Table).show(list(targets), cells_of)
+        empty = "no target matches the filter" if source and source.targets else "this source has no target"
+        self.query_one("#targets", Table).show(list(targets), cells_of, empty=empty)
+
+    def _kept_targets(self, snapshot: Snapshot, source: SourceView | None) -> Sequence[Target]:
+        """The source's targets that the filter keeps."""
+        if source is None or (wanted := self.kept(snapshot)) is None:
+            return source.targets if source else ()
+        first = sum(len(other.targets) for other in snapshot.sources[: snapshot.sources.index(source)])
+        found = [target for at, target in enumerate(source.targets) if wanted[first + at]]
+        self.tell_kept(len(found), len(source.targets))
+        return found
 
     def _show_detail(self, snapshot: Snapshot, source: SourceView | None) -> None:
         """Why and what to do: for the target under the cursor, else for the source."""
@@ -151,7 +175,8 @@ class SourcesScreen(LiveScreen):
         for at, name in enumerate(PANES):
             runs += [Run(name, "title" if at == self.pane else "dim"), Run("  ")]
         hint = "Enter: into the targets, failing first" if self.pane == 0 else "Tab: next"
-        return cut((*runs, Run(hint, "dim")), self._width)
+        filtered = self.filter_runs() if self.pane == 0 else []
+        return cut((*runs, *(filtered or [Run(hint, "dim")])), self._width)
 
 
 def _target(source: SourceView | None, name: str | None) -> Target | None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import clip, plain
 from coldaisle.sources.units import age, show
 from coldaisle.tui.cells import CellMetric, cell_codes, ink, letter, values_of
-from coldaisle.tui.reading import gpu_name, read, status_word, throttle_words
+from coldaisle.tui.picture import group_power
+from coldaisle.tui.reading import (
+    Reading,
+    gpu_name,
+    job_index,
+    own_readings,
+    read,
+    served,
+    server_of,
+    status_word,
+    throttle_words,
+)
 from coldaisle.tui.widgets.header import Piece, fitted, show_mean
 from coldaisle.tui.widgets.lines import Row, Run
 
@@ -43,12 +54,15 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
     job = job_of(snapshot, gpu)
     if job is not None:
         pieces += _job_pieces(job)
+        pieces += _own_pieces(own_readings(snapshot, "job", job_index(snapshot, gpu)), 2)
         if job.limit_at is not None:
             pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
     elif len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed[gpu]:
         pieces.append(Piece(1, (Run("pods here hold GPUs, not known which", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
+    if (server := server_of(snapshot, gpu)) is not None:
+        pieces.append(Piece(2, (Run(served(snapshot, server), "accent"),)))
     if board.model or board.mig_profile:
         pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
     return fitted(pieces, width)
@@ -72,10 +86,8 @@ def model_name(gpu: Gpu) -> str:
 
 def job_of(snapshot: Snapshot, gpu: int) -> Job | None:
     """The job that holds a GPU, or the board of a MIG instance."""
-    index = int(snapshot.gpu_job[gpu])
-    if index < 0 and (parent := snapshot.layout.gpus[gpu].parent) >= 0:
-        index = int(snapshot.gpu_job[parent])
-    return snapshot.jobs[index] if 0 <= index < len(snapshot.jobs) else None
+    index = job_index(snapshot, gpu)
+    return snapshot.jobs[index] if index >= 0 else None
 
 
 def _state(snapshot: Snapshot, gpu: int, now: float) -> Iterator[Piece]:
@@ -114,6 +126,7 @@ def _what(snapshot: Snapshot, gpu: int, metric: CellMetric, now: float, width: i
     pieces += [
         Piece(rank, row) for rank, row in ((2, _power(snapshot, gpu)), (4, _memory(snapshot, gpu))) if row
     ]
+    pieces += _own_pieces((said for said in own_readings(snapshot, "gpu", gpu) if said.key != metric.key), 4)
     for rank, (key, name) in enumerate(VALUES, start=5):
         other = read(snapshot, key, gpu)
         if key != metric.key and not other.missing:
@@ -126,6 +139,14 @@ def _what(snapshot: Snapshot, gpu: int, metric: CellMetric, now: float, width: i
             )
         )
     return fitted(pieces, width)
+
+
+def _own_pieces(readings: Iterable[Reading], rank: int) -> list[Piece]:
+    return [
+        Piece(rank, (Run(f"{said.name} ", "dim"), Run(said.text(), said.token)))
+        for said in readings
+        if not said.missing
+    ]
 
 
 def _held_back(snapshot: Snapshot, gpu: int) -> list[str]:
@@ -206,6 +227,13 @@ def _node_rows(snapshot: Snapshot, node: int) -> Iterator[Row]:
         reading = read(snapshot, key, node)
         if not reading.missing:
             yield (Run(f"  {name:<10} ", "dim"), Run(reading.text(), reading.token))
+    yield from _own_rows(own_readings(snapshot, "node", node))
+
+
+def _own_rows(readings: Iterable[Reading]) -> Iterator[Row]:
+    """What the site measures itself; a dash is told, too: somebody has asked for it."""
+    for said in readings:
+        yield (Run(f"  {clip(said.name, 24):<10} ", "dim"), Run(said.text(), said.token))
 
 
 def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Row]:
@@ -217,7 +245,7 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
     boards = [g for g in place.gpus if snapshot.layout.gpus[g].parent < 0]
     status = snapshot.gpu_status[boards]
     answering = [g for g in boards if snapshot.gpu_status[g] == Status.OK]
-    values, power = values_of(snapshot, metric.key)[answering], values_of(snapshot, "gpu.power")[answering]
+    values = values_of(snapshot, metric.key)[answering]
     yield (
         Run("  nodes      ", "dim"),
         Run(f"{len(place.nodes)}"),
@@ -230,7 +258,15 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
             Run(show_mean(float(np.nanmean(values)), metric)),
             Run(" mean", "dim"),
         )
-    if np.isfinite(power).any():
-        yield (Run("  GPUs draw  ", "dim"), Run(show(float(np.nansum(power)), "W")))
+    for power in group_power(snapshot, place.nodes, place.gpus, rack):
+        yield (
+            Run(f"  {power.words:<10} ", "dim"),
+            Run(show(power.watts, "W")),
+            Run(f" {power.note}".rstrip(), "dim"),
+        )
+    inlet = read(snapshot, "rack.inlet_temp", rack)
+    if not inlet.missing:
+        yield (Run("  inlet      ", "dim"), Run(inlet.text(), inlet.token))
+    yield from _own_rows(own_readings(snapshot, "rack", rack))
     for number, words in enumerate(wrap(plain(place.place), 27)[:3]):
         yield (Run("             " if number else "  known by   ", "dim"), Run(words, "dim"))

@@ -22,18 +22,18 @@ def no_gpu(snapshot: Snapshot, width: int) -> list[Row]:
     """In place of the map: what fails; where all is well, that these sources tell of no GPU."""
     failing = failures(snapshot, width)
     if failing:
-        return [(Run("no GPU is known yet", "warn"),), *failing]
+        return [_nothing("no GPU is known", snapshot), *failing]
     if any(snapshot.node_status == 1):  # analyzers.snapshot imports numpy: not at the first paint
         return wrap("no source reports GPUs here; 4 shows the nodes", width, "dim")
-    return _waiting("no GPU is known yet", width)
+    return _waiting("no GPU is known", snapshot, width)
 
 
 def no_node(snapshot: Snapshot, width: int) -> list[Row]:
     """In place of the table of nodes."""
     failing = failures(snapshot, width)
     if failing:
-        return [(Run("no node is known yet", "warn"),), *failing]
-    return _waiting("no node is known yet", width)
+        return [_nothing("no node is known", snapshot), *failing]
+    return _waiting("no node is known", snapshot, width)
 
 
 def failures(snapshot: Snapshot, width: int) -> list[Row]:
@@ -45,8 +45,14 @@ def failures(snapshot: Snapshot, width: int) -> list[Row]:
     return [*rows, (), (Run("7", "key"), Run(" Sources has the rest", "dim"))] if rows else []
 
 
-def _waiting(what: str, width: int) -> list[Row]:
-    return wrap(f"{what}; the first readings are on their way (7 Sources)", width, "dim")
+def _nothing(what: str, snapshot: Snapshot) -> Row:
+    return (Run(f"{what} yet" if snapshot.live else f"{what} of that instant; t returns to live", "warn"),)
+
+
+def _waiting(what: str, snapshot: Snapshot, width: int) -> list[Row]:
+    if not snapshot.live:
+        return wrap(f"{what} of that instant yet; the past is being read (t returns to live)", width, "dim")
+    return wrap(f"{what} yet; the first readings are on their way (7 Sources)", width, "dim")
 
 
 def _failure(source: SourceView, width: int) -> list[Row]:

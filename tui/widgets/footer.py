@@ -39,11 +39,24 @@ def key_name(binding: Binding) -> str:
 def shown_keys(screen: Screen[Any]) -> list[Key]:
     """The bindings of a screen that are worth a place in its last line, in the order they were listed."""
     keys: dict[str, Key] = {}
+    first: set[str] = set()
     for active in screen.active_bindings.values():
         binding = active.binding
-        if binding.show and active.enabled and not binding.system:
-            keys.setdefault(binding.action, Key(key_name(binding), binding.description))
-    return list(keys.values())
+        if not binding.show or not active.enabled or binding.system:
+            continue
+        name, does = binding.action, binding.description
+        if binding.group is not None and binding.group.description:
+            name = does = binding.group.description
+        known = keys.get(name)
+        if known is None:
+            keys[name] = Key(key_name(binding), does)
+        elif binding.group is not None:
+            keys[name] = Key(f"{known.key} {key_name(binding)}", does)
+        if binding.group is not None or binding.action == "live":
+            first.add(name)
+    if getattr(screen.app, "instant", None) is None:
+        return list(keys.values())
+    return [keys[name] for name in keys if name in first] + [keys[name] for name in keys if name not in first]
 
 
 def key_line(keys: Iterable[Key], width: int) -> Row:

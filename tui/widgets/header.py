@@ -17,7 +17,7 @@ from coldaisle.tui.widgets.lines import Row, Run, cut, row_width
 from coldaisle.tui.widgets.painted import painted
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import Snapshot, SourceView
+    from coldaisle.analyzers.snapshot import Snapshot, SourceView, Travel
     from coldaisle.tui.cells import CellMetric, Tally
 
 
@@ -39,7 +39,7 @@ TABS = (
     Tab("2", "Triage", False),
     Tab("3", "Jobs", False),
     Tab("4", "Nodes", True),
-    Tab("5", "Serving", False),
+    Tab("5", "Serving", True),
     Tab("6", "Sizing", False),
     Tab("7", "Sources", True),
 )
@@ -74,6 +74,8 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
     local = time.localtime(at)
     zone = f" {local.tm_zone}" if local.tm_zone else ""
     clock = Piece(4, (Run(time.strftime("%H:%M:%S", local) + zone),))
+    if snapshot is not None and not snapshot.live:
+        clock = Piece(1, (Run(f"{age(now - at)} ago", "title"),))
     if snapshot is None:
         return fitted([Piece(0, (cluster,)), Piece(0, (Run("connecting", "accent"),)), clock], width)
     utc = time.strftime("(%H:%MZ)", time.gmtime(at)) if local.tm_gmtoff else ""
@@ -86,9 +88,21 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
         Piece(5, _share(seen.nodes, seen.nodes_expected, "nodes")),
         Piece(3, _share(seen.gpus, seen.gpus_expected, "GPUs")),
     ]
+    if beside := _live_beside(snapshot):
+        pieces.insert(3, beside)
     whole = [*pieces, *_sources_beside(pieces, snapshot.sources, width)]
     zulu = [Piece(7, (Run(utc, "dim"),))] if utc else []
     return fitted([*whole[:3], *zulu, *whole[3:]], width)
+
+
+def _live_beside(snapshot: Snapshot) -> Piece | None:
+    """In the past: that live goes on, or what is not well there now."""
+    if snapshot.live or snapshot.travel is None or not snapshot.travel.live:
+        return None
+    sick = [(name, state) for name, state in snapshot.travel.live if state not in ("ok", "connecting")]
+    if not sick:
+        return Piece(7, (Run("live goes on", "dim"),))
+    return Piece(4, (Run(f"live: {plain(sick[0][0], 16)} {plain(sick[0][1])}", "warn"),))
 
 
 def _sources_beside(pieces: list[Piece], sources: tuple[SourceView, ...], width: int) -> list[Piece]:
@@ -106,13 +120,21 @@ def _sources_beside(pieces: list[Piece], sources: tuple[SourceView, ...], width:
 def _liveness(snapshot: Snapshot, now: float) -> Run:
     """Whether this is now or the past; now does not read as fine while nothing answers."""
     if not snapshot.live:
-        return Run(time.strftime(" %Y-%m-%d ", time.localtime(snapshot.at)), "past")
+        return Run(f" PAST {_past_instant(snapshot.at, now)} ", "past")
     if not math.isnan(data_age(snapshot, now)):
         return Run("LIVE", "live")
     broken = any(source.state not in ("ok", "connecting") for source in snapshot.sources)
     return (
         Run("LIVE silent", "bad") if broken or not math.isnan(_last_heard(snapshot)) else Run("LIVE", "warn")
     )
+
+
+def _past_instant(at: float, now: float) -> str:
+    """With its zone, and its date unless it is today's: it must not be taken for now."""
+    from coldaisle.sources.instants import show_instant
+
+    shown, zone = show_instant(at, now), time.localtime(at).tm_zone
+    return shown if not zone or shown.endswith(zone) else f"{shown} {zone}"
 
 
 def _last_heard(snapshot: Snapshot) -> float:
@@ -179,6 +201,25 @@ def _sources_in_short(sources: tuple[SourceView, ...]) -> Row:
         return (Run(f"{len(sources)} sources ", "dim"), Run("ok", "ok")) if sources else ()
     count = sum(source.state != "ok" for source in sources)
     return (Run(f"{count}/{len(sources)} sources ", "dim"), Run("+".join(rest), "warn"))
+
+
+def travel_line(travel: Travel | None) -> Row:
+    """In line 2: why an instant cannot be shown, or what is being read for it."""
+    if travel is None:
+        return ()
+    if travel.problem:
+        remedy = (Run(f"  -> {plain(travel.remedy)}", "accent"),) if travel.remedy else ()
+        return (Run(plain(travel.problem), "bad"), *remedy)
+    if travel.reading is None:
+        return ()
+    from coldaisle.sources.instants import show_span
+
+    reading = travel.reading
+    whose = f" from {', '.join(plain(name, 24) for name in reading.sources)}" if reading.sources else ""
+    return (
+        Run(f"reading {show_span(reading.start, reading.end)}{whose}", "accent"),
+        Run(f"  {reading.share:.0%}", "accent"),
+    )
 
 
 def summary_line(tally: Tally | None, metric: CellMetric | None, width: int) -> Row:
@@ -287,9 +328,17 @@ class TopLines(Widget):
         name: str = getattr(self.app, "cluster_name", "")
         return (
             trust_line(self._snapshot, name, now, width),
-            summary_line(self._tally, _metric(self.app), width),
+            self._second(width),
             tab_line(self.tab or getattr(self.screen, "TAB", ""), self.note, width),
         )
+
+    def _second(self, width: int) -> Row:
+        """How the fleet is; before it, or in its place, how a journey in time stands."""
+        travel = self._snapshot.travel if self._snapshot else None
+        said, summary = travel_line(travel), summary_line(self._tally, _metric(self.app), width)
+        if not said:
+            return summary
+        return cut(said if travel and travel.problem else (*said, Run("  "), *summary), width)
 
 
 def _metric(app: App[Any]) -> CellMetric | None:

@@ -30,12 +30,14 @@ def legend(
     width: int,
     *,
     feet: bool = False,
+    gpu_feet: bool = False,
     mono: bool = False,
 ) -> Row:
     """The digits, and only the letters that are in use.
 
     Args:
         feet: whether power and inlet stand under racks.
+        gpu_feet: whether some of it is the power of GPUs alone.
         mono: whether what the filter hides has a sign of its own.
     """
     bare = {code & ~FADED for code in codes}
@@ -57,6 +59,8 @@ def legend(
         pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(" outside the filter", "dim"))))
     if feet:
         pieces.append(Piece(4, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
+    if gpu_feet:
+        pieces.append(Piece(4, (Run("GPU kW", "text"), Run(" of its GPUs alone", "dim"))))
     if out_of_view:
         pieces.append(Piece(0, (Run(f"{out_of_view} out of view (PgDn, z)", "warn"),)))
     return fitted(pieces, width)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab.slurm import SlurmLab, gpus_by_scontrol
@@ -123,7 +124,7 @@ async def test_what_is_known_of_jobs(slurm: SlurmLab, queue: dict[str, str]) -> 
         waits = jobs["resources"]
         assert waits is not None
         assert (waits.gpus_asked, waits.gpu_count, waits.nodes_asked, waits.partition) == (16, 16, 2, "late")
-        assert waits.nodes == waits.gpus == ()
+        assert (waits.nodes, waits.gpus) == ((), ())
         assert abs(time.time() - waits.since) < 120
         runs = jobs["two nodes"]
         assert runs is not None
@@ -205,7 +206,7 @@ async def test_text_says_what_json_says(slurm: SlurmLab, queue: dict[str, str]) 
     assert door.what.endswith("JSON")
     assert text.what.endswith("text")
     # the text of 22.05 does not say what a running job had asked for; a name with a line break is two halves
-    unknown = {"cpus_asked": None, "memory_asked": None}
+    unknown: dict[str, Any] = {"cpus_asked": None, "memory_asked": None}
     expected = {
         job.id: job if job.is_waiting else job._replace(**unknown)
         for job in jobs.jobs
@@ -227,7 +228,8 @@ async def test_slurmctld_sees_at_most_four_requests_a_minute(slurm: SlurmLab, qu
     from coldaisle.sources.slurm.source import DIAGNOSIS_EVERY_S, TOPOLOGY_EVERY_S, Schedule
 
     schedule = Schedule()
-    first, second = [], []
+    first: list[str] = []
+    second: list[str] = []
     for counts in (first, second):
         before = read_diagnosis(slurm.run("sdiag").stdout).rpcs
         async for _ in source._look(teller, schedule):
