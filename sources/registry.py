@@ -285,7 +285,7 @@ class Registry:
         """
         told = self._told.setdefault(fact.id, {})
         before = told.get(source)
-        if before is not None and before.nodes and before.since < fact.since:
+        if before is not None and _is_another_run(before, fact):
             over = before.until if before.until is not None else fact.since
             self._runs.append(replace(before, until=over))
         told[source] = fact
@@ -807,6 +807,12 @@ def joined_job(told: Sequence[JobFact]) -> JobFact:
     named = {gpu.node.partition(".")[0] for gpu in exact}
     rest = tuple(gpu for gpu in best.gpus if gpu.node.partition(".")[0] not in named)
     return replace(best, gpus=(*rest, *exact)) if best.until is None else best
+
+
+def _is_another_run(before: JobFact, now: JobFact) -> bool:
+    """Whether a job ran before and was requeued since; Slurm moves the start of a run, too, while its nodes get ready."""
+    has_ended = before.until is not None or now.is_waiting or before.restarts != now.restarts
+    return bool(before.nodes) and before.since < now.since and has_ended
 
 
 def _of_hardware(record: NodeRecord, fact: NodeFact) -> NodeFact:

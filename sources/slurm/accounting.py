@@ -81,6 +81,10 @@ def _int(counts: dict[str, float], name: str) -> int | None:
     return int(counts[name]) if name in counts else None
 
 
+_NOTHING = "Nothing found"
+"""What 22.05 calls an error: no job in that time."""
+
+
 class _Tres(Struct):
     type: str | None = None
     name: str | None = None
@@ -119,6 +123,8 @@ def read_accounting(body: bytes, target: str) -> list[SlurmJob]:
         answer = msgspec.json.decode(body.decode("utf-8", "replace"), type=_Pasts)
     except msgspec.MsgspecError as error:
         raise Garbled(target, f"accounting gives half an answer: {str(error)[:120]}") from None
+    if any(_NOTHING in str(problem) for problem in answer.errors or ()):
+        return []
     refuse(answer.errors, target, bool(answer.jobs))
     return [_from_json(one) for one in (answer.jobs or [])[:MAX_JOBS]]
 

@@ -223,6 +223,8 @@ class Rest:
             return reply.body
         if _is_refusal(reply):
             raise self._refused(reply, problems)
+        if any("Nothing found" in str(one) for one in problems):
+            return reply.body
         if reply.status == 500 and any(one.number == _UNSPECIFIED for one in problems):
             raise self._unspecified(reply, problems)
         if is_web_page(reply.body):

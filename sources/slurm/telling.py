@@ -13,7 +13,7 @@ from coldaisle.sources.nodesets import fold
 from coldaisle.sources.registry import boards_of, is_mig_type
 from coldaisle.sources.slurm import topology as places
 from coldaisle.sources.slurm.records import Jobs, Nodes, SlurmJob, SlurmNode, Topology
-from coldaisle.sources.slurm.words import PENDING
+from coldaisle.sources.slurm.words import COMPLETING, PENDING
 from coldaisle.sources.source import (
     Demand,
     Event,
@@ -190,9 +190,12 @@ class Teller:
         is_over = not job.is_waiting and not job.is_holding
         waits = job.is_waiting or (is_over and not has_run)
         since = submitted if waits else start
-        gpus = self._gpus(job)
-        if is_over and not gpus and known is not None:
-            gpus = known.gpus  # an ended job does not say any more which it had
+        gpus, count, restarts = self._gpus(job), job.gpus, job.restarts
+        if (is_over or job.state == COMPLETING) and known is not None and not known.is_waiting:
+            # Slurm forgets at once which it had, though they are not free before the nodes are clean; and one
+            # that is requeued has its next start already
+            gpus, count = gpus or known.gpus, known.gpu_count if count is None else count
+            since, restarts = (known.since, known.restarts) if job.is_holding else (since, restarts)
         return JobFact(
             since=since if since is not None else known.since if known is not None else at,
             until=(end if end is not None and end <= at else at) if is_over else None,
@@ -213,7 +216,7 @@ class Teller:
             expected_at=start if job.is_waiting else None,
             cpus=job.cpus,
             memory_bytes=job.memory,
-            gpu_count=job.gpus if job.gpus is not None else known.gpu_count if known and is_over else None,
+            gpu_count=count,
             shares=job.shares,
             cpus_asked=job.cpus_asked,
             memory_asked_bytes=job.memory_asked,
@@ -221,7 +224,7 @@ class Teller:
             nodes_asked=job.nodes_asked,
             dependency=job.dependency,
             tasks=job.tasks,
-            restarts=job.restarts,
+            restarts=restarts,
         )
 
     def past(self, jobs: Iterable[SlurmJob], start: float, end: float) -> list[JobFact]:
@@ -358,8 +361,16 @@ def _job_events(before: JobFact | None, now: JobFact, at: float) -> list[Item]:
                 )
             ]
         return []
-    if before is None or before.is_waiting or before.since < now.since:
-        return [Event(now.since, entity, "job_start", f"{now.user}'s {now.name} started on {_where(now)}")]
+    if before is None or before.is_waiting or before.restarts != now.restarts:
+        again = (
+            []
+            if before is None or before.is_waiting
+            else [Event(now.since, entity, "job_requeue", f"{now.user}'s {now.name} was requeued")]
+        )
+        return [
+            *again,
+            Event(now.since, entity, "job_start", f"{now.user}'s {now.name} started on {_where(now)}"),
+        ]
     return []
 
 

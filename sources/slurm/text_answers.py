@@ -142,7 +142,7 @@ def _job(line: str) -> SlurmJob | None:
 
 
 def _display(found: re.Match[str]) -> str:
-    if found["array"] and found["task"]:
+    if found["array"] and found["task"] and found["task"] != str(0xFFFFFFFE):
         task = found["task"]
         return f"{found['array']}_{task}" if task.isdigit() else f"{found['array']}_[{task[:40]}]"
     if found["het"]:

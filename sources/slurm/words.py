@@ -268,7 +268,7 @@ _SUFFIXES = {
 }  # fmt: skip
 _WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNS = ("RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
-PENDING = "PENDING"
+PENDING, COMPLETING = "PENDING", "COMPLETING"
 
 
 def node_state(words: Iterable[str]) -> tuple[str, tuple[str, ...]]:

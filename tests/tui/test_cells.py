@@ -11,12 +11,14 @@ from lab.snapshots import Faults, make_snapshot, with_values
 
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.sources.catalog import catalog
-from coldaisle.sources.source import Missing
+from coldaisle.sources.source import Gres, Missing
 from coldaisle.tui.cells import (
     BLANK,
+    DOWN,
     DRAINED,
     FADED,
     FREE,
+    HELD,
     LEVEL_0,
     LOST,
     MARKS,
@@ -92,6 +94,23 @@ def test_letters_hide_values_the_worst_first() -> None:
     assert code_of(snapshot, "r02n01/0") == NO_DATA
     assert code_of(snapshot, "r02n02/0") == DRAINED
     assert LEVEL_0 <= code_of(snapshot, "r01n01/0") < LOST
+
+
+def test_what_a_scheduler_says_of_gpus_that_nobody_reads() -> None:
+    names = ("r01n01", "r01n02", "r02n01", "r02n02")
+    snapshot = small(faults=Faults(never=names, drained=("r02n01",)))
+    gres = (Gres("gpu", "h100", 4),)
+    states = {"r01n01": "mix", "r01n02": "idle", "r02n01": "drain", "r02n02": "down"}
+    nodes = tuple(replace(node, gres=gres, state=states[node.key]) for node in snapshot.layout.nodes)
+    job = snapshot.layout.gpu_of["r01n01/1"]
+    held = np.full(len(snapshot.gpu_job), -1, dtype=np.int32)
+    held[job] = 0
+    snapshot = replace(snapshot, layout=replace(snapshot.layout, nodes=nodes), gpu_job=held, jobs_known=True)
+    codes = [code_of(snapshot, gpu) for gpu in ("r01n01/0", "r01n01/1", "r01n02/0", "r02n01/0", "r02n02/0")]
+    assert codes == [FREE, HELD, FREE, DRAINED, DOWN]
+    counts = tally(snapshot, SM)
+    assert (counts.allocated, counts.free, counts.drained, counts.unseen) == (1, 7, 8, 0)
+    assert not [trouble for trouble in troubles(snapshot, SM) if trouble.why == "no data yet"]
 
 
 def test_a_silent_node_loses_all_its_gpus() -> None:

@@ -337,3 +337,12 @@ async def test_a_token_is_read_again_when_it_is_refused(tmp_path: Path) -> None:
         accepted[0] = "new"
         assert len((await way.nodes()).nodes) == 1
         await way.aclose()
+
+
+async def test_a_time_without_jobs_has_an_empty_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JWT", "x")
+    nothing = reply(500, '{"errors": [{"error": "Nothing found", "errno": 9003}], "jobs": []}')
+    async with front(Front(answer=lambda r: reply(200, OPENAPI) if "openapi" in r.path else nothing)) as one:
+        way = rest(one)
+        assert await way.past(0.0, 60.0) == []
+        await way.aclose()

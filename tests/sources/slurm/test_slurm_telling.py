@@ -113,6 +113,40 @@ def test_a_job_that_vanishes_has_ended() -> None:
     assert {kind for kind, _ in events(items)} == {"job_end"}
 
 
+def test_a_start_that_slurm_corrects_is_no_second_one() -> None:
+    teller, registry = told(node()), Registry()
+    looks = [
+        job(state="CONFIGURING", start=AT - 60, restarts=0), job(start=AT - 58, restarts=0),
+        job(start=AT - 5, restarts=1),
+    ]  # fmt: skip
+    teller.take_jobs(Jobs([]), AT - 70)
+    said = [teller.take_jobs(Jobs([look]), AT) for look in looks]
+    assert [[kind for kind, _ in events(items)] for items in said] == [
+        ["job_start"],
+        [],
+        ["job_requeue", "job_start"],
+    ]
+    for items in said:
+        registry.take_job(facts(items)[0], "slurm")
+    assert [fact.since for fact in registry.jobs_at(AT - 30)] == [AT - 58]
+    assert [fact.since for fact in registry.jobs_at(AT)] == [AT - 5]
+    assert registry.jobs_at(AT - 59) == []
+
+
+def test_a_job_keeps_its_gpus_until_its_nodes_are_clean() -> None:
+    """As 22.05 tells it: what is requeued has no GPUs and its next start while it still holds its nodes."""
+    teller = told(node())
+    teller.take_jobs(Jobs([]), AT - 70)
+    teller.take_jobs(Jobs([job(restarts=0)]), AT)
+    completing = job(state="COMPLETING", boards=(), gpus=None, start=AT + 1, restarts=1)
+    items = teller.take_jobs(Jobs([completing]), AT + 1)
+    (fact,) = facts(items)
+    assert (fact.since, fact.state, fact.gpu_count, len(fact.gpus)) == (AT - 60, "COMPLETING", 2, 2)
+    assert events(items) == []
+    items = teller.take_jobs(Jobs([waiting(7, submitted=AT + 1, restarts=1)]), AT + 2)
+    assert [kind for kind, _ in events(items)] == ["job_requeue"]
+
+
 def test_a_job_that_is_cancelled_before_it_started_held_nothing() -> None:
     teller = told(node())
     teller.take_jobs(Jobs([waiting()]), AT)
