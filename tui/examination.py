@@ -79,6 +79,8 @@ class Examined:
         match item:
             case Batch():
                 self._take_batch(item)
+            case Target(state=TargetState.GONE):
+                self.targets.pop(item.name, None)
             case Target():
                 self.targets[item.name] = item
             case NodeFact():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -190,7 +191,7 @@ async def test_a_dead_exporter_s_node_lives_no_longer_than_it_did(tmp_path: Path
                 later = await feed.batch(Kind.GPU)
                 pages["n2"].status = ""
                 await feed.batch(Kind.GPU, lambda b: not math.isnan(at(b, row_of(b, "n2"), "gpu.power")))
-                await feed.target(pages["n2"].target, TargetState.OK)
+                await feed.target(pages["n2"].target, TargetState.GONE)
             assert down.nodes == ("n2",)
             assert "up is 0" in down.detail
             assert gone.at - died < 4.0
@@ -198,6 +199,29 @@ async def test_a_dead_exporter_s_node_lives_no_longer_than_it_did(tmp_path: Path
                 mine = [row for row, ref in enumerate(batch.entities) if ref.node == "n2"]  # type: ignore[union-attr]
                 assert np.isnan(batch.values[mine]).all()
                 assert not math.isnan(at(batch, row_of(batch, "n1"), "gpu.power"))
+
+
+async def test_two_jobs_may_give_their_targets_one_name(tmp_path: Path) -> None:
+    """``instance`` is often written over with the node's name: then a node_exporter that answers is no dcgm-exporter."""
+    relabel = [{"target_label": "instance", "replacement": "n1"}]
+    async with exporters(["n1"]) as pages, served(Pages(lambda: node_page("n1"))) as host:
+        jobs = [Scraped([pages["n1"].target], relabel=relabel), Scraped([host.target], "node", {}, relabel)]
+        with prometheus(tmp_path, jobs) as server:
+            await server.until('up{instance="n1"} == 1', 2)
+            async with fed(source_of(server)) as feed:
+                await feed.batch(Kind.GPU)
+                pages["n1"].status = "503 Gone"
+                await feed.batch(Kind.GPU, lambda b: why(b, 0, "gpu.power") is Missing.UNREACHABLE)
+                down = await feed.target("n1 (dcgm)", TargetState.FAILING)
+                first = len(feed.items)
+                for _ in range(3):
+                    await feed.batch(Kind.NODE)
+                pages["n1"].status = ""
+                await feed.target("n1 (dcgm)", TargetState.GONE)
+    assert down.nodes == ("n1",)
+    assert not [item for item in feed.items if isinstance(item, Event)]
+    since = [item for item in feed.items[first:] if isinstance(item, Target) and item.name.startswith("n1")]
+    assert [target.state for target in since] == [TargetState.GONE]
 
 
 async def test_lookback_shows_nobody_who_has_stopped(tmp_path: Path) -> None:
@@ -239,6 +263,24 @@ async def test_a_server_that_dies_and_returns(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.start)
                 await feed.target(name, TargetState.OK)
                 await feed.batch(Kind.GPU)
+
+
+async def test_a_server_that_hangs_is_slow_within_an_interval(tmp_path: Path) -> None:
+    async with exporters(["n1"]) as pages:
+        with prometheus(tmp_path, [Scraped([pages["n1"].target])]) as server:
+            await server.until("DCGM_FI_DEV_GPU_UTIL", 2)
+            async with fed(source_of(server)) as feed:
+                name = server.url.removeprefix("http://")
+                await feed.batch(Kind.GPU, lambda _: feed.source.interval < 2)
+                assert server.process is not None
+                server.process.send_signal(signal.SIGSTOP)
+                stopped = time.time()
+                slow = await feed.target(name, TargetState.SLOW)
+                failing = await feed.target(name, TargetState.FAILING)
+                server.process.send_signal(signal.SIGCONT)
+                await feed.target(name, TargetState.OK)
+    assert slow.at - stopped < 2 * feed.source.interval + 1.0 < failing.at - stopped
+    assert "no whole answer" in slow.detail
 
 
 async def test_names_in_practice(tmp_path: Path) -> None:
@@ -447,3 +489,15 @@ async def test_a_server_without_anything_known_says_so(tmp_path: Path) -> None:
         async with fed(source_of(server)) as feed:
             target = await feed.target(server.url.removeprefix("http://"), TargetState.FAILING)
     assert "no metric that is known here" in target.detail
+
+
+async def test_a_server_that_has_only_begun_is_asked_again(tmp_path: Path) -> None:
+    page = Pages(b"")
+    async with served(page):
+        with prometheus(tmp_path, [Scraped([page.target])]) as server:
+            await server.until("up == 1")
+            async with fed(source_of(server, interval=1.0)) as feed:
+                await feed.target(server.url.removeprefix("http://"), TargetState.FAILING)
+                page.answer = dcgm_page("n1", 2)
+                await feed.batch(Kind.GPU)
+                await feed.target(server.url.removeprefix("http://"), TargetState.OK)
