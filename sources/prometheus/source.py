@@ -315,13 +315,17 @@ class PrometheusSource:
                     yield item
             for item in sorted(items, key=_at):
                 yield item
+            yield self._how_it_was(watch, remarks, float(asker.times[0]) + watch.ahead)
 
     async def _slice(self, watch: _Watch, asker: Asker, step: float) -> list[Item]:
         items: list[Item] = []
         for spoken in watch.spoken:
             timing = self._timing(watch, spoken)
             timing = timing._replace(window=max(timing.window, step))
-            items += (await spoken.round(asker, timing, watch.names)).items
+            done = await spoken.round(asker, timing, watch.names)
+            items += done.items
+            if done.errors:
+                watch.troubles[spoken.vocabulary.name] = _failures(done)
         items += await self._ask_alerts(watch, asker)
         items += await self._ask_cluster(watch, asker)
         return items + await self._ask_jobs(watch, asker)
@@ -481,11 +485,7 @@ class PrometheusSource:
         """The server's own state after a round that it answered."""
         latency = median(remarks.took) if remarks.took else None
         if remarks.warnings:
-            first, *more = remarks.warnings
-            also = f" (and {len(more)} more)" if more else ""
-            detail = f"a partial answer: {first[:200]}{also}"
-            remedy = "see what it could not reach; what is shown may lack nodes"
-            return self._server_target(watch, TargetState.PARTIAL, detail, remedy, latency)
+            return self._partial(watch, remarks, latency)
         if not watch.spoken and watch.orchestrator is None:
             known = ", ".join(one.name for one in self._vocabularies)
             detail = f"has no metric that is known here ({known})"
@@ -505,6 +505,24 @@ class PrometheusSource:
             slow = f"a round takes {took:.1f} s, it scrapes every {self.interval:g} s"
             return self._server_target(watch, TargetState.SLOW, slow, "", latency)
         return self._server_target(watch, TargetState.OK, detail, "", latency)
+
+    def _partial(self, watch: _Watch, remarks: Remarks, latency: float | None = None) -> Target:
+        first, *more = remarks.warnings
+        also = f" (and {len(more)} more)" if more else ""
+        detail = f"a partial answer: {first[:200]}{also}"
+        remedy = "see what it could not reach; what is shown may lack nodes"
+        return self._server_target(watch, TargetState.PARTIAL, detail, remedy, latency)
+
+    def _how_it_was(self, watch: _Watch, remarks: Remarks, at: float) -> Target:
+        """What its answers about the past were like; ``at``: from when on they tell of it."""
+        if remarks.warnings:
+            told = self._partial(watch, remarks)
+        elif watch.troubles:
+            name, (detail, remedy) = next(iter(watch.troubles.items()))
+            told = self._server_target(watch, TargetState.PARTIAL, f"{name}: {detail}", remedy)
+        else:
+            told = self._server_target(watch, TargetState.OK, "")
+        return replace(told, at=at)
 
     def _server_target(
         self,

@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lab.pages import Pages, dcgm_page, gpu_labels, line, node_page, served
 from lab.prometheus import Rule, Scraped, Server, openmetrics, prometheus, victoria_metrics
 
 from coldaisle.sources.errors import AccessDenied
-from coldaisle.sources.prometheus.answers import Vector
+from coldaisle.sources.prometheus.answers import Matrix, Vector
 from coldaisle.sources.prometheus.api import Api
 from coldaisle.sources.prometheus.source import PrometheusSource
 from coldaisle.sources.settings import PrometheusSettings, Rewrite
@@ -461,7 +462,11 @@ class Odd(Api):
         if self.broken and self.broken in query:
             raise RuntimeError("broken")
         vector = await super().instant(query, at)
-        return Vector(vector.labels, vector.values, (self.warning,) if self.warning else vector.warnings)
+        return replace(vector, warnings=(self.warning,) if self.warning else vector.warnings)
+
+    async def range(self, query: str, start: float, end: float, step: float) -> Matrix:
+        matrix = await super().range(query, start, end, step)
+        return replace(matrix, warnings=(self.warning,) if self.warning else matrix.warnings)
 
 
 async def test_partial_answers_and_refusals_are_seen_and_pass_by_themselves(tmp_path: Path) -> None:
@@ -482,6 +487,21 @@ async def test_partial_answers_and_refusals_are_seen_and_pass_by_themselves(tmp_
                 client.broken = "timestamp("
                 own = await feed.target("dcgm (dcgm-exporter)", TargetState.PARTIAL)
                 assert "coldaisle's own" in own.detail
+
+
+async def test_partial_answers_about_the_past_are_told(tmp_path: Path) -> None:
+    start = float(int(time.time()) - 3600)
+    labels = 'instance="n1:9400",UUID="GPU-1",Hostname="n1"'
+    samples = [(start + 15 * n, n % 100) for n in range(40)]
+    with prometheus(tmp_path, history=openmetrics("DCGM_FI_DEV_GPU_UTIL", {labels: samples})) as server:
+        client = Odd(PrometheusSettings(url=server.url))
+        for warning, state in (("store-7 is unavailable", TargetState.PARTIAL), ("", TargetState.OK)):
+            client.warning = warning
+            items = [item async for item in PrometheusSource(client).read(start, start + 300, 15)]
+            (told,) = [item for item in items if isinstance(item, Target)]
+            assert told.state is state
+            assert warning in told.detail
+            assert start - 15 < told.at <= start  # it counts for every instant of it
 
 
 async def test_a_server_without_anything_known_says_so(tmp_path: Path) -> None:
