@@ -233,8 +233,10 @@ class PrometheusSource:
         now = self._clock()
         has_nothing = not watch.spoken and watch.orchestrator is None  # it may only have begun to scrape
         if has_nothing or now - watch.discovered_at >= DISCOVERY_S:
-            await self._meet(watch, now - watch.ahead - HELD_S, now - watch.ahead)
-            watch.discovered_at, watch.identified_at = now, float("-inf")
+            await self._meet(watch, now - watch.ahead - HELD_S, now - watch.ahead, remarks)
+            # what a store that is away has is looked for sooner
+            watch.discovered_at = now if not remarks.warnings else now - DISCOVERY_S + IDENTITY_S
+            watch.identified_at = float("-inf")
         asker = Asker(self._server, np.array([self._clock() - watch.ahead]), remarks)
         await self._ask_up(watch, asker)
         is_due = now - watch.identified_at >= IDENTITY_S
@@ -303,7 +305,7 @@ class PrometheusSource:
         times = grid(start - watch.ahead, step, count)
         remarks = Remarks()
         whole = Asker(self._server, times, remarks)
-        await self._meet(watch, float(times[0]) - HELD_S, float(times[-1]))
+        await self._meet(watch, float(times[0]) - HELD_S, float(times[-1]), remarks)
         await self._who_is_who(watch, whole)
         cells = sum(len(f.entities) * len(f.columns.metrics) for s in watch.spoken for f in s.frames.values())
         points = int(min(SLICE_POINTS, max(1, SLICE_CELLS // max(cells, 1))))
@@ -339,18 +341,19 @@ class PrometheusSource:
         ahead = (before + self._clock()) / 2 - theirs
         return ahead if abs(ahead) > SKEW_S else 0.0
 
-    async def _meet(self, watch: _Watch, start: float, end: float) -> None:
+    async def _meet(self, watch: _Watch, start: float, end: float, remarks: Remarks) -> None:
         """What the server is, and what of the vocabularies it had within [start, end] by its clock."""
         watch.ahead = await self._ahead()
         watch.flavour = await self._server.flavour()
+        asker = Asker(self._server, np.array([start, end]), remarks)
         families = self._of_families(NAMES.union(*(one.wanted() for one in self._vocabularies)))
-        held = frozenset(await self._server.names("__name__", [families], start, end))
+        held = await asker.names("__name__", families)
         found: list[Spoken] = []
         for vocabulary in self._vocabularies:
             has = held & vocabulary.wanted()
             if not vocabulary.is_spoken_on(has) or any(o.vocabulary.name == vocabulary.name for o in found):
                 continue
-            labels = frozenset(await self._server.labels([self._any_name(has)], start, end))
+            labels = await asker.labels(self._any_name(has))
             known = next((s for s in watch.spoken if s.vocabulary is vocabulary), None)
             is_same = known is not None and known.names == has and known.labels == labels
             found.append(known if known and is_same else Spoken(vocabulary, has, labels, self._match))
@@ -358,14 +361,11 @@ class PrometheusSource:
         cluster = held & NAMES
         watch.orchestrator = None
         if cluster:
-            labels = frozenset(await self._server.labels([self._any_name(cluster)], start, end))
+            labels = await asker.labels(self._any_name(cluster))
             watch.orchestrator = Orchestrator(cluster, labels, self._match)
         everything = cluster.union(*(one.names for one in found))
-        watch.jobs = (
-            await self._server.names(JOB_LABEL, [self._of_families(everything)], start, end)
-            if everything
-            else ()
-        )
+        jobs = await asker.names(JOB_LABEL, self._of_families(everything)) if everything else ()
+        watch.jobs = tuple(sorted(jobs))
 
     def _any_name(self, names_: Iterable[str]) -> str:
         return f"{{{','.join((any_of('__name__', sorted(names_)), *self._match))}}}"

@@ -7,7 +7,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lab.pages import Pages, dcgm_page, gpu_labels, line, node_page, served
 from lab.prometheus import Rule, Scraped, Server, openmetrics, prometheus, victoria_metrics
 
 from coldaisle.sources.errors import AccessDenied
-from coldaisle.sources.prometheus.answers import Matrix, Vector
+from coldaisle.sources.prometheus.answers import Listed, Matrix, Vector
 from coldaisle.sources.prometheus.api import Api
 from coldaisle.sources.prometheus.source import PrometheusSource
 from coldaisle.sources.settings import PrometheusSettings, Rewrite
@@ -452,9 +452,10 @@ class Odd(Api):
     """A real client whose answers a test may spoil."""
 
     warning = ""
+    unlisted = ""
+    """The warning beside a list of names."""
     refuses = False
     broken = ""
-    asked: Mapping[str, int] = {}
 
     async def instant(self, query: str, at: float) -> Vector:
         if self.refuses:
@@ -463,6 +464,10 @@ class Odd(Api):
             raise RuntimeError("broken")
         vector = await super().instant(query, at)
         return replace(vector, warnings=(self.warning,) if self.warning else vector.warnings)
+
+    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> Listed:
+        listed = await super().names(label, matches, start, end)
+        return listed._replace(warnings=(self.unlisted,) if self.unlisted else listed.warnings)
 
     async def range(self, query: str, start: float, end: float, step: float) -> Matrix:
         matrix = await super().range(query, start, end, step)
@@ -495,12 +500,12 @@ async def test_partial_answers_about_the_past_are_told(tmp_path: Path) -> None:
     samples = [(start + 15 * n, n % 100) for n in range(40)]
     with prometheus(tmp_path, history=openmetrics("DCGM_FI_DEV_GPU_UTIL", {labels: samples})) as server:
         client = Odd(PrometheusSettings(url=server.url))
-        for warning, state in (("store-7 is unavailable", TargetState.PARTIAL), ("", TargetState.OK)):
-            client.warning = warning
+        for warning, unlisted in (("store-7 is unavailable", ""), ("", "store-7 is unavailable"), ("", "")):
+            client.warning, client.unlisted = warning, unlisted
             items = [item async for item in PrometheusSource(client).read(start, start + 300, 15)]
             (told,) = [item for item in items if isinstance(item, Target)]
-            assert told.state is state
-            assert warning in told.detail
+            assert told.state is (TargetState.PARTIAL if warning or unlisted else TargetState.OK)
+            assert warning + unlisted in told.detail
             assert start - 15 < told.at <= start  # it counts for every instant of it
 
 
