@@ -136,6 +136,8 @@ class Collector:
         match item:
             case Batch():
                 self._take_batch(supervised, item)
+            case Target(state=TargetState.GONE):
+                supervised.targets.pop(item.name, None)
             case Target():
                 if len(supervised.targets) < MAX_TARGETS or item.name in supervised.targets:
                     supervised.targets[item.name] = item
@@ -261,7 +263,8 @@ def state_of(
         has_only_facts = bool(targets) and all(t.what and not t.nodes for t in targets)
         return (TargetState.OK if has_only_facts else TargetState.CONNECTING), "", ""
     if period is not None and now - newest > 3 * period:
-        return TargetState.STALE, f"nothing new for {now - newest:.0f} s", ""
+        why, remedy = (f": {bad[0].name}: {bad[0].detail}", bad[0].remedy) if bad else ("", "")
+        return TargetState.STALE, f"nothing new for {now - newest:.0f} s{why}", remedy
     if bad:
         why = f"{len(bad)} of {len(supervised.targets)}: {bad[0].name}: {bad[0].detail}"
         return PARTIAL, why, bad[0].remedy

@@ -420,6 +420,8 @@ class TargetState(StrEnum):
     FAILING = "failing"
     DENIED = "denied"
     SKIPPED = "skipped"
+    GONE = "gone"
+    """It is a target no longer: nothing of it is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class Job(NamedTuple):
     id: str
     """``slurm:4711`` or ``k8s:<namespace>/Pod/<pod>``."""
     name: str
+    """Empty where labels have only its number."""
     gpu: GpuRef
     user: str = ""
     partition: str | None = None
@@ -646,7 +647,7 @@ def jobs_of(labels: Mapping[str, str], words: Labels, gpu: GpuRef) -> Iterator[J
     """The jobs that a GPU's labels name."""
     if job := first_of(words.job, labels):
         partition = first_of(words.partition, labels)
-        yield Job(f"slurm:{job}", job, gpu, first_of(words.user, labels) or "", partition)
+        yield Job(f"slurm:{job}", "", gpu, first_of(words.user, labels) or "", partition)
     if pod := first_of(words.pod, labels):
         space = first_of(words.namespace, labels) or "default"
         yield Job(f"k8s:{space}/Pod/{pod}", pod, gpu)

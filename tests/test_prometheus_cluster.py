@@ -160,6 +160,8 @@ async def test_doctor_says_what_is_missing_and_how_to_get_it(
     said = json.loads(capsys.readouterr().out)
     assert status == SOMETHING_MISSING
     (source,) = said["sources"]
+    assert set(said["nodes"]) == {*NODES, "127.0.33.99"}
+    assert said["silent_nodes"] == ["127.0.33.99"]
     states = {target["name"]: target["state"] for target in source["targets"]}
     assert states.pop("127.0.33.99:9") == "failing"
     assert set(states) == {server.url.removeprefix("http://"), "dcgm (dcgm-exporter)", "node (node_exporter)"}

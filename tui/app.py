@@ -263,7 +263,9 @@ class ColdaisleApp(PacedApp[None]):
         if self.instant is None:
             self.action_shift(by * STEP_S)
         else:
-            whole = math.ceil(self.instant / STEP_S) if by < 0 else math.floor(self.instant / STEP_S)
+            # the header shows whole seconds: what is less than half of one from a sample is at it
+            place, near = self.instant / STEP_S, 0.5 / STEP_S
+            whole = math.ceil(place - near) if by < 0 else math.floor(place + near)
             self._move_to((whole + by) * STEP_S)
 
     def action_jump(self, by: int) -> None:

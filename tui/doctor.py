@@ -8,7 +8,7 @@ import sys
 import time
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -197,6 +197,7 @@ def as_object(examined: Sequence[Examined], status: int) -> dict[str, Any]:
         "verdict": _verdict_text(examined, status),
         "sources": [_source_object(one) for one in examined],
         "nodes": {node: sorted(by) for node, by in sorted(_shared(examined).items())},
+        "silent_nodes": sorted(_silent(examined)),
     }
 
 
@@ -348,22 +349,38 @@ def _counters(one: Examined, missing: Iterable[Lack]) -> tuple[Counters, ...]:
     return tuple(counters for counters in found if counters.lines)
 
 
-def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
+def _same_node(examined: Sequence[Examined]) -> Callable[[str], str]:
+    """Gives any name of a node the one that all sources share."""
     hosts = {
         node: fact.hostname
         for one in examined
         for node, fact in one.nodes.items()
         if fact.hostname is not None
     }
-    return shared_nodes(examined, lambda name: short_name(hosts.get(name, name)))
+    return lambda name: short_name(hosts.get(name, name))
+
+
+def _shared(examined: Sequence[Examined]) -> Mapping[str, list[str]]:
+    return shared_nodes(examined, _same_node(examined))
+
+
+def _silent(examined: Sequence[Examined]) -> set[str]:
+    """Nodes that a source names, and of which none has a value."""
+    same = _same_node(examined)
+    return _shared(examined).keys() - {same(name) for one in examined for name in one.heard_nodes()}
 
 
 def _node_lines(examined: Sequence[Examined]) -> Iterator[str]:
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    shared = _shared(examined)
+    shared, silent = _shared(examined), _silent(examined)
+    heard = shared.keys() - silent
     for node, known_by in shared.items():
         alike[tuple(known_by)].append(node)
     yield f"nodes: {len(shared)}"
+    if heard and len(examined) == 1:
+        yield f"  heard: {fold(sorted(heard, key=natural_key))}"
+    if silent:
+        yield f"  nothing is heard of: {fold(sorted(silent, key=natural_key))}"
     if len(examined) > 1:
         for names, nodes in sorted(alike.items(), key=lambda group: -len(group[0])):
             yield f"  {'only ' if len(names) == 1 else ''}{' and '.join(names)}: {fold(nodes)}"

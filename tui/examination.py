@@ -23,10 +23,12 @@ from coldaisle.sources.source import (
     Batch,
     EntityRef,
     Item,
+    JobRef,
     Kind,
     Missing,
     NodeFact,
     NodeRef,
+    RackRef,
     Source,
     Target,
     TargetState,
@@ -79,6 +81,8 @@ class Examined:
         match item:
             case Batch():
                 self._take_batch(item)
+            case Target(state=TargetState.GONE):
+                self.targets.pop(item.name, None)
             case Target():
                 self.targets[item.name] = item
             case NodeFact():
@@ -135,6 +139,13 @@ class Examined:
         told = {node for target in self.targets.values() for node in target.nodes}
         seen = {entity.node for entity in self.entities(Kind.NODE) if isinstance(entity, NodeRef)}
         return told | seen | set(self.nodes)
+
+    def heard_nodes(self) -> set[str]:
+        """Every node of which it has a value, of itself or of something on it."""
+        there = {
+            entity for row in self.cells.values() for entity, why in row.items() if why is Missing.PRESENT
+        }
+        return {entity.node for entity in there if not isinstance(entity, RackRef | JobRef)}
 
     def _take_batch(self, batch: Batch) -> None:
         if batch.at != self._last.get(batch.kind):

@@ -167,7 +167,7 @@ def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:
 def _job_name(job: Job) -> str:
     """Id and name; a Kubernetes workload's namespace and name: a tile's title has no room for its kind."""
     key = job.workload_key
-    return f"{key[0]}/{key[2]}" if key else f"{job.bare_id} {job.name}"
+    return f"{key[0]}/{key[2]}" if key else f"{job.bare_id} {job.name}".rstrip()
 
 
 def _job_names(snapshot: Snapshot) -> list[str]:

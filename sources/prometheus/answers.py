@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ class Matrix:
     warnings: tuple[str, ...] = ()
 
 
+class Listed(NamedTuple):
+    """Names of metrics or labels, or values of a label."""
+
+    names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Flavour:
     """What kind of server answers."""
@@ -56,10 +63,10 @@ class Querier(Protocol):
         """``query`` at ``start``, ``start + step``, ... up to ``end``; asked in pieces where one answer would be too large."""
         ...
 
-    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> tuple[str, ...]:
+    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> Listed:
         """Values of ``label`` among the series that ``matches`` select within [start, end]; ``__name__``: metric names."""
         ...
 
-    async def labels(self, matches: Sequence[str], start: float, end: float) -> tuple[str, ...]:
+    async def labels(self, matches: Sequence[str], start: float, end: float) -> Listed:
         """Label names of the series that ``matches`` select within [start, end]."""
         ...

@@ -20,7 +20,7 @@ import numpy as np
 from coldaisle.sources.errors import AccessDenied, SourceError, Unreachable, Unusable
 from coldaisle.sources.prometheus import decoding
 from coldaisle.sources.prometheus.access import Access
-from coldaisle.sources.prometheus.answers import Flavour, Matrix, Values, Vector
+from coldaisle.sources.prometheus.answers import Flavour, Listed, Matrix, Values, Vector
 from coldaisle.sources.prometheus.decoding import MAX_CELLS, Columns, Data, Refused, Said
 from coldaisle.sources.prometheus.pieces import PIECE_BYTES, Piece, first_piece, pieces
 from coldaisle.sources.prometheus.places import Place, find_flavour, find_place
@@ -139,12 +139,12 @@ class Api:
             asked.columns.labels, times, asked.columns.values, tuple(asked.said)[: decoding.MAX_WARNINGS]
         )
 
-    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> tuple[str, ...]:
+    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> Listed:
         """See :class:`.answers.Querier`."""
         # Prometheus takes no POST here
         return await self._listed(f"label/{quote(label, safe='')}/values", matches, start, end, post=False)
 
-    async def labels(self, matches: Sequence[str], start: float, end: float) -> tuple[str, ...]:
+    async def labels(self, matches: Sequence[str], start: float, end: float) -> Listed:
         """See :class:`.answers.Querier`."""
         return await self._listed("labels", matches, start, end, post=True)
 
@@ -176,11 +176,12 @@ class Api:
 
     async def _listed(
         self, path: str, matches: Sequence[str], start: float, end: float, *, post: bool
-    ) -> tuple[str, ...]:
+    ) -> Listed:
         parameters = [("match[]", match) for match in matches]
         parameters += [("start", _seconds(start)), ("end", _seconds(end))]
         body = await self._body(path, parameters, self._limits.answer_bytes, post=post)
-        return self._read(decoding.listed, body)
+        names, said = self._read(decoding.listed, body)
+        return Listed(names, tuple(map(self._access.hide, said)))
 
     async def _evaluated(self, parameters: Parameters) -> tuple[Data, Said]:
         body = await self._answer("query", parameters, self._limits.answer_bytes)

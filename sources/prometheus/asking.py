@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.sources.prometheus.answers import Labels, Querier, Values
+from coldaisle.sources.prometheus.answers import Labels, Listed, Querier, Values
 
 
 class Series(NamedTuple):
@@ -28,6 +28,10 @@ class Remarks:
     warnings: dict[str, None] = field(default_factory=dict)
     took: list[float] = field(default_factory=list)
     """Seconds of each query."""
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Keep what says that an answer is not whole."""
+        self.warnings |= dict.fromkeys(text for text in warnings if not _is_advice(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,20 @@ class Asker:
             matrix = await self.querier.range(promql, self.start, self.end + step / 2, step)
             labels, values, warnings = matrix.labels, matrix.values, matrix.warnings
         self.remarks.took.append(time.monotonic() - begun)
-        self.remarks.warnings |= dict.fromkeys(text for text in warnings if not _is_advice(text))
+        self.remarks.warn(warnings)
         return Series(labels, values.reshape(len(labels), len(self.times)))
+
+    async def names(self, label: str, match: str) -> frozenset[str]:
+        """Values of a label among these series; ``__name__``: metric names."""
+        return self._heard(await self.querier.names(label, [match], self.start, self.end))
+
+    async def labels(self, match: str) -> frozenset[str]:
+        """Label names of these series."""
+        return self._heard(await self.querier.labels([match], self.start, self.end))
+
+    def _heard(self, listed: Listed) -> frozenset[str]:
+        self.remarks.warn(listed.warnings)
+        return frozenset(listed.names)
 
     def coarser(self, most: int) -> Asker:
         """The same span at no more than ``most`` instants."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from coldaisle.sources.errors import Garbled, Unusable
 from coldaisle.sources.http_errors import is_web_page
-from coldaisle.sources.prometheus.answers import Labels, Values
+from coldaisle.sources.prometheus.answers import Labels, Listed, Values
 from coldaisle.sources.text import plain
 
 SLICE_BYTES = 1_000_000
@@ -145,9 +145,10 @@ def ranged(body: bytes, target: str) -> tuple[Iterator[list[_Points]], Said]:
     return iter([envelope.data.result]), _said(envelope)
 
 
-def listed(body: bytes, target: str) -> tuple[str, ...]:
-    """Names of metrics or labels. Raises Garbled, Refused."""
-    return tuple(_decoded(_listed, body, target).data or ())
+def listed(body: bytes, target: str) -> Listed:
+    """Names of metrics or labels, and warnings. Raises Garbled, Refused."""
+    envelope = _decoded(_listed, body, target)
+    return Listed(tuple(envelope.data or ()), _said(envelope))
 
 
 def answered(body: bytes, target: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ async def jobs(spoken: Spoken, asker: Asker) -> list[tuple[Job, Mask]]:
     if frame is None:
         return []
     found: list[tuple[Job, Mask]] = []
+    places = list(spoken.places.values())
     for way in _ways(spoken):
         for answer in await _ask(spoken, asker, way, spoken.keys.gpu.labels):
             keys = keys_of(spoken.keys.gpu, answer.labels)
@@ -43,10 +44,11 @@ async def jobs(spoken: Spoken, asker: Asker) -> list[tuple[Job, Mask]]:
                 if row is None or not isinstance(gpu, GpuRef):
                     continue
                 place = int(frame.places[row])
+                target = places[place].labels if place != NOWHERE else {}
                 found += [
                     (job, ~np.isnan(values))
                     for job in jobs_of(labels, way.words, gpu)
-                    if not _is_exporters(spoken, job, place)
+                    if not _is_exporters(spoken, job, target)
                 ]
     return found
 
@@ -97,6 +99,5 @@ def _words(spoken: Spoken) -> Labels:
     return msgspec.structs.replace(words, **chosen)
 
 
-def _is_exporters(spoken: Spoken, job: Job, place: int) -> bool:
-    labels = list(spoken.places.values())[place].labels if place != NOWHERE else {}
-    return job.id.startswith("k8s:") and is_exporters_own(job.name, labels, spoken.vocabulary.labels)
+def _is_exporters(spoken: Spoken, job: Job, target: Mapping[str, str]) -> bool:
+    return job.id.startswith("k8s:") and is_exporters_own(job.name, target, spoken.vocabulary.labels)

@@ -22,7 +22,7 @@ MAX_SAID = 200
 """Characters of a server's own words."""
 SIGN_IN = "give what it asks for: token_file (a bearer token), or user and password_file"
 OUR_CERTIFICATE = "it asks for a certificate: give cert and key"
-CLOSED = "look at the server's log; with https it may want a certificate: cert and key"
+CLOSED = "look at the server's log; if it speaks TLS, write https://, if it asks for a certificate, give cert and key"
 TRUST = 'add the authority that signed it to the system\'s, or name its file: ca = "ca.pem"'
 WHICH_ADDRESS = "the url is the address of the server, with its path prefix if it has one"
 _TOO_MUCH = re.compile(r"(?i)too many|exceed")

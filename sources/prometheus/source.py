@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -118,8 +119,8 @@ class _Watch:
     alerts: AlertBook = field(default_factory=AlertBook)
     down: dict[str, Labels] = field(default_factory=dict)
     """Targets that the server cannot scrape, by their name."""
-    up: dict[str, bool] = field(default_factory=dict)
-    """Whether each instance answers it."""
+    up: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether the server can scrape each target."""
     troubles: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Vocabulary -> (what went wrong in the last round, what to do)."""
     discovered_at: float = float("-inf")
@@ -181,16 +182,26 @@ class PrometheusSource:
         loop = asyncio.get_running_loop()
         self._users += 1
         self._is_streaming = True
+        turn: asyncio.Task[list[Item]] | None = None
         try:
             yield self._tell(self._server_target(watch, TargetState.CONNECTING, ""))
             due = loop.time()
             while True:
-                for item in await self._turn(watch):
+                pause = self._pause(watch)
+                turn = asyncio.create_task(self._turn(watch))
+                await asyncio.wait([turn], timeout=pause)
+                if not turn.done() and self._told[self._server.target].state in _WELL:
+                    late = f"no whole answer within the {pause:g} s between two questions"
+                    yield self._tell(self._server_target(watch, TargetState.SLOW, late))
+                for item in await turn:
                     yield item
                 pause = self._pause(watch)
                 due += pause * max(1, math.ceil((loop.time() - due) / pause))
                 await asyncio.sleep(due - loop.time())
         finally:
+            if turn is not None:
+                turn.cancel()
+                await asyncio.wait([turn])
             self._is_streaming = False
             await self._leave()
 
@@ -214,14 +225,18 @@ class PrometheusSource:
             state = TargetState.DENIED if isinstance(error, AccessDenied) else TargetState.FAILING
             return self._news([self._server_target(watch, state, error.problem, error.remedy)])
         took = time.monotonic() - begun
-        return items + self._news([*self._targets(watch), self._how_it_is(watch, remarks, took)])
+        targets = [*self._targets(watch), self._how_it_is(watch, remarks, took)]
+        return items + self._gone(targets) + self._news(targets)
 
     async def _asked(self, watch: _Watch, remarks: Remarks) -> list[Item]:
         """Everything there is to ask now. Raises SourceError where the server as a whole does not answer."""
         now = self._clock()
-        if now - watch.discovered_at >= DISCOVERY_S:
-            await self._meet(watch, now - watch.ahead - HELD_S, now - watch.ahead)
-            watch.discovered_at, watch.identified_at = now, float("-inf")
+        has_nothing = not watch.spoken and watch.orchestrator is None  # it may only have begun to scrape
+        if has_nothing or now - watch.discovered_at >= DISCOVERY_S:
+            await self._meet(watch, now - watch.ahead - HELD_S, now - watch.ahead, remarks)
+            # what a store that is away has is looked for sooner
+            watch.discovered_at = now if not remarks.warnings else now - DISCOVERY_S + IDENTITY_S
+            watch.identified_at = float("-inf")
         asker = Asker(self._server, np.array([self._clock() - watch.ahead]), remarks)
         await self._ask_up(watch, asker)
         is_due = now - watch.identified_at >= IDENTITY_S
@@ -290,7 +305,7 @@ class PrometheusSource:
         times = grid(start - watch.ahead, step, count)
         remarks = Remarks()
         whole = Asker(self._server, times, remarks)
-        await self._meet(watch, float(times[0]) - HELD_S, float(times[-1]))
+        await self._meet(watch, float(times[0]) - HELD_S, float(times[-1]), remarks)
         await self._who_is_who(watch, whole)
         cells = sum(len(f.entities) * len(f.columns.metrics) for s in watch.spoken for f in s.frames.values())
         points = int(min(SLICE_POINTS, max(1, SLICE_CELLS // max(cells, 1))))
@@ -302,13 +317,17 @@ class PrometheusSource:
                     yield item
             for item in sorted(items, key=_at):
                 yield item
+            yield self._how_it_was(watch, remarks, float(asker.times[0]) + watch.ahead)
 
     async def _slice(self, watch: _Watch, asker: Asker, step: float) -> list[Item]:
         items: list[Item] = []
         for spoken in watch.spoken:
             timing = self._timing(watch, spoken)
             timing = timing._replace(window=max(timing.window, step))
-            items += (await spoken.round(asker, timing, watch.names)).items
+            done = await spoken.round(asker, timing, watch.names)
+            items += done.items
+            if done.errors:
+                watch.troubles[spoken.vocabulary.name] = _failures(done)
         items += await self._ask_alerts(watch, asker)
         items += await self._ask_cluster(watch, asker)
         return items + await self._ask_jobs(watch, asker)
@@ -322,18 +341,19 @@ class PrometheusSource:
         ahead = (before + self._clock()) / 2 - theirs
         return ahead if abs(ahead) > SKEW_S else 0.0
 
-    async def _meet(self, watch: _Watch, start: float, end: float) -> None:
+    async def _meet(self, watch: _Watch, start: float, end: float, remarks: Remarks) -> None:
         """What the server is, and what of the vocabularies it had within [start, end] by its clock."""
         watch.ahead = await self._ahead()
         watch.flavour = await self._server.flavour()
+        asker = Asker(self._server, np.array([start, end]), remarks)
         families = self._of_families(NAMES.union(*(one.wanted() for one in self._vocabularies)))
-        held = frozenset(await self._server.names("__name__", [families], start, end))
+        held = await asker.names("__name__", families)
         found: list[Spoken] = []
         for vocabulary in self._vocabularies:
             has = held & vocabulary.wanted()
             if not vocabulary.is_spoken_on(has) or any(o.vocabulary.name == vocabulary.name for o in found):
                 continue
-            labels = frozenset(await self._server.labels([self._any_name(has)], start, end))
+            labels = await asker.labels(self._any_name(has))
             known = next((s for s in watch.spoken if s.vocabulary is vocabulary), None)
             is_same = known is not None and known.names == has and known.labels == labels
             found.append(known if known and is_same else Spoken(vocabulary, has, labels, self._match))
@@ -341,14 +361,11 @@ class PrometheusSource:
         cluster = held & NAMES
         watch.orchestrator = None
         if cluster:
-            labels = frozenset(await self._server.labels([self._any_name(cluster)], start, end))
+            labels = await asker.labels(self._any_name(cluster))
             watch.orchestrator = Orchestrator(cluster, labels, self._match)
         everything = cluster.union(*(one.names for one in found))
-        watch.jobs = (
-            await self._server.names(JOB_LABEL, [self._of_families(everything)], start, end)
-            if everything
-            else ()
-        )
+        jobs = await asker.names(JOB_LABEL, self._of_families(everything)) if everything else ()
+        watch.jobs = tuple(sorted(jobs))
 
     def _any_name(self, names_: Iterable[str]) -> str:
         return f"{{{','.join((any_of('__name__', sorted(names_)), *self._match))}}}"
@@ -385,14 +402,14 @@ class PrometheusSource:
         chosen = selector("up", (any_of(JOB_LABEL, watch.jobs), *self._match))
         by = (INSTANCE, JOB_LABEL, *NODE_LABELS)
         found = await asker.ask(grouped("max", by, chosen))
-        is_up = found.values[:, 0] > 0
-        watch.up = {
-            labels.get(INSTANCE, ""): up for labels, up in zip(found.labels, is_up.tolist(), strict=True)
-        }
+        is_up = (found.values[:, 0] > 0).tolist()
+        watch.up = {_scraped(labels): up for labels, up in zip(found.labels, is_up, strict=True)}
+        jobs_at = Counter(instance for instance, _ in watch.up)
         watch.down = {
-            labels.get(INSTANCE, "?"): labels
-            for labels, up in zip(found.labels, is_up.tolist(), strict=True)
+            instance if jobs_at[instance] == 1 else f"{instance} ({job})": labels
+            for labels, up in zip(found.labels, is_up, strict=True)
             if not up
+            for instance, job in (_scraped(labels),)
         }
 
     def _facts(self, watch: _Watch, at: float) -> list[Item]:
@@ -468,11 +485,7 @@ class PrometheusSource:
         """The server's own state after a round that it answered."""
         latency = median(remarks.took) if remarks.took else None
         if remarks.warnings:
-            first, *more = remarks.warnings
-            also = f" (and {len(more)} more)" if more else ""
-            detail = f"a partial answer: {first[:200]}{also}"
-            remedy = "see what it could not reach; what is shown may lack nodes"
-            return self._server_target(watch, TargetState.PARTIAL, detail, remedy, latency)
+            return self._partial(watch, remarks, latency)
         if not watch.spoken and watch.orchestrator is None:
             known = ", ".join(one.name for one in self._vocabularies)
             detail = f"has no metric that is known here ({known})"
@@ -492,6 +505,24 @@ class PrometheusSource:
             slow = f"a round takes {took:.1f} s, it scrapes every {self.interval:g} s"
             return self._server_target(watch, TargetState.SLOW, slow, "", latency)
         return self._server_target(watch, TargetState.OK, detail, "", latency)
+
+    def _partial(self, watch: _Watch, remarks: Remarks, latency: float | None = None) -> Target:
+        first, *more = remarks.warnings
+        also = f" (and {len(more)} more)" if more else ""
+        detail = f"a partial answer: {first[:200]}{also}"
+        remedy = "see what it could not reach; what is shown may lack nodes"
+        return self._server_target(watch, TargetState.PARTIAL, detail, remedy, latency)
+
+    def _how_it_was(self, watch: _Watch, remarks: Remarks, at: float) -> Target:
+        """What its answers about the past were like; ``at``: from when on they tell of it."""
+        if remarks.warnings:
+            told = self._partial(watch, remarks)
+        elif watch.troubles:
+            name, (detail, remedy) = next(iter(watch.troubles.items()))
+            told = self._server_target(watch, TargetState.PARTIAL, f"{name}: {detail}", remedy)
+        else:
+            told = self._server_target(watch, TargetState.OK, "")
+        return replace(told, at=at)
 
     def _server_target(
         self,
@@ -517,17 +548,14 @@ class PrometheusSource:
                 yield self._job_target(watch, spoken, job, places, now)
         if watch.survey is not None:
             yield self._cluster_target(watch, watch.survey, now)
-        known = {place.instance: place for one in watch.spoken for place in one.places.values()}
-        for instance, labels in watch.down.items():
-            at = known.get(instance)
+        known = {(at.instance, at.job): at for one in watch.spoken for at in one.places.values()}
+        for name, labels in watch.down.items():
+            at = known.get(_scraped(labels))
             node = at.node if at else self._node_of(watch, labels)
             detail = f"the server cannot scrape it (up is 0, job {labels.get(JOB_LABEL, '?')})"
             remedy = "does the exporter run there? The server's own page of targets has the reason"
             nodes = (node,) if node else ()
-            yield Target(now, instance, TargetState.FAILING, nodes, detail, remedy)
-        for name, told in list(self._told.items()):
-            if told.state is TargetState.FAILING and watch.up.get(name):
-                yield Target(now, name, TargetState.OK, told.nodes, what="scraped again")
+            yield Target(now, name, TargetState.FAILING, nodes, detail, remedy)
 
     def _cluster_target(self, watch: _Watch, survey: Survey, now: float) -> Target:
         trouble, remedy = watch.troubles.get(KUBERNETES, ("", ""))
@@ -578,6 +606,13 @@ class PrometheusSource:
         )
         return Target(now, name, state, nodes, detail, remedy or how, what=spoken.vocabulary.name)
 
+    def _gone(self, targets: Iterable[Target]) -> list[Item]:
+        """Targets that were told and are none any more: scraped again, or out of the server's configuration."""
+        left = self._told.keys() - {target.name for target in targets}
+        for name in left:
+            del self._told[name]
+        return [Target(self._clock(), name, TargetState.GONE) for name in sorted(left)]
+
     def _news(self, targets: Iterable[Target]) -> list[Item]:
         return [self._tell(target) for target in targets if self._is_news(target)]
 
@@ -600,6 +635,7 @@ def _any(stems: Iterable[str]) -> str:
 
 
 _GONE = (Unreachable, TimedOut, AccessDenied)
+_WELL = (TargetState.OK, TargetState.PARTIAL)
 
 
 def _changes(values: Values, at: Values) -> Iterator[tuple[float, list[int]]]:
@@ -608,6 +644,11 @@ def _changes(values: Values, at: Values) -> Iterator[tuple[float, list[int]]]:
     for instant, when in enumerate(at.tolist()):
         if instant == 0 or not np.array_equal(there[:, instant], there[:, instant - 1]):
             yield when, np.flatnonzero(there[:, instant]).tolist()
+
+
+def _scraped(labels: Labels) -> tuple[str, str]:
+    """A target by the labels that the server has given it: several jobs may have one ``instance``."""
+    return labels.get(INSTANCE, "?"), labels.get(JOB_LABEL, "")
 
 
 def _failures(done: Round) -> tuple[str, str]:

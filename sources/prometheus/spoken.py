@@ -65,7 +65,9 @@ SERIES_BYTES = 60
 MAX_PLACES = 20_000
 MAX_SERIES = 200_000
 """Of who is who, in one answer."""
-NOTHING_UP: Mapping[str, bool] = MappingProxyType({})
+Scrapes = Mapping[tuple[str, str], bool]
+"""(instance, job) of a target -> whether the server can scrape it: several jobs may call theirs alike."""
+NO_SCRAPES: Scrapes = MappingProxyType({})
 FORGOTTEN_S = 3600.0
 """A target that has not been seen for so long is no longer expected."""
 IDENTITY_POINTS = 24
@@ -420,12 +422,10 @@ class Spoken:
                 found[key] = np.fmax(found[key], stamps) if key in found else stamps
         return found
 
-    async def round(
-        self, asker: Asker, timing: Timing, names: Names, up: Mapping[str, bool] = NOTHING_UP
-    ) -> Round:
+    async def round(self, asker: Asker, timing: Timing, names: Names, up: Scrapes = NO_SCRAPES) -> Round:
         """All numbers at each of the asker's instants, and what happened between them. Raises SourceError.
 
-        ``up``: whether each instance answers the server, at its end.
+        ``up``: whether the server can scrape each target, at its end.
         """
         stamps = await self.stamps(asker)
         known = not self._is_unknown(stamps)
@@ -457,7 +457,7 @@ class Spoken:
         told = {key: place.told for key, place in self.places.items()}
         return any(not (stamp.max() <= told[key]) for key, stamp in stamps.items() if key in told)
 
-    def _silences(self, codes: Codes, at: Values, up: Mapping[str, bool]) -> Iterator[Item]:
+    def _silences(self, codes: Codes, at: Values, up: Scrapes) -> Iterator[Item]:
         """Nothing is new: only who has fallen silent is."""
         for frame in self.frames.values():
             shape = (len(at), len(frame.entities), len(frame.metrics))
@@ -468,8 +468,8 @@ class Spoken:
                 )
                 yield from batches(frame, sheet, self._scraped(codes, up), at, is_whole=False)
 
-    def _scraped(self, codes: Codes, up: Mapping[str, bool]) -> Scraped:
-        known = [up.get(place.instance) for place in self.places.values()]
+    def _scraped(self, codes: Codes, up: Scrapes) -> Scraped:
+        known = [up.get((place.instance, place.job)) for place in self.places.values()]
         return Scraped(
             codes,
             np.array([one is True for one in known], np.bool_),

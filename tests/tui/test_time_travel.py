@@ -123,6 +123,13 @@ class TestKeys:
             await pilot.press("right_square_bracket", "right_square_bracket")
             assert travels(app) == [1_000_003.0, 1_000_000.0, 1_000_010.0, 1_000_020.0]
 
+    async def test_a_step_that_nobody_would_see_is_none(self) -> None:
+        app = app_of(past_snapshot(), at=Instant(1_000_000.3))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await shown(app)
+            await pilot.press("left_square_bracket")
+            assert travels(app) == [1_000_000.3, 999_990.0]
+
     async def test_beyond_now_is_only_live(self) -> None:
         app = app_of(past_snapshot(), at=Instant(NOW - 5))
         async with app.run_test(size=(80, 24)) as pilot:

@@ -139,10 +139,10 @@ async def test_an_answer_larger_than_the_limit_is_refused(server: Server) -> Non
 async def test_names_and_labels(server: Server) -> None:
     end = START + 60 * MINUTES
     async with api_of(server.url) as api:
-        assert await api.names("__name__", ['{__name__=~"DCGM_.*"}'], START, end) == (UTIL,)
-        assert await api.names("gpu", [UTIL, "odd"], START, end) == ("0", "1", "2", "3")
-        assert set(await api.labels([UTIL], START, end)) == {"__name__", "Hostname", "gpu"}
-        assert await api.names("gpu", ["nothing_here"], START, end) == ()
+        assert (await api.names("__name__", ['{__name__=~"DCGM_.*"}'], START, end)).names == (UTIL,)
+        assert (await api.names("gpu", [UTIL, "odd"], START, end)).names == ("0", "1", "2", "3")
+        assert set((await api.labels([UTIL], START, end)).names) == {"__name__", "Hostname", "gpu"}
+        assert (await api.names("gpu", ["nothing_here"], START, end)).names == ()
 
 
 async def test_a_query_that_cannot_be(server: Server) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lab.pages import Pages, dcgm_page, gpu_labels, line, node_page, served
 from lab.prometheus import Rule, Scraped, Server, openmetrics, prometheus, victoria_metrics
 
 from coldaisle.sources.errors import AccessDenied
-from coldaisle.sources.prometheus.answers import Vector
+from coldaisle.sources.prometheus.answers import Listed, Matrix, Vector
 from coldaisle.sources.prometheus.api import Api
 from coldaisle.sources.prometheus.source import PrometheusSource
 from coldaisle.sources.settings import PrometheusSettings, Rewrite
@@ -190,7 +192,7 @@ async def test_a_dead_exporter_s_node_lives_no_longer_than_it_did(tmp_path: Path
                 later = await feed.batch(Kind.GPU)
                 pages["n2"].status = ""
                 await feed.batch(Kind.GPU, lambda b: not math.isnan(at(b, row_of(b, "n2"), "gpu.power")))
-                await feed.target(pages["n2"].target, TargetState.OK)
+                await feed.target(pages["n2"].target, TargetState.GONE)
             assert down.nodes == ("n2",)
             assert "up is 0" in down.detail
             assert gone.at - died < 4.0
@@ -198,6 +200,29 @@ async def test_a_dead_exporter_s_node_lives_no_longer_than_it_did(tmp_path: Path
                 mine = [row for row, ref in enumerate(batch.entities) if ref.node == "n2"]  # type: ignore[union-attr]
                 assert np.isnan(batch.values[mine]).all()
                 assert not math.isnan(at(batch, row_of(batch, "n1"), "gpu.power"))
+
+
+async def test_two_jobs_may_give_their_targets_one_name(tmp_path: Path) -> None:
+    """``instance`` is often written over with the node's name: then a node_exporter that answers is no dcgm-exporter."""
+    relabel = [{"target_label": "instance", "replacement": "n1"}]
+    async with exporters(["n1"]) as pages, served(Pages(lambda: node_page("n1"))) as host:
+        jobs = [Scraped([pages["n1"].target], relabel=relabel), Scraped([host.target], "node", {}, relabel)]
+        with prometheus(tmp_path, jobs) as server:
+            await server.until('up{instance="n1"} == 1', 2)
+            async with fed(source_of(server)) as feed:
+                await feed.batch(Kind.GPU)
+                pages["n1"].status = "503 Gone"
+                await feed.batch(Kind.GPU, lambda b: why(b, 0, "gpu.power") is Missing.UNREACHABLE)
+                down = await feed.target("n1 (dcgm)", TargetState.FAILING)
+                first = len(feed.items)
+                for _ in range(3):
+                    await feed.batch(Kind.NODE)
+                pages["n1"].status = ""
+                await feed.target("n1 (dcgm)", TargetState.GONE)
+    assert down.nodes == ("n1",)
+    assert not [item for item in feed.items if isinstance(item, Event)]
+    since = [item for item in feed.items[first:] if isinstance(item, Target) and item.name.startswith("n1")]
+    assert [target.state for target in since] == [TargetState.GONE]
 
 
 async def test_lookback_shows_nobody_who_has_stopped(tmp_path: Path) -> None:
@@ -239,6 +264,24 @@ async def test_a_server_that_dies_and_returns(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.start)
                 await feed.target(name, TargetState.OK)
                 await feed.batch(Kind.GPU)
+
+
+async def test_a_server_that_hangs_is_slow_within_an_interval(tmp_path: Path) -> None:
+    async with exporters(["n1"]) as pages:
+        with prometheus(tmp_path, [Scraped([pages["n1"].target])]) as server:
+            await server.until("DCGM_FI_DEV_GPU_UTIL", 2)
+            async with fed(source_of(server)) as feed:
+                name = server.url.removeprefix("http://")
+                await feed.batch(Kind.GPU, lambda _: feed.source.interval < 2)
+                assert server.process is not None
+                server.process.send_signal(signal.SIGSTOP)
+                stopped = time.time()
+                slow = await feed.target(name, TargetState.SLOW)
+                failing = await feed.target(name, TargetState.FAILING)
+                server.process.send_signal(signal.SIGCONT)
+                await feed.target(name, TargetState.OK)
+    assert slow.at - stopped < 2 * feed.source.interval + 1.0 < failing.at - stopped
+    assert "no whole answer" in slow.detail
 
 
 async def test_names_in_practice(tmp_path: Path) -> None:
@@ -409,9 +452,10 @@ class Odd(Api):
     """A real client whose answers a test may spoil."""
 
     warning = ""
+    unlisted = ""
+    """The warning beside a list of names."""
     refuses = False
     broken = ""
-    asked: Mapping[str, int] = {}
 
     async def instant(self, query: str, at: float) -> Vector:
         if self.refuses:
@@ -419,7 +463,15 @@ class Odd(Api):
         if self.broken and self.broken in query:
             raise RuntimeError("broken")
         vector = await super().instant(query, at)
-        return Vector(vector.labels, vector.values, (self.warning,) if self.warning else vector.warnings)
+        return replace(vector, warnings=(self.warning,) if self.warning else vector.warnings)
+
+    async def names(self, label: str, matches: Sequence[str], start: float, end: float) -> Listed:
+        listed = await super().names(label, matches, start, end)
+        return listed._replace(warnings=(self.unlisted,) if self.unlisted else listed.warnings)
+
+    async def range(self, query: str, start: float, end: float, step: float) -> Matrix:
+        matrix = await super().range(query, start, end, step)
+        return replace(matrix, warnings=(self.warning,) if self.warning else matrix.warnings)
 
 
 async def test_partial_answers_and_refusals_are_seen_and_pass_by_themselves(tmp_path: Path) -> None:
@@ -442,8 +494,35 @@ async def test_partial_answers_and_refusals_are_seen_and_pass_by_themselves(tmp_
                 assert "coldaisle's own" in own.detail
 
 
+async def test_partial_answers_about_the_past_are_told(tmp_path: Path) -> None:
+    start = float(int(time.time()) - 3600)
+    labels = 'instance="n1:9400",UUID="GPU-1",Hostname="n1"'
+    samples = [(start + 15 * n, n % 100) for n in range(40)]
+    with prometheus(tmp_path, history=openmetrics("DCGM_FI_DEV_GPU_UTIL", {labels: samples})) as server:
+        client = Odd(PrometheusSettings(url=server.url))
+        for warning, unlisted in (("store-7 is unavailable", ""), ("", "store-7 is unavailable"), ("", "")):
+            client.warning, client.unlisted = warning, unlisted
+            items = [item async for item in PrometheusSource(client).read(start, start + 300, 15)]
+            (told,) = [item for item in items if isinstance(item, Target)]
+            assert told.state is (TargetState.PARTIAL if warning or unlisted else TargetState.OK)
+            assert warning + unlisted in told.detail
+            assert start - 15 < told.at <= start  # it counts for every instant of it
+
+
 async def test_a_server_without_anything_known_says_so(tmp_path: Path) -> None:
     with prometheus(tmp_path) as server:
         async with fed(source_of(server)) as feed:
             target = await feed.target(server.url.removeprefix("http://"), TargetState.FAILING)
     assert "no metric that is known here" in target.detail
+
+
+async def test_a_server_that_has_only_begun_is_asked_again(tmp_path: Path) -> None:
+    page = Pages(b"")
+    async with served(page):
+        with prometheus(tmp_path, [Scraped([page.target])]) as server:
+            await server.until("up == 1")
+            async with fed(source_of(server, interval=1.0)) as feed:
+                await feed.target(server.url.removeprefix("http://"), TargetState.FAILING)
+                page.answer = dcgm_page("n1", 2)
+                await feed.batch(Kind.GPU)
+                await feed.target(server.url.removeprefix("http://"), TargetState.OK)
