@@ -296,10 +296,10 @@ def test_the_first_rates_after_a_loss_say_how_long_they_cover(host: StubHost) ->
         back = probe_.until(lambda s: probe_.gpu(s, 0, "gpu.nvlink_tx"))
         after = probe_.until(lambda s: s.gpu_dt is None)
     assert (before.gpu_dt, lost.gpu_dt) == (None, None)
-    assert back.gpu_dt is not None and back.dt is not None
-    first, second = back.gpu_dt
-    assert first is not None and first > lost.t - before.t
-    assert second is not None and second < first
+    assert back.gpu_dt is not None
+    first, second = (span or 0.0 for span in back.gpu_dt)
+    assert first > lost.t - before.t
+    assert 0 < second < first
     assert after.dt is not None
 
 
@@ -323,7 +323,8 @@ def test_a_call_that_hangs_costs_its_own_gpu_only(host: StubHost) -> None:
         host.gpu(1).delay("nvmlDeviceGetPowerUsage", 0)
         back = probe_.until(lambda s: probe_.gpu(s, 1, "gpu.power") == 70)
         assert [event.kind for event in probe_.events] == ["gpu_hung", "gpu_back"]
-        assert back.gpu_dt is not None and (back.gpu_dt[1] or 0) > 2.5, "its rates cover the hang"
+        assert back.gpu_dt is not None
+        assert (back.gpu_dt[1] or 0) > 2.5, "its rates cover the hang"
 
 
 def test_a_gpu_that_hangs_from_the_start_does_not_hide_the_others(host: StubHost) -> None:

@@ -18,6 +18,7 @@ from coldaisle.tui.reading import (
     latest,
     read,
     status_word,
+    why_silent,
 )
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
@@ -236,7 +237,7 @@ def _host_row(snapshot: Snapshot, index: int, metric: Metric, answer: SeriesAnsw
         return cut(
             (Run(fit(metric.name, _HOST_NAME), "dim"), Run(f"{NO_VALUE} {reading.why}", "dim")), view.width
         )
-    spread_text = range_text(values, reading.unit, view)
+    spread_text = range_text(values, reading.unit, view, reading.value)
     now = Run(" " + fit(reading.text(ascii_only=view.ascii_only), 11, right=True), reading.token)
     return (
         Run(fit(metric.name, _HOST_NAME), "dim"),
@@ -452,7 +453,9 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "host name", node.hostname or NO_VALUE, "text"
     yield "also known as", ", ".join(node.aliases) or "no other name", "text"
     yield "scheduler says", node.state or "no scheduler is read", "text"
-    yield "problem", node.problem or "none known", "bad" if node.problem else "text"
+    is_silent = snapshot.node_status[index] != 1
+    problem = node.problem or (why_silent(snapshot, index) if is_silent else "")
+    yield "problem", problem or "none known", "bad" if problem else "text"
     yield "driver", node.driver or NO_VALUE, "text"
     yield "kernel", node.kernel or NO_VALUE, "text"
     yield "up for", _uptime(snapshot.at, node.booted_at), "text"
