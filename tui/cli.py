@@ -183,7 +183,7 @@ def main(context: click.Context, /, **given: Any) -> int | None:
     return _dashboard(_configured(given), confirmed=given["yes"], at=_instant(given["at"]))
 
 
-@main.command()
+@main.command(short_help="A simulated cluster; needs nothing.")
 @click.option("--racks", type=click.IntRange(1, 1000), default=16, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 256), default=4, show_default=True, help="Nodes a rack.")
 @click.option("--gpus", type=click.IntRange(1, 16), default=8, show_default=True, help="GPUs a node.")

@@ -129,9 +129,7 @@ def gpu_pane(
     """
     gpus = list(snapshot.layout.nodes[index].gpus)
     if not gpus:
-        return Block(
-            [(Run("no GPU is known on this node", "dim"),), *_why_no_gpus(snapshot, index, view.width)]
-        )
+        return Block(no_gpus(snapshot, index, view.width))
     series = series_of(answer, metric.key, [snapshot.layout.gpus[g].key for g in gpus])
     scale, marks = chart_scale(snapshot, metric.key, gpus, series)
     paint = chart_paint(snapshot, metric.key, gpus, scale)
@@ -239,9 +237,13 @@ def problem_words(snapshot: Snapshot, gpu: int) -> list[tuple[str, str]]:
     return [*found, *throttle_words(read(snapshot, "gpu.throttle", gpu).value)]
 
 
-def _why_no_gpus(snapshot: Snapshot, index: int, width: int) -> list[Row]:
+def no_gpus(snapshot: Snapshot, index: int, width: int) -> list[Row]:
+    """In place of a node's GPUs: that there are none, and the node's problem."""
     problem = snapshot.layout.nodes[index].problem
-    return wrap(plain(problem), width, "bad") if problem else []
+    return [
+        (Run("no GPU is known on this node", "dim"),),
+        *(wrap(plain(problem), width, "bad") if problem else []),
+    ]
 
 
 def _charts(
