@@ -138,7 +138,7 @@ class HostClock:
 
     def __init__(self, window: int = 16) -> None:
         self._seen: deque[float] = deque(maxlen=window)
-        self._odd: deque[float] = deque(maxlen=3)
+        self._odd: deque[tuple[float, float]] = deque(maxlen=3)
         self.offset = 0.0
         """The host's clock minus ours, seconds."""
 
@@ -146,7 +146,8 @@ class HostClock:
         """Take a pair of readings; by how many seconds the host's clock jumped, mostly 0.0.
 
         A delay only ever makes the host look late, so a jump ahead shows at once, and a jump back
-        when three samples in a row agree on it.
+        when three samples in a row agree on it. Samples that come all at once were held up, by a network or
+        by our own suspension: they say nothing.
         """
         offset = theirs - ours
         if not self._seen:
@@ -156,18 +157,24 @@ class HostClock:
             self._set(offset)
             return away
         if away < -CLOCK_JUMP_S:
-            return self._maybe_back(offset)
+            return self._maybe_back(theirs, ours)
         self._odd.clear()
         self._seen.append(offset)
         self.offset = max(self._seen)
         return 0.0
 
-    def _maybe_back(self, offset: float) -> float:
-        self._odd.append(offset)
-        if len(self._odd) < 3 or max(self._odd) - min(self._odd) > CLOCK_JUMP_S:
+    def _maybe_back(self, theirs: float, ours: float) -> float:
+        self._odd.append((theirs, ours))
+        offsets = [then - now for then, now in self._odd]
+        (first, began), (last, ended) = self._odd[0], self._odd[-1]
+        if (
+            len(self._odd) < 3
+            or ended - began < (last - first) / 2
+            or max(offsets) - min(offsets) > CLOCK_JUMP_S
+        ):
             return 0.0
-        jump = max(self._odd) - self.offset
-        self._set(max(self._odd))
+        jump = max(offsets) - self.offset
+        self._set(max(offsets))
         return jump
 
     def _set(self, offset: float) -> float:

@@ -375,6 +375,13 @@ class TestHostClock:
         assert [clock.learn(902.0 + i, 1002.0 + i) for i in range(3)] == [0.0, 0.0, -100.0]
         assert clock.offset == -100.0
 
+    def test_what_was_held_up_and_comes_at_once_is_no_jump(self) -> None:
+        clock = HostClock()
+        clock.learn(1000.0, 1000.0)
+        assert [clock.learn(1000.0 + n, 1010.0 + n / 1000) for n in range(1, 10)] == [0.0] * 9
+        assert clock.learn(1011.0, 1011.0) == 0.0
+        assert clock.offset == 0.0
+
     def test_a_long_delay_is_not_a_jump(self) -> None:
         clock = HostClock()
         clock.learn(1000.0, 1000.0)
