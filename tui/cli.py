@@ -93,12 +93,9 @@ def _complete_theme(_: click.Context, __: click.Parameter, begun: str) -> list[C
 
 
 def _complete_metric(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    import tomllib
-    from importlib.resources import files
+    from coldaisle.tui.cells import METRICS
 
-    table = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))["gpu"]
-    items = ((f"gpu.{name}", row["help"]) for name, row in table.items())
-    return [CompletionItem(key, help=text) for key, text in items if key.startswith(begun)]
+    return [CompletionItem(one.key, help=one.label) for one in METRICS if one.key.startswith(begun)]
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -152,7 +149,10 @@ _screen_options = _options(
     ),
     click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
     click.option(
-        "--metric", metavar="KEY", shell_complete=_complete_metric, help="What cells show: gpu.power."
+        "--metric",
+        metavar="KEY",
+        shell_complete=_complete_metric,
+        help="What cells show first: gpu.temp, ...",
     ),
     click.option(
         "--rack-pattern", "pattern", metavar="REGEX", help=r"Rack in the node's name: '(?P<rack>r\d+)n\d+'."
