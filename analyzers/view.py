@@ -30,6 +30,7 @@ from coldaisle.analyzers.snapshot import (
 from coldaisle.sources.catalog import kind_of
 from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout
 from coldaisle.sources.collector import Collector, Supervised, state_of
+from coldaisle.sources.config import bare_host
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
 from coldaisle.sources.source import Codes, Kind, Missing, Process, TargetState
@@ -189,14 +190,13 @@ class View:
 
     def _coverage(self, layout: Layout, nodes: Codes, gpus: Codes) -> Coverage:
         """Heard from now, of all that any source names: targets without a sample yet count as expected."""
-        silent = {
-            target.nodes or (target.name,)
+        unheard = {
+            target.nodes or (bare_host(target.name),)  # two exporters of a host are one node
             for s in self.collector.supervised
             for target in s.targets.values()
-            if not target.what
-            and target.state is not TargetState.OK
-            and not any(self.registry.find_node(name) for name in target.nodes or (target.name,))
+            if not target.what and target.state is not TargetState.OK
         }
+        silent = [names for names in unheard if not any(self.registry.find_node(name) for name in names)]
         boards = layout.boards
         return Coverage(
             nodes=int((nodes == Status.OK).sum()),

@@ -326,6 +326,7 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
     elif isinstance(source, ExporterSettings):
         _check_targets(source, path)
         _check_token(source, path)
+        _check_ca(source, path)
     elif isinstance(source, PrometheusSettings):
         for setting, problem, remedy in prometheus.mistakes(source):
             raise _SettingError((*path, setting), problem, remedy)
@@ -668,6 +669,12 @@ def _check_token(source: ExporterSettings, path: Place) -> None:
             raise _SettingError(
                 (*path, "targets"), f"targets: the token would travel to {target!r:.80} in the clear", remedy
             )
+
+
+def _check_ca(source: ExporterSettings, path: Place) -> None:
+    if source.ca and not any(target.startswith("https:") for target in source.targets):
+        problem, remedy = "ca: without TLS no certificate is shown", "write the targets as https://..."
+        raise _SettingError((*path, "ca"), problem, remedy)
 
 
 def _is_loopback(target: str) -> bool:

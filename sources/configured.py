@@ -90,6 +90,7 @@ def _ssh(source: SshSettings, clock: Clock, secrets: Secrets | None) -> Source:
 def _exporters(source: ExporterSettings, clock: Clock, metrics: Sequence[MetricSettings]) -> Source:
     from coldaisle.sources.exporters import ExporterSource
     from coldaisle.sources.tokens import token_of
+    from coldaisle.sources.trust import trusting
     from coldaisle.sources.vocabularies import vocabularies_for
 
     has_token = bool(source.token_file or source.token_env or source.token_command)
@@ -100,6 +101,7 @@ def _exporters(source: ExporterSettings, clock: Clock, metrics: Sequence[MetricS
         timeout=source.timeout,
         token=partial(token_of, source) if has_token else None,
         insecure=source.insecure,
+        tls=trusting(source.ca) if source.ca else None,
         vocabularies=vocabularies_for(source.vocabulary, metrics),
         clock=clock,
     )

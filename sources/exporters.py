@@ -73,6 +73,7 @@ from coldaisle.sources.translation import (
     rates_between,
     translate_all,
 )
+from coldaisle.sources.trust import trusting
 from coldaisle.sources.units import show
 from coldaisle.sources.vocabularies import Vocabulary, lacking, shipped, spoken
 
@@ -322,7 +323,7 @@ class ExporterSource:
     def _open(self) -> list[_Watched]:
         tls = self._tls
         if tls is None and any(one.url.startswith("https:") for one in self._addresses):
-            tls = httpx.create_ssl_context()
+            tls = trusting(None)
         return [
             _Watched(
                 one,

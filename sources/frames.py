@@ -81,6 +81,8 @@ class Sample(msgspec.Struct, tag="sample", tag_field="k"):
     schema: int
     dt: float | None
     """Seconds that this sample's rates cover; null in the first."""
+    gpu_dt: list[float | None] | None = None
+    """The same for each GPU, where one differs (it hung, or was lost); None: ``dt`` holds for all."""
     gpu: list[list[float | None]] = []
     node: list[float | None] = []
     port: list[list[float | None]] = []

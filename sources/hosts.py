@@ -129,8 +129,8 @@ class Reading(NamedTuple):
 
     values: Floats
     """[entity, metric] of the part."""
-    seconds: float
-    """What the rates cover; NaN: not known."""
+    seconds: Floats
+    """[entity]: what the rates cover; NaN: not known."""
 
 
 class HostClock:
@@ -138,7 +138,7 @@ class HostClock:
 
     def __init__(self, window: int = 16) -> None:
         self._seen: deque[float] = deque(maxlen=window)
-        self._odd: deque[float] = deque(maxlen=3)
+        self._odd: deque[tuple[float, float]] = deque(maxlen=3)
         self.offset = 0.0
         """The host's clock minus ours, seconds."""
 
@@ -146,7 +146,8 @@ class HostClock:
         """Take a pair of readings; by how many seconds the host's clock jumped, mostly 0.0.
 
         A delay only ever makes the host look late, so a jump ahead shows at once, and a jump back
-        when three samples in a row agree on it.
+        when three samples in a row agree on it. Samples that come all at once were held up, by a network or
+        by our own suspension: they say nothing.
         """
         offset = theirs - ours
         if not self._seen:
@@ -156,18 +157,24 @@ class HostClock:
             self._set(offset)
             return away
         if away < -CLOCK_JUMP_S:
-            return self._maybe_back(offset)
+            return self._maybe_back(theirs, ours)
         self._odd.clear()
         self._seen.append(offset)
         self.offset = max(self._seen)
         return 0.0
 
-    def _maybe_back(self, offset: float) -> float:
-        self._odd.append(offset)
-        if len(self._odd) < 3 or max(self._odd) - min(self._odd) > CLOCK_JUMP_S:
+    def _maybe_back(self, theirs: float, ours: float) -> float:
+        self._odd.append((theirs, ours))
+        offsets = [then - now for then, now in self._odd]
+        (first, began), (last, ended) = self._odd[0], self._odd[-1]
+        if (
+            len(self._odd) < 3
+            or ended - began < (last - first) / 2
+            or max(offsets) - min(offsets) > CLOCK_JUMP_S
+        ):
             return 0.0
-        jump = max(self._odd) - self.offset
-        self._set(max(self._odd))
+        jump = max(offsets) - self.offset
+        self._set(max(offsets))
         return jump
 
     def _set(self, offset: float) -> float:
@@ -388,11 +395,12 @@ class HostStream:
         try:
             readings = {kind: _matrix(rows, self.parts[kind], np.float32) for kind, rows in _values(sample)}
             why = {kind: _matrix(rows, self.parts[kind], np.uint8) for kind, rows in _whys(sample)}
+            seconds = {kind: _seconds(sample, kind, len(self.parts[kind].entities)) for kind in readings}
         except (ValueError, OverflowError, TypeError):
             return False
-        seconds = sample.dt if sample.dt is not None and 0 < sample.dt < MAX_INTERVAL_S else np.nan
         for kind, values in readings.items():
-            self.pending[kind] = _merged(self.pending.get(kind), Reading(values, seconds), self.parts[kind])
+            reading = Reading(values, seconds[kind])
+            self.pending[kind] = _merged(self.pending.get(kind), reading, self.parts[kind])
         if why:
             self.why.update(why)
             self.why_version += 1
@@ -528,15 +536,29 @@ def _matrix(rows: Rows, part: Part, dtype: type[Number]) -> NDArray[Number]:
     return array if part.known is None else array[:, part.known]
 
 
+def _seconds(sample: frames.Sample, kind: Kind, count: int) -> Floats:
+    """[entity]: what a sample's rates cover, NaN where it does not say; ValueError as :func:`_matrix`."""
+    own = sample.gpu_dt if kind is Kind.GPU else None
+    if own is not None and len(own) != count:
+        raise ValueError(f"the intervals of {len(own)} GPUs, not of {count}")
+    seconds = np.array([sample.dt] * count if own is None else own, dtype=np.float64)
+    seconds[~((seconds > 0) & (seconds < MAX_INTERVAL_S))] = np.nan
+    return seconds.astype(np.float32)
+
+
 def _merged(before: Reading | None, new: Reading, part: Part) -> Reading:
     """Two samples of one tick as one: the newer values, and rates as their mean, weighted by time."""
-    if before is None or np.isnan(before.seconds) or np.isnan(new.seconds):
+    if before is None:
         return new
     seconds = before.seconds + new.seconds
     with np.errstate(over="ignore", invalid="ignore"):  # Inf is a blank later
-        mean = (before.values * before.seconds + new.values * new.seconds) / seconds
+        weight = (before.seconds / seconds)[:, np.newaxis]
+        mean = before.values * weight + new.values * (1 - weight)
     use = part.rates[np.newaxis, :] & ~np.isnan(mean)
-    return Reading(np.where(use, mean, new.values).astype(np.float32), seconds)
+    return Reading(
+        np.where(use, mean, new.values).astype(np.float32),
+        np.where(np.isnan(seconds), new.seconds, seconds),
+    )
 
 
 @dataclass(slots=True)
@@ -610,8 +632,8 @@ class Fleet:
             reading = slot.stream.pending.pop(kind, None)
             if reading is not None:
                 values[slot.rows, slot.columns] = reading.values
-                if reading.seconds == reading.seconds:
-                    intervals[slot.rows] = reading.seconds
+                is_told = ~np.isnan(reading.seconds)
+                intervals[slot.rows][is_told] = reading.seconds[is_told]
         reasons = _reasons(values, layout)
         return Batch(at, kind, layout.entities, layout.metrics, values, reasons, intervals)
 

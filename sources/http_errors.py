@@ -14,7 +14,10 @@ from coldaisle.sources.errors import Garbled, SourceError, Unreachable, Unusable
 
 Failure = TypeVar("Failure", bound=BaseException)
 
-TRUST = "add the authority that signed it to the system's, or name its file: SSL_CERT_FILE=..."
+TRUST = (
+    "add the authority that signed it to the system's, or name its file: "
+    'ca = "ca.pem" of the source in the configuration, or SSL_CERT_FILE=...'
+)
 
 
 class Problem(NamedTuple):

@@ -58,6 +58,7 @@ REASONS = {
 REASK = 300.0  # seconds until a refused reading is asked again
 SLOW = 10.0  # seconds between readings that hardly change, or cost much
 PROCESS_PERIOD = 5.0
+LATE = 1.2  # times the sample's own interval: from there on a GPU tells its own, after a hang or a loss
 MAX_COMMAND = 200
 MAX_PORTS = 4
 GENERATIONS = 6
@@ -1546,6 +1547,8 @@ class Board(object):
         self.processes_why = NOT_SAMPLED
         self.processes_at = 0.0
         self.sm_since = 0
+        self.read_at = None  # type: Optional[float]
+        self.covers = None  # type: Optional[float]
         self.rows = []  # type: List[Row]
 
     @property
@@ -1714,6 +1717,7 @@ class Worker(object):
                 if self.superseded:
                     if board is not None:
                         board.hung = False
+                        self.gpus.say("gpu_back", "%s answers again" % board.place, board)
                     raise Superseded()
 
         return ask
@@ -1762,6 +1766,14 @@ class Gpus(object):
             else:
                 rows.extend(board.blank_rows(NOT_SAMPLED))
         return rows[: MAX_ROWS * 8]
+
+    def covers(self) -> List[Optional[float]]:
+        """Seconds that the rates of each of :meth:`rows` cover; None: there are no rates."""
+        spans = []  # type: List[Optional[float]]
+        for board in list(self.boards):
+            is_read = board.tick == self.tick and not (board.hung or board.lost)
+            spans.extend([board.covers if is_read else None] * (1 + len(board.instances)))
+        return spans[: MAX_ROWS * 8]
 
     def schema(self) -> List[Dict[str, Any]]:
         return [row for board in list(self.boards) for row in board.schema()][: MAX_ROWS * 8]
@@ -1968,8 +1980,11 @@ class Gpus(object):
         board.rows, board.tick = rows, self.tick
 
     def _board_row(self, ask: Ask, board: Board) -> Row:
-        row, key = GPU.row(), id(board)
+        row, key, began = GPU.row(), id(board), time.monotonic()
         board.fields.read(ask, board.device, row, self.rates, key)
+        # Here, as most counters are fields: also a reading that hangs later has moved them on.
+        board.covers = None if board.read_at is None else began - board.read_at
+        board.read_at = began
         board.profile.read(ask, board.device, row)
         read_calls(ask, board, board.device, key, CALLS, row, self.rates)
         derive(row)
@@ -2051,7 +2066,18 @@ def has_nvidia_hardware(sys_root: str) -> bool:
 
 
 def read_slowdown(nv: Any, device: Any) -> float:
-    return float(nv.nvmlDeviceGetTemperatureThreshold(device, 1))
+    """The temperature that slows it; newer parts tell only by how much their margin may fall below 0."""
+    try:
+        return float(nv.nvmlDeviceGetTemperatureThreshold(device, 1))
+    except nv.NVMLError as error:
+        if error.value not in REFUSALS:
+            raise
+    (offset,) = nv.nvmlDeviceGetFieldValues(device, [194])
+    below = None if offset.nvmlReturn else field_value(offset)
+    if below is None:
+        raise ValueError("no T.limit of a slowdown")
+    margin = nv.nvmlDeviceGetMarginTemperature(device)
+    return float(nv.nvmlDeviceGetTemperature(device, 0) + margin - below)
 
 
 def read_fabric_name(nv: Any, device: Any) -> Optional[str]:
@@ -2345,7 +2371,7 @@ class Probe(object):
         self.gpus.read(min(1.5, 0.75 * self.interval))
         self._say_hello(t)
         reading = self.host.read(self.rates, time.monotonic())
-        rows = self.gpus.rows()
+        rows, covers = self.gpus.rows(), self.gpus.covers()
         reading.node.set("gpus", sum(not board.lost for board in self.gpus.boards))
         self._cost(reading.node)
         self._say_schema(reading)
@@ -2353,7 +2379,7 @@ class Probe(object):
             say(frame)
         for kind, detail in self.host.events():
             say({"k": "event", "t": t, "kind": kind, "detail": detail[:300]})
-        self._say_sample(t, began, rows, reading)
+        self._say_sample(t, began, rows, covers, reading)
         self._say_processes(t)
 
     def _say_hello(self, t: float) -> None:
@@ -2394,10 +2420,14 @@ class Probe(object):
             self.schema_id += 1
             say(dict(schema, k="schema", id=self.schema_id))
 
-    def _say_sample(self, t: float, began: float, rows: List[Row], reading: "HostReading") -> None:
+    def _say_sample(
+        self, t: float, began: float, rows: List[Row], covers: List[Optional[float]], reading: "HostReading"
+    ) -> None:
         frame = {"k": "sample", "t": t, "schema": self.schema_id}  # type: Dict[str, Any]
-        frame["dt"] = None if self.last is None else tidy(began - self.last)
-        self.last = began
+        seconds = None if self.last is None else began - self.last
+        frame["dt"], self.last = tidy(seconds), began
+        if seconds is not None and any(span is not None and span > LATE * seconds for span in covers):
+            frame["gpu_dt"] = [tidy(span) for span in covers]
         matrices = {
             "gpu": rows,
             "port": [row for _, row in reading.ports],
@@ -2425,7 +2455,8 @@ class Probe(object):
                     self._process(places.get(process.gi, row) if process.gi is not None else row, process)
                 )
             row += 1 + len(board.instances)
-        if processes != self.told.get("processes") and (processes or "processes" in self.told):
+        has_looked = any(board.processes_why == PRESENT for board in self.gpus.boards)
+        if processes != self.told.get("processes") and (has_looked or "processes" in self.told):
             self.told["processes"] = processes
             say({"k": "processes", "t": t, "processes": processes[:MAX_PROCESSES]})
 

@@ -63,6 +63,8 @@ class ExporterSettings(
     token_command: str | tuple[str, ...] | None = None
     insecure: bool = False
     """Whether the token may travel over plain http."""
+    ca: str | None = None
+    """The file of the authorities that are trusted, instead of the system's; absolute."""
     vocabulary: tuple[str, ...] = ()
     """The site's own vocabulary files, absolute."""
 

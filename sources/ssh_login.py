@@ -53,6 +53,8 @@ CHEAP_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 CONFIGS = ("~/.ssh/config", "/etc/ssh/ssh_config")
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 ATTEMPTS = 3
+FIRST_HOSTS = 4
+"""Of so many hosts one is asked before the screen opens."""
 """Times that a passphrase or password is asked for."""
 
 REFUSAL = re.compile(
@@ -731,18 +733,41 @@ async def collect_secrets(settings: SshSettings, ask: Ask, patience: Patience | 
     What does not help is not kept. Never raises for a host that fails: the stream will say it.
     """
     secrets, patience = Secrets(), patience or Patience(connect=settings.connect_timeout)
-    for name in settings.hosts[:4]:
-        to = destination(name)
-        error = await _try(to, settings, patience, secrets, None)
-        if isinstance(error, AccessDenied) and await _open_keys(to, settings, secrets, ask):
-            error = await _try(to, settings, patience, secrets, None)
-        if isinstance(error, AccessDenied):
-            error = await _try(to, settings, patience, secrets, ask)
-            if error is not None:
-                secrets.passwords.clear()
-        if error is None or isinstance(error, AccessDenied):
-            break
+    to = await _refusing(settings, patience)
+    if to is None:
+        return secrets
+    if await _open_keys(to, settings, secrets, ask) and not isinstance(
+        await _try(to, settings, patience, secrets, None), AccessDenied
+    ):
+        return secrets
+    if await _try(to, settings, patience, secrets, ask) is not None:
+        secrets.passwords.clear()
     return secrets
+
+
+async def _refusing(settings: SshSettings, patience: Patience) -> Destination | None:
+    """The first of a few hosts that answers, if it refuses us; None: it lets us in as we are, or none answers.
+
+    Beside a host that is silent the next is tried: a hung one must not keep the screen from opening.
+    """
+    tries: dict[asyncio.Task[SourceError | None], Destination] = {}
+    waiting = [destination(name) for name in settings.hosts[:FIRST_HOSTS]]
+    try:
+        while waiting or tries:
+            if waiting:
+                to = waiting.pop(0)
+                tries[asyncio.create_task(_try(to, settings, patience, Secrets(), None))] = to
+            limit = patience.scout if waiting else None
+            done, _ = await asyncio.wait(tries, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                to, error = tries.pop(task), task.result()
+                if error is None or isinstance(error, AccessDenied):
+                    return to if error else None
+        return None
+    finally:
+        for task in tries:
+            task.cancel()
+        await asyncio.gather(*tries, return_exceptions=True)
 
 
 async def _try(

@@ -176,6 +176,7 @@ def test_a_terminal_that_vanishes_leaves_no_process(tmp_path: Path) -> None:
         family = {terminal.pid} | descendants(terminal.pid)
         terminal.kill_server()
         wait_for("the end of every process", lambda: not any(map(is_running, family)), 8.0)
+    assert "ERROR" not in (tmp_path / ".local/state/coldaisle/coldaisle.log").read_text()
 
 
 def test_without_colours_nothing_is_lost(tmp_path: Path) -> None:

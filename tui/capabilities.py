@@ -58,8 +58,10 @@ def _is_utf8(environ: Mapping[str, str]) -> bool:
 
 
 def _colours(environ: Mapping[str, str], term: str, is_multiplexed: bool) -> Colours:
-    if "NO_COLOR" in environ or term in _NO_COLOUR_TERMS:
+    if "NO_COLOR" in environ or term in _NO_COLOUR_TERMS or term.endswith(("-m", "-mono")):
         return Colours.NONE
+    if term.endswith(("-16color", "-8color", "-88color")):
+        return Colours.SIXTEEN
     if is_multiplexed:
         # COLORTERM describes the terminal outside; tmux maps 24-bit colours to that terminal's
         # anyway, and a colour of 256 takes half the bytes.

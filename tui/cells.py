@@ -51,6 +51,8 @@ METRICS: Final = (
     CellMetric("gpu.sm_clock", "SM clock", 0.0, 2500.0, None, "in steps of 250 MHz"),
     CellMetric("gpu.thermal_violation", "held back by heat", 0.0, 1.0, 0.05, "tenths of the time"),
 )
+SCALED: Final = {"gpu.power": "gpu.power_ratio", "gpu.mem_used": "gpu.mem_ratio"}
+"""Metrics without a scale of their own, and the share of a limit that cells show of them."""
 DEFAULTS: Final = ("gpu.sm_active", "gpu.power_ratio", "gpu.util")
 """The first of these that (nearly) every GPU has is shown at the start."""
 NEARLY: Final = 0.9
@@ -136,10 +138,19 @@ def _extent(metric: Metric) -> str:
 
 def metric_of(key: str) -> CellMetric:
     """The metric of a key (``gpu.temp`` or ``temp``); the first of METRICS where cells cannot show it."""
+    key = SCALED.get(key, key)
     return next(
         (metric for metric in cell_metrics() if key in (metric.key, metric.key.removeprefix("gpu."))),
         METRICS[0],
     )
+
+
+def is_shown(key: str) -> bool:
+    """Whether cells can show a metric; of the site's own that is not known before its vocabulary is read."""
+    from coldaisle.sources.entries import shipped_keys
+
+    keys = {metric.key for metric in METRICS} | SCALED.keys()
+    return key in keys or key not in shipped_keys()
 
 
 def has_values(snapshot: Snapshot, key: str) -> bool:

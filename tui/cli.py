@@ -110,12 +110,9 @@ def _complete_theme(_: click.Context, __: click.Parameter, begun: str) -> list[C
 
 
 def _complete_metric(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    import tomllib
-    from importlib.resources import files
+    from coldaisle.tui.cells import METRICS
 
-    table = tomllib.loads((files("coldaisle.sources") / "catalog.toml").read_text(encoding="utf-8"))["gpu"]
-    items = ((f"gpu.{name}", row["help"]) for name, row in table.items())
-    return [CompletionItem(key, help=text) for key, text in items if key.startswith(begun)]
+    return [CompletionItem(one.key, help=one.label) for one in METRICS if one.key.startswith(begun)]
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -175,7 +172,10 @@ _screen_options = _options(
     ),
     click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
     click.option(
-        "--metric", metavar="KEY", shell_complete=_complete_metric, help="What cells show: gpu.power."
+        "--metric",
+        metavar="KEY",
+        shell_complete=_complete_metric,
+        help="What cells show first: gpu.temp, ...",
     ),
     click.option(
         "--rack-pattern", "pattern", metavar="REGEX", help=r"Rack in the node's name: '(?P<rack>r\d+)n\d+'."
@@ -206,7 +206,7 @@ def main(context: click.Context, /, **given: Any) -> int | None:
     return _dashboard(_configured(given), confirmed=given["yes"], at=_instant(given["at"]))
 
 
-@main.command()
+@main.command(short_help="A simulated cluster; needs nothing.")
 @click.option("--racks", type=click.IntRange(1, 1000), default=16, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 256), default=4, show_default=True, help="Nodes a rack.")
 @click.option("--gpus", type=click.IntRange(1, 16), default=8, show_default=True, help="GPUs a node.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.configured import NO_SECRETS, sources_from
+from coldaisle.sources.errors import ConfigError
 from coldaisle.tui.capabilities import Colours, capabilities
 from coldaisle.tui.feed import MonitorFeed
 
@@ -41,8 +42,14 @@ def make_app(
         "TEXTUAL_COLOR_SYSTEM", terminal.colours.textual
     )  # Textual reads it as it is imported
     from coldaisle.tui.app import ColdaisleApp
+    from coldaisle.tui.cells import METRICS, is_shown
 
     screen = settings.screen
+    if screen.metric and not is_shown(screen.metric):
+        shown = ", ".join(metric.key for metric in METRICS)
+        raise ConfigError(
+            f"metric: cells do not show {screen.metric}", f"they show {shown}; Enter shows the others"
+        )
     app = ColdaisleApp(
         MonitorFeed(lambda clock: sources_from(settings, clock, secrets), lambda: monitor_settings(settings)),
         name=settings.name,

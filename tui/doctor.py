@@ -307,12 +307,13 @@ def _metric_lines(one: Examined) -> Iterator[str]:
         key = next((key for key in need.keys if one.found(key)), None)
         if total and key:
             count = one.found(key)
-            yield f"    {need.name:<21}{key:<24}{'' if count == total else f'{count} of {total}'}".rstrip()
+            share = "" if count == total else f"{count} of {total}"
+            yield f"    {need.name:<20} {key:<27} {share}".rstrip()
     missing = lacks(one)
     if missing:
         yield "  missing:"
     for lack in missing:
-        yield f"    {lack.need.name:<21}{lack.need.keys[0]:<24}{MISSING_TEXT[lack.why]}"
+        yield f"    {lack.need.name:<20} {lack.need.keys[0]:<27} {MISSING_TEXT[lack.why]}"
         if lack.need.hint and one.kind not in OF_EXPORTERS:
             yield f"      -> {lack.need.hint}"
     yield from _counter_lines(one, missing)

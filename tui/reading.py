@@ -197,6 +197,20 @@ def status_word(code: int) -> tuple[str, str]:
     )
 
 
+def why_silent(snapshot: Snapshot, index: int) -> str:
+    """What a source says of a node that it cannot hear: a changed host key, a port nobody listens on; or ""."""
+    from coldaisle.sources.source import TargetState
+
+    node = snapshot.layout.nodes[index]
+    names = {node.key, node.hostname, *node.aliases}
+    unheard = (TargetState.FAILING, TargetState.DENIED, TargetState.SKIPPED)
+    for source in snapshot.sources if snapshot.live else ():
+        for target in source.targets:
+            if target.state in unheard and target.detail and names.intersection(target.nodes):
+                return plain(target.detail)
+    return ""
+
+
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
     return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)

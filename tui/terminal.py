@@ -224,6 +224,8 @@ class PacedDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         """Enter the alternate screen, with our own output in place of Textual's queue."""
+        if self._is_ending:
+            return  # whoever takes a terminal away sends SIGCONT behind SIGHUP
         super().start_application_mode()  # type: ignore[no-untyped-call]
         if self._writer_thread is None or not self._writer_thread.is_alive():
             return  # continued in the background: stopped again before it began

@@ -14,6 +14,7 @@ from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.settings import PrometheusSettings
 from coldaisle.sources.text import is_loopback
 from coldaisle.sources.tokens import password_of, token_of
+from coldaisle.sources.trust import reason_of, trusting
 
 HIDDEN = "[hidden]"
 
@@ -97,13 +98,13 @@ class Access:
         settings = self._settings
         if not settings.url.startswith("https:"):
             return False
-        context = _trusting(settings.ca)
+        context = trusting(settings.ca)
         if settings.cert:
             try:
                 context.load_cert_chain(settings.cert, settings.key, password=_no_password)
             except (OSError, ssl.SSLError, _Encrypted) as error:
                 raise ConfigError(
-                    f"cert {settings.cert}: {_reason(error)}",
+                    f"cert {settings.cert}: {reason_of(error)}",
                     "cert and key are files in PEM format, the key without a pass phrase",
                 ) from None
         return context
@@ -115,23 +116,6 @@ class _Encrypted(Exception):
 
 def _no_password() -> str:
     raise _Encrypted("its key is encrypted")
-
-
-def _trusting(ca: str | None) -> ssl.SSLContext:
-    """These authorities, else the system's, else those that come with httpx."""
-    paths = ssl.get_default_verify_paths()
-    if not (ca or paths.cafile or paths.capath):
-        return httpx.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"ca {ca}: {_reason(error)}", "it is a file in PEM format") from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "not a certificate, or a key that is not its own"
-    return error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)
 
 
 def _from_environment(name: str, variable: str) -> str:

@@ -23,7 +23,6 @@ MAX_SAID = 200
 SIGN_IN = "give what it asks for: token_file (a bearer token), or user and password_file"
 OUR_CERTIFICATE = "it asks for a certificate: give cert and key"
 CLOSED = "look at the server's log; if it speaks TLS, write https://, if it asks for a certificate, give cert and key"
-TRUST = 'add the authority that signed it to the system\'s, or name its file: ca = "ca.pem"'
 WHICH_ADDRESS = "the url is the address of the server, with its path prefix if it has one"
 _TOO_MUCH = re.compile(r"(?i)too many|exceed")
 """How servers say that a query touches more than they allow."""
@@ -143,8 +142,6 @@ def broken_off(target: str, error: Exception) -> SourceError:
 
 
 def _tls_remedy(tls: Problem) -> str:
-    if "not trusted" in tls.problem:
-        return TRUST
     if "EOF" in tls.problem:
         return CLOSED
     return tls.remedy.replace("http://host:port", "the url as http://...")

@@ -115,6 +115,19 @@ def test_coverage_counts_what_is_expected() -> None:
     assert made.snapshot().coverage.nodes == 0
 
 
+def test_the_silent_exporters_of_a_host_are_one_node() -> None:
+    made, _ = monitor(
+        gpu_batch(AT, "n1", [10]),
+        Target(AT, "n1:9400", TargetState.OK, ("n1",), what="dcgm-exporter"),
+        *(
+            Target(AT, name, TargetState.FAILING, detail="refused")
+            for name in ("n1:9100", "n9:9100", "n9:9400/metrics")
+        ),
+    )
+    coverage = made.snapshot().coverage
+    assert (coverage.nodes, coverage.nodes_expected) == (1, 2)
+
+
 def test_series_come_by_key_and_strangers_are_missing() -> None:
     made, _ = monitor(*(gpu_batch(AT + 2 * n, "n1", [n, 2 * n]) for n in range(5)))
     answer = made.read(SeriesQuery(("gpu.power",), ("n1/1", "n1/0", "nobody/3"), AT, AT + 10, 5))

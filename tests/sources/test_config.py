@@ -89,6 +89,7 @@ MISTAKES = [
     ("no_ca", 4, "ca: no file 'none.pem'", "check the path"),
     ("key_without_cert", 4, "key: whose certificate's?", "add cert"),
     ("cert_without_tls", 4, "cert: without TLS", "https://"),
+    ("ca_without_tls", 4, "ca: without TLS", "https://"),
     ("secret_header", 4, "headers: Authorization holds a secret", "{ env = ... }"),
     ("bad_header", 4, "headers: 'X Scope' is no header's name", "X-Scope-OrgID"),
     ("header_of_ours", 4, "headers: Host is not yours to set", "remove it"),

@@ -54,6 +54,13 @@ def test_a_vocabulary_of_the_site_is_read(tmp_path: Path) -> None:
     assert caught.value.file == file
 
 
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"ca .*ca\.pem: not a certificate"):
+        source_from(ExporterSettings(targets=("https://n1:9400",), ca=str(file)), time.time)
+
+
 def test_a_token_never_travels_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "hunter2")
     with pytest.raises(ConfigError) as caught:

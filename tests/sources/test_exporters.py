@@ -49,6 +49,7 @@ from coldaisle.sources.source import (
     Target,
     TargetState,
 )
+from coldaisle.sources.trust import trusting
 
 SMALL = Limits(page_bytes=200_000)
 
@@ -493,7 +494,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused_with_what_to_do(
         async with fed(f"https://{pages.target}") as feed:
             target = await feed.target(pages.target, TargetState.FAILING)
             assert "its certificate is not trusted: self" in target.detail
+            assert 'ca = "ca.pem"' in target.remedy
             assert "SSL_CERT_FILE" in target.remedy
+        async with fed(f"https://{pages.target}", tls=trusting(str(tmp_path / "cert.pem"))) as feed:
+            await feed.target(pages.target, TargetState.OK)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         async with fed(f"https://{pages.target}") as feed:
             await feed.target(pages.target, TargetState.OK)

@@ -172,6 +172,15 @@ def test_two_samples_in_a_tick_keep_the_integral(fleet: Fleet) -> None:
     assert batch.intervals[0] == 5.0
 
 
+def test_a_gpu_that_was_away_has_rates_over_a_time_of_its_own(fleet: Fleet) -> None:
+    feed(fleet.streams["n1"], schema(), sample(gpu_dt=[None, 30.0]))
+    batch = batch_of(fleet, Kind.GPU)
+    assert batch.intervals is not None
+    assert batch.intervals.tolist() == [2.0, 30.0]
+    feed(fleet.streams["n1"], sample(gpu_dt=[2.0]))
+    assert fleet.streams["n1"].garbled == 1, "not as many as there are GPUs"
+
+
 def test_reasons_are_kept_until_told_anew_and_stay_one_object(fleet: Fleet) -> None:
     stream = fleet.streams["n1"]
     feed(stream, schema(), sample(gpu_why=[[0, 0], [0, 4]]))
@@ -365,6 +374,13 @@ class TestHostClock:
         clock.learn(1000.0, 1000.0)
         assert [clock.learn(902.0 + i, 1002.0 + i) for i in range(3)] == [0.0, 0.0, -100.0]
         assert clock.offset == -100.0
+
+    def test_what_was_held_up_and_comes_at_once_is_no_jump(self) -> None:
+        clock = HostClock()
+        clock.learn(1000.0, 1000.0)
+        assert [clock.learn(1000.0 + n, 1010.0 + n / 1000) for n in range(1, 10)] == [0.0] * 9
+        assert clock.learn(1011.0, 1011.0) == 0.0
+        assert clock.offset == 0.0
 
     def test_a_long_delay_is_not_a_jump(self) -> None:
         clock = HostClock()

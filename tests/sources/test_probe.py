@@ -35,7 +35,7 @@ class Running:
         self.hello: frames.Hello | None = None
         self.schema: frames.Schema | None = None
         self.events: list[frames.Happening] = []
-        self.processes: list[frames.Proc] = []
+        self.processes: list[frames.Proc] | None = None
         self.gpu_why: list[list[int]] = []
         self.node_why: list[int] = []
         self.lines = 0
@@ -225,6 +225,7 @@ def test_what_the_boards_are(host: StubHost) -> None:
     assert board.memory_bytes == 80 << 30
     assert board.power_limit_w == 700
     assert board.fabric == "00112233445566778899aabbccddeeff/1"
+    assert board.slowdown_c == 34 + 53 + 2, "its temperature, its margin, and how far that may fall below 0"
 
 
 def test_an_ampere_board_has_thresholds_and_no_profile(tmp_path: Path) -> None:
@@ -283,6 +284,25 @@ def test_a_lost_gpu_is_said_once_the_others_go_on_and_it_may_come_back(host: Stu
         assert probe_.events[0].gpu == 0
 
 
+def test_the_first_rates_after_a_loss_say_how_long_they_cover(host: StubHost) -> None:
+    for gpu in (0, 1):
+        host.gpu(gpu).grow("field/138", 1e9, 1e5)
+    with running(host) as probe_:
+        before = probe_.until(lambda s: probe_.gpu(s, 0, "gpu.nvlink_tx"))
+        host.gpu(0).lose()
+        probe_.until(lambda s: probe_.gpu(s, 0, "gpu.power") is None)
+        lost = probe_.sample()
+        host.gpu(0).recover()
+        back = probe_.until(lambda s: probe_.gpu(s, 0, "gpu.nvlink_tx"))
+        after = probe_.until(lambda s: s.gpu_dt is None)
+    assert (before.gpu_dt, lost.gpu_dt) == (None, None)
+    assert back.gpu_dt is not None
+    first, second = (span or 0.0 for span in back.gpu_dt)
+    assert first > lost.t - before.t
+    assert 0 < second < first
+    assert after.dt is not None
+
+
 def test_a_gpu_lost_before_the_start_keeps_its_address(host: StubHost) -> None:
     host.gpu(1).lose()
     with running(host) as probe_:
@@ -301,7 +321,10 @@ def test_a_call_that_hangs_costs_its_own_gpu_only(host: StubHost) -> None:
         assert sample.node, "the host's own readings go on"
         assert "gpu_hung" in [event.kind for event in probe_.events]
         host.gpu(1).delay("nvmlDeviceGetPowerUsage", 0)
-        probe_.until(lambda s: probe_.gpu(s, 1, "gpu.power") == 70)
+        back = probe_.until(lambda s: probe_.gpu(s, 1, "gpu.power") == 70)
+        assert [event.kind for event in probe_.events] == ["gpu_hung", "gpu_back"]
+        assert back.gpu_dt is not None
+        assert (back.gpu_dt[1] or 0) > 2.5, "its rates cover the hang"
 
 
 def test_a_gpu_that_hangs_from_the_start_does_not_hide_the_others(host: StubHost) -> None:
@@ -419,10 +442,25 @@ def test_processes_have_a_user_and_a_command(host: StubHost) -> None:
     with running(host) as probe_:
         probe_.until(lambda s: probe_.gpu(s, 1, "gpu.processes") == 1)
         probe_.sample()
-        (process,) = probe_.processes
+        (process,) = probe_.processes or []
     assert (process.gpu, process.pid, process.memory_bytes, process.sm) == (1, os.getpid(), 10 << 30, 0.4)
     assert process.user
     assert "pytest" in (process.command or "")
+
+
+def test_that_there_is_no_process_is_said_too(host: StubHost) -> None:
+    with running(host) as probe_:
+        probe_.until(lambda s: probe_.gpu(s, 1, "gpu.processes") == 0)
+        probe_.sample()
+        assert probe_.processes == []
+
+
+def test_where_the_driver_is_missing_nothing_is_said_of_processes(host: StubHost) -> None:
+    host.fail("nvmlInit_v2", 9).fail("nvmlInitWithFlags", 9)
+    with running(host) as probe_:
+        probe_.sample()
+        probe_.sample()
+        assert probe_.processes is None
 
 
 def test_a_process_has_the_port_of_the_server_that_started_it(host: StubHost) -> None:
@@ -437,7 +475,7 @@ def test_a_process_has_the_port_of_the_server_that_started_it(host: StubHost) ->
             with running(host) as probe_:
                 probe_.until(lambda s: probe_.gpu(s, 1, "gpu.processes") == 1)
                 probe_.sample()
-                (process,) = probe_.processes
+                (process,) = probe_.processes or []
         finally:
             os.kill(worker, signal.SIGTERM)
     assert (process.command, process.ports) == ("sleep 60", (8123,))

@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,16 @@ async def test_nothing_is_asked_where_nothing_needs_it(lab: SshLab) -> None:
     secrets = await collect_secrets(lab.settings(), ask, QUICK)
     assert not secrets.keys
     assert not secrets.passwords
+
+
+async def test_a_silent_first_host_does_not_keep_the_screen_from_opening(lab: SshLab) -> None:
+    lab.silent("mute")
+
+    async def ask(prompt: str) -> str | None:
+        raise AssertionError(prompt)
+
+    async with asyncio.timeout(30):
+        await collect_secrets(lab.settings("mute", "n01"), ask, replace(QUICK, connect=300.0))
 
 
 class PasswordServer(asyncssh.SSHServer):

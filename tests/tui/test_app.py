@@ -317,3 +317,21 @@ class TestEveryScreen:
             await pilot.pause()
             assert app.focused is focused
             assert len(app.screen._compositor.render_strips()) == 24
+
+
+def test_a_metric_that_cells_cannot_show_is_told_before_the_screen_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from coldaisle.sources.config import Settings
+    from coldaisle.sources.settings import Flags
+    from coldaisle.tui.dashboard import make_app
+
+    monkeypatch.setenv("TEXTUAL_COLOR_SYSTEM", "256")
+    settings = Settings().with_sources([{"kind": "simulator"}])
+    with pytest.raises(ConfigError, match=r"do not show gpu\.ecc_sbe") as caught:
+        make_app(settings.with_flags(Flags(metric="gpu.ecc_sbe")))
+    assert "gpu.temp" in caught.value.remedy
+    app = make_app(settings.with_flags(Flags(metric="gpu.power")))
+    app._choose_metric(make_snapshot(1, 1, 8))
+    assert app.metric is not None
+    assert app.metric.key == "gpu.power_ratio"

@@ -31,6 +31,7 @@ from coldaisle.tui.cells import (
     has_values,
     ink,
     is_drained,
+    is_shown,
     letter,
     levels,
     metric_of,
@@ -125,6 +126,18 @@ def test_a_missing_value_is_no_zero() -> None:
 
 def test_a_value_of_zero_is_a_zero() -> None:
     assert letter(code_of(with_values(small(), "gpu.sm_active", {"r01n01/0": 0.0}), "r01n01/0")) == "0"
+
+
+def test_a_metric_without_a_scale_is_shown_as_a_share_of_its_limit() -> None:
+    assert metric_of("gpu.power").key == "gpu.power_ratio"
+    assert metric_of("gpu.mem_used").key == "gpu.mem_ratio"
+
+
+def test_what_cells_cannot_show_is_known() -> None:
+    assert is_shown("gpu.power")
+    assert is_shown("gpu.temp")
+    assert is_shown("gpu.of_the_sites_own")
+    assert not is_shown("gpu.ecc_sbe")
 
 
 def test_one_stale_metric_is_stale_alone() -> None:

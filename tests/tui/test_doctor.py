@@ -144,7 +144,7 @@ def test_all_there() -> None:
 def test_a_missing_metric_has_its_reason() -> None:
     examined = ask(Scripted([target("n1"), *both(without=["gpu.mem_temp"], why=Missing.NOT_PERMITTED)]))
     assert verdict(examined) == doctor.SOMETHING_MISSING
-    assert "memory temperature   gpu.mem_temp            not permitted for our user" in text_of(examined)
+    assert "memory temperature   gpu.mem_temp                not permitted for our user" in text_of(examined)
     assert "nobody gives GPU memory temperature" in text_of(examined)
 
 
@@ -374,7 +374,7 @@ def test_amds_exporter_is_told_which_fields_to_add(exporter: str, capsys: pytest
     text = capsys.readouterr().out
     assert f"ok: {exporter}/amd  AMD device-metrics-exporter" in text
     assert "utilisation          gpu.util" in text
-    assert "power limit          gpu.power_limit         not exported" in text
+    assert "power limit          gpu.power_limit             not exported" in text
     added = text.partition(
         "-> add to GPUConfig.Fields of the exporter's config.json, and restart the exporter:"
     )[2]

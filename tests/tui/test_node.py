@@ -242,6 +242,19 @@ def test_facts_tell_how_the_place_is_known(night: Snapshot) -> None:
     assert "8 of 8" in said
 
 
+def test_no_fact_is_cut(night: Snapshot) -> None:
+    trouble = "its host key (SHA256:abc) differs from the one in /home/someone/.ssh/known_hosts:1"
+    nodes = (replace(night.layout.nodes[0], problem=trouble), *night.layout.nodes[1:])
+    rows = panes.fact_pane(
+        replace(night, layout=replace(night.layout, nodes=nodes)), 0, gpu_panes.View(60, 18)
+    )
+    assert all(row_width(row) <= 60 for row in rows)
+    said = " ".join(text_of(rows).split())
+    assert trouble in said
+    board = night.layout.gpus[night.layout.nodes[0].gpus[0]]
+    assert f"{board.uuid} {board.pci}" in said
+
+
 def test_a_job_sees_only_its_gpus(night: Snapshot) -> None:
     nodes = (replace(night.layout.nodes[0], gpus_visible=2), *night.layout.nodes[1:])
     masked = replace(night, layout=replace(night.layout, nodes=nodes))

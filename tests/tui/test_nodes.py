@@ -99,8 +99,8 @@ def test_a_sum_over_some_boards_says_so(night: Snapshot) -> None:
 def test_problems_in_words() -> None:
     snapshot = make_snapshot(2, 2, 8, faults=Faults(lost=("r01n01/3",), gone=("r01n02",), never=("r02n01",)))
     assert cell(snapshot, "r01n01", "problem").text == "GPU 3 lost"
-    assert cell(snapshot, "r01n02", "problem").text == "silent for 10m00s"
-    assert cell(snapshot, "r02n01", "problem").text == "never heard of"
+    assert cell(snapshot, "r01n02", "problem").text == "no answer, silent for 10m00s", "as its target says"
+    assert cell(snapshot, "r02n01", "problem").text == "no answer, never heard of"
     assert cell(snapshot, "r02n02", "problem").text == ""
 
 

@@ -71,6 +71,16 @@ def test_failing_targets_come_first() -> None:
     ]
 
 
+def test_a_long_remedy_is_seen_whole(night: Snapshot) -> None:
+    remedy = "run: ssh-keygen -f /home/me/.ssh/known_hosts -R '[10.0.3.7]:22', then ssh -F /home/me/cfg r01n01 once"
+    target = Target(AT, "r01n01", TargetState.FAILING, ("r01n01",), "its host key differs", remedy)
+    why, *rows = panes.target_detail(night, target, 60)
+    assert text_of([why]).startswith("r01n01  its host key differs")
+    assert len(rows) > 1
+    assert all(row_width(row) <= 60 for row in rows)
+    assert " ".join(text_of([row]).strip() for row in rows) == f"-> {remedy}"
+
+
 def test_names_that_are_missing_silent_or_unmatched() -> None:
     snapshot = make_snapshot(2, 2, 8, faults=Faults(never=("r01n02",), stale=("r02n01",)))
     said = text_of(panes.name_pane(with_targets(snapshot, failing(0)), 100))

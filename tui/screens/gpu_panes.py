@@ -129,9 +129,7 @@ def gpu_pane(
     """
     gpus = list(snapshot.layout.nodes[index].gpus)
     if not gpus:
-        return Block(
-            [(Run("no GPU is known on this node", "dim"),), *_why_no_gpus(snapshot, index, view.width)]
-        )
+        return Block(no_gpus(snapshot, index, view.width))
     series = series_of(answer, metric.key, [snapshot.layout.gpus[g].key for g in gpus])
     scale, marks = chart_scale(snapshot, metric.key, gpus, series)
     paint = chart_paint(snapshot, metric.key, gpus, scale)
@@ -239,9 +237,13 @@ def problem_words(snapshot: Snapshot, gpu: int) -> list[tuple[str, str]]:
     return [*found, *throttle_words(read(snapshot, "gpu.throttle", gpu).value)]
 
 
-def _why_no_gpus(snapshot: Snapshot, index: int, width: int) -> list[Row]:
+def no_gpus(snapshot: Snapshot, index: int, width: int) -> list[Row]:
+    """In place of a node's GPUs: that there are none, and the node's problem."""
     problem = snapshot.layout.nodes[index].problem
-    return wrap(plain(problem), width, "bad") if problem else []
+    return [
+        (Run("no GPU is known on this node", "dim"),),
+        *(wrap(plain(problem), width, "bad") if problem else []),
+    ]
 
 
 def _charts(
@@ -288,7 +290,8 @@ def _chart(
         return [heading, *_no_series(snapshot, gpu, metric, left, height)]
     drawn = area(values, room, height, scale, ink=view.ink, paint=paint, marks=marks)
     if height < 3:
-        span = Run(" " + fit(range_text(values, unit, view), _RANGE - 1, right=True), "dim")
+        text = range_text(values, unit, view, read(snapshot, metric.key, gpu).value)
+        span = Run(" " + fit(text, _RANGE - 1, right=True), "dim")
         return [
             heading,
             *((Run(" " * left), *row, span if at == 0 else Run("")) for at, row in enumerate(drawn)),
@@ -326,12 +329,12 @@ def _axis_width(
     return axis_width(scale, height, lambda value: view.show(value, unit), marks)
 
 
-def range_text(values: Sequence[float], unit: str, view: View) -> str:
-    """``71..99 %``; each with its unit where these differ."""
-    span = extent(values)
-    low, high = view.show(span.low, unit), view.show(span.high, unit)
-    if math.isnan(span.mean):
+def range_text(values: Sequence[float], unit: str, view: View, now: float = math.nan) -> str:
+    """``71..99 %``; each with its unit where these differ. The value now is in it: the others are means of a while."""
+    if math.isnan(extent(values).mean):
         return ""
+    span = extent([*values, now])
+    low, high = view.show(span.low, unit), view.show(span.high, unit)
     if low.partition(" ")[2] == high.partition(" ")[2]:
         return f"{low.partition(' ')[0]}..{high}"
     return f"{low}..{high}"

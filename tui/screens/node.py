@@ -202,8 +202,9 @@ class NodeScreen(SeriesScreen):
             return gpu_panes.gpu_pane(snapshot, index, answer, metric, view, self.gpu, strips=self.digits)
         if self.pane == 1:
             gpus = snapshot.layout.nodes[index].gpus
-            rows = gpu_panes.values_pane(snapshot, gpus[min(self.gpu, len(gpus) - 1)], view) if gpus else []
-            return gpu_panes.Block(rows)
+            if not gpus:
+                return gpu_panes.Block(gpu_panes.no_gpus(snapshot, index, view.width))
+            return gpu_panes.Block(gpu_panes.values_pane(snapshot, gpus[min(self.gpu, len(gpus) - 1)], view))
         if self.pane == 2:
             return gpu_panes.Block(panes.host_pane(snapshot, index, answer, view))
         if self.pane == 3:

@@ -18,6 +18,7 @@ from coldaisle.tui.reading import (
     latest,
     read,
     status_word,
+    why_silent,
 )
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
@@ -28,7 +29,7 @@ from coldaisle.tui.widgets.chart import (
     nice,
     time_axis,
 )
-from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, pad
+from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, pad, wrap
 from coldaisle.tui.widgets.table import Cell, Column, cells_row, place
 
 if TYPE_CHECKING:
@@ -172,12 +173,14 @@ def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
 
 def fact_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
     """What is known of the node that does not change from tick to tick, and how it is known."""
+    facts = list(_facts(snapshot, index))
     rows = [
-        cut((Run(fit(name, 16), "dim"), Run(plain(text), token)), view.width)
-        for name, text, token in _facts(snapshot, index)
+        row for name, text, token in facts for row in _named(fit(name, 16), plain(text), token, view.width)
     ]
     rows += [BLANK, (Run("GPUs", "dim"),)]
-    return rows + [cut(_board_fact(snapshot, gpu), view.width) for gpu in snapshot.layout.nodes[index].gpus]
+    return rows + [
+        row for gpu in snapshot.layout.nodes[index].gpus for row in _board_fact(snapshot, gpu, view.width)
+    ]
 
 
 def process_gpu(snapshot: Snapshot, node: Node, process: Process) -> str | None:
@@ -236,7 +239,7 @@ def _host_row(snapshot: Snapshot, index: int, metric: Metric, answer: SeriesAnsw
         return cut(
             (Run(fit(metric.name, _HOST_NAME), "dim"), Run(f"{NO_VALUE} {reading.why}", "dim")), view.width
         )
-    spread_text = range_text(values, reading.unit, view)
+    spread_text = range_text(values, reading.unit, view, reading.value)
     now = Run(" " + fit(reading.text(ascii_only=view.ascii_only), 11, right=True), reading.token)
     return (
         Run(fit(metric.name, _HOST_NAME), "dim"),
@@ -452,7 +455,9 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "host name", node.hostname or NO_VALUE, "text"
     yield "also known as", ", ".join(node.aliases) or "no other name", "text"
     yield "scheduler says", node.state or "no scheduler is read", "text"
-    yield "problem", node.problem or "none known", "bad" if node.problem else "text"
+    is_silent = snapshot.node_status[index] != 1
+    problem = node.problem or (why_silent(snapshot, index) if is_silent else "")
+    yield "problem", problem or "none known", "bad" if problem else "text"
     yield "driver", node.driver or NO_VALUE, "text"
     yield "kernel", node.kernel or NO_VALUE, "text"
     yield "up for", _uptime(snapshot.at, node.booted_at), "text"
@@ -482,9 +487,15 @@ def _clock(offset: float | None) -> str:
     return f"{abs(offset):.2f} s {'ahead of' if offset > 0 else 'behind'} ours"
 
 
-def _board_fact(snapshot: Snapshot, gpu: int) -> Row:
+def _named(name: str, text: str, token: str, width: int) -> list[Row]:
+    """A fact beside its name, in as many rows as it takes."""
+    lines = wrap(text, width - len(name), token) or [()]
+    return [(Run(name if row is lines[0] else " " * len(name), "dim"), *row) for row in lines]
+
+
+def _board_fact(snapshot: Snapshot, gpu: int, width: int) -> list[Row]:
     known = snapshot.layout.gpus[gpu]
     parts = [known.model, known.uuid, known.pci, known.mig_profile, known.serial and f"serial {known.serial}"]
     parts += [known.fabric and f"fabric {known.fabric}", "MIG on" if known.mig_enabled else None]
     text = "  ".join(plain(part) for part in parts if part)
-    return (Run(fit(gpu_name(known), 7), "dim"), Run(text or "nothing is known of it"))
+    return _named(fit(gpu_name(known), 7), text or "nothing is known of it", "text", width)

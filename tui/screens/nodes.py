@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
-from coldaisle.tui.reading import latest, read, status_word
+from coldaisle.tui.reading import latest, read, status_word, why_silent
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.empty import no_node
 from coldaisle.tui.widgets.header import TopLines
@@ -340,7 +340,9 @@ def _problem(snapshot: Snapshot, index: int) -> Run:
         return Run(plain(node.problem), "bad")
     if snapshot.node_status[index] != 1:
         silent = latest(snapshot, float(snapshot.node_seen[index]))
-        return Run("never heard of" if silent == "never" else f"silent for {silent}", _token(snapshot, index))
+        words = "never heard of" if silent == "never" else f"silent for {silent}"
+        why = why_silent(snapshot, index)
+        return Run(f"{why}, {words}" if why else words, _token(snapshot, index))
     lost = [gpu for gpu in node.gpus if snapshot.gpu_status[gpu] == 3]
     if lost:
         names = " ".join(str(snapshot.layout.gpus[gpu].slot) for gpu in lost)

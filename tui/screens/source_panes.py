@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from coldaisle.sources.text import plain
+from coldaisle.sources.text import cell_width, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, wrap
 from coldaisle.tui.widgets.table import Cell, Column
@@ -26,6 +26,8 @@ STATE_TOKENS: Mapping[str, str] = {
     "skipped": "dim",
 }
 _WORST_FIRST = ("failing", "denied", "stale", "partial", "slow", "connecting", "skipped", "ok")
+MOST_LINES = 5
+"""Of one sentence under the tables."""
 CLOCK_LIMIT_S = 1.0
 """A node's clock that is further off than this is named."""
 
@@ -83,7 +85,7 @@ def source_cells(snapshot: Snapshot, source: SourceView) -> dict[str, Cell]:
 
 
 def source_detail(snapshot: Snapshot, source: SourceView, width: int) -> list[Row]:
-    """Two lines on the chosen source: kind, why it is not well and what to do; how its targets fare."""
+    """On the chosen source: kind, why it is not well and what to do; how its targets fare."""
     counts = Counter(str(target.state) for target in source.targets)
     states = "  ".join(f"{counts[state]} {state}" for state in _WORST_FIRST if counts[state])
     why = plain(source.why) or ("everything answers" if source.state == "ok" else "no reason is given")
@@ -96,7 +98,7 @@ def source_detail(snapshot: Snapshot, source: SourceView, width: int) -> list[Ro
         Run(f" ({plain(source.kind)}): {why}{retry}"),
         Run(remedy, "accent"),
     )
-    return [cut(head, width), cut((Run("targets: ", "dim"), Run(states or "none")), width)]
+    return [*_whole(head, width), cut((Run("targets: ", "dim"), Run(states or "none")), width)]
 
 
 def target_order(targets: Sequence[Target]) -> list[Target]:
@@ -118,7 +120,7 @@ def target_cells(target: Target) -> dict[str, Cell]:
 
 
 def target_detail(snapshot: Snapshot, target: Target | None, width: int) -> list[Row]:
-    """Two lines on the chosen target: why, and what to do."""
+    """On the chosen target: why, and what to do; two lines, or as many as that takes."""
     if target is None:
         return [(Run("this source has no target", "dim"),), BLANK]
     told = f"  said {age(snapshot.at - target.at)} ago"
@@ -128,9 +130,17 @@ def target_detail(snapshot: Snapshot, target: Target | None, width: int) -> list
         Run(told, "dim"),
     )
     return [
-        cut(head, width),
-        cut((Run(f"-> {plain(target.remedy)}" if target.remedy else "", "accent"),), width),
+        *_whole(head, width),
+        *_whole((Run(f"-> {plain(target.remedy)}" if target.remedy else "", "accent"),), width),
     ]
+
+
+def _whole(row: Row, width: int) -> list[Row]:
+    """A row, broken where it is too long to be seen whole: a remedy is to be copied."""
+    text = "".join(run.text for run in row)
+    if cell_width(text) <= width:
+        return [row]
+    return wrap(text, width, row[0].token if len(row) == 1 else "text")[:MOST_LINES]
 
 
 def supplies(snapshot: Snapshot) -> list[Supply]:

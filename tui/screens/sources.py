@@ -168,7 +168,9 @@ class SourcesScreen(FilteredScreen):
             rows = panes.target_detail(snapshot, _target(source, targets.key), self._width)
         elif source is not None:
             rows = panes.source_detail(snapshot, source, self._width)
-        self.query_one("#detail", Lines).show(rows)
+        detail = self.query_one("#detail", Lines)
+        detail.styles.height = max(2, len(rows))
+        detail.show(rows)
 
     def _tabs(self) -> Row:
         runs: list[Run] = []

@@ -21,6 +21,7 @@ from coldaisle.tui.reading import (
     server_of,
     status_word,
     throttle_words,
+    why_silent,
 )
 from coldaisle.tui.widgets.header import Piece, fitted, show_mean
 from coldaisle.tui.widgets.lines import Row, Run
@@ -107,6 +108,8 @@ def _state(snapshot: Snapshot, gpu: int, now: float) -> Iterator[Piece]:
         return
     if Status(int(snapshot.node_status[node])) is Status.LOST:
         yield Piece(0, (Run(f"node does not answer for {silent}", "bad"),))
+        if why := why_silent(snapshot, node):
+            yield Piece(1, (Run(why, "bad"),))
         return
     seen = float(snapshot.gpu_seen[gpu])
     word = {Status.LOST: "LOST", Status.STALE: "stale", Status.UNKNOWN: "no data yet"}[status]
@@ -254,9 +257,9 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
     )
     if np.isfinite(values).any():
         yield (
-            Run(f"  {metric.label[:10]:<10} ", "dim"),
+            Run("  mean       ", "dim"),
             Run(show_mean(float(np.nanmean(values)), metric)),
-            Run(" mean", "dim"),
+            Run(f" {metric.label}", "dim"),
         )
     for power in group_power(snapshot, place.nodes, place.gpus, rack):
         yield (

@@ -80,7 +80,8 @@ def beside(left: Sequence[Row], right: Sequence[Row], width: int, gap: int = 2) 
 
 def wrap(text: str, width: int, token: str = "text") -> list[Row]:
     """Inert text broken at blanks into rows; what is wider than a row is broken anywhere."""
-    lines = textwrap.wrap(text, max(10, width), subsequent_indent=" " * (len(text) - len(text.lstrip())))
+    indent = " " * (len(text) - len(text.lstrip()))
+    lines = textwrap.wrap(text, max(10, width), subsequent_indent=indent, break_on_hyphens=False)
     return [(Run(line, token),) for line in lines]
 
 

@@ -12,6 +12,7 @@ from lab.sshd import free_port
 from coldaisle.sources.errors import AccessDenied, ConfigError, SourceError, Unreachable, Unusable
 from coldaisle.sources.prometheus.api import Api
 from coldaisle.sources.settings import FromEnvironment, PrometheusSettings
+from coldaisle.sources.trust import trusting
 
 SECRET = "hunter2"
 
@@ -241,6 +242,4 @@ async def test_a_proxy_that_refuses(papers: Papers, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_systems_authorities_are_trusted_by_default() -> None:
-    from coldaisle.sources.prometheus.access import _trusting
-
-    assert _trusting(None).verify_mode is ssl.CERT_REQUIRED
+    assert trusting(None).verify_mode is ssl.CERT_REQUIRED
