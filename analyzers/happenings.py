@@ -64,4 +64,6 @@ def _of_job(job: Job) -> Kin:
 
 def newest_first(events: Iterable[EventView]) -> list[EventView]:
     """Events, newest first; of one instant the last one told first."""
-    return sorted(reversed(list(events)), key=lambda event: -event.at)
+    found = sorted(events, key=lambda event: event.at)
+    found.reverse()
+    return found

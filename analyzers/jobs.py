@@ -184,7 +184,8 @@ class Load(NamedTuple):
 def load_of(snapshot: Snapshot, held: Held, waiting: Sequence[Job]) -> Load:
     """What the schedulers say of their queues themselves, with pods that wait; else counted job by job."""
     if not snapshot.queues:
-        offered, rest = [], []
+        offered: list[Job] = []
+        rest: list[Job] = []
         for job in waiting:
             (offered if is_offered(job) else rest).append(job)
         running = Demand(len(held.jobs), int(np.nansum(held.size)))

@@ -221,6 +221,10 @@ class NodesScreen(LiveScreen):
         else:
             super().action_back()
 
+    def under_cursor(self) -> str:
+        """The node under the cursor."""
+        return self.query_one(Table).key or ""
+
     def set_filter(self, text: str) -> None:
         """Show only nodes that have every word of ``text``."""
         self.filter = text
