@@ -220,7 +220,8 @@ def entity_words(key: str) -> str:
     if key.startswith("k8s:"):
         namespace, _, rest = key.removeprefix("k8s:").partition("/")
         return plain(f"{namespace}/{rest.partition('/')[2] or rest}")
-    return plain(key)
+    node, _, part = key.partition("/")
+    return plain(part if part.startswith(f"{node}:") else key)  # an endpoint has its node's name already
 
 
 def job_words(job: Job) -> str:

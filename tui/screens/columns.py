@@ -13,7 +13,7 @@ from coldaisle.tui.widgets.lines import Row, Run
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 MARK = Column("mark", "", 3, keep=0)
-NAME = Column("name", "column", 24, keep=1, grows=True)
+NAME = Column("name", "Space ticks, a all, Esc goes back", 24, keep=1, grows=True)
 
 
 class ColumnsScreen(ModalScreen[None]):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from coldaisle.sources.text import ELLIPSIS, fit, plain
+from coldaisle.sources.text import ELLIPSIS, clip, fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.reading import edge, own_readings, read, server_name
@@ -95,13 +96,14 @@ def title(jobs: Jobs, job: Job, number: int, width: int) -> Row:
         return cut(tuple(runs), width)
     if job.state != "RUNNING":
         runs.append(Run(f"  {plain(job.state.lower(), 16)}", "warn"))
-    runs.append(Run(f"  {_count(jobs, number)} on {plain(folded(job.nodes)) or 'nodes not told'}"))
+    runs.append(Run(f"  {_count(jobs, number)}"))
     runs.append(Run(f"  runs {age(now - job.since)}", "dim"))
     left = float(jobs.seen.left[number])
     if not math.isnan(left):
         runs.append(
             Run(", over its limit" if left <= 0 else f", {age(left)} left", "warn" if left < 600 else "dim")
         )
+    runs.append(Run(f"  on {plain(folded(job.nodes)) or 'nodes not told'}"))
     return cut(tuple(runs), width)
 
 
@@ -149,7 +151,7 @@ def strip_pane(
     series = series_of(answer, metric.key, [found[at].key for at in shown])
     scale = _scale(metric.key, snapshot, found, series)
     name = min(NAMES, max(len(found[at].name) for at in shown)) + 1
-    placed = place(_TAILS[pane], _tail_room(pane, view.width, name))
+    placed = place(_tails(pane, metric), _tail_room(view.width, name))
     room = max(8, view.width - name - 2 - sum(item.width + 1 for item in placed))
     heads = cells_row([Run(item.column.title, "dim") for item in placed], placed)
     axis = pad(time_axis(view.span, room, now=edge(snapshot)), room)
@@ -176,11 +178,18 @@ def strip_pane(
 
 def strip_columns(pane: str, width: int) -> int:
     """About how many columns of time the strips of a pane have."""
-    placed = place(_TAILS[pane], _tail_room(pane, width, NAMES))
+    placed = place(_TAILS[pane], _tail_room(width, NAMES))
     return max(8, width - NAMES - 3 - sum(item.width + 1 for item in placed))
 
 
-def _tail_room(pane: str, width: int, name: int) -> int:
+def _tails(pane: str, metric: Metric) -> tuple[Column, ...]:
+    """The values beside the strips: what they show, then everything else."""
+    first, *rest = _TAILS[pane]
+    title = clip(metric.name, first.width)
+    return (replace(first, title=title), *(column for column in rest if column.key != metric.key))
+
+
+def _tail_room(width: int, name: int) -> int:
     """What the values beside a strip may take: the strip has half of the width at least."""
     return max(9, (width - name) // 2 - 2) if width >= 2 * LEAST_STRIP else 9
 

@@ -28,20 +28,21 @@ HEAD, JOB = "h:", "j:"
 RUNNING, PENDING = "running", "pending"
 GROUPINGS = ("", "user", "account", "partition")
 """What jobs are put together by; empty: those that run, then those that wait."""
-NARROW_JOB, WIDE_JOB, WIDE_AT = 20, 32, 110
+NARROW_JOB, WIDE_JOB, WIDE_AT = 20, 34, 110
+WIDE_NODES, WIDER_AT = 24, 180
 
 _COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("job", "job", NARROW_JOB, keep=0), "id and name"),
     (Column("user", "user", 8, keep=2), "user"),
     (Column("account", "account", 10, keep=10), "account, or namespace"),
-    (Column("partition", "partition", 10, keep=11), "partition"),
+    (Column("partition", "partition", 11, keep=11), "partition"),
     (Column("qos", "QOS", 8, keep=13), "quality of service"),
     (Column("gpus", "GPUs", 4, right=True, keep=1), "GPUs it has, or asks for"),
     (Column("nodes", "nodes (reason)", 15, keep=3), "nodes; of one that waits, why"),
     (Column("for", "for", 6, right=True, keep=7), "how long it runs, or waits"),
     (Column("left", "left", 6, right=True, keep=5), "until its time limit"),
     (Column("starts", "starts", 6, right=True, keep=15), "when it is planned to start"),
-    (Column("active", "active", 6, right=True, keep=4), "what stands in for the useful share: mean over its GPUs"),
+    (Column("active", "active", 6, right=True, keep=4), "activity, the mean over its GPUs"),
     (Column("spread", "min..max", 8, right=True, keep=9), "lowest and highest of its GPUs"),
     (Column("memory", "mem max", 7, right=True, keep=8), "memory of its fullest GPU"),
     (Column("power", "power", 8, right=True, keep=12), "what its GPUs draw"),
@@ -78,6 +79,8 @@ def columns(metric: str, width: int, chosen: Collection[str] | None) -> tuple[Co
             continue
         if column.key == "job":
             column = replace(column, width=WIDE_JOB if width >= WIDE_AT else NARROW_JOB)
+        elif column.key == "nodes" and width >= WIDER_AT:
+            column = replace(column, width=WIDE_NODES)
         elif column.key == "active":
             column = replace(column, title=ACTIVE_TITLES.get(metric, "active"))
         found.append(column)
@@ -503,15 +506,15 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
 
     use = use_of(one, jobs.seen)
     whole = not one.unsized
-    running = f"{'' if whole else '>'}{one.gpus}" if one.running else "0"
-    pending = one.name == PENDING and not one.running
+    running = f"{'' if whole else '>'}{one.gpus}"
+    pending = not one.running
     counts = f"{len(one.running)} run" if one.running else ""
     if one.waiting:
         counts += (", " if counts else "") + f"{len(one.waiting)} wait"
     name = plain(one.name) or "not told"
     made: dict[str, Cell] = {
         "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(f" {counts}" if name not in (RUNNING, PENDING) else f" {len(one.running) + len(one.waiting)}", "dim")),
-        "gpus": Run(str(one.pending) if pending else running, "title"),
+        "gpus": Run(str(one.pending) if one.name == PENDING and pending else running, "title"),
         "nodes": _asks(one) if one.waiting else Run(""),
         "active": Run("") if pending else ratio(use.active, 1, 1),
         "memory": Run("") if pending else ratio(use.memory, 1, 1),
@@ -522,10 +525,10 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
 
 
 def _asks(one: Group) -> Row:
-    """How many GPUs are asked for, and how many of these for want of hardware alone."""
+    """How many GPUs are asked for, where no column has it, and how many of these wait for something else than hardware."""
     held = one.pending - one.offered
-    asked = (Run(f"asks {one.pending}", "accent"),)
-    return (*asked, Run(f" ({held} held)", "warn")) if held > 0 else asked
+    asked = (Run(f"asks {one.pending} ", "accent"),) if one.running or one.name != PENDING else ()
+    return (*asked, Run(f"({held} held)", "warn")) if held > 0 else asked
 
 
 def load_runs(load: Load, now: float) -> list[Run]:

@@ -105,7 +105,10 @@ class JobsScreen(LiveScreen):
         if not view.roll.place:
             empty = rows.no_jobs(snapshot, table.size.width - 1)
         keys = rows.keys_of(view.roll, self._groups, self._is_open)
+        was_empty = not table.keys
         table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
+        if was_empty and len(keys) > 1:
+            table.action_move(1)  # onto the first job
         self._stand_where_wanted(view.roll)
         self.query_one(TopLines).set_note(self._note(view))
         self.query_one("#status", Lines).show([self._status(view)])

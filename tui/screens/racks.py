@@ -15,7 +15,7 @@ from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.heatmap import Heatmap
-from coldaisle.tui.widgets.lines import Row, Run
+from coldaisle.tui.widgets.lines import Row, Run, row_width
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
@@ -165,11 +165,12 @@ class RacksScreen(LiveScreen):
         hidden = self._out_of_view(plan, heat.top, shown)
         feet, mono = any(line.is_foot for line in plan.labels), self.home.palette.is_mono
         gpu_feet = feet_are_of_gpus(rows)
+        lit_words = self._lit_words(snapshot, room.width)
         words = legend(
-            codes, self.metric, plan.zoom, hidden, room.width, feet=feet, gpu_feet=gpu_feet, mono=mono,
-            outside="the filter" if lit is None else "the job",
+            codes, self.metric, plan.zoom, hidden, room.width - row_width(lit_words), feet=feet, gpu_feet=gpu_feet,
+            mono=mono, outside="the filter" if lit is None else "the job",
         )  # fmt: skip
-        self.query_one("#legend", Rows).show([(*self._lit_words(snapshot, room.width), *words)])
+        self.query_one("#legend", Rows).show([(*lit_words, *words)])
         self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
         self.query_one(TopLines).set_note(self._note(snapshot, plan))
