@@ -469,8 +469,8 @@ def gpu_cells(jobs: Jobs, job: Job, width: int) -> Row:
     gpus = np.array(job.gpus, dtype=np.intp)
     if len(gpus) <= width:
         return merged(Run(cells.letter(code), cells.token(code)) for code in jobs.codes[gpus].tolist())
-    each = -(-len(gpus) // max(1, width - len(f" x{len(gpus)}")))
-    each = max(each, -(-len(gpus) // max(1, width - len(f" x{each}"))))
+    count = len(gpus)
+    each = next((n for n in range(2, count) if -(-count // n) + len(f" x{n}") <= width), count)
     values = cells.values_of(jobs.snapshot, jobs.metric.key)
     parts = [gpus[start : start + each] for start in range(0, len(gpus), each)]
     drawn = [cells.group_code(jobs.codes[part], values[part], jobs.metric) for part in parts]

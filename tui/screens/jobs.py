@@ -73,6 +73,7 @@ class JobsScreen(LiveScreen):
         self._groups: tuple[Group, ...] = ()
         self._shown = 0
         self._filter_error = ""
+        self._has_begun = False
         self._has_told = False
 
     def body(self) -> ComposeResult:
@@ -105,9 +106,9 @@ class JobsScreen(LiveScreen):
         if not view.roll.place:
             empty = rows.no_jobs(snapshot, table.size.width - 1)
         keys = rows.keys_of(view.roll, self._groups, self._is_open)
-        was_empty = not table.keys
         table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
-        if was_empty and len(keys) > 1:
+        if not self._has_begun and len(keys) > 1 and table.size.height > 2:
+            self._has_begun = True
             table.action_move(1)  # onto the first job
         self._stand_where_wanted(view.roll)
         self.query_one(TopLines).set_note(self._note(view))

@@ -67,15 +67,15 @@ class RacksScreen(LiveScreen):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
-        Binding("r", "dark", "All jobs"),
-        Binding("exclamation_mark", "worst", "Next worst"),
+        Binding("exclamation_mark", "worst", "Worst"),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),
         Binding("slash", "filter", "Filter"),
         Binding("z", "zoom", "Zoom"),
         Binding("J", "job", "Job"),
-        Binding("r", "light", "Light up job"),
+        Binding("r", "light", "Light up its job", show=False),
+        Binding("r", "dark", "All jobs again", show=False),
         Binding("escape", "back", "Back", show=False),
         Binding("left,h", "move(-1, 0)", "Left", show=False),
         Binding("right,l", "move(1, 0)", "Right", show=False),
