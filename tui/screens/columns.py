@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.screen import ModalScreen
 
 from coldaisle.tui.widgets.lines import Row, Run
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
-MARK = Column("mark", "", 3, keep=0)
+MARK = Column("mark", "", 4, keep=0)
 NAME = Column("name", "Space ticks, a all, Esc goes back", 24, keep=1, grows=True)
 
 
@@ -25,7 +26,7 @@ class ColumnsScreen(ModalScreen[None]):
         Binding("escape,c,q", "back", "Back"),
     ]
     DEFAULT_CSS = """
-    ColumnsScreen { align: right top; background: $background 0%; }
+    ColumnsScreen { align: right top; }
     ColumnsScreen Table { width: 44; height: 1fr; margin: 3 0 2 0; background: $panel; }
     """
 
@@ -47,6 +48,9 @@ class ColumnsScreen(ModalScreen[None]):
         yield Table((MARK, NAME), id="columns")
 
     def on_mount(self) -> None:
+        self.styles.background = Color(
+            0, 0, 0, 0.0
+        )  # the app gives every screen a ground; what is chosen is seen at once
         self.query_one(Table).focus()
         self._draw()
 
@@ -77,9 +81,10 @@ class ColumnsScreen(ModalScreen[None]):
         self._draw()
 
     def _draw(self) -> None:
+        self.refresh()
         self.query_one(Table).show(list(self._names), self._cells)
 
     def _cells(self, key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
-        mark: Row = (Run("[", "dim"), Run("x" if key in self._shown else " ", "accent"), Run("]", "dim"))
+        mark: Row = (Run(" [", "dim"), Run("x" if key in self._shown else " ", "accent"), Run("]", "dim"))
         cells: dict[str, Cell] = {"mark": mark, "name": Run(self._names[key])}
         return [cells[item.column.key] for item in placed]

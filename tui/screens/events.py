@@ -61,6 +61,8 @@ class EventsScreen(LiveScreen):
         self._made_of: tuple[object, ...] = ()
         self._keys: list[str] = []
         self._near = 0
+        self._titles: dict[str, str] = {}
+        """What people call jobs whose ids they write otherwise: tasks of arrays."""
         self._moved = False
 
     def body(self) -> ComposeResult:
@@ -153,10 +155,13 @@ class EventsScreen(LiveScreen):
         if self._made_of and all(a is b for a, b in zip(self._made_of, made_of, strict=True)):
             return
         self._made_of = made_of
+        self._titles = {
+            job.id: plain(f"job {job.title}") for job in (*snapshot.jobs, *snapshot.queue) if job.display
+        }
         words = self.filter.casefold().split()[:32]
         kin = kin_of(snapshot, self.about)
         newest = newest_first(event for event in snapshot.events if event.at <= snapshot.at + 1.0)
-        wanted = [event for event in newest if all(word in _said(event) for word in words)]
+        wanted = [event for event in newest if all(word in self._said(event) for word in words)]
         self._events, self._keys = _rows(wanted, kin)
         self._near = sum(kin.concerns(event) for event in wanted)
 
@@ -170,11 +175,19 @@ class EventsScreen(LiveScreen):
             "mark": Run(">" if key.startswith(HERE) else " ", "match"),
             "at": Run(_when(event.at, snapshot.at)),
             "ago": Run(age(snapshot.at - event.at), "dim"),
-            "whose": Run(tail(entity_words(event.entity) or "the cluster", 16, ELLIPSIS)),
+            "whose": Run(tail(self._whose(event.entity) or "the cluster", 16, ELLIPSIS)),
             "kind": Run(event_words(event.kind), event_token(event.kind)),
             "detail": Run(plain(event.detail), "text"),
         }
         return [made[item.column.key] for item in placed]
+
+    def _whose(self, entity: str) -> str:
+        return self._titles.get(entity) or entity_words(entity)
+
+    def _said(self, event: EventView) -> str:
+        """What an event is searched by, in lower case."""
+        words = (event.entity, self._whose(event.entity), event.kind, event_words(event.kind), event.detail)
+        return " ".join(words).casefold()
 
     def _empty(self, snapshot: Snapshot) -> str:
         if self.filter.strip():
@@ -213,13 +226,9 @@ def _rows(events: Sequence[EventView], kin: Kin) -> tuple[dict[str, EventView], 
 
 def _heading(about: str, near: int, rest: int, placed: Sequence[Placed]) -> list[Cell]:
     """A row between events; it stands across the columns that are wide enough."""
-    text = f"of {entity_words(about)}" if about else "of the others"
+    text = f"of {about}" if about else "of the others"
     made = {"whose": Run(text, "title"), "kind": Run(f"{near if about else rest} events", "dim")}
     return [made.get(item.column.key, Run("")) for item in placed]
-
-
-def _said(event: EventView) -> str:
-    return f"{event.entity} {entity_words(event.entity)} {event.kind} {event_words(event.kind)} {event.detail}".casefold()
 
 
 def _is_today(at: float, now: float) -> bool:

@@ -92,7 +92,7 @@ class JobScreen(SeriesScreen):
         title.show(
             [
                 panes.title(view, job, number, width),
-                panes.use_line(view, number, width),
+                panes.use_line(view, job, number, width),
                 self._tabs(snapshot, job),
             ]
         )

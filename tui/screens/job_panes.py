@@ -92,7 +92,6 @@ def title(jobs: Jobs, job: Job, number: int, width: int) -> Row:
         runs.append(Run(f" ({plain(job.account)})", "dim"))
     if number < 0:
         runs.append(Run(f"  waits for {age(now - job.since)} {plain(why_waiting(job))}", "warn"))
-        runs.append(Run(f"  asks for {_asked(job)}"))
         return cut(tuple(runs), width)
     if job.state != "RUNNING":
         runs.append(Run(f"  {plain(job.state.lower(), 16)}", "warn"))
@@ -107,10 +106,13 @@ def title(jobs: Jobs, job: Job, number: int, width: int) -> Row:
     return cut(tuple(runs), width)
 
 
-def use_line(jobs: Jobs, number: int, width: int) -> Row:
-    """What its GPUs do now, in a line; the diagnosis will say what binds it and what is lost."""
+def use_line(jobs: Jobs, job: Job, number: int, width: int) -> Row:
+    """What its GPUs do now, in a line, or what it asks for; the diagnosis will say what binds it and what is lost."""
     if number < 0:
-        return ()
+        planned = (
+            f"  planned to start {instant(job.expected_at, jobs.snapshot.at)}" if job.expected_at else ""
+        )
+        return cut((Run(f"asks for {_asked(job)}"), Run(planned, "dim")), width)
     seen = jobs.seen
     known, told = float(jobs.roll.held.known[number]), float(seen.told[number])
     label = cells.metric_of(seen.metric).label
@@ -161,7 +163,9 @@ def strip_pane(
         strip = heat(
             values, room, scale, ink=view.ink, paint=lambda value: f"scale{round(scale.share(value) * 10)}"
         )
-        now = cells_row([_tail(snapshot, metric, line.place, item.column.key) for item in placed], placed)
+        now = cells_row(
+            [_tail(snapshot, metric, line.place, item.column.key, view) for item in placed], placed
+        )
         token = "accent" if at == cursor else "text"
         rows.append(
             (Run(fit(tail(line.name, name - 1, ELLIPSIS), name), token), *pad(strip, room), Run("  "), *now)
@@ -222,7 +226,7 @@ _TAILS: dict[str, tuple[Column, ...]] = {
 }
 
 
-def _tail(snapshot: Snapshot, metric: Metric, index: int, key: str) -> Cell:
+def _tail(snapshot: Snapshot, metric: Metric, index: int, key: str, view: View) -> Cell:
     if key == "errors":
         found = (
             read(snapshot, f"port.{name}", index) for name in ("symbol_errors", "rcv_errors", "link_downed")
@@ -236,7 +240,8 @@ def _tail(snapshot: Snapshot, metric: Metric, index: int, key: str) -> Cell:
     reading = read(snapshot, metric.key if key == "now" else key, index)
     if key == "port.rate" and not reading.missing:
         return Run(f"{reading.value * 8 / 1e9:.0f} Gb/s", reading.token)
-    return Run(reading.text(), "title" if key == "now" and reading.token == "text" else reading.token)
+    token = "title" if key == "now" and reading.token == "text" else reading.token
+    return Run(reading.text(ascii_only=view.ascii_only), token)
 
 
 def _scale(key: str, snapshot: Snapshot, found: Sequence[Line], series: Sequence[Sequence[float]]) -> Scale:

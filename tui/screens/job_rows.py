@@ -29,7 +29,7 @@ RUNNING, PENDING = "running", "pending"
 GROUPINGS = ("", "user", "account", "partition")
 """What jobs are put together by; empty: those that run, then those that wait."""
 NARROW_JOB, WIDE_JOB, WIDE_AT = 20, 34, 110
-WIDE_NODES, WIDER_AT = 24, 180
+WIDE_NODES, WIDEST_NODES, WIDEST_AT = 18, 24, 180
 
 _COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("job", "job", NARROW_JOB, keep=0), "id and name"),
@@ -79,8 +79,8 @@ def columns(metric: str, width: int, chosen: Collection[str] | None) -> tuple[Co
             continue
         if column.key == "job":
             column = replace(column, width=WIDE_JOB if width >= WIDE_AT else NARROW_JOB)
-        elif column.key == "nodes" and width >= WIDER_AT:
-            column = replace(column, width=WIDE_NODES)
+        elif column.key == "nodes" and width >= WIDE_AT:
+            column = replace(column, width=WIDEST_NODES if width >= WIDEST_AT else WIDE_NODES)
         elif column.key == "active":
             column = replace(column, title=ACTIVE_TITLES.get(metric, "active"))
         found.append(column)
@@ -515,7 +515,9 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     made: dict[str, Cell] = {
         "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(f" {counts}" if name not in (RUNNING, PENDING) else f" {len(one.running) + len(one.waiting)}", "dim")),
         "gpus": Run(str(one.pending) if one.name == PENDING and pending else running, "title"),
-        "nodes": _asks(one) if one.waiting else Run(""),
+        "nodes": _asks(one, next((item.width for item in placed if item.column.key == "nodes"), 0))
+        if one.waiting
+        else Run(""),
         "active": Run("") if pending else ratio(use.active, 1, 1),
         "memory": Run("") if pending else ratio(use.memory, 1, 1),
         "power": Run("") if pending else watts(use.power, True),
@@ -524,11 +526,14 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     return [made.get(item.column.key, Run("")) for item in placed]
 
 
-def _asks(one: Group) -> Row:
+def _asks(one: Group, width: int) -> Run:
     """How many GPUs are asked for, where no column has it, and how many of these wait for something else than hardware."""
     held = one.pending - one.offered
-    asked = (Run(f"asks {one.pending} ", "accent"),) if one.running or one.name != PENDING else ()
-    return (*asked, Run(f"({held} held)", "warn")) if held > 0 else asked
+    asked = f"asks {one.pending}" if one.running or one.name != PENDING else ""
+    if held <= 0:
+        return Run(asked, "accent")
+    whole = f"{asked} ({held} held)".strip()
+    return Run(whole if len(whole) <= width else asked, "warn")
 
 
 def load_runs(load: Load, now: float) -> list[Run]:
