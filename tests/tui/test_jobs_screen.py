@@ -103,6 +103,8 @@ class TestOrder:
 
     def test_ids_count(self, night: Snapshot) -> None:
         jobs = tuple(replace(night.jobs[5], id=f"slurm:{number}", gpus=()) for number in (100, 20, 3))
+        ids = ["20", "4700", "4700_3", "4700_10", "4700_[11-20%2]", "4701", "9" * 400, "a/b (Job)", "\u0663"]
+        assert sorted(set(ids), key=rows._id_key) == ids
         assert titles(replace(night, jobs=jobs, queue=(), waiting=()), "job") == [
             "slurm:3",
             "slurm:20",

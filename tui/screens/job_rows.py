@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from coldaisle.sources.text import cell_width, clip, plain
+from coldaisle.sources.text import cell_width, clip, natural_key, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.reading import read
@@ -31,6 +32,7 @@ GROUPINGS = ("", "user", "account", "partition")
 NARROW_JOB, WIDE_JOB, WIDE_AT = 20, 34, 110
 WIDE_NODES, WIDEST_NODES, WIDEST_AT = 18, 24, 180
 
+_LEADING = re.compile("[0-9]{1,15}")
 _COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("job", "job", NARROW_JOB, keep=0), "id and name"),
     (Column("user", "user", 8, keep=2), "user"),
@@ -266,8 +268,6 @@ def order(jobs: Jobs, sort: Sort) -> list[int]:
     """Places of all jobs in an order: those that run, then those that wait; without a value last."""
     import numpy as np
 
-    from coldaisle.sources.text import natural_key
-
     runs, everything = len(jobs.roll.jobs), len(jobs.roll.jobs) + len(jobs.roll.waiting)
     found = weights(jobs, sort)
     if found is not None:
@@ -276,8 +276,18 @@ def order(jobs: Jobs, sort: Sort) -> list[int]:
     if sort.column == "user":
         names = [jobs.roll.at(at).user for at in range(everything)]
         return sorted(range(everything), key=lambda at: (at >= runs, names[at]))
-    keys = [natural_key(jobs.roll.at(at).title) for at in range(everything)]
-    return sorted(range(everything), key=lambda at: (at >= runs, keys[at]))
+    keys = [_id_key(jobs.roll.at(at).title) for at in range(everything)]
+    return [
+        *sorted(range(runs), key=keys.__getitem__),
+        *sorted(range(runs, everything), key=keys.__getitem__),
+    ]
+
+
+def _id_key(title: str) -> tuple[float, tuple[object, ...]]:
+    """A sort key that counts: bare numbers, which nearly all ids are, with the tasks of arrays behind them; then names."""
+    number = _LEADING.match(title)
+    rest = () if number is not None and number[0] == title else natural_key(title)
+    return (float(number[0]) if number is not None else math.inf), rest
 
 
 def kept_order(before: Sequence[str], roll: Roll) -> list[int]:
