@@ -170,7 +170,7 @@ class Snapshot:
     sources: tuple[SourceView, ...]
     coverage: Coverage
     events: tuple[EventView, ...] = ()
-    """Newest last, at most 500."""
+    """Newest last, at most 2,000."""
     processes: Mapping[str, tuple[Process, ...]] = field(default_factory=dict)
     """By node key."""
     joins: tuple[Join, ...] = ()

@@ -35,7 +35,8 @@ from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
 from coldaisle.sources.source import Codes, Kind, Missing, Process, TargetState
 
-EVENTS_SHOWN = 500
+EVENTS_SHOWN = 2000
+"""Of the newest: on a busy cluster jobs start and end by the hundred an hour."""
 LOST_AFTER_S = 30.0
 LOST_AFTER_PERIODS = 10.0
 
@@ -52,6 +53,8 @@ class View:
         self._layout = EMPTY
         self._places = _Places(EMPTY)
         self._known_holders = NOBODY
+        self._known_events: tuple[tuple[object, ...], tuple[EventView, ...]] = ((), ())
+        """What they were made of, and the events."""
 
     def snapshot(
         self, now: float, cost: Cost | None, *, live: bool = True, travel: Travel | None = None
@@ -172,10 +175,19 @@ class View:
         return unnamed
 
     def _events(self) -> tuple[EventView, ...]:
-        newest = sorted(self.registry.events, key=lambda event: event[0])[-EVENTS_SHOWN:]
-        return tuple(
-            EventView(at, self._event_key(kind, row), what, detail) for at, kind, row, what, detail in newest
-        )
+        """The same object while there is nothing new: most ticks bring nothing."""
+        told = self.registry.events
+        made_of = (len(told), told[-1] if told else None, self._layout)
+        known, events = self._known_events
+        if len(known) != len(made_of) or any(
+            a is not b and a != b for a, b in zip(known, made_of, strict=True)
+        ):
+            newest = sorted(told, key=lambda event: event[0])[-EVENTS_SHOWN:]
+            events = tuple(
+                EventView(at, self._event_key(kind, row), what, why) for at, kind, row, what, why in newest
+            )
+            self._known_events = (made_of, events)
+        return events
 
     def _event_key(self, kind: Kind | None, row: int) -> str:
         if kind is None:

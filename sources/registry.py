@@ -261,11 +261,18 @@ class Registry:
         merged = _merged(record.fact, fact)
         if _differs(record.fact, merged):
             self.version += 1
+        self._tell_driver(record, fact)
         record.fact = merged
         if fact.gres is not None:
             self._expect_boards(record, fact.gres)
         if fact.gpu_pci is not None and len(record.gpus) > 1:
             self._number_slots(record)
+
+    def _tell_driver(self, record: NodeRecord, fact: NodeFact) -> None:
+        """A driver that is another one than before is an event."""
+        known = record.fact.driver if record.fact is not None else None
+        if known and fact.driver and known != fact.driver:
+            self.events.append((fact.at, Kind.NODE, record.row, "driver", f"driver {known} -> {fact.driver}"))
 
     def take_gpu_fact(self, source: str, fact: GpuFact) -> None:
         """Learn what a board is."""

@@ -162,8 +162,8 @@ class Event:
     entity: EntityRef | None
     """None: the cluster as a whole, or something that coldaisle does not know."""
     kind: str
-    """``xid``, ``oom``, ``link_down``, ``reboot``, ``gpu_lost``, ``gpu_replaced``, ``clock_jump``, ``alert``,
-    ``alert_over``, ..."""
+    """``xid``, ``oom``, ``link_down``, ``reboot``, ``driver``, ``gpu_lost``, ``gpu_replaced``, ``clock_jump``, ``alert``,
+    ``alert_over``, ``job_start``, ``job_end``, ``job_requeue``, ``node_state``, ``drain``, ``down``, ..."""
     detail: str
     """One line, foreign text possible."""
 

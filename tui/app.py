@@ -43,6 +43,7 @@ STEPS, JUMPS = Binding.Group("Step"), Binding.Group("10 min")
 SETTLE_S = 10.0
 """Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
+    "Jobs": ("coldaisle.tui.screens.jobs", "JobsScreen"),
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
     "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
@@ -104,6 +105,7 @@ class ColdaisleApp(PacedApp[None]):
         *(Binding(tab.key, f"go('{tab.name}')", tab.name, show=False) for tab in TABS),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("colon", "command_palette", "Commands", show=False, key_display=":"),
+        Binding("e", "events", "Events", show=False),
         Binding("t", "ask_instant", "Time"),
         Binding("t", "live", "Live"),
         Binding("left_square_bracket", "step(-1)", "A step back", key_display="[", group=STEPS),
@@ -282,8 +284,16 @@ class ColdaisleApp(PacedApp[None]):
     def action_command_palette(self) -> None:
         """Commands, and places by name."""
         if not isinstance(self.screen, CommandPalette):
-            words = "Search for commands, racks, nodes, GPUs, services"
+            words = "Search for commands, racks, nodes, GPUs, jobs, services"
             self.push_screen(CommandPalette(placeholder=words, id="--command-palette"))
+
+    def action_events(self) -> None:
+        """What happened, that of what the cursor stands on first."""
+        from coldaisle.tui.screens.events import EventsScreen
+
+        screen = self.screen
+        if isinstance(screen, LiveScreen) and not isinstance(screen, EventsScreen):
+            self.push_screen(EventsScreen(screen.under_cursor()))
 
     def action_help(self) -> None:
         """The keys of this screen, and what the letters mean."""

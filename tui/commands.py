@@ -1,4 +1,4 @@
-"""The command palette: screens, metrics, themes, the keys of the screen in sight, and any host, rack, GPU, inference service
+"""The command palette: screens, metrics, themes, the keys of the screen in sight, and any host, rack, GPU, job, inference service
 or replica by name."""
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from textual.content import Content
 from coldaisle.sources.text import plain
 from coldaisle.tui import cells, theme
 from coldaisle.tui.reading import server_name
+from coldaisle.tui.screens.job import JobScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.racks import RacksScreen
@@ -22,7 +23,7 @@ from coldaisle.tui.widgets.header import TABS
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
-    from coldaisle.sources.cluster import Layout
+    from coldaisle.sources.cluster import Job, Layout
     from coldaisle.tui.app import ColdaisleApp
 
 MOST_PLACES = 30
@@ -47,12 +48,12 @@ class Command(NamedTuple):
     run: Callable[[], object]
 
 
-KINDS = ("rack", "node", "GPU", "service", "replica")
+KINDS = ("rack", "node", "GPU", "job", "service", "replica")
 """Of places; typed before a name (``service chat``) they leave the others out."""
 
 
 class Place(NamedTuple):
-    """A rack, node, GPU, service or replica that can be gone to."""
+    """A rack, node, GPU, job, service or replica that can be gone to."""
 
     kind: str
     key: str
@@ -84,19 +85,25 @@ def closeness(wanted: str, name: str) -> int | None:
 
 
 def places(snapshot: Snapshot) -> dict[str, Place]:
-    """Every rack, node, board, inference service and replica by the name that is typed for it.
+    """Every rack, node, board, job, inference service and replica by the name that is typed for it.
 
-    Where names clash the larger one has it, a node before a service.
+    A job by its id, name and user. Where names clash the larger one has it, a node before a service.
     """
     from coldaisle.analyzers.serving import group
 
     layout = snapshot.layout
-    found = {
+    found = {_job_name(job): Place("job", job.id) for job in (*snapshot.queue, *snapshot.jobs)}
+    found |= {
         server_name(snapshot, at): Place("replica", server.key) for at, server in enumerate(layout.servers)
     }
     found.update((service.name, Place("service", service.key)) for service in group(layout).services)
     found.update(_machines(layout))
     return found
+
+
+def _job_name(job: Job) -> str:
+    """``4711 train-moe kim``; a Kubernetes workload's title says all of it."""
+    return job.title if job.workload_key else " ".join(filter(None, (job.title, job.name, job.user)))
 
 
 def _machines(layout: Layout) -> dict[str, Place]:
@@ -154,6 +161,7 @@ class ColdaisleCommands(Provider):
         for tab in TABS:
             if tab.ready:
                 yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
+        yield Command("Go to the events", "key e", self._app.action_events)
 
     def _instants(self) -> Iterator[Command]:
         app = self._app
@@ -192,11 +200,14 @@ class ColdaisleCommands(Provider):
             self.screen.show(self._app.snapshot)
 
     def _open(self, place: Place) -> None:
-        """Show a place: a rack on the map, a service or a replica in the table, a node or a GPU on its screen."""
+        """Show a place: a rack on the map, a service or a replica in the table, a job, a node or a GPU on its screen."""
         snapshot = self._app.snapshot
         if snapshot is None:
             return
         layout = snapshot.layout
+        if place.kind == "job":
+            self.app.push_screen(JobScreen(place.key))
+            return
         if place.kind in ("service", "replica"):
             self._app.action_go("Serving")
             if isinstance(self.app.screen, ServingScreen):

@@ -51,6 +51,9 @@ _EVENT_WORDS = {
     "gpu_replaced": "GPU replaced",
     "job_start": "job started",
     "job_end": "job ended",
+    "job_requeue": "job requeued",
+    "node_state": "node state",
+    "driver": "new driver",
     "link_recovery": "link retrained",
     "link_downed": "link down",
     "inlet_fall": "inlet falls",
@@ -60,7 +63,10 @@ _EVENT_WORDS = {
     "server_up": "server is up",
     "reboot": "rebooted",
     "clock_jump": "clock jumped",
+    "alert_over": "alert is over",
 }
+_BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost", "gpu_hung", "down", "fail"})
+_CALM_EVENTS = frozenset({"job_start", "job_end", "alert_over", "gpu_back", "server_up", "inlet_fall"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +222,27 @@ def event_words(kind: str) -> str:
     return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
 
 
+def event_token(kind: str) -> str:
+    """The palette's token for a kind of event: what is broken, what deserves a look, what is in the order of things."""
+    return "bad" if kind in _BAD_EVENTS else "text" if kind in _CALM_EVENTS else "warn"
+
+
+def entity_words(key: str) -> str:
+    """The key of an entity as people say it: ``job 4711`` for ``slurm:4711``, ``team-a/llama`` of Kubernetes."""
+    if key.startswith("slurm:"):
+        return plain(f"job {key.removeprefix('slurm:')}")
+    if key.startswith("k8s:"):
+        namespace, _, rest = key.removeprefix("k8s:").partition("/")
+        return plain(f"{namespace}/{rest.partition('/')[2] or rest}")
+    node, _, part = key.partition("/")
+    return plain(part if part.startswith(f"{node}:") else key)  # an endpoint has its node's name already
+
+
 def job_words(job: Job) -> str:
     """A job's id, user and name; a Kubernetes workload's title says all of it: ``team-a/llama (PyTorchJob)``."""
     if job.workload_key is not None:
         return plain(job.title)
-    return " ".join(filter(None, (plain(job.bare_id), plain(job.user), plain(job.name))))
+    return " ".join(filter(None, (plain(job.title), plain(job.user), plain(job.name))))
 
 
 def jobs_on(snapshot: Snapshot, node: Node) -> list[Job]:

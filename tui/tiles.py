@@ -136,7 +136,7 @@ class Shape(NamedTuple):
 
 
 def groups_of(snapshot: Snapshot, by: str, *, slices: bool = False) -> tuple[Group, ...]:
-    """The cluster's GPUs by rack, node, job or model, in reading order."""
+    """The cluster's GPUs by rack, node, job, model, partition, leaf switch, user or account, in reading order."""
     rows = {
         index: row
         for index in range(len(snapshot.layout.nodes))
@@ -148,12 +148,27 @@ def groups_of(snapshot: Snapshot, by: str, *, slices: bool = False) -> tuple[Gro
         return tuple(group for group in found if group.rows)
     if by == "node":
         return tuple(Group(plain(snapshot.layout.nodes[n].key), (row,)) for n, row in rows.items())
-    split = (
-        _job_names(snapshot)
-        if by == "job"
-        else [plain(gpu.model or "model unknown") for gpu in snapshot.layout.gpus]
-    )
-    return _split(rows, split)
+    return _split(rows, _names(snapshot, by))
+
+
+def _names(snapshot: Snapshot, by: str) -> list[str]:
+    """[gpu] the group that it belongs to, inert; what begins with ``~`` stands behind all others."""
+    layout = snapshot.layout
+    if by == "job":
+        return _job_names(snapshot)
+    if by in ("user", "account"):
+        jobs = snapshot.jobs
+        return _by_job(
+            snapshot, [plain((job.user if by == "user" else job.account) or "not told") for job in jobs]
+        )
+    if by == "leaf":
+        return [plain(layout.nodes[gpu.node].leaf or "~no leaf told") for gpu in layout.gpus]
+    if by == "partition" and any(node.partitions for node in layout.nodes):
+        named = [plain("+".join(node.partitions)) or "~none" for node in layout.nodes]
+        return [named[gpu.node] for gpu in layout.gpus]
+    if by == "partition":
+        return _by_job(snapshot, [plain(job.partition or "not told") for job in snapshot.jobs])
+    return [plain(gpu.model or "model unknown") for gpu in layout.gpus]
 
 
 def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:
@@ -167,7 +182,7 @@ def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:
 def _job_name(job: Job) -> str:
     """Id and name; a Kubernetes workload's namespace and name: a tile's title has no room for its kind."""
     key = job.workload_key
-    return f"{key[0]}/{key[2]}" if key else f"{job.bare_id} {job.name}".rstrip()
+    return f"{key[0]}/{key[2]}" if key else f"{job.title} {job.name}".rstrip()
 
 
 def _job_names(snapshot: Snapshot) -> list[str]:
@@ -176,6 +191,11 @@ def _job_names(snapshot: Snapshot) -> list[str]:
     jobs = [
         plain(job.title if name in twice else name) for job, name in zip(snapshot.jobs, short, strict=True)
     ]
+    return _by_job(snapshot, jobs)
+
+
+def _by_job(snapshot: Snapshot, jobs: Sequence[str]) -> list[str]:
+    """[gpu] what its job is called; ``jobs``: [job]."""
     gpus, held = snapshot.layout.gpus, snapshot.gpu_job
     of = [
         int(held[i]) if held[i] >= 0 or gpu.parent < 0 else int(held[gpu.parent])

@@ -6,11 +6,12 @@ import asyncio
 import math
 import time as wall
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from coldaisle.sources.nodesets import fold
 from coldaisle.sources.simulator import readings
 from coldaisle.sources.simulator.faults import LANES, Episode, Lane, Schedule
 from coldaisle.sources.simulator.plan import PARTS, Bools, Ints, Plan, build
@@ -20,6 +21,7 @@ from coldaisle.sources.simulator.workloads import (
     WORKLOADS,
     Assignment,
     JobRun,
+    QueuedJob,
     Replica,
     Work,
     Workload,
@@ -28,6 +30,7 @@ from coldaisle.sources.source import (
     Batch,
     Clock,
     Codes,
+    Demand,
     EntityRef,
     Event,
     Floats,
@@ -35,12 +38,13 @@ from coldaisle.sources.source import (
     GpuRef,
     Item,
     JobFact,
+    JobRef,
     Kind,
     Missing,
     NodeFact,
-    NodeRef,
     Process,
     ProcessFact,
+    QueueFact,
     Rank,
     ServerFact,
     ServerRef,
@@ -50,6 +54,8 @@ from coldaisle.sources.source import (
 )
 
 TARGET_EVERY_S = 60.0
+QUEUE_EVERY_S = 10.0
+"""How often the queue is looked at."""
 _WARM_FOR_S = 60.0
 """A stream goes on from where a reading of the past ended, if that is no longer ago than this."""
 
@@ -179,6 +185,9 @@ class _Telling:
     jobs: Assignment | None = None
     """Those that were told to run."""
     _told: float = -np.inf
+    _queue_told: float = -np.inf
+    _queue: dict[str, JobFact] = field(default_factory=dict)
+    """Jobs that wait, as they were told last, by id."""
     _states: dict[str, str] = field(default_factory=dict)
     _reasons: tuple[tuple[int, ...], Codes | None] = ((), None)
     _metrics: dict[Kind, tuple[str, ...]] = field(default_factory=dict)
@@ -195,6 +204,7 @@ class _Telling:
             yield _gpu_fact(self.plan, index, gpu, at)
         for job in jobs.jobs:
             yield self._job_fact(job, ended=False)
+        yield from self._waiting(at)
         yield from self._services(at)
         for node in range(len(self.plan.nodes)):
             yield self._processes(node, at)
@@ -203,7 +213,10 @@ class _Telling:
     def tick(self, at: float, seconds: float) -> Iterator[Item]:
         """The items of one instant."""
         now = self.simulation.advance(at, seconds)
+        before = self.jobs
         yield from self._changes(at)
+        if self.jobs is not before or at - self._queue_told >= QUEUE_EVERY_S:
+            yield from self._waiting(at)
         yield from self._events(at - seconds, at)
         yield from self._targets(now)
         yield from self._batches(now)
@@ -282,15 +295,15 @@ class _Telling:
         for job in gone:
             yield self._job_fact(job, ended=True)
             yield Event(
-                job.until, self._where(job), "job_end", f"job {_bare(job.id)} {job.name} ({job.user}) ended"
+                job.until, JobRef(job.id), "job_end", f"{job.user}'s {job.name} ended on {self._where(job)}"
             )
         for job in new:
             yield self._job_fact(job, ended=False)
             yield Event(
                 job.since,
-                self._where(job),
+                JobRef(job.id),
                 "job_start",
-                f"job {_bare(job.id)} {job.name} ({job.user}) started",
+                f"{job.user}'s {job.name} started on {self._where(job)}",
             )
         states = self._node_states(jobs)
         for node in sorted({node for job in (*gone, *new) for node in job.nodes}):
@@ -299,8 +312,46 @@ class _Telling:
                 yield self._node_fact(node, at, states[node])
             yield self._processes(node, at)
 
-    def _where(self, job: JobRun) -> NodeRef:
-        return self.plan.node_refs[job.nodes[0]]
+    def _waiting(self, at: float) -> Iterator[Item]:
+        """What the queue holds, where that is news."""
+        self._queue_told = at
+        queue = self.workload.queue(at)
+        told = {queued.job.id: self._queued_fact(queued) for queued in queue}
+        yield from (fact for key, fact in told.items() if self._queue.get(key) != fact)
+        self._queue = told
+        yield self._queue_fact(at, queue)
+
+    def _queue_fact(self, at: float, queue: tuple[QueuedJob, ...]) -> QueueFact:
+        running = [job for job in self.simulation.assignment(at).jobs if job.partition != "k8s"]
+        offered = [queued.job for queued in queue if queued.reason in ("Resources", "Priority")]
+        held = [queued.job for queued in queue if queued.reason not in ("Resources", "Priority")]
+        starts = [queued.expected_at for queued in queue if queued.expected_at is not None]
+        return QueueFact(at, _demand(running), _demand(offered), _demand(held), min(starts, default=None))
+
+    def _queued_fact(self, queued: QueuedJob) -> JobFact:
+        job = queued.job
+        return JobFact(
+            job.submitted_at,
+            None,
+            job.id,
+            job.name,
+            job.user,
+            (),
+            (),
+            account=job.account,
+            partition=job.partition,
+            state="PENDING",
+            reason=queued.reason,
+            submitted_at=job.submitted_at,
+            expected_at=queued.expected_at,
+            gpu_count=len(job.gpus),
+            nodes_asked=len(job.nodes),
+            dependency=f"afterok:{_bare(queued.after)}" if queued.after else None,
+        )
+
+    def _where(self, job: JobRun) -> str:
+        """``16 GPUs of r03n[01-02]``."""
+        return f"{len(job.gpus)} GPU{'s' * (len(job.gpus) != 1)} of {fold(self.plan.nodes[node] for node in job.nodes)}"
 
     def _node_states(self, jobs: Assignment) -> list[str]:
         busy = {node for job in jobs.jobs for node in job.nodes}
@@ -340,6 +391,9 @@ class _Telling:
             partition=job.partition,
             state="COMPLETED" if ended else "RUNNING",
             limit_at=None if job.profile.work is Work.SERVE else job.limit_at,
+            submitted_at=None if job.profile.work is Work.SERVE else job.submitted_at,
+            gpu_count=len(job.gpus),
+            nodes_asked=len(job.nodes),
             workload=None if job.profile.work is Work.IDLE else WORKLOADS[job.profile.work],
         )
 
@@ -392,6 +446,10 @@ class _Telling:
         for node, name in enumerate(self.plan.nodes):
             if due or (node in silent) != (node in before):
                 yield _target(name, node in silent, now.time, self.seed)
+
+
+def _demand(jobs: Sequence[JobRun]) -> Demand:
+    return Demand(len(jobs), sum(len(job.gpus) for job in jobs))
 
 
 def _bare(job: str) -> str:

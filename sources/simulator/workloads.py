@@ -99,6 +99,11 @@ SERVICES: tuple[Service, ...] = tuple(
     Service(**{"name": name, **row}) for name, row in models()["services"].items()
 )
 
+QUEUED_S = 4000.0
+"""Mean seconds from the submission of a job to its start."""
+_DEPENDS, _LIMITED = 0.15, 0.27
+"""Shares of waiting jobs that wait for the job before them; the next ones up to here for their user's limit."""
+
 _PEOPLE = (
     ("mlee", "nlp"), ("kim", "proj-moe"), ("rsun", "bio"), ("kpark", "nlp"), ("asingh", "vision"), ("jdoe", "vision"),
     ("tnovak", "proj-moe"), ("lmartin", "bio"), ("ychen", "speech"), ("okafor", "physics"), ("bweber", "physics"),
@@ -173,9 +178,25 @@ class JobRun:
     seed: float
     """0..1, phases."""
 
+    submitted_at: float = 0.0
+    luck: float = 1.0
+    """0..1, what it waits for besides GPUs."""
+
     @property
     def key(self) -> tuple[int, int]:
         return self.slot, self.number
+
+
+class QueuedJob(NamedTuple):
+    """A job that waits for its start."""
+
+    job: JobRun
+    reason: str
+    """As Slurm says it: ``Resources`` (the next of its partition), ``Priority``, ``Dependency``, ``QOSMaxGRESPerUser``."""
+    expected_at: float | None
+    """When a scheduler that knows only time limits plans to start it."""
+    after: str | None
+    """The id of the job it depends on."""
 
 
 def _quotas(nodes: int) -> dict[str, int]:
@@ -295,17 +316,39 @@ class Workload:
                 ends.append(job.since if time < job.since else job.until)
         return min(ends)
 
+    def queue(self, time: float) -> tuple[QueuedJob, ...]:
+        """Jobs that were submitted and wait at ``time``, in the order in which they will start.
+
+        What waits is what will run: the next job of a slot, for the end of the one that runs there.
+        """
+        found = [
+            self._next(i, time) for i, slot in enumerate(self.slots) if slot.kind in ("train", "notebook")
+        ]
+        pairs = [pair for pair in found if pair is not None and pair[0].submitted_at <= time]
+        pairs.sort(key=lambda pair: (pair[0].since, pair[0].slot))
+        served: set[str] = set()
+        return tuple(_queued(job, before, served) for job, before in pairs)
+
+    def _next(self, slot: int, time: float) -> tuple[JobRun, JobRun | None] | None:
+        """The job of a slot that starts next, and the one that runs there until then."""
+        held = self._job(slot, time)
+        if held is None or time < held.since:
+            return None if held is None else (held, None)
+        return self._numbered(slot, held.number + 1), held
+
     def _job(self, slot: int, time: float) -> JobRun | None:
         """The job whose span holds ``time``; None for slots without work."""
         at = self.slots[slot]
         if at.kind in ("free", "drained"):
             return None
-        key = (slot, int((time - at.offset) // at.span))
-        job = self._known.get(key)
+        return self._numbered(slot, int((time - at.offset) // at.span))
+
+    def _numbered(self, slot: int, number: int) -> JobRun:
+        job = self._known.get((slot, number))
         if job is None:
             if len(self._known) > 8 * len(self.slots) + 256:
                 self._known.clear()
-            job = self._known[key] = self._draw(*key)
+            job = self._known[slot, number] = self._draw(slot, number)
         return job
 
     def _draw(self, slot: int, number: int) -> JobRun:
@@ -335,7 +378,13 @@ class Workload:
             numbers=_numbers(profile, float(draw.uniform(-1, 1))),
             seed=float(draw.random()),
         )
-        return self._named(job, draw)
+        return self._queued(self._named(job, draw), at)
+
+    def _queued(self, job: JobRun, slot: Slot) -> JobRun:
+        """With its submission; no job waits so long that two of its slot wait at once."""
+        draw = np.random.default_rng((self.plan.seed, 5, job.slot, job.number % 2**31))
+        wait = min(float(draw.exponential(QUEUED_S)), 0.6 * slot.span)
+        return replace(job, submitted_at=job.since - wait, luck=float(draw.random()))
 
     def _profile(self, slot: Slot, draw: np.random.Generator) -> Profile:
         if slot.kind == "serve":
@@ -368,6 +417,17 @@ class Workload:
             account="serving",
             partition="k8s",
         )
+
+
+def _queued(job: JobRun, before: JobRun | None, served: set[str]) -> QueuedJob:
+    """Why a job waits; ``served``: partitions whose next job was seen, this one's is added."""
+    if before is not None and job.luck < _DEPENDS:
+        return QueuedJob(job, "Dependency", None, before.id)
+    if job.luck < _LIMITED:
+        return QueuedJob(job, "QOSMaxGRESPerUser", None, None)
+    reason = "Priority" if job.partition in served else "Resources"
+    served.add(job.partition)
+    return QueuedJob(job, reason, float(before.limit_at) if before is not None else None, None)
 
 
 _SPREAD = {

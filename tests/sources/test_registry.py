@@ -242,3 +242,14 @@ def test_a_slot_whose_board_changes_all_the_time_keeps_little_of_it() -> None:
     assert registry.gpu_rows([GpuRef("n03", uuid="GPU-3")]) == []
     assert registry.gpu_rows([GpuRef("n03", uuid="GPU-999")]) == [0]
     assert len(registry.gpus[0].past) < 100
+
+
+def test_another_driver_is_an_event() -> None:
+    registry = Registry()
+    registry.take_node_fact("ssh", NodeFact(AT, "n03", driver="570.86.15"))
+    registry.take_node_fact("ssh", NodeFact(AT + 1, "n03", driver="570.86.15"))
+    registry.take_node_fact("ssh", NodeFact(AT + 2, "n03", kernel="6.1"))
+    assert not registry.events
+    registry.take_node_fact("ssh", NodeFact(AT + 3, "n03", driver="580.95.05"))
+    row = registry.node("n03", AT).row
+    assert [*registry.events] == [(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")]

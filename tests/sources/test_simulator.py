@@ -35,6 +35,7 @@ from coldaisle.sources.source import (
     NodeFact,
     Past,
     ProcessFact,
+    QueueFact,
     ServerRef,
     Source,
     Target,
@@ -522,3 +523,42 @@ def test_simulation_runs_without_replicas() -> None:
     simulation = SimulatorSource(1, 1, 8, seed=1).simulation()
     assert isinstance(simulation, Simulation)
     assert len(simulation.advance(NOW, 2.0).served.kv) == 0
+
+
+async def test_what_waits_starts_later_and_is_told_as_slurm_tells_it() -> None:
+    source = SimulatorSource(16, 4, 8, lanes=())
+    items = await past(source, NOW, NOW + 4 * 3600, 60.0)
+    waited = {item.id: item for item in items if isinstance(item, JobFact) and item.is_waiting}
+    started = {
+        item.id: item for item in items if isinstance(item, JobFact) and item.until is None and item.nodes
+    }
+    assert len(waited) > 10
+    assert {item.reason for item in waited.values()} >= {"Resources", "Priority"}
+    both = waited.keys() & started.keys()
+    assert len(both) > 5
+    for key in both:
+        assert waited[key].since == started[key].submitted_at
+        assert waited[key].since < started[key].since
+        assert waited[key].gpu_count == len(started[key].gpus)
+    known = {item.id for item in items if isinstance(item, JobFact)}
+    for item in waited.values():
+        assert (item.reason == "Dependency") == (item.dependency is not None)
+        assert item.dependency is None or f"slurm:{item.dependency.removeprefix('afterok:')}" in known
+
+
+async def test_the_queue_is_summed_and_the_same_whoever_looks() -> None:
+    source = SimulatorSource(16, 4, 8, lanes=())
+    items = await past(source, NOW, NOW + 600, 60.0)
+    sums = [item for item in items if isinstance(item, QueueFact)]
+    assert len(sums) > 5
+    running = [job for job in source.jobs(sums[-1].at) if job.partition != "k8s"]
+    assert sums[-1].running == (len(running), sum(len(job.gpus) for job in running))
+    again = [item for item in await past(source, NOW + 300, NOW + 600, 60.0) if isinstance(item, QueueFact)]
+    assert again[-1] == sums[-1]
+
+
+def test_no_two_jobs_of_a_slot_wait_at_once() -> None:
+    source = SimulatorSource(16, 4, 8)
+    for at in range(int(NOW), int(NOW) + 86_400, 1800):
+        slots = [queued.job.slot for queued in source._workload.queue(float(at))]
+        assert len(slots) == len(set(slots))

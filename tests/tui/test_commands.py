@@ -47,9 +47,10 @@ def test_nothing_typed_is_nothing_found() -> None:
 
 
 def test_thousands_of_names_are_searched_at_once_and_few_are_given() -> None:
-    known = places(make_snapshot(64, 16, 8, faults=Faults()))
-    assert len(known) == 64 + 1024 + 8192 + 2, (
-        "racks, nodes, boards, and a server that is a service by itself"
+    snapshot = make_snapshot(64, 16, 8, faults=Faults())
+    known = places(snapshot)
+    assert len(known) == 64 + 1024 + 8192 + 2 + len(snapshot.jobs), (
+        "racks, nodes, boards, a server that is a service by itself, and jobs"
     )
     started = time.process_time()
     found = nearest("r", known)
@@ -71,6 +72,7 @@ def test_places_are_racks_nodes_their_aliases_and_boards() -> None:
         "r01n01/1": "GPU",
         "r01n01:8000": "replica",
         "127.0.0.1:8000": "service",
+        "4700 train-moe kim": "job",
     }
 
 

@@ -11,6 +11,8 @@ from textual.screen import Screen
 
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.cells import MARKS, METRICS
+from coldaisle.tui.screens.columns import ColumnsScreen
+from coldaisle.tui.screens.events import EventsScreen
 from coldaisle.tui.screens.help import (
     HelpScreen,
     bindings_of,
@@ -20,6 +22,8 @@ from coldaisle.tui.screens.help import (
     legend_rows,
     screen_classes,
 )
+from coldaisle.tui.screens.job import JobScreen
+from coldaisle.tui.screens.jobs import JobsScreen
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.nodes import NodesScreen
 from coldaisle.tui.screens.racks import RacksScreen
@@ -51,7 +55,19 @@ def test_only_our_own_keys_are_explained() -> None:
 
 @pytest.mark.parametrize(
     "screen",
-    [RacksScreen, NodesScreen, NodeScreen, ServingScreen, ServiceScreen, SourcesScreen, ColdaisleApp],
+    [
+        RacksScreen,
+        JobsScreen,
+        JobScreen,
+        EventsScreen,
+        ColumnsScreen,
+        NodesScreen,
+        NodeScreen,
+        ServingScreen,
+        ServiceScreen,
+        SourcesScreen,
+        ColdaisleApp,
+    ],
 )
 def test_every_binding_is_explained(screen: type) -> None:
     said = {key for entry in keys_of([screen]) for key in entry.keys.split()}
@@ -61,7 +77,20 @@ def test_every_binding_is_explained(screen: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "screen", [NodesScreen, NodeScreen, ServingScreen, ServiceScreen, SourcesScreen, HelpScreen]
+    "screen",
+    [
+        RacksScreen,
+        JobsScreen,
+        JobScreen,
+        EventsScreen,
+        ColumnsScreen,
+        NodesScreen,
+        NodeScreen,
+        ServingScreen,
+        ServiceScreen,
+        SourcesScreen,
+        HelpScreen,
+    ],
 )
 def test_every_binding_has_its_action(screen: type) -> None:
     for binding in bindings_of(screen):

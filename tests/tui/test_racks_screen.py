@@ -245,7 +245,22 @@ class TestKeys:
             assert "by node" in lines(pilot)[2]
             await pilot.press("g")
             assert "by job" in lines(pilot)[2]
+            await pilot.press("g")
+            assert "by model" in lines(pilot)[2]
+            await pilot.press("g")
+            assert "by partition" in lines(pilot)[2]
+            await pilot.press("g")
+            assert "by user" in lines(pilot)[2], "nobody tells of leaf switches"
+            assert any(line.startswith("kim") for line in lines(pilot)), text(pilot)
             await pilot.press("g", "g")
+            assert "by rack" in lines(pilot)[2]
+
+    async def test_without_jobs_it_is_put_together_by_what_is_known(self) -> None:
+        async with app_of(make_snapshot(jobs_known=False)).run_test(size=(120, 34)) as pilot:
+            await pilot.pause()
+            await pilot.press("g", "g")
+            assert "by model" in lines(pilot)[2]
+            await pilot.press("g")
             assert "by rack" in lines(pilot)[2]
 
     async def test_what_does_not_fit_is_said(self) -> None:
@@ -279,7 +294,7 @@ class TestKeys:
             await pilot.pause()
             assert (
                 lines(pilot)[-1]
-                == "Enter open  ! next worst  m metric  g group  / filter  z zoom  t time  ? help"
+                == "Enter open  ! worst  m metric  g group  / filter  z zoom  J job  t time  ? help"
             )
 
 

@@ -59,7 +59,10 @@ NEXT: tuple[tuple[str, str], ...] = (
     ("a number is missing", "Sources, pane Metrics: which metric comes from where, and why it is missing"),
     ("a node is missing", "Sources, pane Names: expected but never heard, silent, or matched to no node"),
     ("a source fails", "Sources, Enter on it: its targets, the failing ones first, each with its remedy"),
-    ("a host by name", ": opens the palette; type a part of a host's, rack's, GPU's or service's name"),
+    (
+        "a host by name",
+        ": opens the palette; type a part of a host's, rack's, GPU's, job's or service's name",
+    ),
 )
 
 FILTER: tuple[tuple[str, str], ...] = (

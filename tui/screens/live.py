@@ -99,6 +99,10 @@ class LiveScreen(Screen[None]):
             self._focused_before_prompt = None
             self.call_after_refresh(self.set_focus, before)
 
+    def under_cursor(self) -> str:
+        """The key of what the cursor stands on (a GPU's, node's, server's, a job's id); empty: nothing of its own."""
+        return ""
+
     def action_back(self) -> None:
         """Leave, to where this screen was opened from."""
         if len(self.app.screen_stack) > 1:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import SeriesQuery, Snapshot
 
 PANES = ("GPUs", "Values", "Host", "Links", "Processes", "Events", "Facts")
-PANES_OF = {"metric": (0,), "digits": (0,), "values": (0,), "span": (0, 2, 3)}
+PANES_OF = {"metric": (0,), "digits": (0,), "values": (0,), "gpu_job": (1,), "job": (0, 1), "span": (0, 2, 3)}
 """Where an action that is not for every pane does something."""
 
 
@@ -31,10 +31,12 @@ class NodeScreen(SeriesScreen):
         Binding("shift+tab", "pane(-1)", "Previous pane", show=False),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Previous metric", show=False),
+        Binding("J", "job", "Job"),
         Binding("minus", "span(-1)", "Shorter", key_display="-"),
         Binding("plus,equals_sign", "span(1)", "Longer", key_display="+"),
         Binding("v", "digits", "Charts/digits"),
         Binding("enter", "values", "Values of the GPU"),
+        Binding("enter", "gpu_job", "Its job"),
         Binding("up,k", "step(-1)", "Up", show=False),
         Binding("down,j", "step(1)", "Down", show=False),
         Binding("left,h", "node(-1)", "Previous node", show=False),
@@ -133,6 +135,28 @@ class NodeScreen(SeriesScreen):
         """Every value of the chosen GPU."""
         if self.pane == 0:
             self.action_pane(1)
+
+    def action_gpu_job(self) -> None:
+        """The job of the chosen GPU: from Racks the third Enter."""
+        self.action_job()
+
+    def action_job(self) -> None:
+        """The job that holds the chosen GPU."""
+        from coldaisle.tui.screens.jobs import open_job
+
+        if self.snapshot is None or (index := self._index(self.snapshot)) is None:
+            return
+        if gpus := self.snapshot.layout.nodes[index].gpus:
+            open_job(self, self.snapshot, gpus[min(self.gpu, len(gpus) - 1)])
+
+    def under_cursor(self) -> str:
+        """The chosen GPU where the pane has one, else the node."""
+        if self.snapshot is None or (index := self._index(self.snapshot)) is None:
+            return self.node
+        gpus = self.snapshot.layout.nodes[index].gpus
+        if self.pane > 1 or not gpus:
+            return self.node
+        return self.snapshot.layout.gpus[gpus[min(self.gpu, len(gpus) - 1)]].key
 
     def action_step(self, by: int) -> None:
         """Choose another GPU, or scroll."""

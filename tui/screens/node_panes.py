@@ -11,6 +11,8 @@ from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
     edge,
+    entity_words,
+    event_token,
     event_words,
     gpu_name,
     job_words,
@@ -33,7 +35,7 @@ from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, pad, wrap
 from coldaisle.tui.widgets.table import Cell, Column, cells_row, place
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import SeriesAnswer, Snapshot
+    from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, Snapshot
     from coldaisle.sources.cluster import Node
     from coldaisle.sources.source import Process
 
@@ -146,29 +148,25 @@ def process_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
 
 
 def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
-    """What happened on this node, its GPUs, its ports and its rack, newest first."""
-    node = snapshot.layout.nodes[index]
-    rack = snapshot.layout.racks[node.rack].name
-    near = [
-        event
-        for event in snapshot.events
-        if event.entity in (node.key, rack) or event.entity.startswith(node.key + "/")
-    ]
+    """What happened on this node, its GPUs, its ports, its rack and its jobs, newest first."""
+    from coldaisle.analyzers.happenings import kin_of, newest_first
+
+    kin = kin_of(snapshot, snapshot.layout.nodes[index].key)
+    near = newest_first(event for event in snapshot.events if kin.concerns(event))
     if not near:
-        return [(Run("no event of this node among the last 500 of the cluster", "dim"),)]
-    return [
-        cut(
-            (
-                Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
-                Run(f"  {fit(age(snapshot.at - event.at) + ' ago', 10)}  ", "dim"),
-                Run(fit(plain(event.entity), 16) + " "),
-                Run(fit(event_words(event.kind), 14) + " ", _EVENT_TOKENS.get(event.kind, "text")),
-                Run(plain(event.detail)),
-            ),
-            view.width,
-        )
-        for event in reversed(near)
-    ]
+        return [(Run("no event of this node among the last of the cluster (e)", "dim"),)]
+    return [cut(event_row(event, snapshot.at), view.width) for event in near]
+
+
+def event_row(event: EventView, now: float) -> Row:
+    """An event: when, whose, what."""
+    return (
+        Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
+        Run(f"  {fit(age(now - event.at) + ' ago', 10)}  ", "dim"),
+        Run(fit(entity_words(event.entity), 16) + " "),
+        Run(fit(event_words(event.kind), 14) + " ", event_token(event.kind)),
+        Run(plain(event.detail)),
+    )
 
 
 def fact_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
@@ -320,14 +318,6 @@ _PROCESS_COLUMNS = (
     Column("sm", "SM", 5, right=True, keep=5),
     Column("command", "command", 12, keep=3, grows=True),
 )
-_EVENT_TOKENS = {
-    "xid": "bad",
-    "gpu_lost": "bad",
-    "oom": "bad",
-    "link_down": "bad",
-    "reboot": "warn",
-    "gpu_replaced": "warn",
-}
 
 
 def _port_cells(snapshot: Snapshot, port: int, view: View) -> dict[str, Cell]:

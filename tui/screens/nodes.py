@@ -174,6 +174,10 @@ class NodesScreen(FilteredScreen):
         self.again()
         self.query_one(Table).action_edge(0)
 
+    def under_cursor(self) -> str:
+        """The node under the cursor."""
+        return self.query_one(Table).key or ""
+
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:
         from coldaisle.tui.screens.node import NodeScreen

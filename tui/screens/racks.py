@@ -10,23 +10,26 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from coldaisle.sources.text import plain
+from coldaisle.sources.text import clip, plain
 from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.header import TopLines
 from coldaisle.tui.widgets.heatmap import Heatmap
-from coldaisle.tui.widgets.lines import Row, Run
+from coldaisle.tui.widgets.lines import Row, Run, row_width
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Job
     from coldaisle.tui.app import ColdaisleApp
     from coldaisle.tui.cells import CellMetric, Flags
     from coldaisle.tui.tiles import Group, Plan, Zoom
 
 # What draws a snapshot (cells, tiles, picture, cursor, legend) is imported when there is one: the first
 # paint does without.
-GROUPINGS = ("rack", "node", "job", "model")
+GROUPINGS = ("rack", "node", "job", "model", "partition", "leaf", "user", "account")
+BY_JOBS = frozenset({"job", "partition", "user", "account"})
+"""Groupings that change with who holds what."""
 
 SIDE_AT, SIDE = 120, 40
 """From this width on a panel of this width stands beside the map."""
@@ -64,12 +67,15 @@ class RacksScreen(FilteredScreen):
     FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
-        Binding("exclamation_mark", "worst", "Next worst"),
+        Binding("exclamation_mark", "worst", "Worst"),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),
         Binding("slash", "filter", "Filter"),
         Binding("z", "zoom", "Zoom"),
+        Binding("J", "job", "Job"),
+        Binding("r", "light", "Light up its job", show=False),
+        Binding("r", "dark", "All jobs again", show=False),
         Binding("escape", "back", "Back", show=False),
         Binding("left,h", "move(-1, 0)", "Left", show=False),
         Binding("right,l", "move(1, 0)", "Right", show=False),
@@ -98,6 +104,8 @@ class RacksScreen(FilteredScreen):
         """A GPU's key."""
         self._worst = ""
         """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
+        self.lit = ""
+        """The id of the job whose GPUs alone keep their colours; empty: none."""
         self.plan: Plan | None = None
         self.groups: tuple[Group, ...] = ()
         self._planned: tuple[object, ...] = ()
@@ -146,17 +154,21 @@ class RacksScreen(FilteredScreen):
         heat.styles.height = shown
         heat.styles.width = room.width
         cell = None if gpu is None else self._cell(plan, gpu)
-        view = MapView(self.groups, plan, self.metric, self._match(snapshot), cell)
+        matched, lit = self._match(snapshot), self._lit(snapshot)
+        kept = matched if lit is None else lit if matched is None else matched & lit
+        view = MapView(self.groups, plan, self.metric, kept, cell)
         rows, codes = map_rows(snapshot, view, self.glyphs)
         heat.show(rows, self._line_of(plan, gpu) if self._follow else None, shown)
         self._follow = False
         hidden = self._out_of_view(plan, heat.top, shown)
         feet, mono = any(line.is_foot for line in plan.labels), self.home.palette.is_mono
         gpu_feet = feet_are_of_gpus(rows)
+        lit_words = self._lit_words(snapshot, room.width)
         words = legend(
-            codes, self.metric, plan.zoom, hidden, room.width, feet=feet, gpu_feet=gpu_feet, mono=mono
-        )
-        self.query_one("#legend", Rows).show([words])
+            codes, self.metric, plan.zoom, hidden, room.width - row_width(lit_words), feet=feet, gpu_feet=gpu_feet,
+            mono=mono, outside="the filter" if lit is None else "the job",
+        )  # fmt: skip
+        self.query_one("#legend", Rows).show([(*lit_words, *words)])
         self._show_changes(snapshot, gpu, room, room.map - shown)
         self._show_cursor(snapshot, gpu, room)
         self.query_one(TopLines).set_note(self._note(snapshot, plan))
@@ -197,8 +209,9 @@ class RacksScreen(FilteredScreen):
         from coldaisle.tui.tiles import Zoom, groups_of
 
         slices = self.zoom is Zoom.SLICES
-        held = snapshot.gpu_job.tobytes() if self.grouping == "job" else b""
-        jobs = tuple(job.id for job in snapshot.jobs) if self.grouping == "job" else ()
+        by_jobs = self.grouping in BY_JOBS
+        held = snapshot.gpu_job.tobytes() if by_jobs else b""
+        jobs = tuple(job.id for job in snapshot.jobs) if by_jobs else ()
         grouped = (snapshot.layout, self.grouping, slices, held, jobs)
         if self._grouped != grouped:
             self._grouped = grouped
@@ -214,6 +227,42 @@ class RacksScreen(FilteredScreen):
             boards = snapshot.layout.boards
             self.tell_kept(int(self._matched[boards].sum()), len(boards))
         return self._matched
+
+    def _lit(self, snapshot: Snapshot) -> Flags | None:
+        """[gpu] what the job that is lit up holds; a MIG board with its instances. None: no job is."""
+        import numpy as np
+
+        job = self._lit_job(snapshot)
+        if job is None:
+            return None
+        flags = np.zeros(len(snapshot.layout.gpus), dtype=bool)
+        flags[list(job.gpus)] = True
+        if len(snapshot.layout.boards) != len(flags):
+            parents = np.array([gpu.parent for gpu in snapshot.layout.gpus], dtype=np.intp)
+            flags[parents[flags & (parents >= 0)]] = True
+        return flags
+
+    def _lit_job(self, snapshot: Snapshot) -> Job | None:
+        """The job that is lit up; one that has ended is so no more."""
+        if not self.lit:
+            return None
+        job = next((job for job in snapshot.jobs if job.id == self.lit), None)
+        if job is None and snapshot.live:
+            from coldaisle.tui.reading import entity_words
+
+            self.home.say(f"{entity_words(self.lit)} runs no more")
+            self.light("")
+        return job
+
+    def _lit_words(self, snapshot: Snapshot, width: int) -> Row:
+        """In front of the legend: whose cells these are, and how that ends."""
+        from coldaisle.tui.reading import job_words
+
+        job = self._lit_job(snapshot)
+        if job is None:
+            return ()
+        words = f"job {job_words(job)}, {len(job.gpus)} GPUs"
+        return (Run(clip(words, max(20, width // 2)), "match"), Run(" (r or Esc ends)  ", "dim"))
 
     def _cursor_index(self, snapshot: Snapshot) -> int | None:
         """The GPU under the cursor; the first one where it is gone."""
@@ -323,6 +372,49 @@ class RacksScreen(FilteredScreen):
         self._follow = True
         self.again()
 
+    def light(self, job: str) -> None:
+        """Let only a job's GPUs keep their colours, by its id, and go to the first; empty: all of them again."""
+        self.lit = job
+        self.refresh_bindings()
+        if self.snapshot is None:
+            return
+        gpus = next((one.gpus for one in self.snapshot.jobs if job and one.id == job), ())
+        here = self.snapshot.layout.gpu_of.get(self.cursor)
+        if gpus and here not in gpus:
+            self.point_at(self.snapshot.layout.gpus[gpus[0]].key)
+        else:
+            self.again()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """r lights up a job, and ends that."""
+        return action not in ("light", "dark") or (action == "dark") is bool(self.lit)
+
+    def action_light(self) -> None:
+        """Light up the job of the GPU under the cursor."""
+        from coldaisle.tui.reading import job_index
+
+        if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        if (number := job_index(self.snapshot, gpu)) < 0:
+            self.home.say("no job holds this GPU, as far as is known")
+        else:
+            self.light(self.snapshot.jobs[number].id)
+
+    def action_dark(self) -> None:
+        """All jobs again."""
+        self.light("")
+
+    def action_job(self) -> None:
+        """Open the job that holds the GPU under the cursor."""
+        if self.snapshot is not None and (gpu := self._cursor_index(self.snapshot)) is not None:
+            from coldaisle.tui.screens.jobs import open_job
+
+            open_job(self, self.snapshot, gpu)
+
+    def under_cursor(self) -> str:
+        """The key of the GPU under the cursor."""
+        return self.cursor
+
     def action_worst(self) -> None:
         """To the GPU that most deserves a look; again: to the next."""
         from coldaisle.tui.cells import troubles
@@ -357,8 +449,9 @@ class RacksScreen(FilteredScreen):
 
     def action_group(self) -> None:
         """The next way to put GPUs together."""
-        possible = [by for by in GROUPINGS if by != "job" or (self.snapshot and self.snapshot.jobs_known)]
-        self.grouping = possible[(possible.index(self.grouping) + 1) % len(possible)]
+        possible = [by for by in GROUPINGS if self.snapshot is not None and _can_group(self.snapshot, by)]
+        at = possible.index(self.grouping) if self.grouping in possible else -1
+        self.grouping = possible[(at + 1) % len(possible)] if possible else GROUPINGS[0]
         self._follow = True
         self.home.say(f"grouped by {self.grouping}")
         self.again()
@@ -397,9 +490,11 @@ class RacksScreen(FilteredScreen):
         self.app.push_screen(NodeScreen(node.key, gpu - node.gpus.start))
 
     def action_back(self) -> None:
-        """Drop the filter; this is home, there is nowhere else to go back to."""
+        """Drop the filter, then the light on a job; this is home, there is nowhere else to go back to."""
         if self.is_filtering or self.filter:
             super().action_back()
+        elif self.lit:
+            self.action_dark()
 
     @on(Heatmap.Pointed)
     def _clicked(self, event: Heatmap.Pointed) -> None:
@@ -408,3 +503,15 @@ class RacksScreen(FilteredScreen):
         self._stand_on(cell)
         if event.twice:
             self.action_open()
+
+
+def _can_group(snapshot: Snapshot, by: str) -> bool:
+    """Whether anybody tells what GPUs would be put together by."""
+    if by == "leaf":
+        return any(node.leaf for node in snapshot.layout.nodes)
+    if by == "partition":
+        nodes = snapshot.layout.nodes
+        return any(node.partitions for node in nodes) or any(job.partition for job in snapshot.jobs)
+    if by == "account":
+        return any(job.account for job in snapshot.jobs)
+    return by not in ("job", "user") or snapshot.jobs_known

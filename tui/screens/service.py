@@ -168,6 +168,15 @@ class ServiceScreen(SeriesScreen):
         self._forget_answer()
         self.again()
 
+    def under_cursor(self) -> str:
+        """The chosen GPU or replica."""
+        chosen = self._chosen()
+        if chosen is None or self.snapshot is None:
+            return ""
+        server, gpu = chosen
+        layout = self.snapshot.layout
+        return layout.gpus[gpu].key if gpu is not None else layout.servers[server].key
+
     def action_racks(self) -> None:
         """The GPUs on the map."""
         chosen = self._chosen()

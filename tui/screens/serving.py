@@ -177,6 +177,11 @@ class ServingScreen(FilteredScreen, SeriesScreen):
         if self._view is not None and (server := self._server()) is not None:
             open_node(self, self._view.snapshot, server)
 
+    def under_cursor(self) -> str:
+        """The replica under the cursor, or the first one of the service."""
+        server = self._server()
+        return "" if server is None or self._view is None else self._view.snapshot.layout.servers[server].key
+
     def stand_on(self, key: str) -> None:
         """Put the cursor on a service or a server; a server's service is opened."""
         self._wanted = key

@@ -75,7 +75,7 @@ def _job_pieces(job: Job) -> Iterator[Piece]:
         yield Piece(1, (Run(f"job {plain(job.title, 48)}", "text"),))
         yield Piece(3, (Run(count, "dim"),))
         return
-    yield Piece(1, (Run(f"job {plain(job.bare_id, 20)} {plain(job.user, 16)}", "text"),))
+    yield Piece(1, (Run(f"job {plain(job.title, 20)} {plain(job.user, 16)}", "text"),))
     yield Piece(3, (Run(plain(job.name, 24), "text"), Run(f" {count}", "dim")))
 
 

@@ -37,7 +37,7 @@ class Tab(NamedTuple):
 TABS = (
     Tab("1", "Racks", True),
     Tab("2", "Triage", False),
-    Tab("3", "Jobs", False),
+    Tab("3", "Jobs", True),
     Tab("4", "Nodes", True),
     Tab("5", "Serving", True),
     Tab("6", "Sizing", False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
 from coldaisle.tui.picture import OUTSIDE
-from coldaisle.tui.reading import event_words
+from coldaisle.tui.reading import entity_words, event_token, event_words
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
 from coldaisle.tui.widgets.lines import Row, Run, cut
@@ -17,7 +17,6 @@ from coldaisle.tui.widgets.lines import Row, Run, cut
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import EventView
 
-BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost", "gpu_hung"})
 MOST_NAME, MOST_WORDS = 16, 14
 """Cells that the name of an entity and the kind of an event may take."""
 
@@ -32,6 +31,7 @@ def legend(
     feet: bool = False,
     gpu_feet: bool = False,
     mono: bool = False,
+    outside: str = "the filter",
 ) -> Row:
     """The digits, and only the letters that are in use.
 
@@ -39,6 +39,7 @@ def legend(
         feet: whether power and inlet stand under racks.
         gpu_feet: whether some of it is the power of GPUs alone.
         mono: whether what the filter hides has a sign of its own.
+        outside: what the cells with that sign do not belong to.
     """
     bare = {code & ~FADED for code in codes}
     pieces = []
@@ -56,7 +57,7 @@ def legend(
                 )
             )
     if mono and any(code & FADED for code in codes):
-        pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(" outside the filter", "dim"))))
+        pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(f" outside {outside}", "dim"))))
     if feet:
         pieces.append(Piece(4, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
     if gpu_feet:
@@ -69,7 +70,7 @@ def legend(
 def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
     """The last events, oldest first; foreign text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
-    names = [plain(event.entity) for event in newest]
+    names = [entity_words(event.entity) for event in newest]
     words = [event_words(event.kind) for event in newest]
     name_width = min(max(map(cell_width, names), default=0), MOST_NAME)
     word_width = min(max(map(cell_width, words), default=0), MOST_WORDS)
@@ -78,7 +79,7 @@ def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
             (
                 Run(time.strftime("%H:%M:%S  ", time.localtime(event.at)), "dim"),
                 Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
-                Run(fit(word, word_width) + "  ", "bad" if event.kind in BAD_EVENTS else "warn"),
+                Run(fit(word, word_width) + "  ", event_token(event.kind)),
                 Run(plain(event.detail), "text"),
             ),
             width,

@@ -177,6 +177,13 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
             return
         self._repaint_changed()
 
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Other columns from now on; nothing happens where they are the same."""
+        if self._columns != tuple(columns):
+            self._columns = tuple(columns)
+            self._drawn.clear()
+            self.refresh()
+
     def select(self, key: str) -> None:
         """Put the cursor on a key, if it is there."""
         if key in self._keys:

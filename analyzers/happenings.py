@@ -1,0 +1,69 @@
+"""What happened to whom: which events concern an entity, because they are of it, of its parts or of what it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coldaisle.analyzers.snapshot import EventView, Snapshot
+from coldaisle.sources.cluster import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """An entity with what its events are told of."""
+
+    name: str
+    """As it is asked for: a GPU's, node's, rack's or server's key, a job's id."""
+    whole: frozenset[str] = frozenset()
+    """Keys whose own events concern it."""
+    parts: tuple[str, ...] = ()
+    """Beginnings of keys: everything on these nodes concerns it."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Whether an event is of it, its parts or what it stands in."""
+        return event.entity in self.whole or (bool(self.parts) and event.entity.startswith(self.parts))
+
+
+NOBODY = Kin("")
+
+
+def kin_of(snapshot: Snapshot, entity: str) -> Kin:
+    """Whose events concern an entity, by its key; of one that is not known only its own."""
+    layout = snapshot.layout
+    job = next((job for job in (*snapshot.jobs, *snapshot.queue) if job.id == entity), None)
+    if job is not None:
+        return _of_job(job)
+    if (gpu := layout.gpu_of.get(entity)) is not None:
+        node = layout.nodes[layout.gpus[gpu].node]
+        number = int(snapshot.gpu_job[gpu])
+        jobs = {snapshot.jobs[number].id} if number >= 0 else set()
+        return Kin(
+            entity, frozenset({entity, node.key, layout.racks[node.rack].name, *jobs}), (f"{entity}:",)
+        )
+    if (index := layout.node_of.get(entity)) is not None:
+        node = layout.nodes[index]
+        numbers = {int(snapshot.gpu_job[gpu]) for gpu in node.gpus}
+        jobs = {snapshot.jobs[number].id for number in numbers if number >= 0}
+        return Kin(entity, frozenset({entity, layout.racks[node.rack].name, *jobs}), (f"{entity}/",))
+    rack = next((rack for rack in layout.racks if rack.name == entity), None)
+    if rack is not None:
+        nodes = [layout.nodes[at].key for at in rack.nodes]
+        return Kin(entity, frozenset({entity, *nodes}), tuple(f"{node}/" for node in nodes))
+    server = next((server for server in layout.servers if server.key == entity), None)
+    if server is not None:
+        gpus = [layout.gpus[gpu].key for gpu in server.gpus]
+        return Kin(entity, frozenset({entity, layout.nodes[server.node].key, *gpus}))
+    return Kin(entity, frozenset({entity}) if entity else frozenset())
+
+
+def _of_job(job: Job) -> Kin:
+    """A job and its nodes with all that is on them."""
+    return Kin(job.id, frozenset({job.id, *job.nodes}), tuple(f"{node}/" for node in job.nodes))
+
+
+def newest_first(events: Iterable[EventView]) -> list[EventView]:
+    """Events, newest first; of one instant the last one told first."""
+    found = sorted(events, key=lambda event: event.at)
+    found.reverse()
+    return found

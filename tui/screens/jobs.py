@@ -1,0 +1,366 @@
+"""The Jobs screen: what runs and what waits, as rows by the thousand, with sums; nothing moves by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Input
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import age
+from coldaisle.tui import cells
+from coldaisle.tui.choices import Choices
+from coldaisle.tui.screens import job_rows as rows
+from coldaisle.tui.screens.job_rows import GROUPINGS, HEAD, JOB, SORTS, Jobs, Roll, Watch
+from coldaisle.tui.screens.live import LiveScreen
+from coldaisle.tui.widgets.header import TopLines
+from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
+from coldaisle.tui.widgets.table import Cell, Placed, Table
+
+if TYPE_CHECKING:
+    from coldaisle.analyzers.jobs import Group
+    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.sources.cluster import Job
+
+NAME = "jobs"
+"""Under which its columns are kept."""
+
+
+class JobsScreen(LiveScreen):
+    """All jobs: groups with their sums, opened into the jobs themselves."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "fold", "Open/close"),
+        Binding("s", "sort", "Sort"),
+        Binding("g", "group", "Group"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("r", "racks", "On Racks"),
+        Binding("c", "columns", "Columns"),
+        Binding("plus,equals_sign", "fold_all(True)", "Open all", show=False),
+        Binding("minus", "fold_all(False)", "Close all", show=False),
+        Binding("escape", "back", "Back"),
+    ]
+    TAB = "Jobs"
+    DEFAULT_CSS = """
+    JobsScreen #filter { height: 1; border: none; padding: 0; display: none; }
+    JobsScreen #filter.open { display: block; }
+    JobsScreen #status { height: 1; }
+    """
+
+    def __init__(self, at: str = "", choices: Choices | None = None) -> None:
+        """``at``: the id of a job that the cursor shall stand on."""
+        super().__init__()
+        self.sort = SORTS[0]
+        self.grouping = GROUPINGS[0]
+        self.filter = ""
+        self.folded: dict[str, bool] = {}
+        """Groups that were opened or closed by hand: whether closed."""
+        self.choices = choices or Choices()
+        self._wanted = at
+        self._watch = Watch()
+        self._view: Jobs | None = None
+        self._order: list[int] = []
+        self._ordered_for: tuple[object, ...] = ()
+        self._ordered_at = 0.0
+        self._ordered_ids: list[str] = []
+        self._shown_for: tuple[object, ...] = ()
+        self._groups: tuple[Group, ...] = ()
+        self._shown = 0
+        self._filter_error = ""
+        self._has_begun = False
+        self._has_told = False
+
+    def body(self) -> ComposeResult:
+        yield Table(rows.columns("", 80, None), id="jobs")
+        yield Lines(id="status")
+        yield Input(
+            placeholder="id, name, user, account, partition, state, reason, r[01-04]n02",
+            id="filter",
+            compact=True,
+        )
+
+    def on_mount(self) -> None:
+        self.query_one(Table).focus()
+
+    def redraw(self, snapshot: Snapshot) -> None:
+        """Rows in the order that was chosen; values of what is in sight."""
+        view = self._view = self._seen(snapshot)
+        self._keep_order(view)
+        self._keep_groups(view.roll)
+        table = self.query_one(Table)
+        table.set_columns(rows.columns(view.seen.metric, table.size.width, self.choices.columns(NAME)))
+        named = {HEAD + one.name: one for one in self._groups}
+
+        def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
+            if (one := named.get(key)) is not None:
+                return rows.head_cells(view, one, placed, opened=self._is_open(one.name))
+            return rows.job_cells(view, key.removeprefix(JOB), placed)
+
+        empty: str | list[Row] = "no job matches the filter"
+        if not view.roll.place:
+            empty = rows.no_jobs(snapshot, table.size.width - 1)
+        keys = rows.keys_of(view.roll, self._groups, self._is_open)
+        table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
+        if not self._has_begun and len(keys) > 1 and table.size.height > 2:
+            self._has_begun = True
+            table.action_move(1)  # onto the first job
+        self._stand_where_wanted(view.roll)
+        self.query_one(TopLines).set_note(self._note(view))
+        self.query_one("#status", Lines).show([self._status(view)])
+        if self.choices.problem and not self._has_told:
+            self._has_told = True
+            self._say(self.choices.problem)
+
+    def under_cursor(self) -> str:
+        """The id of the job under the cursor."""
+        key = self.query_one(Table).key or ""
+        return key.removeprefix(JOB) if key.startswith(JOB) else ""
+
+    def action_sort(self) -> None:
+        """The next order, as the values are now."""
+        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        self._ordered_for = ()
+        self.again()
+        self.query_one(Table).action_edge(0)
+
+    def action_group(self) -> None:
+        """The next way to put jobs together."""
+        self.grouping = GROUPINGS[(GROUPINGS.index(self.grouping) + 1) % len(GROUPINGS)]
+        self.folded = {}
+        self.again()
+        self.query_one(Table).action_edge(0)
+
+    def action_filter(self) -> None:
+        """Open the line that takes the filter."""
+        box = self.query_one("#filter", Input)
+        box.add_class("open")
+        box.value = self.filter
+        box.focus()
+
+    def action_back(self) -> None:
+        """Close the filter line and drop the filter; else leave."""
+        if self.query_one("#filter", Input).has_class("open") or self.filter:
+            self.set_filter("")
+            self._close_filter()
+        else:
+            super().action_back()
+
+    def action_columns(self) -> None:
+        """Choose the columns."""
+        from coldaisle.tui.screens.columns import ColumnsScreen
+
+        known = rows.known_columns()
+        chosen = self.choices.columns(NAME)
+        shown = {column.key for column, _ in known} if chosen is None else chosen
+        self.app.push_screen(ColumnsScreen(known, shown, "job", self._choose))
+
+    def action_fold(self) -> None:
+        """Open or close the group under the cursor, or that of the job."""
+        one = self._group_here()
+        if one is not None:
+            self.folded[one.name] = self._is_open(one.name)
+            self.again()
+            self.query_one(Table).select(HEAD + one.name)
+
+    def action_fold_all(self, opened: bool) -> None:
+        """Open or close all groups."""
+        one = self._group_here()
+        self.folded = {group.name: not opened for group in self._groups}
+        self.again()
+        if one is not None and not opened:
+            self.query_one(Table).select(HEAD + one.name)
+
+    def action_racks(self) -> None:
+        """Light up the job on the map."""
+        job = self._view.roll.job(self.under_cursor()) if self._view is not None else None
+        if job is not None:
+            show_on_racks(self, job)
+
+    def set_filter(self, text: str) -> None:
+        """Show only jobs that have every word of ``text``."""
+        self.filter = text
+        self.again()
+
+    def stand_on(self, job: str) -> None:
+        """Put the cursor on a job, by its id; its group is opened."""
+        self._wanted = job
+        self.again()
+
+    @on(Input.Changed, "#filter")
+    def _typed(self, event: Input.Changed) -> None:
+        self.set_filter(event.value)
+
+    @on(Input.Submitted, "#filter")
+    def _entered(self) -> None:
+        self._close_filter()
+
+    @on(Table.Opened)
+    def _opened(self, event: Table.Opened) -> None:
+        """A group's jobs, or a job."""
+        from coldaisle.tui.screens.job import JobScreen
+
+        if event.key.startswith(HEAD):
+            self.action_fold()
+        else:
+            self.app.push_screen(JobScreen(event.key.removeprefix(JOB)))
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter", Input).remove_class("open")
+        self.query_one(Table).focus()
+
+    def _choose(self, keys: Sequence[str] | None) -> None:
+        problem = self.choices.choose(NAME, keys)
+        self.again()
+        if problem:
+            self._say(problem)
+
+    def _say(self, text: str) -> None:
+        say = getattr(self.app, "say", None)
+        if say is not None:
+            say(text)
+
+    def _seen(self, snapshot: Snapshot) -> Jobs:
+        metric: cells.CellMetric | None = getattr(self.app, "metric", None)
+        return rows.jobs_seen(snapshot, self._watch.roll(snapshot), metric or cells.default_metric(snapshot))
+
+    def _keep_order(self, view: Jobs) -> None:
+        """Sort when the order was chosen; when jobs came or went only by what does not move: rows keep their place."""
+        roll, live = view.roll, view.snapshot.live
+        wanted = (roll, self.sort.column, live)
+        if self._ordered_for == wanted:
+            return
+        if self._ordered_for[1:] == wanted[1:] and self.sort.moves:
+            self._order = rows.kept_order(self._ordered_ids, roll)
+        else:
+            self._order, self._ordered_at = rows.order(view, self.sort), view.snapshot.at
+        self._ordered_for = wanted
+        self._ordered_ids = [roll.at(at).id for at in self._order]
+
+    def _keep_groups(self, roll: Roll) -> None:
+        """Put jobs together anew when the order, the filter or the grouping is another one."""
+        wanted = (self._ordered_for, self._ordered_at, self.filter, self.grouping)
+        if self._shown_for == wanted:
+            return
+        places = self._filtered(roll)
+        self._shown_for, self._shown = wanted, len(places)
+        self._groups = rows.sections(roll, places, self.grouping)
+
+    def _filtered(self, roll: Roll) -> list[int]:
+        self._filter_error = ""
+        if not self.filter.strip():
+            return self._order
+        try:
+            wanted = rows.matching(roll, self._watch.said(roll), self.filter)
+        except ValueError as error:
+            self._filter_error = plain(str(error))
+            return self._order
+        return [at for at in self._order if wanted[at]]
+
+    def _is_open(self, group: str) -> bool:
+        """Those that run and those that wait are shown; sums are opened by hand, or by a filter."""
+        return not self.folded.get(group, bool(self.grouping) and not self.filter.strip())
+
+    def _group_here(self) -> Group | None:
+        """The group under the cursor, or that of the job."""
+        key = self.query_one(Table).key
+        if key is None or self._view is None:
+            return None
+        if key.startswith(HEAD):
+            return next((one for one in self._groups if HEAD + one.name == key), None)
+        return self._group_of(self._view.roll, key.removeprefix(JOB))
+
+    def _group_of(self, roll: Roll, job: str) -> Group | None:
+        at = roll.place.get(job)
+        if at is None:
+            return None
+        runs = len(roll.jobs)
+        return next(
+            (one for one in self._groups if (at in one.running if at < runs else at - runs in one.waiting)),
+            None,
+        )
+
+    def _stand_where_wanted(self, roll: Roll) -> None:
+        """Once the job that was asked for is known, go there."""
+        if not self._wanted or self._wanted not in roll.place:
+            return
+        wanted, self._wanted = self._wanted, ""
+        one = self._group_of(roll, wanted)
+        if one is not None:
+            self.folded[one.name] = False
+            self.again()
+            self.query_one(Table).select(JOB + wanted)
+
+    def _note(self, view: Jobs) -> Row:
+        """At the right end of line 3: how jobs are put together, and what the cells and the column of activity show."""
+        if not view.roll.place:
+            return ()
+        active = cells.metric_of(view.seen.metric).label
+        by = f"by {self.grouping}  " if self.grouping else ""
+        return (
+            Run(by, "accent"),
+            Run(f"{active}" if view.metric.label == active else f"GPUs: {view.metric.label}", "title"),
+        )
+
+    def _status(self, view: Jobs) -> Row:
+        table, roll = self.query_one(Table), view.roll
+        if not roll.place:
+            return ()
+        runs = rows.load_runs(roll.load, view.snapshot.at)
+        if self._filter_error:
+            runs = [Run(f"filter: {self._filter_error}", "bad")]
+        elif self.filter:
+            runs = [
+                Run(f"{self._shown} of {len(roll.place)} jobs", "accent"),
+                Run(f"  filter: {plain(self.filter, 40)} (Esc drops it)", "match"),
+            ]
+        runs.append(Run(f"  by {self.sort.name} (s)", "dim"))
+        if self.sort.moves:
+            runs.append(Run(f", as it was {self._ordered_when(view.snapshot)}", "dim"))
+        hidden = len(rows.columns("", 0, self.choices.columns(NAME))) - len(table.placed)
+        if hidden:
+            runs.append(Run(f"  {hidden} columns need a wider terminal, c chooses", "dim"))
+        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+
+    def _ordered_when(self, snapshot: Snapshot) -> str:
+        if snapshot.live:
+            return f"{age(snapshot.at - self._ordered_at)} ago"
+        return time.strftime("at %H:%M:%S", time.localtime(self._ordered_at))
+
+
+def show_on_racks(screen: Screen[None], job: Job) -> None:
+    """Go to the map, where only the GPUs of a job keep their colours."""
+    from coldaisle.tui.app import ColdaisleApp
+    from coldaisle.tui.screens.racks import RacksScreen
+
+    app = screen.app
+    assert isinstance(app, ColdaisleApp)
+    if not job.gpus:
+        app.say("it waits: it holds no GPU yet" if job.is_waiting else "no source says which GPUs it holds")
+        return
+    app.action_go("Racks")
+    if isinstance(app.screen, RacksScreen):
+        app.screen.light(job.id)
+
+
+def open_job(screen: Screen[None], snapshot: Snapshot, gpu: int) -> None:
+    """The job that holds a GPU; where there is none, that is said."""
+    from coldaisle.tui.app import ColdaisleApp
+    from coldaisle.tui.reading import job_index
+    from coldaisle.tui.screens.job import JobScreen
+
+    app = screen.app
+    assert isinstance(app, ColdaisleApp)
+    if (number := job_index(snapshot, gpu)) >= 0:
+        app.push_screen(JobScreen(snapshot.jobs[number].id))
+    elif not snapshot.jobs_known:
+        app.say("no source says whose GPUs these are (3 Jobs tells how)")
+    elif len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed[gpu]:
+        app.say("pods hold GPUs here, it is not known which")
+    else:
+        app.say("no job holds this GPU")
