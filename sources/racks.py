@@ -73,6 +73,7 @@ _TEMPLATES = (
     # gpu-20-15, a01u12, sh02-01n45: the last number is the slot, what stands before it ends in a number
     _Template(re.compile(r"(?P<rack>.*[a-z].*\d)(?:[-_]?[a-z]+[-_]?|[-_])\d+", re.ASCII | re.IGNORECASE), 2),
 )
+_NUMBER = re.compile(r"[0-9]+")
 _RACK_WORD = re.compile(r"(?:.*[^a-z])?(?:rack|cab|rk|r)[-_]?\d+[a-z]?", re.ASCII | re.IGNORECASE)
 _NOT_A_RACK = re.compile(
     # GPU models (dgx-h100-01), cloud addresses (ip-10-0-3-17)
@@ -131,11 +132,14 @@ def group(nodes: Iterable[str]) -> dict[str, Placement]:
     series: dict[str, list[str]] = defaultdict(list)
     for node in sorted(nodes, key=natural_key):
         series[_stem(node)].append(node)
-    odd = [node for members in series.values() if len(members) == 1 for node in members]
-    chunks = _chunks(odd)
-    for members in series.values():
-        if len(members) > 1:
-            chunks += _numbered_chunks(members)
+    # ``login.a`` and ``login.b`` are alike and have no number
+    numbered = [
+        members for members in series.values() if len(members) > 1 and _NUMBER.search(short_name(members[0]))
+    ]
+    in_series = {node for members in numbered for node in members}
+    chunks = _chunks([node for members in series.values() for node in members if node not in in_series])
+    for members in numbered:
+        chunks += _numbered_chunks(members)
     return {
         node: Placement(name, GROUPED) for chunk in chunks for name in [_group_name(chunk)] for node in chunk
     }
@@ -275,12 +279,12 @@ def _credible(racks: Iterable[str], smallest: int) -> bool:
 def _stem(node: str) -> str:
     """``gpu-n001.site`` -> ``gpu-n``; the whole name where it has no number."""
     name = short_name(node)
-    found = list(re.finditer(r"[0-9]+", name))
+    found = list(_NUMBER.finditer(name))
     return f"{name[: found[-1].start()]}#{name[found[-1].end() :]}" if found else name
 
 
 def _number(node: str) -> int:
-    return int(re.findall(r"[0-9]+", short_name(node))[-1][-18:])
+    return int(_NUMBER.findall(short_name(node))[-1][-18:])
 
 
 def _chunks(nodes: Sequence[str]) -> list[list[str]]:

@@ -137,6 +137,10 @@ def test_every_node_has_a_place(nodes: list[str]) -> None:
     assert all(placement.rack and placement.how for placement in places.values())
 
 
+def test_nodes_alike_without_a_number_have_a_place() -> None:
+    assert set(place(["login.a", "login.b", "n1"])) == {"login.a", "login.b", "n1"}
+
+
 @pytest.mark.parametrize(
     ("pattern", "problem"), [("r(", "not a regular expression"), (r"r\d+", "no group named rack")]
 )

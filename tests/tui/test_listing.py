@@ -180,6 +180,11 @@ def test_a_rate_is_awaited_where_its_source_has_begun() -> None:
 # --- the program ------------------------------------------------------------------------------------
 
 
+def complaints(stderr: str) -> list[str]:
+    """What is said beside the rows, but for the simulated cluster's own faults, which come and go."""
+    return [line for line in stderr.splitlines() if "(simulated)" not in line]
+
+
 def test_json_goes_through_a_pipe(tmp_path: Path) -> None:
     shell = (
         f"{' '.join(map(repr, PROGRAM))} gpus --demo --json --where 'slot==0' | {sys.executable} -m json.tool"
@@ -198,7 +203,8 @@ def test_json_goes_through_a_pipe(tmp_path: Path) -> None:
     assert found["schema"] == "coldaisle.list/1"
     assert len(found["rows"]) == 64
     assert found["total"] == 512
-    assert found["sources"] == [{"name": "simulator", "kind": "simulator", "state": "ok", "error": None}]
+    assert [(one["name"], one["kind"]) for one in found["sources"]] == [("simulator", "simulator")]
+    assert found["sources"][0]["state"] in ("ok", "partial")  # a simulated node may be silent just now
     assert any(row["util"] is not None for row in found["rows"])
 
 
@@ -210,12 +216,12 @@ def test_whoever_reads_may_leave(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("gpu")
     assert done.stdout.splitlines()[-1] in ("0", "141")
-    assert done.stderr == ""
+    assert complaints(done.stderr) == []
 
 
 def test_rows_that_nobody_is_are_no_failure(tmp_path: Path) -> None:
     done = program("nodes", "--demo", "--where", "node==nowhere", tmp_path=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
     assert done.stdout.split()[0] == "node"
     assert len(done.stdout.splitlines()) == 1
 
