@@ -84,6 +84,7 @@ def test_a_long_remedy_is_seen_whole(night: Snapshot) -> None:
 def test_names_that_are_missing_silent_or_unmatched() -> None:
     snapshot = make_snapshot(2, 2, 8, faults=Faults(never=("r01n02",), stale=("r02n01",)))
     said = text_of(panes.name_pane(with_targets(snapshot, failing(0)), 100))
+    assert "matched: r01n01,r02n02" in said
     assert "never heard (1): r01n02" in said
     assert "silent now (2): r01n02 r02n01" in said or "silent now (1): r02n01" in said
     assert "matched to no node (2): z9 y8" in said

@@ -179,6 +179,8 @@ def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
     rows: list[Row] = [
         _section("nodes", f"{snapshot.coverage.nodes} of {snapshot.coverage.nodes_expected} heard")
     ]
+    if heard := _heard(snapshot):
+        rows += wrap(f"  matched: {heard}", width, "ok")
     rows += _name_rows("never heard", _unheard(snapshot), width, "warn")
     rows += _name_rows("silent now" if snapshot.live else "silent then", _silent(snapshot), width, "stale")
     rows += _name_rows("matched to no node", _unmatched(snapshot), width, "warn")
@@ -286,6 +288,14 @@ def _name_rows(what: str, names: Sequence[str], width: int, token: str) -> Itera
     left = len(names) - len(shown)
     more = f" and {left} more" if left else ""
     yield from wrap(f"  {what} ({len(names)}): {' '.join(shown)}{more}", width, token)
+
+
+def _heard(snapshot: Snapshot) -> str:
+    """The nodes that are heard now, folded as Slurm writes them."""
+    from coldaisle.sources.nodesets import fold
+
+    nodes = zip(snapshot.layout.nodes, snapshot.node_status, strict=True)
+    return plain(fold(node.key for node, status in nodes if status == 1))
 
 
 def _unheard(snapshot: Snapshot) -> list[str]:
