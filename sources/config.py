@@ -39,7 +39,6 @@ from msgspec import Struct
 from coldaisle.sources.entries import entry_problems, shipped_keys
 from coldaisle.sources.errors import ConfigError
 from coldaisle.sources.nodesets import expand_all, expand_url
-from coldaisle.sources.prometheus import configuration as prometheus
 from coldaisle.sources.settings import (
     NO_OBJECTIVE,
     SLO_NAMES,
@@ -59,7 +58,6 @@ from coldaisle.sources.settings import (
     SourceSettings,
     SshSettings,
 )
-from coldaisle.sources.slurm import configuration as slurm
 from coldaisle.sources.text import is_loopback, valid_host_name
 from coldaisle.sources.units import parse, show
 
@@ -327,11 +325,8 @@ def _source(raw: Any, path: Place, folder: Path) -> SourceSettings:
         _check_targets(source, path)
         _check_token(source, path)
         _check_ca(source, path)
-    elif isinstance(source, PrometheusSettings):
-        for setting, problem, remedy in prometheus.mistakes(source):
-            raise _SettingError((*path, setting), problem, remedy)
-    elif isinstance(source, SlurmSettings):
-        for setting, problem, remedy in slurm.mistakes(source):
+    elif isinstance(source, PrometheusSettings | SlurmSettings):
+        for setting, problem, remedy in _mistakes(source):
             raise _SettingError((*path, setting), problem, remedy)
     elif isinstance(source, SimulatorSettings):
         _check_size(source, path)
@@ -381,6 +376,17 @@ def _check_own(metric: MetricSettings, earlier: Sequence[MetricSettings], path: 
 
 
 _OWN_KINDS = ("gpu", "node", "rack", "job")
+
+
+def _mistakes(source: PrometheusSettings | SlurmSettings) -> Iterable[tuple[str, str, str]]:
+    """(setting, problem, remedy). Imported here: before the first paint only a site with such a source pays for it."""
+    if isinstance(source, SlurmSettings):
+        from coldaisle.sources.slurm import configuration as slurm
+
+        return slurm.mistakes(source)
+    from coldaisle.sources.prometheus import configuration as prometheus
+
+    return prometheus.mistakes(source)
 
 
 def _kind(raw: Raw, path: Place) -> str:
@@ -458,7 +464,9 @@ def _prepared(raw: Raw, path: Place, folder: Path) -> Raw:
         elif key in _PATHS:
             ready[key] = _paths(value, (*path, key), folder)
         elif raw.get("kind") == "prometheus":
-            ready[key] = prometheus.prepared(key, value)
+            from coldaisle.sources.prometheus.configuration import prepared
+
+            ready[key] = prepared(key, value)
     return ready
 
 
