@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import Codes, Floats, PodFact, Process, QueueFact, ServiceFact, Target
 
@@ -190,6 +191,8 @@ class Snapshot:
     """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
     queues: Mapping[str, QueueFact] = field(default_factory=dict)
     """By source: what its queue comes to."""
+    diagnosis: Diagnosis = NO_DIAGNOSIS
+    """What is wrong, as triage stands by it at this instant."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -122,6 +122,10 @@ class View:
         kind = kind_of(key)
         if kind is not Kind.JOB:
             return layout.rows[kind]
+        return self.job_rows(jobs)
+
+    def job_rows(self, jobs: Sequence[Job]) -> Rows:
+        """History row of each job; -1: nothing is measured of it."""
         return np.array([self._part_row(Kind.JOB, job.id) for job in jobs], dtype=np.intp)
 
     def _part_row(self, kind: Kind, name: str) -> int:

@@ -432,6 +432,10 @@ class History:
         periods = [b.period for b in self.blocks if b.source == source and b.full.count > 1]
         return min(periods) if periods else None
 
+    def poll(self, kind: Kind) -> float | None:
+        """Learnt seconds between two samples of the fastest source of a kind; None: nobody delivers it."""
+        return min((b.period for b in self.blocks if b.kind is kind and b.full.count), default=None)
+
     def newest(self, source: int) -> float | None:
         """When a source last delivered."""
         times = [b.full.newest for b in self.blocks if b.source == source and b.full.count]
@@ -462,6 +466,86 @@ class History:
                     line = _binned(block, key, column, edges, since, min(until, before))
                     np.copyto(out[position], line, where=~np.isnan(line))
         return out
+
+    def grid(self, key: str, size: int, end: float, step: float, points: int) -> Floats:
+        """The newest sample in each of ``points`` bins of ``step`` seconds that end at ``end``: [point, row], oldest first.
+
+        NaN where a bin holds no sample of a row. Full resolution only.
+        """
+        out = np.full((points, size), np.nan, dtype=np.float32)
+        start = end - points * step
+        for block, mine, since, until in self._shares(key, size, end):
+            ring = block.full
+            if key not in ring.arrays:
+                continue
+            chosen = ring.between(max(start, since), min(end, until) + 1e-3)
+            # Samples lie about a period apart, the newest at the end: rounding keeps jitter from moving one across.
+            bins = points - 1 - np.rint((end - ring.times[chosen]) / step).astype(np.intp)
+            rows = block.rows[mine]
+            for row, line in zip(bins.tolist(), ring.arrays[key][chosen], strict=True):
+                if row >= 0:
+                    values = line[mine]
+                    have = ~np.isnan(values)
+                    out[row, rows[have]] = values[have]
+        return out
+
+    def folded(self, key: str, size: int, end: float, minutes: int) -> tuple[Floats, Floats, Floats]:
+        """Mean, minimum and maximum of each whole minute, the last one before ``end``: [minute, row] each, oldest first.
+
+        NaN where a minute holds no sample; minimum and maximum are the mean where they are not kept.
+        """
+        out = tuple(np.full((minutes, size), np.nan, dtype=np.float32) for _ in range(3))
+        last = end // MINUTE - 1
+        for block, mine, since, until in self._shares(key, size, end):
+            ring = block.minutes
+            if key not in ring.arrays:
+                continue
+            chosen = ring.between(max((last + 1 - minutes) * MINUTE, since), min((last + 1) * MINUTE, until))
+            places = minutes - 1 - (last - ring.times[chosen] // MINUTE).astype(np.intp)
+            rows = block.rows[mine]
+            for kept, name in zip(out, ("", ":low", ":high"), strict=True):
+                array = ring.arrays.get(key + name, ring.arrays[key])
+                for place, at in zip(places.tolist(), chosen.tolist(), strict=True):
+                    values = array[at, mine]
+                    have = ~np.isnan(values)
+                    kept[place, rows[have]] = values[have]
+        return out[0], out[1], out[2]
+
+    def step_of(self, key: str) -> float | None:
+        """Seconds between two samples of a metric, as learnt: of its slowest source that delivers; None: nobody does."""
+        periods = [self.blocks[n].period for n in self._blocks_with(key) if key in self.blocks[n].full.arrays]
+        return max(periods, default=None)
+
+    def newest_of(self, key: str, end: float) -> float | None:
+        """When the newest sample of a metric came, at most ``end``; None: there is none."""
+        times = []
+        for number in self._blocks_with(key):
+            ring = self.blocks[number].full
+            if key in ring.arrays:
+                chosen = ring.between(-float("inf"), end + 1e-3)
+                times += [float(ring.times[chosen[-1]])] if len(chosen) else []
+        return max(times, default=None)
+
+    def _shares(
+        self, key: str, size: int, now: float
+    ) -> Iterable[tuple[Block, NDArray[np.bool_], float, float]]:
+        """(block, its columns that stand for their rows, from, until); a later one before an earlier one."""
+        numbers = self._blocks_with(key)
+        forever = float("inf")
+        if len(numbers) > 1:
+            self._choose(key, numbers, size, now)
+        currency = self._currency.get(key) if len(numbers) > 1 else None
+        for number in numbers:
+            block = self.blocks[number]
+            known = (block.rows >= 0) & (block.rows < size)
+            if currency is None:
+                yield block, known, -forever, forever
+                continue
+            rows = np.where(known, block.rows, 0)
+            yield block, known & (currency.block[rows] == number), -forever, forever
+            former = known & (currency.previous[rows] == number)
+            for since in np.unique(currency.since[rows[former]]).tolist():
+                yield block, former & (currency.since[rows] == since), -forever, since
 
     def integral(self, key: str, rows: Sequence[int], start: float, end: float) -> NDArray[np.float64]:
         """Sum of rate × the seconds it covers over [start, end), from full resolution: [row]; NaN: no sample."""
