@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 
 from coldaisle.analyzers.detectors import Ready
-from coldaisle.analyzers.finding import Verdict
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis, JobClass, Verdict
 from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.triage import Triage
 from coldaisle.analyzers.view import View
 from coldaisle.analyzers.window import EMPTY_GROUPS, Minutes, Window, groups_of
 from coldaisle.sources.cluster import EMPTY
@@ -52,3 +55,38 @@ def look(window: Window, detectors: Sequence[Ready]) -> dict[str, Verdict]:
             log.exception("detector %s failed", ready.name)
             verdicts[ready.name] = Verdict(failed=True)
     return verdicts
+
+
+class Diagnoser:
+    """The diagnosis of one view, folded over its instants."""
+
+    def __init__(self, view: View, detectors: Sequence[Ready]) -> None:
+        self._windows = Windows(view)
+        self._detectors = detectors
+        self._triage = Triage()
+        self.last = NO_DIAGNOSIS
+
+    def tick(self, snapshot: Snapshot) -> Diagnosis:
+        """What is wrong at the instant of a snapshot, which is no earlier than the last one."""
+        window = self._windows.at(snapshot)
+        self.last = self._triage.fold(window, look(window, self._detectors), _classes(window))
+        return self.last
+
+    def is_due(self, at: float, poll: float) -> bool:
+        """Whether enough has come in since the last look for another one."""
+        return at - self.last.at >= min(max(poll, 1.0), 60.0) * 0.9
+
+    def shift(self, seconds: float) -> None:
+        """Our clock was set."""
+        self._triage.shift(seconds)
+
+
+def _classes(window: Window) -> Mapping[str, JobClass]:
+    if find_spec("coldaisle.analyzers.jobclass") is None:
+        return {}
+    try:
+        found: Mapping[str, JobClass] = import_module("coldaisle.analyzers.jobclass").classify(window)
+    except Exception:  # supervision
+        log.exception("jobs could not be classified")
+        return {}
+    return found

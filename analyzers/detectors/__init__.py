@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from coldaisle.analyzers.finding import Verdict
@@ -63,7 +64,7 @@ def detectors(
 ) -> tuple[Ready, ...]:
     """Those that are asked for, with the site's thresholds; ConfigError where these are wrong."""
     site = site or {}
-    names = [name for name in DETECTORS if only is None or name in only]
+    names = [name for name in DETECTORS if (only is None or name in only) and find_spec(f"{__name__}.{name}")]
     return tuple(
         Ready(name, _module(name), thresholds(name, _module(name).Thresholds, site.get(name)))
         for name in names
