@@ -168,8 +168,8 @@ def _by_rack(detector: str, members: Sequence[Placed], places: Places) -> Gather
         return _split(detector, members, {id(o): "cluster" for o in members if _at_node(o) is not None})
     whole: dict[int, str] = {}
     for one in members:
-        node = _at_node(one)
-        if node is not None and places.rack_of.get(node) in racks:
+        node = _at_node(one) or ""
+        if places.rack_of.get(node) in racks:
             whole[id(one)] = places.rack_of[node]
     return _split(detector, members, whole)
 
