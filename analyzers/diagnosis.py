@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -50,7 +51,9 @@ def look(window: Window, detectors: Sequence[Ready]) -> dict[str, Verdict]:
     verdicts = {}
     for ready in detectors:
         try:
-            verdicts[ready.name] = ready.module.detect(window, ready.thresholds)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, and meant so
+                verdicts[ready.name] = ready.module.detect(window, ready.thresholds)
         except Exception:  # supervision
             log.exception("detector %s failed", ready.name)
             verdicts[ready.name] = Verdict(failed=True)
