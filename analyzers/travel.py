@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 
+from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.past import MOST_BYTES, MakeCollector, Replay, Span, read_span, those_with_a_past
 from coldaisle.analyzers.snapshot import (
     LIVE_ONLY,
@@ -61,6 +62,7 @@ class Traveller:
         make_view: MakeView,
         clock: Clock,
         changed: Callable[[], None],
+        detectors: Sequence[Ready] = (),
     ) -> None:
         """``changed`` is called when there is a new picture, or something new to say."""
         self._names = [source.name for source in sources]
@@ -69,6 +71,7 @@ class Traveller:
         self._make_view = make_view
         self._clock = clock
         self._changed = changed
+        self._detectors = detectors
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: Reading | None = None
         self.wanted: float | None = None
@@ -212,12 +215,7 @@ class Traveller:
         if self._replay is not replay or self._view is None:
             self._replay, self._view = replay, self._make_view(replay.collector)
         snapshot = self._view.snapshot(at, None, live=False)
-        sources = tuple(
-            _then(source, supervised.number in self._pasts, supervised.error, supervised.remedy)
-            for source, supervised in zip(snapshot.sources, replay.collector.supervised, strict=True)
-        )
-        events = tuple(event for event in snapshot.events if event.at <= at)
-        self.picture = replace(snapshot, sources=sources, events=events)
+        self.picture = as_of(snapshot, replay.collector, self._pasts)
         self._changed()
 
     async def _widen(self, at: float, known: Span) -> None:
@@ -265,6 +263,16 @@ class Traveller:
             telling = tuple(self._names[n] for n in self._pasts if span.reached.get(n, span.start) < span.end)
             self._said = Reading(span.start, span.end, telling, round(span.share, 2))
         return self._said
+
+
+def as_of(snapshot: Snapshot, collector: Collector, pasts: Container[int]) -> Snapshot:
+    """The picture of a past instant without what came later, its sources as they were then; ``pasts``: those that remember."""
+    sources = tuple(
+        _then(source, supervised.number in pasts, supervised.error, supervised.remedy)
+        for source, supervised in zip(snapshot.sources, collector.supervised, strict=True)
+    )
+    events = tuple(event for event in snapshot.events if event.at <= snapshot.at)
+    return replace(snapshot, sources=sources, events=events)
 
 
 def _then(source: SourceView, has_past: bool, error: str, remedy: str) -> SourceView:

@@ -113,8 +113,8 @@ def print_listing(
     """The whole command; its exit status. ``form``: text, csv or json. ``seconds``: gather so long; None: till all answered."""
     snapshot = asyncio.run(gather(settings, request, seconds, secrets))
     listing = listed(snapshot, request)
-    nobody = not any(_has_answered(source) for source in snapshot.sources)
-    for line in _complaints(snapshot.sources):
+    nobody = not any(has_answered(source) for source in snapshot.sources)
+    for line in complaints(snapshot.sources):
         sys.stderr.write(f"coldaisle: {plain(line, ascii_only=True)}\n")
     if form == "json":
         sys.stdout.write(json.dumps(as_object(listing, request), indent=1, allow_nan=False) + "\n")
@@ -347,11 +347,11 @@ def _number(cell: float) -> str:
     return f"{cell:.0f}" if cell == int(cell) and abs(cell) < 1e15 else repr(cell)
 
 
-def _has_answered(source: SourceView) -> bool:
+def has_answered(source: SourceView) -> bool:
     return source.last_at is not None or source.targets_ok > 0
 
 
-def _complaints(sources: Sequence[SourceView]) -> Iterator[str]:
+def complaints(sources: Sequence[SourceView]) -> Iterator[str]:
     for source in sources:
         if source.state == "connecting":
             yield f"{source.name}: no answer yet"
