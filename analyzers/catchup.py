@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from coldaisle.analyzers.diagnosis import Diagnoser, instants
+from coldaisle.analyzers.diagnosis import Diagnoser, fold_over, instants
 from coldaisle.analyzers.past import (
     MOST_BYTES,
     Order,
@@ -36,8 +36,6 @@ WAIT_S = 30.0
 """So long sources have for telling the last quarter of an hour."""
 BUDGET_S = 6.0
 """So much time the looks may take together: on a large cluster those of long ago are fewer."""
-RECENT_LOOKS = 24
-"""Of the newest instants, none of which is left out: three windows of eight polls."""
 LIMITS = Limits(full_s=BACKFILL_S, minutes=90, full_bytes=2 * MOST_BYTES)
 
 
@@ -99,25 +97,9 @@ class CatchUp:
         replay = Replay(fine, self._make_collector(LIMITS))
         await replay.go_before(earlier)
         diagnoser = Diagnoser(self._make_view(replay.collector), self._live.detectors)
-        await self._fold(replay, diagnoser, instants(start + step, end, step))
+        await fold_over(replay, diagnoser, instants(start + step, end, step), budget_s=BUDGET_S)
         await replay.go(end)
         self._hand_over(diagnoser, earlier)
-
-    async def _fold(self, replay: Replay, diagnoser: Diagnoser, whole: Sequence[float]) -> None:
-        """Look at the instants, at fewer of the older ones where a look takes long."""
-        recent, older = list(whole[-RECENT_LOOKS:]), list(whole[:-RECENT_LOOKS])
-        stride = 1
-        at_work = 0.0
-        for number, at in enumerate(older):
-            if number % stride:
-                continue
-            await replay.go(at)
-            await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
-            at_work = max(at_work, diagnoser.look_s)
-            stride = max(1, round(at_work * len(whole) / BUDGET_S))
-        for at in recent:
-            await replay.go(at)
-            await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
 
     def _hand_over(self, diagnoser: Diagnoser, earlier: Span) -> None:
         live = self._live.view

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 SLOWEST_LOOK_S = 60.0
 """The cluster is looked at so often also where nothing new comes."""
 USUAL_POLL_S = 5.0
+RECENT_LOOKS = 24
+"""Of the newest instants of a span, none of which is left out: three windows of eight polls."""
 EARLY = 0.75
 """Of a poll: samples that come so early are the next poll's."""
 
@@ -169,12 +172,28 @@ def classifier() -> Callable[[Window], Mapping[str, JobClass]] | None:
     return told
 
 
-async def fold_over(replay: Replay, diagnoser: Diagnoser, instants: Iterable[float]) -> Diagnosis:
-    """Look at a span's instants, one after another, in slices; ``replay`` tells the collector of the diagnoser's view."""
-    for at in instants:
+async def fold_over(
+    replay: Replay,
+    diagnoser: Diagnoser,
+    whole: Sequence[float],
+    *,
+    budget_s: float = math.inf,
+    seen: Callable[[Diagnosis], None] | None = None,
+) -> None:
+    """Look at a span's instants, one after another, in slices; ``replay`` tells the collector of the diagnoser's view.
+
+    Where all the looks would take longer than ``budget_s``, older ones are fewer. ``seen`` is told each diagnosis.
+    """
+    stride, dearest = 1, 0.0
+    for number, at in enumerate(whole):
+        if number % stride and number < len(whole) - RECENT_LOOKS:
+            continue
         await replay.go(at)
-        await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
-    return diagnoser.newest
+        diagnosis = await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
+        dearest = max(dearest, diagnoser.look_s)
+        stride = max(1, round(dearest * len(whole) / budget_s))
+        if seen is not None:
+            seen(diagnosis)
 
 
 def instants(start: float, end: float, step: float) -> list[float]:

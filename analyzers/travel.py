@@ -1,7 +1,8 @@
 """Travelling in time: which past instant is looked at, and how what it needs gets here.
 
 The picture comes first (two minutes of samples before the instant), then a quarter of an hour around it for
-charts and steps, then the hour before at one-minute steps. Inside what is there, a step needs no source.
+charts and steps, then the hour before at one-minute steps; then what was wrong is folded over all that, once for all
+instants of the span. Inside what is there, a step needs no source.
 What is read is in memory only, bounded, and gone when one returns to live.
 """
 
@@ -9,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Container, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 
 from coldaisle.analyzers.detectors import Ready
+from coldaisle.analyzers.diagnosis import SLOWEST_LOOK_S, Diagnoser, fold_over, instants
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.analyzers.past import MOST_BYTES, MakeCollector, Replay, Span, read_span, those_with_a_past
 from coldaisle.analyzers.snapshot import (
     LIVE_ONLY,
@@ -47,6 +51,10 @@ COARSE_STEPS = (60.0, 120.0, 300.0)
 PROGRESS_S = 0.3
 PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
 CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
+
+DIAGNOSIS_LIMITS = Limits(full_s=BEFORE_S, minutes=90, full_bytes=2 * MOST_BYTES)
+DIAGNOSIS_BUDGET_S = 10.0
+"""So much time the looks at the instants of a span may take together."""
 
 MakeView = Callable[[Collector], View]
 Work = Callable[[], Coroutine[None, None, None]]
@@ -92,6 +100,8 @@ class Traveller:
         self._view: View | None = None
         self._charts: View | None = None
         """Of all that is there; None: what the picture was made of must do."""
+        self._diagnoses: list[Diagnosis] = []
+        """What was wrong at the instants of the span, oldest first, as far as that is known."""
         self._problem: Travel | None = None
 
     def go(self, at: float | None, *, at_once: bool = False) -> None:
@@ -215,7 +225,7 @@ class Traveller:
         if self._replay is not replay or self._view is None:
             self._replay, self._view = replay, self._make_view(replay.collector)
         snapshot = self._view.snapshot(at, None, live=False)
-        self.picture = as_of(snapshot, replay.collector, self._pasts)
+        self.picture = self._diagnosed(as_of(snapshot, replay.collector, self._pasts))
         self._changed()
 
     async def _widen(self, at: float, known: Span) -> None:
@@ -230,6 +240,40 @@ class Traveller:
         earlier = await self._read(Span(at - CHART_S, span.start, step, span.start))
         await self._chart(span, earlier)
         self._changed()
+        await self._diagnose(span, earlier)
+
+    async def _diagnose(self, span: Span, earlier: Span) -> None:
+        """Fold what was wrong over the span, up to its end; the picture that is shown gets its own as soon as it is there."""
+        if not self._detectors:
+            return
+        replay = Replay(span, self._make_collector(DIAGNOSIS_LIMITS))
+        await replay.go_before(earlier)
+        diagnoser = Diagnoser(self._make_view(replay.collector), self._detectors)
+        diagnoses: list[Diagnosis] = []
+
+        def seen(diagnosis: Diagnosis) -> None:
+            diagnoses.append(diagnosis)
+            if self.picture is not None and diagnosis.at <= self.picture.at < diagnosis.at + span.step:
+                self._show_diagnoses(diagnoses)
+
+        end = span.anchor + (span.end - span.anchor) // span.step * span.step
+        whole = instants(span.start + span.step, end, span.step)
+        await fold_over(replay, diagnoser, whole, budget_s=DIAGNOSIS_BUDGET_S, seen=seen)
+        self._show_diagnoses(diagnoses)
+
+    def _show_diagnoses(self, diagnoses: list[Diagnosis]) -> None:
+        self._diagnoses = diagnoses
+        if self.picture is not None:
+            self.picture = self._diagnosed(self.picture)
+            self._changed()
+
+    def _diagnosed(self, picture: Snapshot) -> Snapshot:
+        """A picture with what was wrong then; without a diagnosis as long as that is not known."""
+        number = bisect_right(self._diagnoses, picture.at, key=lambda diagnosis: diagnosis.at) - 1
+        known = self._diagnoses[number] if number >= 0 else NO_DIAGNOSIS
+        if picture.at - known.at > SLOWEST_LOOK_S:
+            known = NO_DIAGNOSIS
+        return picture if picture.diagnosis is known else replace(picture, diagnosis=known)
 
     async def _chart(self, span: Span, earlier: Span | None) -> None:
         replay = Replay(span, self._make_collector(CHART_LIMITS))
