@@ -6,7 +6,7 @@ no later, and where it can cost as much as the consequence does: what is stronge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ class Explains(NamedTuple):
     shared: Shared
     is_bound: bool = True
     """Whether the consequence can cost no more than its cause: what costs more has another cause as well."""
+    variants: frozenset[str] = frozenset()
+    """Of the consequence, only these; empty: all."""
 
 
 MORE, TWICE = 0.2, 2.0
@@ -47,6 +49,10 @@ def _rows(cause: str, shared: Shared, *consequences: str, is_bound: bool = True)
 
 
 TABLE: tuple[Explains, ...] = (
+    # A process that ran out of memory leaves an XID behind that blames nobody's board.
+    *(Explains("memory_exhaustion", "gpu_fault", shared, False, frozenset({"application"})) for shared in (Shared.GPU, Shared.JOB)),
+    # Where a whole node, or its exporter, fell silent, its boards are not lost.
+    Explains("telemetry_gap", "gpu_fault", Shared.NODE, False, frozenset({"lost", "missing", "frozen"})),
     # A board that failed: its readings may be frozen, its job hangs, is restarted, or idles behind it.
     *_rows("gpu_fault", Shared.GPU, "telemetry_gap", "thermal_throttling", "power_capping", "idle_allocation",
            "interconnect_degraded", "memory_exhaustion", "data_loader_starvation", "straggler", is_bound=False),
@@ -89,32 +95,35 @@ class Held(NamedTuple):
 
 
 def causes(held: Sequence[Held], table: Sequence[Explains] = TABLE) -> dict[int, int]:
-    """Consequence -> its cause, both as numbers in ``held``; a cause that is itself explained hands on to its own."""
-    by_place = _by_place(held, table)
-    found = {
-        number: cause
-        for number, one in enumerate(held)
-        if (cause := _cause(number, one, held, table, by_place)) is not None
-    }
+    """Consequence -> its cause, both as numbers in ``held``.
+
+    Line by line: what is explained by then explains nothing more, and what it had explained goes to its own cause.
+    """
+    found: dict[int, int] = {}
+    of_detector: dict[str, list[int]] = {}
+    for number, one in enumerate(held):
+        of_detector.setdefault(one.candidate.detector, []).append(number)
+    for row in table:
+        effects = [number for number in of_detector.get(row.consequence, ()) if number not in found]
+        if not effects or row.cause not in of_detector:
+            continue
+        standing = [number for number in of_detector[row.cause] if number not in found]
+        places = _costliest(held, standing, row.shared)
+        for effect in effects:
+            cause = _cause(effect, held, row, places)
+            if cause is not None:
+                found[effect] = cause
     return {number: _root(cause, found) for number, cause in found.items()}
 
 
-_Places = dict[tuple[str, Shared, int | str], int]
-
-
-def _by_place(held: Sequence[Held], table: Sequence[Explains]) -> _Places:
-    """The costliest candidate of each detector at each place."""
-    places: _Places = {}
-    wanted: dict[str, set[Shared]] = {}
-    for row in table:
-        wanted.setdefault(row.cause, set()).add(row.shared)
-    for number, one in enumerate(held):
-        detector = one.candidate.detector
-        for shared in wanted.get(detector, ()):
-            for place in _places(one.reach, shared):
-                key = (detector, shared, place)
-                if key not in places or held[places[key]].candidate.loss < one.candidate.loss:
-                    places[key] = number
+def _costliest(held: Sequence[Held], causes: Iterable[int], shared: Shared) -> dict[int | str, int]:
+    """The costliest of the causes at each place."""
+    places: dict[int | str, int] = {}
+    for number in causes:
+        for place in _places(held[number].reach, shared):
+            known = places.get(place)
+            if known is None or held[known].candidate.loss < held[number].candidate.loss:
+                places[place] = number
     return places
 
 
@@ -132,28 +141,18 @@ def _places(reach: Reach, shared: Shared) -> Iterable[int | str]:
             return reach.services
 
 
-def _cause(
-    number: int, one: Held, held: Sequence[Held], table: Sequence[Explains], by_place: _Places
-) -> int | None:
-    for row in table:
-        if row.consequence != one.candidate.detector:
-            continue
-        for cause in _at(one.reach, row, by_place):
-            if cause != number and _can_explain(held[cause], one, row):
-                return cause
-    return None
-
-
-def _at(reach: Reach, row: Explains, by_place: _Places) -> Iterator[int]:
-    """Causes at the consequence's places; on GPUs only where they are on at least half of them."""
-    found = [
-        by_place[key]
-        for place in _places(reach, row.shared)
-        if (key := (row.cause, row.shared, place)) in by_place
-    ]
-    if row.shared is Shared.GPU and 2 * len(found) < len(reach.gpus):
-        return
-    yield from dict.fromkeys(found)
+def _cause(effect: int, held: Sequence[Held], row: Explains, places: Mapping[int | str, int]) -> int | None:
+    """Of the causes where the consequence is, one that can explain it; of GPUs they must be on at least half."""
+    one = held[effect]
+    if row.variants and one.candidate.variant not in row.variants:
+        return None
+    found = [places[place] for place in _places(one.reach, row.shared) if place in places]
+    if row.shared is Shared.GPU and 2 * len(found) < len(one.reach.gpus):
+        return None
+    able = (
+        cause for cause in dict.fromkeys(found) if cause != effect and _can_explain(held[cause], one, row)
+    )
+    return next(able, None)
 
 
 def _can_explain(cause: Held, consequence: Held, row: Explains) -> bool:
@@ -165,9 +164,7 @@ def _can_explain(cause: Held, consequence: Held, row: Explains) -> bool:
     return consequence.candidate.loss <= most
 
 
-def _root(cause: int, found: dict[int, int]) -> int:
-    seen = {cause}
-    while cause in found and found[cause] not in seen:
+def _root(cause: int, found: Mapping[int, int]) -> int:
+    while cause in found:
         cause = found[cause]
-        seen.add(cause)
     return cause

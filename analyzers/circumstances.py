@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from coldaisle.analyzers.finding import Finding, Scope
+from coldaisle.analyzers.grouping import job_anchor
+from coldaisle.analyzers.happenings import KIND_WORDS
 from coldaisle.analyzers.snapshot import EventView
 from coldaisle.analyzers.window import Window
 from coldaisle.sources.text import plain
@@ -32,7 +34,7 @@ def changes(window: Window, scope: Scope, since: float, zone: tzinfo | None) -> 
     names = {*scope.racks, *scope.nodes, *scope.gpus, *scope.jobs, *scope.servers, *scope.ports, ""}
     parts = tuple(f"{node}/" for node in scope.nodes)
     found = [
-        (event.at, f"{event.entity} {event.kind.replace('_', ' ')}: {event.detail}")
+        (event.at, f"{event.display or job_anchor(event.entity)} {_kind(event)}: {event.detail}")
         for event in window.events(window.at - since + BEFORE_S)
         if event.at <= since + AFTER_S
         and event.kind not in NO_CHANGE
@@ -43,6 +45,10 @@ def changes(window: Window, scope: Scope, since: float, zone: tzinfo | None) -> 
     return tuple(
         f"{_clock(at, zone)} {plain(line.strip(' :'), LONGEST)}" for at, line in found[-MOST_CHANGES:]
     )
+
+
+def _kind(event: EventView) -> str:
+    return KIND_WORDS.get(event.kind, event.kind.replace("_", " "))
 
 
 def _clock(at: float, zone: tzinfo | None) -> str:

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from importlib import import_module
 from importlib.util import find_spec
@@ -137,6 +138,13 @@ class Diagnoser:
         """Take over what another has folded: of the same cluster, up to a moment ago."""
         self.triage, self.newest = other.triage, other.newest
         self._windows.forget()
+
+    def shift(self, seconds: float) -> None:
+        """Our clock was set: the past moves with it."""
+        self.triage.shift(seconds)
+        self.newest = replace(self.newest, at=self.newest.at + seconds) if self.newest.at else self.newest
+        self._looked_at += seconds
+        self._sampled_at += seconds
 
     def _begin(self, snapshot: Snapshot) -> Window:
         self._looked_at, self._sampled_at = snapshot.at, self._newest_sample()

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.snapshot import Snapshot, Status
+from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.snapshot import EventView, Snapshot, Status
 from coldaisle.sources.catalog import catalog
 from coldaisle.sources.cluster import Gpu, Job, Node, Rack, Server
 from coldaisle.sources.source import Codes, Target
@@ -32,6 +33,7 @@ class Entity(StrEnum):
     SERVER = "serve"
     RACK = "rack"
     TARGET = "target"
+    EVENT = "event"
 
 
 TEXT = "text"
@@ -77,6 +79,10 @@ def _steps(state: str | None, flags: tuple[str, ...] = ()) -> Value:
         return None
     parts = (part.strip("*~#$@!%^- ") for part in state.split("+"))
     return (state, *filter(None, parts), *flags)
+
+
+def _kind_words(event: EventView) -> tuple[str, ...]:
+    return (KIND_WORDS.get(event.kind, event.kind.replace("_", " ")),)
 
 
 def _list(texts: tuple[str, ...]) -> Value:
@@ -207,9 +213,18 @@ _TARGET: tuple[Fact, ...] = (
     Fact("latency", "s", "how long it takes to answer", lambda target, _: target.latency_s),
 )
 
+_EVENT: tuple[Fact, ...] = (
+    Fact(
+        "kind", TEXT, "xid, drain, job_start, alert, ...", lambda event, _: (event.kind, *_kind_words(event))
+    ),
+    Fact("of", TEXT, "whom it happened to", lambda event, _: (event.entity, event.display)),
+    Fact("detail", TEXT, "what is told of it", lambda event, _: event.detail),
+    Fact("age", "s", "since it happened", lambda event, s: max(s.at - event.at, 0.0)),
+)
+
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
     Entity.GPU: _GPU, Entity.NODE: _NODE, Entity.JOB: _JOB, Entity.SERVER: _SERVER, Entity.RACK: _RACK,
-    Entity.TARGET: _TARGET,
+    Entity.TARGET: _TARGET, Entity.EVENT: _EVENT,
 }  # fmt: skip
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -333,7 +348,13 @@ def title(row: Entity) -> str:
 
 
 Things: TypeAlias = (
-    Sequence[Gpu] | Sequence[Node] | Sequence[Job] | Sequence[Server] | Sequence[Rack] | Sequence[Target]
+    Sequence[Gpu]
+    | Sequence[Node]
+    | Sequence[Job]
+    | Sequence[Server]
+    | Sequence[Rack]
+    | Sequence[Target]
+    | Sequence[EventView]
 )
 
 
@@ -351,5 +372,7 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
             return layout.servers
         case Entity.RACK:
             return layout.racks
+        case Entity.EVENT:
+            return snapshot.events
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.sources.cluster import Job
+
+KIND_WORDS: Mapping[str, str] = {
+    "xid": "XID",
+    "oom": "OOM",
+    "gpu_lost": "GPU lost",
+    "gpu_back": "GPU is back",
+    "gpu_hung": "GPU hangs",
+    "gpu_replaced": "GPU replaced",
+    "job_start": "job started",
+    "job_end": "job ended",
+    "job_requeue": "job requeued",
+    "node_state": "node state",
+    "driver": "new driver",
+    "link_recovery": "link retrained",
+    "link_downed": "link down",
+    "inlet_fall": "inlet falls",
+    "inlet_rise": "inlet rises",
+    "power_cap": "power cap",
+    "server_down": "server down",
+    "server_up": "server is up",
+    "reboot": "rebooted",
+    "clock_jump": "clock jumped",
+    "alert_over": "alert is over",
+}
+"""Kinds of events as people say them, where that is not the kind itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,8 @@ class Monitor:
                 # A picture of the past alone would show every node as silent.
                 await asyncio.sleep(EAGER_STEP_S / 5)
                 continue
-            self.collector.follow_clock()
+            if jump := self.collector.follow_clock():
+                self.diagnoser.shift(jump)
             self._newest = await self._diagnosed(self.snapshot())
             self._tick_s = time.monotonic() - begun
             self._publish_shown()

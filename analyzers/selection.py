@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Entity, Field, Texts, find, nearest, title
 from coldaisle.analyzers.filter import Absent, All, Any, Comparison, Filter, Not, Op, Words, parse
+from coldaisle.analyzers.happenings import KIND_WORDS
 from coldaisle.analyzers.patterns import Pattern, PatternError
 from coldaisle.analyzers.snapshot import Snapshot, Status
 from coldaisle.analyzers.tables import ELSEWHERE, Index, Scope, Tables
@@ -92,7 +93,7 @@ def named(layout: Layout, word: str) -> Flags:
     that rack alone, not ``r010`` for ``r01``.
     """
     word = word.casefold()
-    if "[" in word:
+    if _is_node_set(word):
         wanted = frozenset(expand(word))
         return np.array([any(name in wanted for name in names) for names in _names(layout)], dtype=np.bool_)
     if "*" in word or "?" in word:
@@ -337,7 +338,7 @@ def _glob(pattern: str) -> Callable[[str], bool]:
 def _words(tree: Words, row: Entity) -> Judge:
     """Names as on the map; on rows other than GPUs also a part of what is said of the row."""
     for word, at in zip(tree.words, tree.spans, strict=True):
-        if "[" in word:
+        if _is_node_set(word):
             _one_of(word.casefold(), at)
     words = tree.words
     last: list[tuple[Layout, Flags]] = []
@@ -368,6 +369,11 @@ def _words(tree: Words, row: Entity) -> Judge:
         return Answer(yes, ~yes)
 
     return judge
+
+
+def _is_node_set(word: str) -> bool:
+    """``r[01-04]n02``; but ``4700_[4-9%2]`` is the id of tasks that wait together."""
+    return "[" in word and not word.partition("_[")[0].isdigit()
 
 
 def _says(said: Sequence[str], words: Sequence[str]) -> Flags:
@@ -420,6 +426,21 @@ def _of_target(target: Target) -> str:
     return _folded(target.name, str(target.state), target.what, target.detail, *target.nodes)
 
 
+def _said_of_events(snapshot: Snapshot) -> list[str]:
+    jobs = {job.id: _folded(job.name, job.user) for job in (*snapshot.jobs, *snapshot.queue)}
+    return [
+        _folded(
+            event.entity,
+            event.display,
+            event.kind,
+            KIND_WORDS.get(event.kind),
+            event.detail,
+            jobs.get(event.entity),
+        )
+        for event in snapshot.events
+    ]
+
+
 def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
@@ -429,6 +450,7 @@ _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.JOB: _said_of_jobs,
     Entity.SERVER: _said_of_servers,
     Entity.TARGET: _said_of_targets,
+    Entity.EVENT: _said_of_events,
 }
 _HEARD: dict[Entity, tuple[Entity, ...]] = {Entity.NODE: (Entity.JOB,)}
 """Whose words a row answers to besides its own: a node to its jobs'."""

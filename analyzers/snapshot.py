@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, PodFact, Process, QueueFact, ServiceFact, Target
+from coldaisle.sources.source import Codes, Floats, Process, QueueFact, ServiceFact, Target
 
 Times = NDArray[np.float64]
 
@@ -87,6 +87,8 @@ class EventView:
     entity: str
     kind: str
     detail: str
+    display: str = ""
+    """The id of its job as people write it, where that is another than the key's: ``4700_3``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +187,11 @@ class Snapshot:
     """By Server.service: how many should be there, and how many are ready."""
     gpu_unnamed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
-    waiting: tuple[PodFact, ...] = ()
-    """Pods that wait for GPUs, the longest first."""
     travel: Travel | None = None
     """None: nobody travels."""
     queue: tuple[Job, ...] = ()
-    """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
+    """Jobs that wait for their start, as the scheduler's queue has them, then pods that wait for GPUs, the longest first
+    each; ``jobs`` are the others."""
     queues: Mapping[str, QueueFact] = field(default_factory=dict)
     """By source: what its queue comes to."""
     diagnosis: Diagnosis = NO_DIAGNOSIS

@@ -73,7 +73,7 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET):
+        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -113,7 +113,7 @@ class Tables:
 
     def _scope(self, row: Entity) -> Scope:
         own = self._own(row)
-        if row in (Entity.GPU, Entity.RACK, Entity.TARGET):
+        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.EVENT):
             return own
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,
@@ -131,6 +131,8 @@ class Tables:
         elif row is Entity.SERVER:
             node = np.array([server.node for server in self.snapshot.layout.servers], dtype=np.intp)
             of = {row: every, Entity.NODE: node, Entity.RACK: _pick(self._node_rack(), node)}
+        elif row is Entity.EVENT:
+            of = {row: every, **self._of_events()}
         return Scope(size, every, of)
 
     def _of_gpus(self, gpu: Index) -> dict[Entity, Index]:
@@ -142,6 +144,25 @@ class Tables:
             Entity.JOB: _pick(self.snapshot.gpu_job.astype(np.intp), gpu),
             Entity.SERVER: _pick(self._gpu_server(), gpu),
         }
+
+    def _of_events(self) -> dict[Entity, Index]:
+        """Whom each happened to, and where that is; of a job's GPUs and nodes there are several: not these."""
+        layout, events = self.snapshot.layout, self.snapshot.events
+        parts = (*layout.ports, *layout.disks, *layout.servers)
+        place = {
+            Entity.GPU: layout.gpu_of,
+            Entity.SERVER: {server.key: number for number, server in enumerate(layout.servers)},
+            Entity.JOB: {job.id: n for n, job in enumerate((*self.snapshot.jobs, *self.snapshot.queue))},
+            Entity.RACK: {rack.name: number for number, rack in enumerate(layout.racks)},
+            Entity.NODE: {**layout.node_of, **{part.key: part.node for part in parts}},
+        }
+        of = {
+            entity: np.array([known.get(event.entity, NONE) for event in events], dtype=np.intp)
+            for entity, known in place.items()
+        }
+        node = np.where(of[Entity.NODE] >= 0, of[Entity.NODE], _pick(self._gpu_node(), of[Entity.GPU]))
+        rack = np.where(of[Entity.RACK] >= 0, of[Entity.RACK], _pick(self._node_rack(), node))
+        return {**of, Entity.NODE: node, Entity.RACK: rack}
 
     def _gpus_of_nodes(self) -> Scope:
         """Every GPU; and what is on a node without anybody saying on which of its GPUs."""

@@ -85,6 +85,15 @@ class Tracks:
                 self._miss(track, window, span)
         return [track for track in self.by_key.values() if track.is_open]
 
+    def shift(self, seconds: float) -> None:
+        """Our clock was set: what is known moves with it."""
+        for track in self.by_key.values():
+            track.since += seconds
+            track.seen_at += seconds
+            track.severe_at += seconds
+            track.opened_at = None if track.opened_at is None else track.opened_at + seconds
+            track.closed_at = None if track.closed_at is None else track.closed_at + seconds
+
     def _see(self, candidate: Candidate, at: float, span: float) -> None:
         key = key_of(candidate)
         track = self.by_key.get(key)

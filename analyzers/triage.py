@@ -42,7 +42,7 @@ from coldaisle.analyzers.wording import commands, counted, filled, text_of, word
 CLEARED_S = 3600.0
 WORSE_BY = 0.10
 """A loss that grew by so much is news, as a higher severity is. Engineering choice."""
-MOST_EVIDENCE = 24
+MOST_EVIDENCE = 12
 URGENCIES = tuple(Urgency)
 
 
@@ -114,6 +114,13 @@ class Triage:
             ),
             usefulness=usefulness(window, [(finding, lost.get(finding.id, {})) for finding in findings]),
         )
+
+    def shift(self, seconds: float) -> None:
+        """Our clock was set: what is known moves with it."""
+        self._tracks.shift(seconds)
+        for standing in self._standing.values():
+            standing.finding = _shifted(standing.finding, seconds)
+        self._cleared = [_shifted(finding, seconds) for finding in self._cleared]
 
     # --- one finding ------------------------------------------------------------------------------------------------
 
@@ -222,6 +229,19 @@ class Triage:
                 for detector, names in stood
             )
         )
+
+
+def _shifted(finding: Finding, seconds: float) -> Finding:
+    def moved(at: float | None) -> float | None:
+        return None if at is None else at + seconds
+
+    return replace(
+        finding,
+        since=finding.since + seconds,
+        opened_at=finding.opened_at + seconds,
+        worsened_at=moved(finding.worsened_at),
+        cleared_at=moved(finding.cleared_at),
+    )
 
 
 def _goes_on(standing: _Standing, made: Iterable[_Made]) -> bool:

@@ -94,7 +94,6 @@ class View:
             server_status=server_status,
             server_seen=server_seen,
             replicas=dict(self.registry.services),
-            waiting=tuple(self.registry.workloads.waiting(now)),
             queue=known.waiting,
             queues=dict(self.registry.queues),
             travel=travel,
@@ -195,10 +194,14 @@ class View:
         ):
             newest = sorted(told, key=lambda event: event[0])[-EVENTS_SHOWN:]
             events = tuple(
-                EventView(at, self._event_key(kind, row), what, why) for at, kind, row, what, why in newest
+                self._event(at, self._event_key(kind, row), what, why) for at, kind, row, what, why in newest
             )
             self._known_events = (made_of, events)
         return events
+
+    def _event(self, at: float, entity: str, what: str, why: str) -> EventView:
+        job = self.registry.jobs.get(entity)
+        return EventView(at, entity, what, why, job.display if job is not None else "")
 
     def _event_key(self, kind: Kind | None, row: int) -> str:
         if kind is None:

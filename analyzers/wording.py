@@ -20,6 +20,11 @@ LONGEST_NAME = 80
 NODES_SHOWN = 120
 _PLACE = re.compile(r"\{(\w+)\}")
 _SAFE = re.compile(r"(?!-)[A-Za-z0-9._-]{1,255}", re.ASCII)
+_SAFE_SETS = {
+    "nodes": re.compile(r"(?!-)[A-Za-z0-9._,\[\]-]{1,1000}", re.ASCII),
+    "server": re.compile(r"(?!-)[A-Za-z0-9._-]{1,255}:[0-9]{1,5}", re.ASCII),
+}
+"""What is made of such names: node sets, and a server's address."""
 
 Words = Mapping[str, str]
 
@@ -40,18 +45,18 @@ def words_of(snapshot: Snapshot, scope: Scope, step: str, anchor: str, loss: Los
     board = layout.gpus[index] if index is not None else None
     job = next((job for job in snapshot.jobs if scope.jobs and job.id == scope.jobs[0]), None)
     server = next((one for one in layout.servers if scope.servers and one.key == scope.servers[0]), None)
-    host, _, port = (server.name if server else "").partition(":")
+    host, _, port = (server.name.split(" ")[0] if server else "").partition(":")
     return {
         "gpus": _listed(scope.gpus),
         "gpu": gpu,
         "index": str(board.slot if board.index is None else board.index) if board else "",
         "nodes": _folded(scope.nodes),
         "node": scope.nodes[0] if scope.nodes else "",
-        "job": job.bare_id if job else (scope.jobs[0] if scope.jobs else ""),
+        "job": job.title if job else (scope.jobs[0] if scope.jobs else ""),
         "user": job.user if job else "",
         "server": server.name if server else "",
         "host": host,
-        "port": port.split(" ")[0],
+        "port": scope.ports[0].partition("/")[2] if scope.ports else port,
         "count": counted(scope),
         "where": f"{step} {anchor}" if step in ("job", "leaf") else anchor,
         "loss": f"{loss.fraction:.0%}",
@@ -99,7 +104,7 @@ def _command(command: Command, words: Words) -> Confirm | None:
 def _safe(template: str, words: Words) -> str | None:
     """With every placeholder filled; None: one of them has no word that may stand in a command."""
     for name in _PLACE.findall(template):
-        if not _SAFE.fullmatch(words.get(name, "")):
+        if not _SAFE_SETS.get(name, _SAFE).fullmatch(words.get(name, "")):
             return None
     return _PLACE.sub(lambda match: words[match[1]], template)
 

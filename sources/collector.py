@@ -126,13 +126,14 @@ class Collector:
             for supervised in self.supervised:
                 group.create_task(self._supervise(supervised), name=f"source {supervised.source.name}")
 
-    def follow_clock(self) -> None:
-        """Move the past with our clock, if it was set."""
+    def follow_clock(self) -> float:
+        """Move the past with our clock, if it was set: by how many seconds."""
         jump = self.clock.correct()
         if jump:
             log.warning("the clock was set by %+.1f s; the history moves with it", jump)
             self.history.shift(jump)
             self.registry.shift(jump)
+        return jump
 
     def take(self, supervised: Supervised, item: Item) -> None:
         """One item of a source into the registry and the history."""

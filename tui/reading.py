@@ -11,7 +11,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.snapshot import EventView, Snapshot
     from coldaisle.sources.cluster import Gpu, Job, Node
 
 # sources.source and sources.catalog import numpy, which must not load before the first paint:
@@ -42,29 +42,6 @@ THROTTLE: tuple[tuple[int, str, str], ...] = (
 """NVML's clock-event bits, the worst first: bit, words, token (pynvml.py nvmlClocksEventReason*)."""
 
 
-_EVENT_WORDS = {
-    "xid": "XID",
-    "oom": "OOM",
-    "gpu_lost": "GPU lost",
-    "gpu_back": "GPU is back",
-    "gpu_hung": "GPU hangs",
-    "gpu_replaced": "GPU replaced",
-    "job_start": "job started",
-    "job_end": "job ended",
-    "job_requeue": "job requeued",
-    "node_state": "node state",
-    "driver": "new driver",
-    "link_recovery": "link retrained",
-    "link_downed": "link down",
-    "inlet_fall": "inlet falls",
-    "inlet_rise": "inlet rises",
-    "power_cap": "power cap",
-    "server_down": "server down",
-    "server_up": "server is up",
-    "reboot": "rebooted",
-    "clock_jump": "clock jumped",
-    "alert_over": "alert is over",
-}
 _BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost", "gpu_hung", "down", "fail"})
 _CALM_EVENTS = frozenset({"job_start", "job_end", "alert_over", "gpu_back", "server_up", "inlet_fall"})
 
@@ -219,7 +196,9 @@ def why_silent(snapshot: Snapshot, index: int) -> str:
 
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
-    return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
+    from coldaisle.analyzers.happenings import KIND_WORDS
+
+    return KIND_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
 
 
 def event_token(kind: str) -> str:
@@ -236,6 +215,11 @@ def entity_words(key: str) -> str:
         return plain(f"{namespace}/{rest.partition('/')[2] or rest}")
     node, _, part = key.partition("/")
     return plain(part if part.startswith(f"{node}:") else key)  # an endpoint has its node's name already
+
+
+def whose(event: EventView) -> str:
+    """Whom an event is of, as people say it; of a task of an array ``job 4700_3``."""
+    return plain(f"job {event.display}") if event.display else entity_words(event.entity)
 
 
 def job_words(job: Job) -> str:

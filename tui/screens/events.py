@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from coldaisle.sources.text import ELLIPSIS, plain
 from coldaisle.sources.units import age
-from coldaisle.tui.reading import entity_words, event_token, event_words
+from coldaisle.tui.reading import entity_words, event_token, event_words, whose
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.tiles import tail
 from coldaisle.tui.widgets.header import TopLines
@@ -38,39 +38,31 @@ DATED = 14
 """Cells of a time with its date."""
 
 
-class EventsScreen(LiveScreen):
+class EventsScreen(FilteredScreen):
     """Job starts and ends, node states, drains, reboots, drivers, XIDs, alerts: one list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape,e", "back", "Back"),
     ]
-    DEFAULT_CSS = """
-    EventsScreen #filter { height: 1; border: none; padding: 0; display: none; }
-    EventsScreen #filter.open { display: block; }
-    EventsScreen #status { height: 1; }
-    """
+    ROWS, COUNTED = "event", "events"
+    FILTER_HINT = "kim, xid, kind==drain, rack==r07, detail~=fell & age<1h; Tab completes, Up recalls"
+    DEFAULT_CSS = "EventsScreen #status { height: 1; }"
 
     def __init__(self, about: str = "") -> None:
         """``about``: the key of what the cursor stood on; empty: nothing in particular."""
         super().__init__()
         self.about = about
-        self.filter = ""
         self._events: dict[str, EventView] = {}
         """By the key of its row."""
         self._made_of: tuple[object, ...] = ()
         self._keys: list[str] = []
         self._near = 0
-        self._titles: dict[str, str] = {}
-        """What people call jobs whose ids they write otherwise: tasks of arrays."""
         self._moved = False
 
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="events")
         yield Lines(id="status")
-        yield Input(
-            placeholder="job, node, GPU, kind (XID, drain, started), words of it", id="filter", compact=True
-        )
 
     def on_mount(self) -> None:
         self.query_one(Table).focus()
@@ -97,34 +89,6 @@ class EventsScreen(LiveScreen):
         event = self._events.get(self.query_one(Table).key or "")
         return event.entity if event is not None else ""
 
-    def action_filter(self) -> None:
-        """Open the line that takes the filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.value = self.filter
-        box.focus()
-
-    def action_back(self) -> None:
-        """Close the filter line and drop the filter; else leave."""
-        if self.query_one("#filter", Input).has_class("open") or self.filter:
-            self.set_filter("")
-            self._close_filter()
-        else:
-            super().action_back()
-
-    def set_filter(self, text: str) -> None:
-        """Show only events that have every word of ``text``."""
-        self.filter = text
-        self.again()
-
-    @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
-        self.set_filter(event.value)
-
-    @on(Input.Submitted, "#filter")
-    def _entered(self) -> None:
-        self._close_filter()
-
     @on(Table.Moved)
     def _stepped(self) -> None:
         self._moved = True
@@ -136,8 +100,8 @@ class EventsScreen(LiveScreen):
         if found is not None and self.snapshot is not None:
             open_entity(self, self.snapshot, found.entity)
 
-    def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("open")
+    def unfiltered_focus(self) -> None:
+        """The table."""
         self.query_one(Table).focus()
 
     def _start(self, table: Table) -> None:
@@ -151,17 +115,17 @@ class EventsScreen(LiveScreen):
         """The rows anew when there are other events, or other words to filter by."""
         from coldaisle.analyzers.happenings import kin_of, newest_first
 
-        made_of = (snapshot.events, self.filter, snapshot.layout, snapshot.jobs)
+        kept = self.kept(snapshot)
+        # A filter may ask how long ago it was, or of the GPUs: what it keeps can be another in every snapshot.
+        made_of = (snapshot.events, kept, snapshot.layout, snapshot.jobs)
         if self._made_of and all(a is b for a, b in zip(self._made_of, made_of, strict=True)):
             return
         self._made_of = made_of
-        self._titles = {
-            job.id: plain(f"job {job.title}") for job in (*snapshot.jobs, *snapshot.queue) if job.display
-        }
-        words = self.filter.casefold().split()[:32]
         kin = kin_of(snapshot, self.about)
-        newest = newest_first(event for event in snapshot.events if event.at <= snapshot.at + 1.0)
-        wanted = [event for event in newest if all(word in self._said(event) for word in words)]
+        told = [event for at, event in enumerate(snapshot.events) if kept is None or kept[at]]
+        wanted = newest_first(event for event in told if event.at <= snapshot.at + 1.0)
+        if kept is not None:
+            self.tell_kept(len(wanted), len(snapshot.events))
         self._events, self._keys = _rows(wanted, kin)
         self._near = sum(kin.concerns(event) for event in wanted)
 
@@ -175,19 +139,11 @@ class EventsScreen(LiveScreen):
             "mark": Run(">" if key.startswith(HERE) else " ", "match"),
             "at": Run(_when(event.at, snapshot.at)),
             "ago": Run(age(snapshot.at - event.at), "dim"),
-            "whose": Run(tail(self._whose(event.entity) or "the cluster", 16, ELLIPSIS)),
+            "whose": Run(tail(whose(event) or "the cluster", 16, ELLIPSIS)),
             "kind": Run(event_words(event.kind), event_token(event.kind)),
             "detail": Run(plain(event.detail), "text"),
         }
         return [made[item.column.key] for item in placed]
-
-    def _whose(self, entity: str) -> str:
-        return self._titles.get(entity) or entity_words(entity)
-
-    def _said(self, event: EventView) -> str:
-        """What an event is searched by, in lower case."""
-        words = (event.entity, self._whose(event.entity), event.kind, event_words(event.kind), event.detail)
-        return " ".join(words).casefold()
 
     def _empty(self, snapshot: Snapshot) -> str:
         if self.filter.strip():
@@ -203,8 +159,8 @@ class EventsScreen(LiveScreen):
         runs = [Run(f"{shown} of {total} events" if shown != total else f"{total} events")]
         if snapshot.events:
             runs.append(Run(f" since {_when(snapshot.events[0].at, snapshot.at)}", "dim"))
-        if self.filter:
-            runs.append(Run(f"  filter: {plain(self.filter, 40)} (Esc drops it)", "match"))
+        if filtered := self.filter_runs(40):
+            runs += [Run("  "), *filtered]
         if not snapshot.live:
             runs.append(Run("  up to the instant that is shown", "dim"))
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)

@@ -71,13 +71,18 @@ def known_columns() -> tuple[tuple[Column, str], ...]:
     return (*_COLUMNS, *own)
 
 
-def columns(metric: str, width: int, chosen: Collection[str] | None) -> tuple[Column, ...]:
-    """The columns to show at a width; ``metric``: the key of what stands in for the useful share."""
+def columns(
+    metric: str, width: int, chosen: Collection[str] | None, empty: Collection[str] = ()
+) -> tuple[Column, ...]:
+    """The columns to show at a width; ``metric``: the key of what stands in for the useful share.
+
+    ``empty``: those without any value, shown only where they were chosen.
+    """
     from dataclasses import replace
 
     found = []
     for column, _ in known_columns():
-        if chosen is not None and column.key not in chosen and column.key != "job":
+        if column.key in empty if chosen is None else column.key not in (*chosen, "job"):
             continue
         if column.key == "job":
             column = replace(column, width=WIDE_JOB if width >= WIDE_AT else NARROW_JOB)
@@ -119,6 +124,8 @@ class Roll:
     load: Load
     place: Mapping[str, int]
     """By job id: index into ``held.jobs``, or behind these into ``waiting``."""
+    empty: frozenset[str] = frozenset()
+    """Columns in which no job has anything: they are shown only when they were chosen."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -141,26 +148,40 @@ class Watch:
     def __init__(self) -> None:
         self._made_of: tuple[object, ...] = ()
         self._roll: Roll | None = None
-        self._said: list[str] | None = None
 
     def roll(self, snapshot: Snapshot) -> Roll:
         """Who is there."""
-        from coldaisle.analyzers.jobs import held_by, load_of, waiting_jobs
+        from coldaisle.analyzers.jobs import held_by, load_of
 
-        made_of = (snapshot.layout, snapshot.jobs, snapshot.queue, snapshot.waiting, dict(snapshot.queues))
+        made_of = (snapshot.layout, snapshot.jobs, snapshot.queue, dict(snapshot.queues))
         if self._roll is None or not _same(self._made_of, made_of):
-            held, waiting = held_by(snapshot.layout, snapshot.jobs), waiting_jobs(snapshot)
+            held, waiting = held_by(snapshot.layout, snapshot.jobs), snapshot.queue
             place = {job.id: at for at, job in enumerate((*held.jobs, *waiting))}
-            self._roll, self._made_of, self._said = (
-                Roll(held, waiting, load_of(snapshot, held, waiting), place), made_of, None,
-            )  # fmt: skip
+            self._roll = Roll(
+                held, waiting, load_of(snapshot, held, waiting), place, _empty(held.jobs, waiting)
+            )
+            self._made_of = made_of
         return self._roll
 
-    def said(self, roll: Roll) -> list[str]:
-        """[place] what each job is searched by, in lower case."""
-        if self._said is None or self._roll is not roll:
-            self._said = [_words_of(roll.at(at)) for at in range(len(roll.jobs) + len(roll.waiting))]
-        return self._said
+
+_MAY_BE_EMPTY: Mapping[str, Callable[[Job], object]] = {
+    "user": lambda job: job.user,
+    "account": lambda job: job.account,
+    "partition": lambda job: job.partition,
+    "qos": lambda job: job.qos,
+    "left": lambda job: job.limit_at,
+    "starts": lambda job: job.expected_at,
+    "cpus": lambda job: job.cpus,
+    "ram": lambda job: job.memory_bytes,
+    "restarts": lambda job: job.restarts,
+}
+
+
+def _empty(*jobs: Sequence[Job]) -> frozenset[str]:
+    everybody = [job for some in jobs for job in some]
+    if not everybody:
+        return frozenset()
+    return frozenset(key for key, of in _MAY_BE_EMPTY.items() if not any(map(of, everybody)))
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
@@ -169,22 +190,6 @@ def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
         and all(a is b for a, b in zip(before[:3], now[:3], strict=True))
         and before[3:] == now[3:]
     )
-
-
-def _words_of(job: Job) -> str:
-    words = (
-        job.title,
-        job.id,
-        job.name,
-        job.user,
-        job.account,
-        job.partition,
-        job.qos,
-        job.state,
-        job.reason,
-        *job.nodes,
-    )
-    return " ".join(word for word in words if word).casefold()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,33 +215,6 @@ def jobs_seen(snapshot: Snapshot, roll: Roll, metric: cells.CellMetric) -> Jobs:
     active = cells.default_metric(snapshot).key
     seen = figures(snapshot, roll.held, active, values_of)
     return Jobs(snapshot, roll, seen, metric, cells.cell_codes(snapshot, metric))
-
-
-def matching(roll: Roll, said: Sequence[str], text: str) -> list[bool]:
-    """[place] whether a job has every word of ``text``; ValueError says what is wrong with one.
-
-    A word is a part of its id, name, user, account, partition, state, reason or node, or a node set (``r[01-04]n02``).
-    """
-    from coldaisle.sources.nodesets import expand
-
-    words = text.casefold().split()[:32]
-    sets = [
-        frozenset(name.casefold() for name in expand(word))
-        for word in words
-        if "[" in word and not _is_array(word)
-    ]
-    plain_words = [word for word in words if "[" not in word or _is_array(word)]
-    found = [all(word in one for word in plain_words) for one in said]
-    if sets:
-        for at, yes in enumerate(found):
-            names = {name.casefold() for name in roll.at(at).nodes}
-            found[at] = yes and all(names & wanted for wanted in sets)
-    return found
-
-
-def _is_array(word: str) -> bool:
-    """``4700_[4-9%2]`` is the id of tasks that wait together, no node set."""
-    return "_[" in word and word.partition("_[")[0].isdigit()
 
 
 def weights(jobs: Jobs, sort: Sort) -> Numbers | None:

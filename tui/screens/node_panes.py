@@ -11,7 +11,6 @@ from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
     edge,
-    entity_words,
     event_token,
     event_words,
     gpu_name,
@@ -20,6 +19,7 @@ from coldaisle.tui.reading import (
     latest,
     read,
     status_word,
+    whose,
     why_silent,
 )
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
@@ -163,7 +163,7 @@ def event_row(event: EventView, now: float) -> Row:
     return (
         Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
         Run(f"  {fit(age(now - event.at) + ' ago', 10)}  ", "dim"),
-        Run(fit(entity_words(event.entity), 16) + " "),
+        Run(fit(whose(event), 16) + " "),
         Run(fit(event_words(event.kind), 14) + " ", event_token(event.kind)),
         Run(plain(event.detail)),
     )

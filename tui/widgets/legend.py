@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
 from coldaisle.tui.picture import OUTSIDE
-from coldaisle.tui.reading import entity_words, event_token, event_words
+from coldaisle.tui.reading import event_token, event_words, whose
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
 from coldaisle.tui.widgets.lines import Row, Run, cut
@@ -70,7 +70,7 @@ def legend(
 def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
     """The last events, oldest first; foreign text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
-    names = [entity_words(event.entity) for event in newest]
+    names = [whose(event) for event in newest]
     words = [event_words(event.kind) for event in newest]
     name_width = min(max(map(cell_width, names), default=0), MOST_NAME)
     word_width = min(max(map(cell_width, words), default=0), MOST_WORDS)
