@@ -310,7 +310,7 @@ def _hbm(s: Scenario, part: Part, draw: Draw) -> Piece:
 @scenario("hot_but_fine", "84 C and not throttling", like=("thermal_throttling",))
 def _fine(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = _train(s, part, draw, "sft")
-    return replace(made, causes=(Cause("inlet", float(draw.uniform(32, 35)), None, 0.0, is_cause=False),))
+    return replace(made, causes=(Cause("inlet", float(draw.uniform(28, 30)), None, 0.0, is_cause=False),))
 
 
 @scenario(
