@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from coldaisle.sources.instants import Instant
     from coldaisle.sources.settings import Flags, SourceSettings
     from coldaisle.sources.ssh_login import Secrets
-    from coldaisle.tui.listing import Request
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 3, 130, 141
 """Exit statuses, as monitoring plug-ins have them: 3 is bad usage, or a crash; else 128 + the signal."""
@@ -373,7 +372,7 @@ def list_(
     ascii: bool | None,
     **given: Any,
 ) -> int:
-    """GPUs, nodes, jobs or inference servers as rows, for pipes and screen readers.
+    """GPUs, nodes, jobs, inference servers or findings as rows, for pipes and screen readers.
 
     \b
     coldaisle list gpus --where 'util<5 & power>300'
@@ -384,23 +383,23 @@ def list_(
     help). Of what a row has several of (the GPUs of a node) texts stand together, numbers are their mean.
     Exit status: 0, also without rows; 3 bad usage, or no source answered.
     """
-    if what == "findings":
-        raise ColdaisleError(
-            "findings come with a later version", "gpus, nodes, jobs and servers can be listed"
-        )
     _start_log()
-    from coldaisle.tui.listing import column_help, print_listing
-
     if columns.strip() == "help":
-        click.echo("\n".join(column_help(what)))
+        click.echo("\n".join(_column_help(what)))
         return OK
-    request = _request(what, where, columns, sort)
     patience = None if seconds is None else _seconds(seconds)
+    request = _request(what, where, columns, sort, patience)
     settings = _of_demo(given) if demo else _configured(_inherited(context, given))
     secrets = _asked_first(settings, confirmed=given["yes"])
     is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
     if form != "json" and not is_ascii:
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    if what == "findings":
+        from coldaisle.tui.finding_list import print_findings
+
+        return print_findings(settings, request, secrets, form=form or "text", ascii_only=is_ascii)
+    from coldaisle.tui.listing import print_listing
+
     return print_listing(settings, request, patience, secrets, form=form or "text", ascii_only=is_ascii)
 
 
@@ -477,11 +476,20 @@ def _seconds(text: str, option: str = "--for") -> float:
         raise click.BadParameter(str(error), param_hint=option) from None
 
 
-def _request(what: str, where: str, columns: str, sort: str) -> Request:
-    from coldaisle.tui.listing import request_of
+def _column_help(what: str) -> Iterable[str]:
+    from coldaisle.tui import finding_list, listing
+
+    return finding_list.column_help() if what == "findings" else listing.column_help(what)
+
+
+def _request(what: str, where: str, columns: str, sort: str, seconds: float | None) -> Any:
+    """What a list asks for, of its kind."""
+    from coldaisle.tui import finding_list, listing
 
     try:
-        return request_of(what, where, columns, sort)
+        if what == "findings":
+            return finding_list.request_of(where, columns, sort, seconds)
+        return listing.request_of(what, where, columns, sort)
     except FilterError as error:
         error.text = where
         raise
