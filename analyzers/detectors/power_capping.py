@@ -14,6 +14,7 @@ import numpy as np
 
 from coldaisle.analyzers.features import reference_clock
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
+from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, share
 from coldaisle.sources.source import Floats
 
@@ -100,7 +101,14 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
     reference = np.fmax(reference_clock(window), _peer_median(window, clock))
     power = window.recent("gpu.power", rules.window_s)
     busy_power = _upper(power.values)
-    return Signs(limit, default.astype(np.float32), peers, busy_power / limit, clock / reference, brake)
+    return Signs(
+        limit,
+        default.astype(np.float32),
+        peers,
+        (busy_power / limit).astype(np.float32),
+        (clock / reference).astype(np.float32),
+        brake,
+    )
 
 
 def _upper(values: Floats) -> Floats:
@@ -127,7 +135,7 @@ def _peer_median(window: Window, values: Floats) -> Floats:
     return out
 
 
-def _since(window: Window, signs: Signs) -> tuple[Floats, Floats]:
+def _since(window: Window, signs: Signs) -> tuple[Times, Times]:
     """The recent limits' times, and since when each limit has been what it is."""
     recent = window.recent("gpu.power_limit", 900.0)
     same: Bools = ~(np.abs(recent.values - signs.limit) > 0.5)
@@ -135,7 +143,7 @@ def _since(window: Window, signs: Signs) -> tuple[Floats, Floats]:
 
 
 def _candidate(
-    window: Window, rules: Thresholds, signs: Signs, gpu: int, variant: str, since: Floats, times: Floats
+    window: Window, rules: Thresholds, signs: Signs, gpu: int, variant: str, since: Times, times: Times
 ) -> Candidate:
     key = window.layout.gpus[gpu].key
     wanted = float(signs.peers[gpu] if variant == "unequal" else signs.default[gpu])

@@ -16,6 +16,8 @@ from coldaisle.sources.simulator.scenarios.work import Activity, Conditions, Cre
 from coldaisle.sources.source import Floats
 
 STEP_S = 0.25
+WITHOUT_LOSS = frozenset({"telemetry_gap", "gpu_fault", "memory_exhaustion"})
+"""Conditions that are not weak because nothing is lost yet."""
 SLOTS = 8
 SERVER_STEP_S = 1.0
 
@@ -472,7 +474,7 @@ def label_of(
         scenario.name, scenario.condition, scenario.lookalike_of, start + piece.start,
         start + min(piece.start + piece.evident_after, end), start + end, roots, root_nodes,
         (rack_names[number],) if piece.root_rack else (), servers, jobs, victims, loss, scenario.variant,
-        is_weak=bool(scenario.condition) and loss < 0.10, needs=scenario.needs,
+        is_weak=bool(scenario.condition) and loss < 0.10 and scenario.condition not in WITHOUT_LOSS, needs=scenario.needs,
     )  # fmt: skip
 
 
