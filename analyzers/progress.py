@@ -61,7 +61,7 @@ def _tells(window: Window) -> bool:
     """Whether tensor activity is there and not idle everywhere: not every program uses tensor cores."""
     if not window.has("gpu.tensor_active"):
         return False
-    return bool(np.nanmax(mean(window.recent("gpu.tensor_active", 120.0).values), initial=0.0) > 0.02)
+    return bool((mean(window.recent("gpu.tensor_active", 120.0).values) > 0.02).any())
 
 
 def _since_start(window: Window, minutes: Floats) -> Floats:

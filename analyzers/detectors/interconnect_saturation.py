@@ -222,9 +222,8 @@ def _since(window: Window, rules: Thresholds, load: Load, number: int) -> float:
         group, minutes = window.gpu_job, window.minutes(load.metric).mean
     if not len(minutes) or not (group == number).any():
         return window.at - rules.window_s
-    with np.errstate(all="ignore"):
-        line = np.nanmean(minutes[:, group == number], axis=1)
-    low = np.flatnonzero(~(line >= 0.7 * np.nanmax(line)))
+    line = mean(minutes[:, group == number].T)
+    low = np.flatnonzero(~(line >= 0.7 * np.fmax.reduce(line)))
     if not len(low):
         return max(window.since, window.jobs[number].since)
     return (
