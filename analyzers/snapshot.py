@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, PodFact, Process, QueueFact, ServiceFact, Target
+from coldaisle.sources.source import (
+    Codes,
+    Floats,
+    Partition,
+    PodFact,
+    Process,
+    QueueFact,
+    ServiceFact,
+    Target,
+)
 
 Times = NDArray[np.float64]
 
@@ -190,6 +199,8 @@ class Snapshot:
     """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
     queues: Mapping[str, QueueFact] = field(default_factory=dict)
     """By source: what its queue comes to."""
+    partitions: tuple[Partition, ...] = ()
+    """Of all schedulers that have some."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""
