@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.partitions import demand_of, hindrance
 from coldaisle.analyzers.snapshot import EventView, Snapshot, Status
 from coldaisle.sources.catalog import catalog
 from coldaisle.sources.cluster import Gpu, Job, Node, Rack, Server
-from coldaisle.sources.source import Codes, Target
+from coldaisle.sources.source import Codes, Partition, Target
 
 
 class Entity(StrEnum):
@@ -34,6 +35,7 @@ class Entity(StrEnum):
     RACK = "rack"
     TARGET = "target"
     EVENT = "event"
+    PARTITION = "partition"
 
 
 TEXT = "text"
@@ -66,7 +68,7 @@ class Fact:
     """A unit of the catalogue, or TEXT."""
     help: str
     of: Callable[[Any, Any], Value] | None = None
-    """Of an entity and the layout (of a job: and the snapshot); None: not known. Texts may be foreign."""
+    """Of an entity and the layout (of a job or partition: and the snapshot); None: not known. Texts may be foreign."""
     is_name: bool = False
     """Compared as names are: node sets, too."""
     column: Callable[[Snapshot], Column] | None = None
@@ -88,6 +90,10 @@ def _kind_words(event: EventView) -> tuple[str, ...]:
 def _list(texts: tuple[str, ...]) -> Value:
     """Several texts as one, and each by itself."""
     return (",".join(texts), *texts) if texts else None
+
+
+def _yes(flag: bool | None) -> str | None:
+    return None if flag is None else "yes" if flag else "no"
 
 
 def _span(start: float | None, end: float | None) -> float | None:
@@ -185,6 +191,7 @@ _JOB: tuple[Fact, ...] = (
     ),
     Fact("starts", "s", "till its planned start", lambda job, s: _span(s.at, job.expected_at)),
     Fact("reason", TEXT, "why it waits: Resources, Priority", lambda job, _: job.reason),
+    Fact("hindrance", TEXT, "what its partition has against its start", lambda job, s: hindrance(s, job)),
     Fact("qos", TEXT, "quality of service", lambda job, _: job.qos),
     Fact("dependency", TEXT, "what it waits for", lambda job, _: job.dependency),
     Fact("ncpus", "1", "CPUs given to it", lambda job, _: job.cpus),
@@ -204,6 +211,27 @@ _SERVER: tuple[Fact, ...] = (
     Fact("age", "s", "since it was last heard of", column=lambda s: _age(s, s.server_seen)),
 )
 _RACK: tuple[Fact, ...] = (Fact("rack", TEXT, "its name", lambda rack, _: rack.name, is_name=True),)
+_PARTITION: tuple[Fact, ...] = (
+    Fact("partition", TEXT, "its name", lambda one, _: one.name),
+    Fact("state", TEXT, "up, down, drain, inactive", lambda one, _: one.state),
+    Fact("default", TEXT, "yes: jobs that name none go there", lambda one, _: _yes(one.is_default)),
+    Fact(
+        "limit", "s", "the longest that a job may run; none: as long as it likes", lambda one, _: one.limit_s
+    ),
+    Fact("default_limit", "s", "of a job that names none", lambda one, _: one.default_s),
+    Fact("nodes", "1", "nodes in it", lambda one, _: one.nodes),
+    Fact("gpus", "1", "GPUs in it", lambda one, _: one.gpus),
+    Fact("ncpus", "1", "CPUs in it", lambda one, _: one.cpus),
+    Fact("memory", "B", "memory of its nodes", lambda one, _: one.memory),
+    Fact("running", "1", "jobs that run", lambda one, s: demand_of(s, one)[0].jobs),
+    Fact("gpus_running", "1", "GPUs that these hold", lambda one, s: demand_of(s, one)[0].gpus),
+    Fact("waiting", "1", "jobs that wait for hardware alone", lambda one, s: demand_of(s, one)[1].jobs),
+    Fact("gpus_waiting", "1", "GPUs that these ask for", lambda one, s: demand_of(s, one)[1].gpus),
+    Fact("most_nodes", "1", "nodes that a job may have", lambda one, _: one.most_nodes),
+    Fact("tier", "1", "jobs of a higher tier start first", lambda one, _: one.tier),
+    Fact("accounts", TEXT, "who alone may use it", lambda one, _: _list(one.accounts)),
+    Fact("denied", TEXT, "accounts that may not use it", lambda one, _: _list(one.accounts_denied)),
+)
 _TARGET: tuple[Fact, ...] = (
     Fact("target", TEXT, "host, or host:port", lambda target, _: target.name),
     Fact("state", TEXT, "ok, slow, stale, failing, denied, connecting", lambda target, _: str(target.state)),
@@ -224,7 +252,7 @@ _EVENT: tuple[Fact, ...] = (
 
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
     Entity.GPU: _GPU, Entity.NODE: _NODE, Entity.JOB: _JOB, Entity.SERVER: _SERVER, Entity.RACK: _RACK,
-    Entity.TARGET: _TARGET, Entity.EVENT: _EVENT,
+    Entity.TARGET: _TARGET, Entity.EVENT: _EVENT, Entity.PARTITION: _PARTITION,
 }  # fmt: skip
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -252,6 +280,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 """Other names; a percentile without its number is the 99th."""
 
 _ORDER = (Entity.GPU, Entity.NODE, Entity.JOB, Entity.SERVER, Entity.RACK)
+_ALONE = (Entity.TARGET, Entity.PARTITION)
+"""Rows that have nothing but their own fields."""
 _WORDS: Mapping[Entity, str] = {Entity.SERVER: "server", Entity.GPU: "GPU"}
 
 
@@ -283,7 +313,7 @@ class Field(NamedTuple):
 
 def order(row: Entity) -> tuple[Entity, ...]:
     """Whose fields a row of this entity has, its own first."""
-    return (row,) if row is Entity.TARGET else (row, *(other for other in _ORDER if other is not row))
+    return (row,) if row in _ALONE else (row, *(other for other in _ORDER if other is not row))
 
 
 def fields_of(entity: Entity) -> Iterator[Field]:
@@ -302,7 +332,7 @@ def find(name: str, row: Entity) -> tuple[Field, ...]:
     name = name.casefold()
     if name.startswith("server."):
         name = "serve." + name.removeprefix("server.")
-    meant = ALIASES.get(name, (name,)) if row is not Entity.TARGET else (name,)
+    meant = ALIASES.get(name, (name,)) if row not in _ALONE else (name,)
     found = tuple(field for one in meant if (field := _find(one, row)) is not None)
     return found or tuple(filter(None, [_find(name, row)]))
 
@@ -315,7 +345,7 @@ def _find(name: str, row: Entity) -> Field | None:
             for fact in FACTS[entity]:
                 if fact.name == short:
                     return Field(entity, short, fact.unit, fact.help, fact)
-    for entity in _ORDER if row is not Entity.TARGET else ():
+    for entity in _ORDER if row not in _ALONE else ():
         metric = catalog().get(f"{entity}.{short}") if not dot or owner == entity else None
         if metric is not None:
             return Field(entity, short, metric.unit, metric.help, None)
@@ -326,7 +356,7 @@ def names(row: Entity) -> list[str]:
     """Every short name that means something on a row: its own first, then aliases, then the others'."""
     own, *others = order(row)
     found = dict.fromkeys(field.name for field in fields_of(own))
-    if row is not Entity.TARGET:
+    if row not in _ALONE:
         found.update(dict.fromkeys(alias for alias in ALIASES if "." not in alias and find(alias, row)))
     for entity in others:
         found.update(dict.fromkeys(field.name for field in fields_of(entity)))
@@ -355,6 +385,7 @@ Things: TypeAlias = (
     | Sequence[Rack]
     | Sequence[Target]
     | Sequence[EventView]
+    | Sequence[Partition]
 )
 
 
@@ -376,3 +407,5 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
             return snapshot.events
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]
+        case Entity.PARTITION:
+            return snapshot.partitions

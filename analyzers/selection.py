@@ -445,12 +445,17 @@ def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
 
+def _said_of_partitions(snapshot: Snapshot) -> list[str]:
+    return [_folded(one.name, one.state, *one.accounts) for one in snapshot.partitions]
+
+
 _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.NODE: _said_of_nodes,
     Entity.JOB: _said_of_jobs,
     Entity.SERVER: _said_of_servers,
     Entity.TARGET: _said_of_targets,
     Entity.EVENT: _said_of_events,
+    Entity.PARTITION: _said_of_partitions,
 }
 _HEARD: dict[Entity, tuple[Entity, ...]] = {Entity.NODE: (Entity.JOB,)}
 """Whose words a row answers to besides its own: a node to its jobs'."""

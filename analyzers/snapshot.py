@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, Process, QueueFact, ServiceFact, Target
+from coldaisle.sources.source import (
+    Codes,
+    Floats,
+    Partition,
+    Process,
+    QueueFact,
+    ServiceFact,
+    Target,
+)
 
 Times = NDArray[np.float64]
 
@@ -196,6 +204,8 @@ class Snapshot:
     """By source: what its queue comes to."""
     diagnosis: Diagnosis = NO_DIAGNOSIS
     """What is wrong, as triage stands by it at this instant."""
+    partitions: tuple[Partition, ...] = ()
+    """Of all schedulers that have some."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

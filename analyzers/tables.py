@@ -73,7 +73,7 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT):
+        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -113,7 +113,7 @@ class Tables:
 
     def _scope(self, row: Entity) -> Scope:
         own = self._own(row)
-        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.EVENT):
+        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.EVENT, Entity.PARTITION):
             return own
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,

@@ -7,6 +7,7 @@ filled them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from statistics import median
 
 import numpy as np
@@ -84,7 +85,7 @@ class View:
             jobs=known.running,
             gpu_job=known.gpu_job,
             gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
-            jobs_known=bool(self.registry.jobs),
+            jobs_known=bool(self.registry.jobs or self.registry.queues),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
             events=self._events(),
@@ -96,6 +97,7 @@ class View:
             replicas=dict(self.registry.services),
             queue=known.waiting,
             queues=dict(self.registry.queues),
+            partitions=tuple(chain.from_iterable(self.registry.partitions.values())),
             travel=travel,
         )
 

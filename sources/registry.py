@@ -30,6 +30,7 @@ from coldaisle.sources.source import (
     Kind,
     NodeFact,
     NodeRef,
+    Partition,
     PodFact,
     PortRef,
     ProcessFact,
@@ -166,6 +167,8 @@ class Registry:
         self.jobs_version = 0
         """Changes with ``jobs``."""
         self.queues: dict[str, QueueFact] = {}
+        """By source."""
+        self.partitions: dict[str, tuple[Partition, ...]] = {}
         """By source."""
         self._told: dict[str, dict[str, JobFact]] = {}
         """Job → source → what that one says of it."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from coldaisle.analyzers.partitions import hindrance, partitions_of, summary
 from coldaisle.sources.text import ELLIPSIS, clip, fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
@@ -289,9 +290,11 @@ def _facts(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:
     yield "name", job.name or NO_VALUE, "text"
     yield "user", job.user or "not told", "text"
     yield "account", job.account or NO_VALUE, "text"
-    yield "partition", f"{job.partition or NO_VALUE}{f'  QOS {job.qos}' if job.qos else ''}", "text"
+    yield "partition", f"{_partition(jobs.snapshot, job)}{f'  QOS {job.qos}' if job.qos else ''}", "text"
     reason = f"  ({job.reason})" if job.reason and job.reason != "None" else ""
     yield "state", f"{job.state}{reason}", "warn" if job.is_waiting else "text"
+    if said := hindrance(jobs.snapshot, job):
+        yield "hindered", said, "warn"
     if job.dependency:
         yield "depends on", job.dependency, "text"
     for name, at in (("submitted", job.submitted_at), ("eligible", job.eligible_at)):
@@ -309,6 +312,12 @@ def _facts(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:
         yield "started again", f"{job.restarts} times", "warn"
     if job.tasks > 1:
         yield "tasks", f"{job.tasks} of an array that wait together", "text"
+
+
+def _partition(snapshot: Snapshot, job: Job) -> str:
+    """Its name with what sets it apart: ``late (limit 1 d)``."""
+    said = "; ".join(filter(None, map(summary, partitions_of(snapshot, job))))
+    return f"{job.partition or NO_VALUE}{f' ({said})' if said else ''}"
 
 
 def _sizes(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:
