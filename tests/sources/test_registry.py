@@ -7,7 +7,7 @@ import pytest
 from coldaisle.sources.cluster import build_layout
 from coldaisle.sources.errors import Garbled
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import MAX_BOARDS, MAX_INSTANCES, MAX_NODES, Registry
+from coldaisle.sources.registry import MAX_BOARDS, MAX_INSTANCES, MAX_NODES, Happened, Registry
 from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, Kind, NodeFact, NodeRef, PortRef
 
 AT = 1_700_000_000.0
@@ -139,7 +139,7 @@ def test_another_board_at_an_address_restarts_its_baselines() -> None:
     changed = (refs[0], refs[1]._replace(uuid="GPU-new"), *refs[2:])
     assert registry.rows_of("ssh", Kind.GPU, changed, AT + 60)[1] == row
     assert registry.moved[-1].old == registry.moved[-1].new == row
-    assert registry.events[-1][3] == "gpu_replaced"
+    assert registry.events[-1].what == "gpu_replaced"
     gpu = build_layout(registry, RackRules()).gpus[1]
     assert (gpu.uuid, gpu.model, gpu.since) == ("GPU-new", None, AT + 60)
 
@@ -168,7 +168,7 @@ def test_ports_and_events_have_stable_rows() -> None:
     ports = (PortRef("n03", "mlx5_0/1"), PortRef("n03", "eth0"))
     rows = registry.rows_of("ssh", Kind.PORT, ports, AT)
     registry.take_event("ssh", Event(AT, PortRef("n03", "mlx5_0/1"), "link_down", "polling"))
-    assert registry.events[-1][2] == rows[0]
+    assert registry.events[-1].row == rows[0]
     layout = build_layout(registry, RackRules())
     assert [part.key for part in layout.ports] == ["n03/eth0", "n03/mlx5_0/1"]
     assert layout.rows[Kind.PORT].tolist() == [1, 0]
@@ -252,4 +252,6 @@ def test_another_driver_is_an_event() -> None:
     assert not registry.events
     registry.take_node_fact("ssh", NodeFact(AT + 3, "n03", driver="580.95.05"))
     row = registry.node("n03", AT).row
-    assert [*registry.events] == [(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")]
+    assert [*registry.events] == [
+        Happened(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")
+    ]

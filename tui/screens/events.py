@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import ELLIPSIS, plain
 from coldaisle.sources.units import age
-from coldaisle.tui.reading import entity_words, event_token, event_words, whose
+from coldaisle.tui.reading import event_token, event_words, who_was, whose
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.tiles import tail
@@ -47,7 +47,6 @@ class EventsScreen(FilteredScreen):
     ]
     ROWS, COUNTED = "event", "events"
     FILTER_HINT = "kim, xid, kind==drain, rack==r07, detail~=fell & age<1h; Tab completes, Up recalls"
-    DEFAULT_CSS = "EventsScreen #status { height: 1; }"
 
     def __init__(self, about: str = "") -> None:
         """``about``: the key of what the cursor stood on; empty: nothing in particular."""
@@ -56,6 +55,7 @@ class EventsScreen(FilteredScreen):
         self._events: dict[str, EventView] = {}
         """By the key of its row."""
         self._made_of: tuple[object, ...] = ()
+        self._mask = b""
         self._keys: list[str] = []
         self._near = 0
         self._moved = False
@@ -63,9 +63,6 @@ class EventsScreen(FilteredScreen):
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="events")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """What is new stands on top; the cursor stays on what it stands on."""
@@ -100,10 +97,6 @@ class EventsScreen(FilteredScreen):
         if found is not None and self.snapshot is not None:
             open_entity(self, self.snapshot, found.entity)
 
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
-
     def _start(self, table: Table) -> None:
         """The cursor on the newest that concerns what was asked about, else on the newest of all."""
         first = next((key for key in self._keys if key not in (HERE, REST)), None)
@@ -116,25 +109,24 @@ class EventsScreen(FilteredScreen):
         from coldaisle.analyzers.happenings import kin_of, newest_first
 
         kept = self.kept(snapshot)
-        # A filter may ask how long ago it was, or of the GPUs: what it keeps can be another in every snapshot.
-        made_of = (snapshot.events, kept, snapshot.layout, snapshot.jobs)
-        if self._made_of and all(a is b for a, b in zip(self._made_of, made_of, strict=True)):
-            return
-        self._made_of = made_of
-        kin = kin_of(snapshot, self.about)
-        told = [event for at, event in enumerate(snapshot.events) if kept is None or kept[at]]
-        wanted = newest_first(event for event in told if event.at <= snapshot.at + 1.0)
+        # a filter may ask how long ago it was, or of the GPUs: what it keeps can be another in every snapshot
+        mask = b"" if kept is None else kept.tobytes()
+        made_of = (snapshot.events, snapshot.layout, snapshot.jobs, snapshot.queue)
+        if mask != self._mask or not _same(made_of, self._made_of):
+            self._mask, self._made_of = mask, made_of
+            kin = kin_of(snapshot, self.about)
+            told = [event for at, event in enumerate(snapshot.events) if kept is None or kept[at]]
+            wanted = newest_first(event for event in told if event.at <= snapshot.at + 1.0)
+            self._events, self._keys = _rows(wanted, kin)
+            self._near = sum(kin.concerns(event) for event in wanted)
         if kept is not None:
-            self.tell_kept(len(wanted), len(snapshot.events))
-        self._events, self._keys = _rows(wanted, kin)
-        self._near = sum(kin.concerns(event) for event in wanted)
+            self.tell_kept(len(self._events), len(snapshot.events))
 
     def _cells(self, snapshot: Snapshot, key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
         event = self._events.get(key)
         if event is None:
-            return _heading(
-                self.about if key == HERE else "", self._near, len(self._events) - self._near, placed
-            )
+            about = who_was(snapshot, self.about) if key == HERE else ""
+            return _heading(about, self._near, len(self._events) - self._near, placed)
         made: dict[str, Cell] = {
             "mark": Run(">" if key.startswith(HERE) else " ", "match"),
             "at": Run(_when(event.at, snapshot.at)),
@@ -164,6 +156,10 @@ class EventsScreen(FilteredScreen):
         if not snapshot.live:
             runs.append(Run("  up to the instant that is shown", "dim"))
         return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+
+
+def _same(before: Sequence[object], now: Sequence[object]) -> bool:
+    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
 
 
 def _rows(events: Sequence[EventView], kin: Kin) -> tuple[dict[str, EventView], list[str]]:
@@ -218,7 +214,7 @@ def open_entity(screen: LiveScreen, snapshot: Snapshot, entity: str) -> None:
         index = next((part.node for part in parts if part.key == entity), None)
     if index is None:
         if (say := getattr(screen.app, "say", None)) is not None:
-            say(f"{entity_words(entity) or 'the cluster'} has no screen of its own now")
+            say(f"{who_was(snapshot, entity) or 'the cluster'} has no screen of its own now")
         return
     node = layout.nodes[index]
     screen.app.push_screen(NodeScreen(node.key, 0 if gpu is None else gpu - node.gpus.start))

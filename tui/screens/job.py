@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from coldaisle.tui import cells
-from coldaisle.tui.reading import entity_words
+from coldaisle.tui.reading import who_was
 from coldaisle.tui.screens import job_panes as panes
 from coldaisle.tui.screens.gpu_panes import Block, Metric, View
 from coldaisle.tui.screens.job_panes import EVENTS, FACTS, GPUS, HOSTS, LINKS, OF_RUNNING, OF_WAITING, STRIPS
@@ -83,7 +83,7 @@ class JobScreen(SeriesScreen):
             when = (
                 "neither runs nor waits any more" if snapshot.live else "did not run or wait at that instant"
             )
-            title.show([(Run(f"{entity_words(self.job)} {when}", "warn"),), (), ()])
+            title.show([(Run(f"{who_was(snapshot, self.job)} {when}", "warn"),), (), ()])
             gone = [event for event in snapshot.events if event.entity == self.job]
             room = pane.room.width
             pane.show([cut(event_row(event, snapshot.at), room) for event in reversed(gone)])

@@ -47,7 +47,6 @@ class JobsScreen(FilteredScreen):
     TAB = "Jobs"
     ROWS, COUNTED = "job", "jobs"
     FILTER_HINT = "kim, state==pending, user==alice & util<30, left<30m, gpus>=16; Tab completes, Up recalls"
-    DEFAULT_CSS = "JobsScreen #status { height: 1; }"
 
     def __init__(self, at: str = "", choices: Choices | None = None) -> None:
         """``at``: the id of a job that the cursor shall stand on."""
@@ -73,9 +72,6 @@ class JobsScreen(FilteredScreen):
     def body(self) -> ComposeResult:
         yield Table(rows.columns("", 80, None), id="jobs")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Rows in the order that was chosen; values of what is in sight."""
@@ -170,10 +166,6 @@ class JobsScreen(FilteredScreen):
             self.action_fold()
         else:
             self.app.push_screen(JobScreen(event.key.removeprefix(JOB)))
-
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
 
     def _choose(self, keys: Sequence[str] | None) -> None:
         problem = self.choices.choose(NAME, keys)
