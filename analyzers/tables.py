@@ -164,7 +164,9 @@ class Tables:
         """Each event once for every node it happened on: a job has several. One of a rack, or of nobody, has none."""
         layout, events = self.snapshot.layout, self.snapshot.events
         racks = {rack.name: number for number, rack in enumerate(layout.racks)}
-        pairs = [(at, node) for at, event in enumerate(events) for node in self._nodes_of_event(event) or [NONE]]
+        pairs = [
+            (at, node) for at, event in enumerate(events) for node in self._nodes_of_event(event) or [NONE]
+        ]
         owner, node = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
         rack = np.array([racks.get(event.entity, NONE) for event in events], dtype=np.intp)
         rack = np.where(node >= 0, _pick(self._node_rack(), node), rack[owner])

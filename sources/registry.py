@@ -360,9 +360,7 @@ class Registry:
         row = self.row_of(source, event.entity, event.at)
         if row >= 0:
             job = self.jobs.get(event.entity.job) if isinstance(event.entity, JobRef) else None
-            self.events.append(
-                Happened(event.at, _kind_of(event.entity), row, event.kind, event.detail, job)
-            )
+            self.events.append(Happened(event.at, _kind_of(event.entity), row, event.kind, event.detail, job))
 
     def jobs_at(self, at: float) -> list[JobFact]:
         """Jobs that ran at an instant; pods as their owners' jobs, as far as owners are known."""
@@ -665,9 +663,7 @@ class Registry:
         record.past = [*record.past, (at, record.uuid)][-MAX_PAST:]
         self._uuids.pop(record.uuid or "", None)
         self._addressed.pop((record.node, "uuid", record.uuid), None)
-        self.events.append(
-            Happened(at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}")
-        )
+        self.events.append(Happened(at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}"))
         record.uuid, record.fact, record.since = ref.uuid, None, at
         _fill(record, ref)
         self._index_gpu(record)

@@ -264,7 +264,7 @@ def doctor(
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "findings"]))
+@click.argument("what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "events", "findings"]))
 @click.option("--where", metavar="FILTER", default="", help="Only what matches: 'util<5 & power>300'.")
 @click.option("--columns", metavar="A,B,C", default="", help="Which columns; --columns help lists them.")
 @click.option("--sort", metavar="COLUMN", default="", help="In this order; -COLUMN: the highest first.")
@@ -293,7 +293,7 @@ def list_(
     ascii: bool | None,
     **given: Any,
 ) -> int:
-    """GPUs, nodes, jobs or inference servers as rows, for pipes and screen readers.
+    """GPUs, nodes, jobs, inference servers or events as rows, for pipes and screen readers.
 
     \b
     coldaisle list gpus --where 'util<5 & power>300'
@@ -306,7 +306,7 @@ def list_(
     """
     if what == "findings":
         raise ColdaisleError(
-            "findings come with a later version", "gpus, nodes, jobs and servers can be listed"
+            "findings come with a later version", "gpus, nodes, jobs, servers and events can be listed"
         )
     _start_log()
     from coldaisle.tui.listing import column_help, print_listing

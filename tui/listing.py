@@ -45,12 +45,13 @@ SECOND_S = 5.0
 """After that, for a value that needs a second sample."""
 
 KINDS: Mapping[str, Entity] = {
-    "gpus": Entity.GPU, "nodes": Entity.NODE, "jobs": Entity.JOB, "servers": Entity.SERVER,
+    "gpus": Entity.GPU, "nodes": Entity.NODE, "jobs": Entity.JOB, "servers": Entity.SERVER, "events": Entity.EVENT,
 }  # fmt: skip
 COLUMNS: Mapping[Entity, str] = {
     Entity.GPU: "gpu,model,status,job,user,util,sm_active,mem_used,power,temp",
     Entity.NODE: "node,rack,state,status,gpus,cpu_util,node.mem_ratio,util,power,age,problem",
     Entity.JOB: "job,jobname,user,account,partition,state,gpus,node,runtime,left,util,power,reason",
+    Entity.EVENT: "time,entity,job,kind,detail",
     Entity.SERVER: "server,service,model,engine,status,running,waiting,kv_usage,ttft_p50,ttft_p99,gen_tokens",
 }
 """What is listed where nobody chooses."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coldaisle.sources.cluster import build_layout
 from coldaisle.sources.errors import Garbled
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import MAX_BOARDS, MAX_INSTANCES, MAX_NODES, Happened, Registry
-from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, Kind, NodeFact, NodeRef, PortRef
+from coldaisle.sources.registry import (
+    ENDED_JOB_KEPT_S,
+    JOBS_PRUNED_EVERY_S,
+    MAX_BOARDS,
+    MAX_INSTANCES,
+    MAX_NODES,
+    Happened,
+    Registry,
+)
+from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, JobRef, Kind, NodeFact, NodeRef, PortRef
 
 AT = 1_700_000_000.0
 
@@ -252,6 +262,19 @@ def test_another_driver_is_an_event() -> None:
     assert not registry.events
     registry.take_node_fact("ssh", NodeFact(AT + 3, "n03", driver="580.95.05"))
     row = registry.node("n03", AT).row
-    assert [*registry.events] == [
-        Happened(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")
-    ]
+    assert [*registry.events] == [Happened(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")]
+
+
+def test_an_event_keeps_its_job_when_the_job_is_forgotten() -> None:
+    registry = Registry()
+    task = JobFact(AT, None, "slurm:4733", "sweep", "kim", ("n03",), (), display="4700_3")
+    registry.take_job(task, "slurm")
+    registry.take_event("slurm", Event(AT, JobRef("slurm:4733"), "job_start", "started"))
+    registry.take_job(replace(task, until=AT + 60), "slurm")
+    for number in range(100):
+        later = AT + 2 * ENDED_JOB_KEPT_S + number * JOBS_PRUNED_EVERY_S
+        registry.take_job(JobFact(later, None, f"slurm:{number}", "a", "kim", (), ()), "slurm")
+    assert "slurm:4733" not in registry.jobs
+    (told,) = registry.events
+    assert told.job is not None
+    assert (told.job.display, told.job.user, told.job.nodes) == ("4700_3", "kim", ("n03",))

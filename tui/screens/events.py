@@ -16,8 +16,8 @@ from coldaisle.tui.reading import event_token, event_words, who_was, whose
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.tiles import tail
-from coldaisle.tui.widgets.header import TopLines
-from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
+from coldaisle.tui.widgets.header import Piece, TopLines, fitted
+from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, row_text, wrap
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ COLUMNS = (
     Column("ago", "ago", 6, right=True, keep=4),
     Column("whose", "whose", 16, keep=2),
     Column("kind", "what", 14, keep=3),
-    Column("detail", "", 20, keep=5, grows=True),
+    Column("detail", "detail", 20, keep=5, grows=True),
 )
 HERE, REST = "here", "rest"
 """Keys of the two headings."""
+DETAIL_ROWS, MOST_DETAIL = 2, 1000
+"""Rows in which the whole of an event is told, and characters of it."""
 DATED = 14
 """Cells of a time with its date."""
 
@@ -46,6 +48,7 @@ class EventsScreen(FilteredScreen):
         Binding("escape,e", "back", "Back"),
     ]
     ROWS, COUNTED = "event", "events"
+    DEFAULT_CSS = f"EventsScreen #detail {{ height: {DETAIL_ROWS}; }}"
     FILTER_HINT = "kim, xid, kind==drain, rack==r07, detail~=fell & age<1h; Tab completes, Up recalls"
 
     def __init__(self, about: str = "") -> None:
@@ -62,6 +65,7 @@ class EventsScreen(FilteredScreen):
 
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="events")
+        yield Lines(id="detail")
         yield Lines(id="status")
 
     def redraw(self, snapshot: Snapshot) -> None:
@@ -79,6 +83,7 @@ class EventsScreen(FilteredScreen):
         if not self._moved or (before in (HERE, REST)):
             self._start(table)
         self.query_one(TopLines).set_note((Run("events, newest first", "title"),))
+        self.query_one("#detail", Lines).show(self._detail())
         self.query_one("#status", Lines).show([self._status(snapshot)])
 
     def under_cursor(self) -> str:
@@ -89,6 +94,7 @@ class EventsScreen(FilteredScreen):
     @on(Table.Moved)
     def _stepped(self) -> None:
         self._moved = True
+        self.query_one("#detail", Lines).show(self._detail())
 
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:
@@ -148,14 +154,30 @@ class EventsScreen(FilteredScreen):
 
     def _status(self, snapshot: Snapshot) -> Row:
         total, shown = len(snapshot.events), len(self._events)
-        runs = [Run(f"{shown} of {total} events" if shown != total else f"{total} events")]
+        pieces = [Piece(0, (Run(f"{shown} of {_counted(total)}" if shown != total else _counted(total)),))]
         if snapshot.events:
-            runs.append(Run(f" since {_when(snapshot.events[0].at, snapshot.at)}", "dim"))
+            pieces.append(Piece(2, (Run(f"since {_when(snapshot.events[0].at, snapshot.at)}", "dim"),)))
         if filtered := self.filter_runs(40):
-            runs += [Run("  "), *filtered]
+            pieces.append(Piece(0, tuple(filtered)))
         if not snapshot.live:
-            runs.append(Run("  up to the instant that is shown", "dim"))
-        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+            pieces.append(Piece(1, (Run("up to the instant that is shown", "dim"),)))
+        return fitted(pieces, self.query_one("#status", Lines).room.width)
+
+    def _detail(self) -> list[Row]:
+        """All that is told of the event under the cursor: its row may be too short for that."""
+        event = self._events.get(self.query_one(Table).key or "")
+        if event is None:
+            return []
+        width = max(20, self.query_one("#detail", Lines).room.width)
+        rows = wrap(f"{whose(event) or 'the cluster'}: {plain(event.detail[:MOST_DETAIL])}", width)
+        return (
+            rows
+            if len(rows) <= DETAIL_ROWS
+            else [
+                *rows[: DETAIL_ROWS - 1],
+                cut((Run(" ".join(row_text(row) for row in rows[DETAIL_ROWS - 1 :])),), width),
+            ]
+        )
 
 
 def _same(before: Sequence[object], now: Sequence[object]) -> bool:
@@ -179,8 +201,12 @@ def _rows(events: Sequence[EventView], kin: Kin) -> tuple[dict[str, EventView], 
 def _heading(about: str, near: int, rest: int, placed: Sequence[Placed]) -> list[Cell]:
     """A row between events; it stands across the columns that are wide enough."""
     text = f"of {about}" if about else "of the others"
-    made = {"whose": Run(text, "title"), "kind": Run(f"{near if about else rest} events", "dim")}
+    made = {"whose": Run(text, "title"), "kind": Run(_counted(near if about else rest), "dim")}
     return [made.get(item.column.key, Run("")) for item in placed]
+
+
+def _counted(events: int) -> str:
+    return f"{events} event{'s' * (events != 1)}"
 
 
 def _is_today(at: float, now: float) -> bool:
