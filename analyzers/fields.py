@@ -8,6 +8,7 @@ jobs, the node's on a row of GPUs. A metric's name means the same everywhere: th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.happenings import holder_then, kind_words
 from coldaisle.analyzers.partitions import demand_of, hindrance
 from coldaisle.analyzers.snapshot import EventView, Snapshot, Status
 from coldaisle.sources.catalog import catalog
@@ -83,8 +84,23 @@ def _steps(state: str | None, flags: tuple[str, ...] = ()) -> Value:
     return (state, *filter(None, parts), *flags)
 
 
-def _kind_words(event: EventView) -> tuple[str, ...]:
-    return (KIND_WORDS.get(event.kind, event.kind.replace("_", " ")),)
+def _ids(job: Job) -> tuple[str, ...]:
+    """``4700_3``, by which it is shown, its number in the scheduler, and its array's (or whole job's) ``4700``."""
+    return (job.title, job.bare_id, job.display.replace("+", "_").partition("_")[0])
+
+
+def _of_its_job(of: Callable[[Job], Value]) -> Callable[[EventView, Snapshot], Value]:
+    """Of the job an event happened to; of a GPU's event: of the one that held the GPU then, as far as it still does."""
+
+    def value(event: EventView, snapshot: Snapshot) -> Value:
+        job = event.job if event.job is not None else holder_then(snapshot, event)
+        return None if job is None else of(job)
+
+    return value
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _list(texts: tuple[str, ...]) -> Value:
@@ -172,7 +188,7 @@ _NODE: tuple[Fact, ...] = (
     Fact("source", TEXT, "which sources tell of it", column=lambda s: _sources(s, Entity.NODE)),
 )
 _JOB: tuple[Fact, ...] = (
-    Fact("job", TEXT, "its id", lambda job, _: (job.title, job.bare_id)),
+    Fact("job", TEXT, "its id; of a task also its array's", lambda job, _: _ids(job)),
     Fact("jobname", TEXT, "its name", lambda job, _: job.name),
     Fact("user", TEXT, "whose it is", lambda job, _: job.user),
     Fact("account", TEXT, "who pays", lambda job, _: job.account),
@@ -242,12 +258,31 @@ _TARGET: tuple[Fact, ...] = (
 )
 
 _EVENT: tuple[Fact, ...] = (
-    Fact(
-        "kind", TEXT, "xid, drain, job_start, alert, ...", lambda event, _: (event.kind, *_kind_words(event))
-    ),
-    Fact("of", TEXT, "whom it happened to", lambda event, _: (event.entity, event.display)),
-    Fact("detail", TEXT, "what is told of it", lambda event, _: event.detail),
+    Fact("time", TEXT, "when, in UTC: 2026-03-01T03:12:00Z", lambda event, _: _utc(event.at)),
     Fact("age", "s", "since it happened", lambda event, s: max(s.at - event.at, 0.0)),
+    Fact(
+        "kind",
+        TEXT,
+        "xid, drain, job_start, alert, ...",
+        lambda event, _: (event.kind, kind_words(event.kind)),
+    ),
+    Fact(
+        "entity",
+        TEXT,
+        "what it happened to: n03/5, r07, slurm:4711",
+        lambda event, _: (event.entity, *(_ids(event.job) if event.job else ())),
+    ),
+    Fact("detail", TEXT, "what is told of it", lambda event, _: event.detail),
+    *(
+        Fact(name, TEXT, f"of the job that it happened to: {what}", _of_its_job(of))
+        for name, what, of in (
+            ("job", "its id", _ids),
+            ("jobname", "its name", lambda job: job.name),
+            ("user", "whose it is", lambda job: job.user),
+            ("account", "who pays", lambda job: job.account),
+            ("partition", "Slurm partition", lambda job: job.partition),
+        )
+    ),
 )
 
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
@@ -275,6 +310,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "host": ("node",),
     "hostname": ("node",),
     "name": ("jobname",),
+    "what": ("kind",),
+    "whose": ("entity",),
+    "ago": ("age",),
     "heard": ("age",),
 }
 """Other names; a percentile without its number is the 99th."""

@@ -95,8 +95,8 @@ class EventView:
     entity: str
     kind: str
     detail: str
-    display: str = ""
-    """The id of its job as people write it, where that is another than the key's: ``4700_3``."""
+    job: Job | None = None
+    """The job that it happened to, as it was then, also after its end; which GPUs it held is not told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,14 +136,13 @@ def _best(values: Floats, group: np.ndarray) -> Floats:
     return out
 
 
-def _grew(window: Window, key: str) -> np.ndarray:
+def _grew(window: Window, key: str) -> Bools:
     """[entity] whether a counter went up in the last quarter of an hour; a reset is none."""
     values = window.recent(key, 900.0).values
-    have = present(values)
-    rows = np.where(have, np.arange(len(values))[:, None], 0)
+    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
     np.maximum.accumulate(rows, axis=0, out=rows)
     filled = values[rows, np.arange(values.shape[1])[None, :]]
-    grew: np.ndarray = (np.diff(filled, axis=0) > 0).any(axis=0)
+    grew: Bools = (np.diff(filled, axis=0) > 0).any(axis=0)
     return grew
 
 

@@ -103,7 +103,9 @@ def _nvlink(window: Window, rules: Thresholds) -> Load | None:
         )
     if window.has("gpu.nvlink_bandwidth"):
         both = window.recent("gpu.nvlink_bandwidth", rules.window_s).values
-        return _of_gpus(window, rules, "nvlink", "gpu.nvlink_bandwidth", both / 2, ceiling)
+        return _of_gpus(
+            window, rules, "nvlink", "gpu.nvlink_bandwidth", np.asarray(both / 2, dtype=np.float32), ceiling
+        )
     return None
 
 
@@ -115,7 +117,7 @@ def _pcie(window: Window, rules: Thresholds) -> Load | None:
         [pcie_achievable(g, n) for g, n in zip(generation.tolist(), lanes.tolist(), strict=True)],
         dtype=np.float32,
     )
-    most = np.fmax(
+    most: Floats = np.fmax(
         window.recent("gpu.pcie_rx", rules.window_s).values,
         window.recent("gpu.pcie_tx", rules.window_s).values,
     )

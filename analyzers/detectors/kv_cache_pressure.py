@@ -89,7 +89,8 @@ def queue_share(window: Window, seconds: float) -> Floats:
     running = median(window.recent("serve.running", seconds).values)
     # By Little's law, where latencies are not told.
     little = queue / np.maximum(queue + running, 1e-6)
-    return np.where(np.isnan(told), little, told).astype(np.float32)
+    queued: Floats = np.where(np.isnan(told), little, told).astype(np.float32)
+    return queued
 
 
 def _left(values: Floats, step: float) -> Floats:

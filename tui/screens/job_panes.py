@@ -16,7 +16,7 @@ from coldaisle.tui.screens.gpu_panes import Block, Metric, View, gpu_metrics, se
 from coldaisle.tui.screens.job_rows import Jobs, folded, hours, ratio, watts, why_waiting
 from coldaisle.tui.screens.node_panes import event_row, host_metrics
 from coldaisle.tui.tiles import tail
-from coldaisle.tui.widgets.chart import Scale, heat, nice, time_axis
+from coldaisle.tui.widgets.chart import Scale, heat, nice, spread, time_axis
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, pad
 from coldaisle.tui.widgets.table import Cell, Column, cells_row, place
 
@@ -158,12 +158,11 @@ def strip_pane(
     room = max(8, view.width - name - 2 - sum(item.width + 1 for item in placed))
     heads = cells_row([Run(item.column.title, "dim") for item in placed], placed)
     axis = pad(time_axis(view.span, room, now=edge(snapshot)), room)
+    began = _began_at(job, answer, room)
     rows: list[Row] = [(Run(" " * name), *axis, Run("  "), *heads)]
     for at, values in zip(shown, series, strict=True):
         line = found[at]
-        strip = heat(
-            values, room, scale, ink=view.ink, paint=lambda value: f"scale{round(scale.share(value) * 10)}"
-        )
+        strip = _strip(values, room, scale, began, view)
         now = cells_row(
             [_tail(snapshot, metric, line.place, item.column.key, view) for item in placed], placed
         )
@@ -173,12 +172,33 @@ def strip_pane(
         )
     unit = read(snapshot, metric.key, found[0].place).unit
     below = f"0-9: tenths of {view.show(scale.high, unit)}, one scale for all; {view.ink.gap} no sample"
+    if began is not None:
+        below += f"; {view.ink.axis} the job started"
     if len(shown) < len(found):
         below += f"; {shown.start + 1} to {shown.stop} of {len(found)} in sight"
     rows.append((Run(below, "dim"),))
     return Block(
         [cut(row, view.width) for row in rows], range(cursor - shown.start + 1, cursor - shown.start + 2)
     )
+
+
+def _began_at(job: Job, answer: SeriesAnswer | None, room: int) -> int | None:
+    """The column of a strip in which the job started: what stands before it is not of this job. None: it ran all the time."""
+    if answer is None or answer.query.start >= job.since:
+        return None
+    asked = answer.query
+    return min(int((job.since - asked.start) / (asked.end - asked.start) * room), room - 1)
+
+
+def _strip(values: Sequence[float], room: int, scale: Scale, began: int | None, view: View) -> Row:
+    def drawn(part: Sequence[float]) -> Row:
+        paint = lambda value: f"scale{round(scale.share(value) * 10)}"  # noqa: E731
+        return heat(part, len(part), scale, ink=view.ink, paint=paint)
+
+    columns = spread(values, room)
+    if began is None:
+        return drawn(columns)
+    return (*drawn(columns[:began]), Run(view.ink.axis, "accent"), *drawn(columns[began + 1 :]))
 
 
 def strip_columns(pane: str, width: int) -> int:
