@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coldaisle.sources.text import plain
 
@@ -35,14 +35,13 @@ SNOOZES: Final = (3600.0, 4 * 3600.0, 24 * 3600.0)
 log = logging.getLogger(__name__)
 
 
-class Entry:
+class Entry(NamedTuple):
     """One finding set aside."""
 
-    __slots__ = ("at", "until", "who")
-
-    def __init__(self, who: str, at: float, until: float | None) -> None:
-        self.who, self.at, self.until = who, at, until
-        """``until`` None: until it ends or becomes worse."""
+    who: str
+    at: float
+    until: float | None
+    """None: until it ends or becomes worse."""
 
     def holds(self, finding: Finding, now: float) -> bool:
         """Whether it still counts: not for what began anew or became worse since, nor when a snooze is over."""
@@ -77,6 +76,8 @@ class Acknowledged:
         self._who = who or user_name()
         self.problem = ""
         """What is wrong with the file; empty: nothing, or there is none."""
+        self._unsaved: dict[str, Entry | None] = {}
+        """Changes that could not be written; they count here, and go with the next that can."""
         self._entries = self._read()
 
     def of(self, finding: Finding) -> Entry | None:
@@ -86,9 +87,7 @@ class Acknowledged:
 
     def look(self) -> None:
         """Read what other dashboards have kept meanwhile."""
-        found = self._read()
-        own = {key: one for key, one in self._entries.items() if key not in found and self.problem}
-        self._entries = {**own, **found}
+        self._entries = _changed(self._read(), self._unsaved)
 
     def toggle(self, finding: Finding) -> tuple[str, str]:
         """Acknowledge, or take that back; what was done, and what hinders that it is kept (empty: nothing)."""
@@ -111,16 +110,16 @@ class Acknowledged:
 
     def _put(self, key: str, entry: Entry | None) -> str:
         """Change one entry; what hinders that it is kept."""
-        changed = _changed(self._entries, key, entry)
+        self._unsaved[key] = entry
         try:
             with self._locked():
-                changed = _changed(self._read() or self._entries, key, entry)
-                self._write(_kept(changed, self._clock()))
+                changed = _kept(_changed(self._read(), self._unsaved), self._clock())
+                self._write(changed)
         except OSError as error:
             log.info("what was set aside is not kept: %s", error)
-            self._entries = changed
+            self._entries = _changed(self._entries, self._unsaved)
             return f"not kept on disk: {error.strerror or error}"
-        self._entries = changed
+        self._entries, self._unsaved = changed, {}
         return ""
 
     @contextlib.contextmanager
@@ -178,11 +177,9 @@ class Acknowledged:
             raise
 
 
-def _changed(entries: Mapping[str, Entry], key: str, entry: Entry | None) -> dict[str, Entry]:
-    changed = {other: one for other, one in entries.items() if other != key}
-    if entry is not None:
-        changed[key] = entry
-    return changed
+def _changed(entries: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
+    both = {**entries, **changes}
+    return {key: one for key, one in both.items() if one is not None}
 
 
 def _kept(entries: Mapping[str, Entry], now: float) -> dict[str, Entry]:
