@@ -114,6 +114,8 @@ class Cost:
     tick_s: float
     """Wall time the last tick took."""
     history_bytes: int
+    look_s: float = 0.0
+    """Wall time that the last look at what is wrong took."""
 
 
 LIVE_ONLY = "live only"

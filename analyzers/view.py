@@ -127,6 +127,13 @@ class View:
         """History row of each job; -1: nothing is measured of it."""
         return np.array([self._part_row(Kind.JOB, job.id) for job in jobs], dtype=np.intp)
 
+    def rows_by_key(self, kind: Kind) -> Mapping[str, int]:
+        """History row of every entity of a kind, by its key."""
+        self._current_layout()
+        if kind in (Kind.JOB, Kind.RACK):
+            return {part.name: part.row for part in self.registry.parts[kind]}
+        return self._places.rows(kind)
+
     def _part_row(self, kind: Kind, name: str) -> int:
         """The row of a rack or job; -1: nothing is measured of it."""
         row = self.registry.find_part(kind, name)

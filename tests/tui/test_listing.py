@@ -244,7 +244,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
         (["gpus", "--demo", "--where", "power>3\x1b[31mGiB"], "is not a power"),
         (["gpus", "--demo", "--columns", "nothing-such"], "no column 'nothing-such' of a GPU"),
         (["gpus", "--demo", "--for", "soon"], "is not a duration"),
-        (["findings", "--demo"], "findings come with a later version"),
+        (["findings", "--demo", "--columns", "watts"], "no column 'watts' of a finding"),
         (["gpus", "--demo", "--local"], "--demo is a cluster of its own"),
         (["racks"], "is not one of"),
         ([], "Missing argument"),
