@@ -434,6 +434,21 @@ def _said_of_events(snapshot: Snapshot) -> list[str]:
     ]
 
 
+def _said_of_findings(snapshot: Snapshot) -> list[str]:
+    return [
+        _folded(
+            one.id,
+            one.detector.replace("_", " "),
+            one.title,
+            one.owner,
+            str(one.urgency),
+            one.severity.name,
+            *one.scope.servers,
+        )
+        for one in (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
+    ]
+
+
 def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
@@ -449,8 +464,12 @@ _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.TARGET: _said_of_targets,
     Entity.EVENT: _said_of_events,
     Entity.PARTITION: _said_of_partitions,
+    Entity.FINDING: _said_of_findings,
 }
-_HEARD: dict[Entity, tuple[Entity, ...]] = {Entity.NODE: (Entity.JOB,)}
+_HEARD: dict[Entity, tuple[Entity, ...]] = {
+    Entity.NODE: (Entity.JOB,),
+    Entity.FINDING: (Entity.JOB, Entity.SERVER),
+}
 """Whose words a row answers to besides its own: a node to its jobs'."""
 
 
