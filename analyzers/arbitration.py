@@ -1,130 +1,170 @@
-"""Explaining away: a cause suppresses its consequences. What explains what is data, in the order of causes.
+"""Which cause explains which consequence: a hot GPU makes its peers wait, and their waiting is no finding of its own.
 
-One hot GPU slows its whole job: its peers wait, and that is a symptom, not a second finding. A consequence that is
-stronger than the cause can explain stays a finding of its own.
+The table is data. A cause explains a consequence where both touch the same GPU, node, job, server or service, where it began
+no later, and where it can cost as much as the consequence does: what is stronger than its cause stays a finding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple
 
 from coldaisle.analyzers.finding import Candidate
+from coldaisle.analyzers.reach import Reach
 
-GPU, JOB, NODE, SERVICE = "gpu", "job", "node", "service"
-STRONGER_BY = 0.25
-"""So much more of the work than its cause costs, and it is no mere consequence."""
+
+class Shared(StrEnum):
+    """What a cause and its consequence have in common."""
+
+    GPU = "GPU"
+    NODE = "node"
+    JOB = "job"
+    """Where no job is known: the node."""
+    SERVER = "server"
+    SERVICE = "service"
 
 
 class Explains(NamedTuple):
-    """A cause, what follows from it, and what both must share."""
+    """A line of the table."""
 
     cause: str
     consequence: str
-    shared: str
-    cause_variants: frozenset[str] = frozenset()
-    """Only these; empty: all."""
+    shared: Shared
+    is_bound: bool = True
+    """Whether the consequence can cost no more than its cause: what costs more has another cause as well."""
     variants: frozenset[str] = frozenset()
-    """Only these of the consequence; empty: all."""
+    """Of the consequence, only these; empty: all."""
 
 
-def _of_job(cause: str, *consequences: str) -> tuple[Explains, ...]:
-    return tuple(Explains(cause, consequence, JOB) for consequence in consequences)
+MORE, TWICE = 0.2, 2.0
+"""Engineering choice: a consequence that costs 20 points more than its cause, and twice as much, is not explained by it.
+Estimates of one loss from two sides differ by about half of that."""
+LATER_S = 300.0
+"""Engineering choice: a cause is seen within five minutes of its consequence."""
 
 
-RULES: tuple[Explains, ...] = (
-    Explains("memory_exhaustion", "gpu_fault", GPU, variants=frozenset({"application"})),
-    Explains("memory_exhaustion", "gpu_fault", JOB, variants=frozenset({"application"})),
-    Explains("telemetry_gap", "gpu_fault", NODE, variants=frozenset({"lost", "missing", "frozen"})),
-    Explains("gpu_fault", "telemetry_gap", GPU),
-    Explains("gpu_fault", "thermal_throttling", GPU),
-    Explains("gpu_fault", "power_capping", GPU),
-    Explains("gpu_fault", "interconnect_degraded", GPU),
-    *_of_job(
-        "gpu_fault", "idle_allocation", "checkpoint_stall", "data_loader_starvation", "interconnect_saturation",
-        "straggler", "communication_stall",
-    ),
-    Explains("thermal_throttling", "power_capping", GPU),
-    *_of_job(
-        "thermal_throttling", "data_loader_starvation", "interconnect_saturation", "straggler", "communication_stall",
-    ),
-    *_of_job("idle_allocation", "data_loader_starvation", "straggler", "communication_stall"),
-    *_of_job("checkpoint_stall", "data_loader_starvation", "straggler", "communication_stall"),
-    *_of_job("memory_exhaustion", "data_loader_starvation", "straggler", "communication_stall"),
-    *_of_job("data_loader_starvation", "straggler", "communication_stall"),
-    *_of_job("interconnect_degraded", "interconnect_saturation", "straggler", "communication_stall"),
-    *_of_job("interconnect_saturation", "straggler", "communication_stall"),
-    *_of_job("straggler", "communication_stall"),
-    *_of_job("power_capping", "straggler", "communication_stall"),
-    Explains("kv_cache_pressure", "request_queueing", SERVICE),
+def _rows(cause: str, shared: Shared, *consequences: str, is_bound: bool = True) -> tuple[Explains, ...]:
+    return tuple(Explains(cause, one, shared, is_bound) for one in consequences)
+
+
+TABLE: tuple[Explains, ...] = (
+    # A process that ran out of memory leaves an XID behind that blames nobody's board.
+    *(Explains("memory_exhaustion", "gpu_fault", shared, False, frozenset({"application"})) for shared in (Shared.GPU, Shared.JOB)),
+    # Where a whole node, or its exporter, fell silent, its boards are not lost.
+    Explains("telemetry_gap", "gpu_fault", Shared.NODE, False, frozenset({"lost", "missing", "frozen"})),
+    # A board that failed: its readings may be frozen, its job hangs, is restarted, or idles behind it.
+    *_rows("gpu_fault", Shared.GPU, "telemetry_gap", "thermal_throttling", "power_capping", "idle_allocation",
+           "interconnect_degraded", "memory_exhaustion", "data_loader_starvation", "straggler", is_bound=False),
+    *_rows("gpu_fault", Shared.JOB, "communication_stall", "straggler", "checkpoint_stall", "idle_allocation",
+           "data_loader_starvation", "interconnect_saturation", is_bound=False),
+    *_rows("gpu_fault", Shared.SERVICE, "kv_cache_pressure", "request_queueing", is_bound=False),
+    # What is not heard, or heard frozen, proves nothing.
+    *_rows("telemetry_gap", Shared.GPU, "thermal_throttling", "power_capping", "idle_allocation", "straggler",
+           "communication_stall", "data_loader_starvation", "memory_exhaustion", "interconnect_saturation", is_bound=False),
+    *_rows("telemetry_gap", Shared.SERVER, "kv_cache_pressure", "request_queueing", is_bound=False),
+    *_rows("thermal_throttling", Shared.GPU, "power_capping", "straggler"),
+    *_rows("thermal_throttling", Shared.JOB, "straggler", "communication_stall", "interconnect_saturation"),
+    *_rows("thermal_throttling", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),
+    *_rows("idle_allocation", Shared.GPU, "straggler", "communication_stall", "data_loader_starvation", is_bound=False),
+    *_rows("checkpoint_stall", Shared.JOB, "data_loader_starvation", "communication_stall", "straggler",
+           "interconnect_saturation"),
+    *_rows("memory_exhaustion", Shared.NODE, "data_loader_starvation"),
+    *_rows("memory_exhaustion", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("memory_exhaustion", Shared.SERVER, "request_queueing"),
+    *_rows("data_loader_starvation", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("interconnect_degraded", Shared.JOB, "interconnect_saturation", "straggler", "communication_stall",
+           is_bound=False),
+    *_rows("interconnect_degraded", Shared.SERVER, "request_queueing"),
+    *_rows("interconnect_saturation", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("power_capping", Shared.GPU, "straggler"),
+    *_rows("power_capping", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("power_capping", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),
+    *_rows("straggler", Shared.JOB, "communication_stall"),
+    *_rows("kv_cache_pressure", Shared.SERVICE, "request_queueing", is_bound=False),
 )  # fmt: skip
+"""In the order in which causes are believed (DETECTION 0.8): of several the first explains."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A candidate with all that it touches, as keys."""
+class Held(NamedTuple):
+    """A candidate that triage holds open, with what it touches."""
 
     candidate: Candidate
-    gpus: frozenset[str]
-    nodes: frozenset[str]
-    jobs: frozenset[str]
-    services: frozenset[str]
-
-    def of(self, shared: str) -> frozenset[str]:
-        """Its entities of a kind of relation."""
-        return {GPU: self.gpus, NODE: self.nodes, JOB: self.jobs, SERVICE: self.services}[shared]
+    reach: Reach
+    since: float
 
 
-class Arbitrated(NamedTuple):
-    """What stands, and what each of it explains away."""
+def causes(held: Sequence[Held], table: Sequence[Explains] = TABLE) -> dict[int, int]:
+    """Consequence -> its cause, both as numbers in ``held``.
 
-    standing: list[Placed]
-    symptoms: Mapping[int, tuple[str, ...]]
-    """By ``id`` of a candidate that stands: detectors of its consequences."""
-
-
-def arbitrate(placed: Sequence[Placed], rules: Iterable[Explains] = RULES) -> Arbitrated:
-    """Causes first: a candidate that is explained away explains nothing itself."""
-    away: dict[int, Placed] = {}
-    symptoms: dict[int, dict[str, None]] = {}
-    by_detector: dict[str, list[Placed]] = {}
-    for one in placed:
-        by_detector.setdefault(one.candidate.detector, []).append(one)
-    for rule in rules:
-        causes = [
-            c for c in by_detector.get(rule.cause, ()) if id(c) not in away and _is(c, rule.cause_variants)
-        ]
-        found = _index(causes, rule.shared)
-        for one in by_detector.get(rule.consequence, ()):
-            if id(one) in away or not _is(one, rule.variants):
-                continue
-            cause = _cause_of(one, found, rule.shared)
+    Line by line: what is explained by then explains nothing more, and what it had explained goes to its own cause.
+    """
+    found: dict[int, int] = {}
+    of_detector: dict[str, list[int]] = {}
+    for number, one in enumerate(held):
+        of_detector.setdefault(one.candidate.detector, []).append(number)
+    for row in table:
+        effects = [number for number in of_detector.get(row.consequence, ()) if number not in found]
+        if not effects or row.cause not in of_detector:
+            continue
+        standing = [number for number in of_detector[row.cause] if number not in found]
+        places = _costliest(held, standing, row.shared)
+        for effect in effects:
+            cause = _cause(effect, held, row, places)
             if cause is not None:
-                away[id(one)] = cause
-                symptoms.setdefault(id(cause.candidate), {})[rule.consequence] = None
-    standing = [one for one in placed if id(one) not in away]
-    return Arbitrated(standing, {key: tuple(names) for key, names in symptoms.items()})
+                found[effect] = cause
+    return {number: _root(cause, found) for number, cause in found.items()}
 
 
-def _is(one: Placed, variants: frozenset[str]) -> bool:
-    return not variants or one.candidate.variant in variants
+def _costliest(held: Sequence[Held], causes: Iterable[int], shared: Shared) -> dict[int | str, int]:
+    """The costliest of the causes at each place."""
+    places: dict[int | str, int] = {}
+    for number in causes:
+        for place in _places(held[number].reach, shared):
+            known = places.get(place)
+            if known is None or held[known].candidate.loss < held[number].candidate.loss:
+                places[place] = number
+    return places
 
 
-def _index(causes: Sequence[Placed], shared: str) -> dict[str, Placed]:
-    """The strongest cause by each entity it touches."""
-    found: dict[str, Placed] = {}
-    for cause in causes:
-        for key in cause.of(shared):
-            if key not in found or found[key].candidate.loss < cause.candidate.loss:
-                found[key] = cause
-    return found
+def _places(reach: Reach, shared: Shared) -> Iterable[int | str]:
+    match shared:
+        case Shared.GPU:
+            return reach.gpus
+        case Shared.NODE:
+            return reach.nodes
+        case Shared.JOB:
+            return reach.jobs or (f"node {node}" for node in reach.nodes)
+        case Shared.SERVER:
+            return reach.servers
+        case Shared.SERVICE:
+            return reach.services
 
 
-def _cause_of(one: Placed, found: Mapping[str, Placed], shared: str) -> Placed | None:
-    explained: Callable[[Placed], bool] = lambda cause: (  # noqa: E731
-        cause is not one and one.candidate.loss <= cause.candidate.loss + STRONGER_BY
+def _cause(effect: int, held: Sequence[Held], row: Explains, places: Mapping[int | str, int]) -> int | None:
+    """Of the causes where the consequence is, one that can explain it; of GPUs they must be on at least half."""
+    one = held[effect]
+    if row.variants and one.candidate.variant not in row.variants:
+        return None
+    found = [places[place] for place in _places(one.reach, row.shared) if place in places]
+    if row.shared is Shared.GPU and 2 * len(found) < len(one.reach.gpus):
+        return None
+    able = (
+        cause for cause in dict.fromkeys(found) if cause != effect and _can_explain(held[cause], one, row)
     )
-    return next(
-        (found[key] for key in sorted(one.of(shared)) if key in found and explained(found[key])), None
-    )
+    return next(able, None)
+
+
+def _can_explain(cause: Held, consequence: Held, row: Explains) -> bool:
+    if cause.since > consequence.since + LATER_S and not cause.candidate.since_bound:
+        return False
+    if not row.is_bound:
+        return True
+    most = max(cause.candidate.loss + MORE, TWICE * cause.candidate.loss)
+    return consequence.candidate.loss <= most
+
+
+def _root(cause: int, found: Mapping[int, int]) -> int:
+    while cause in found:
+        cause = found[cause]
+    return cause

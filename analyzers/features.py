@@ -53,18 +53,18 @@ def intensity(window: Window, seconds: float = 120.0, step: float | None = None)
 
 
 def reference_clock(window: Window) -> Floats:
-    """[gpu] MHz of healthy work: the 90th percentile of the last hour's busy minutes, of the GPU or of its peers.
+    """[gpu] MHz of healthy work: what it or its peers ran at in the last hour's busy minutes, on average a minute.
 
-    Peers are the GPUs of the same model in the same job, then all of the same model: a GPU that has been slow for
-    an hour must not be its own reference. NaN: nothing to hold it against.
+    Means, not maxima: at the power limit the clock of dense work lies far below the highest, and that is healthy. Peers are
+    the GPUs of the same model in the same job: a GPU that has been slow for an hour must not be its own reference.
+    NaN: nothing to hold it against.
     """
 
     def make() -> Floats:
         clock, util = window.minutes("gpu.sm_clock"), window.minutes("gpu.util")
-        busy = np.where(util.mean >= 0.5, clock.high, np.nan)
+        busy = np.where(util.mean >= 0.7, clock.mean, np.nan)
         own = quantile(busy, 0.9)
-        peers = _peer_quantile(own, window)
-        return np.fmax(own, peers)
+        return np.fmax(own, _peer_quantile(own, window))
 
     return window.cached("reference_clock", make)
 

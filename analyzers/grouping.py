@@ -1,240 +1,375 @@
-"""The narrowest common cause: GPUs of a node, nodes of a rack, ports of a leaf switch, replicas of a service, jobs of a user.
+"""Candidates of one condition put together by what they have in common: 30 GPUs of a rack that throttle are one finding.
 
-An entity stands for its parts when at least half of those that are exposed have the condition, and at least two.
+Each condition has a ladder of common causes, the widest first. A step takes those that it holds together, judged by their
+share of what was *exposed* (all GPUs for a fault, those at work for heat), and leaves the others to the next.
+What was together stays together until clearly less of it is affected, so that nothing is regrouped from tick to tick.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
-from coldaisle.analyzers.arbitration import Placed
-from coldaisle.analyzers.snapshot import Snapshot, Status
+import numpy as np
+from numpy.typing import NDArray
 
-SHARE = 0.5
-"""Of the exposed parts, from which the whole is named."""
-JOBS_OF_USER = 3
-FABRIC = frozenset({"interconnect_degraded", "interconnect_saturation"})
-"""Conditions that a leaf switch can cause."""
+from coldaisle.analyzers.arbitration import Held
+from coldaisle.analyzers.finding import Scope
+from coldaisle.analyzers.reach import service_of
+from coldaisle.analyzers.snapshot import Status
+from coldaisle.analyzers.window import Bools, Window
+
+ENTER, LEAVE = 0.5, 0.3
+"""Shares of the exposed from which a common cause is seen, and below which it is given up. Engineering choice."""
+FEWEST_GPUS, FEWEST_NODES, FEWEST_OF_RACK = 3, 2, 4
+"""So many affected GPUs make a node's finding; so many nodes, with so many GPUs together, a rack's. Engineering choice."""
+FEWEST_WIDESPREAD, AT_ONCE_S = 3, 600.0
+"""So many nodes of a rack that are affected within so many seconds have a cause in common. Engineering choice."""
+ELSEWHERE = 0.1
+"""A model or driver is the cause only where others have at most this share. Engineering choice."""
+BUSY = 0.3
+"""Utilisation from which a GPU is exposed to what befalls work."""
+USER_JOBS = 3
+
+ROOM = "room"
+
+Key = TypeVar("Key")
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Candidates of one detector with one cause."""
+class Group(NamedTuple):
+    """Members with one cause."""
 
-    detector: str
+    step: str
+    """``gpu``, ``node``, ``rack``, ``room``, ``leaf``, ``group``, ``model``, ``driver``, ``job``, ``user``, ``service``,
+    or ``alone``."""
     anchor: str
-    """What is named: ``r07``, ``r11n02/3``, ``4711``, ``chat-70b``."""
-    members: tuple[Placed, ...]
+    """What is called its cause: ``r07``, ``r11n02/3``, ``4711``."""
+    members: tuple[int, ...]
+    """Indices of what was given."""
 
     @property
-    def id(self) -> str:
-        """The finding's."""
-        return f"{self.detector}:{self.anchor}"
+    def name(self) -> tuple[str, str]:
+        return self.step, self.anchor
 
 
-class Places:
-    """What is exposed where in a snapshot."""
+Ladder = tuple[str, ...]
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        layout = snapshot.layout
-        self.snapshot = snapshot
-        self.rack_of = {node.key: layout.racks[node.rack].name for node in layout.nodes}
-        self.leaf_of = {node.key: node.leaf for node in layout.nodes}
-        self.job_of = {job.id: job for job in snapshot.jobs}
-        held = snapshot.gpu_job >= 0
-        serving = {gpu for server in layout.servers for gpu in server.gpus}
-        known = bool(held.any() or serving)
-        self.exposed: Counter[str] = Counter()
-        """GPUs that could have a condition, by node and by rack."""
-        for number in layout.boards.tolist():
-            if not known or held[number] or number in serving:
-                node = layout.nodes[layout.gpus[number].node].key
-                self.exposed[node] += 1
-                self.exposed[f"rack {self.rack_of[node]}"] += 1
-        self.nodes: Counter[str] = Counter(self.rack_of.values())
-        self.replicas: Counter[str] = Counter(server.service or server.key for server in layout.servers)
-        self.heard = int((snapshot.node_status == Status.OK).sum())
-
-
-def groups(standing: Sequence[Placed], places: Places) -> list[Group]:
-    """Every candidate in exactly one group."""
-    by_detector: dict[str, list[Placed]] = defaultdict(list)
-    for one in standing:
-        by_detector[one.candidate.detector].append(one)
-    return [
-        group for detector, members in by_detector.items() for group in _grouped(detector, members, places)
-    ]
+LADDERS: Mapping[str, Ladder] = {
+    "gpu_fault": ("rack", "node", "driver"),
+    "telemetry_gap": ("room", "rack", "node"),
+    "thermal_throttling": ("room", "rack", "node"),
+    "power_capping": ("room", "rack", "node", "model", "driver", "job"),
+    "idle_allocation": ("job", "user"),
+    "checkpoint_stall": ("group", "job"),
+    "memory_exhaustion": ("job", "node", "user"),
+    "data_loader_starvation": ("group", "job", "user"),
+    "interconnect_degraded": ("leaf", "rack", "node", "driver"),
+    "interconnect_saturation": ("leaf", "group", "job"),
+    "straggler": ("node", "job"),
+    "communication_stall": ("leaf", "job"),
+    "kv_cache_pressure": ("group", "service"),
+    "request_queueing": ("group", "service"),
+}
+"""The widest step first. Cooling loops and power feeds would stand between rack and room: no source tells of them yet."""
+APART = frozenset({"gpu_fault", "interconnect_degraded", "memory_exhaustion"})
+"""Conditions whose variants have causes of their own."""
+AT_WORK = frozenset(
+    {"thermal_throttling", "power_capping", "straggler", "interconnect_saturation", "communication_stall"}
+)
+"""Conditions that only befall GPUs at work."""
 
 
-def _grouped(detector: str, members: Sequence[Placed], places: Places) -> list[Group]:
-    found: list[Group] = []
-    rest = list(members)
-    for gather in (_by_shared, _by_rack, _by_leaf, _by_node, _by_service, _by_job, _by_user):
-        made, rest = gather(detector, rest, places)
-        found += made
-    return found + [Group(detector, anchor_of(one), (one,)) for one in rest]
+class Crowd:
+    """The candidates of one condition, and what was exposed to it."""
+
+    def __init__(
+        self, window: Window, detector: str, held: Sequence[Held], known: Collection[tuple[str, str]]
+    ) -> None:
+        """``known``: (step, anchor) of the groups of the last look."""
+        self.window = window
+        self.held = held
+        self.known = known
+        self.exposed = _exposed(window, detector, held)
+
+    def groups(self, ladder: Ladder) -> list[Group]:
+        """Each candidate in exactly one."""
+        rest = list(range(len(self.held)))
+        found: list[Group] = []
+        for step in ladder:
+            if len(rest) > 1 or step in ("job", "service", "node"):
+                for group in STEPS[step](self, rest):
+                    found.append(group)
+                    taken = set(group.members)
+                    rest = [member for member in rest if member not in taken]
+        return found + [
+            Group("alone", anchor_of(self.window, self.held[one].candidate.roots), (one,)) for one in rest
+        ]
+
+    def threshold(self, step: str, anchor: str) -> float:
+        return LEAVE if (step, anchor) in self.known else ENTER
+
+    def by_place(self, rest: Iterable[int], place_of: NDArray[np.intp]) -> dict[int, list[int]]:
+        """Members by the one place in which all of their nodes lie; ``place_of``: by node."""
+        found: dict[int, list[int]] = {}
+        for member in rest:
+            places = {int(place_of[node]) for node in self.held[member].reach.nodes}
+            if len(places) == 1 and (place := places.pop()) >= 0:
+                found.setdefault(place, []).append(member)
+        return found
+
+    def gpus(self, members: Iterable[int]) -> set[int]:
+        """Affected GPUs; of a node's or port's candidate all of the node."""
+        layout = self.window.layout
+        found: set[int] = set()
+        for member in members:
+            reach = self.held[member].reach
+            found |= reach.gpus or {gpu for node in reach.nodes for gpu in layout.nodes[node].gpus}
+        return found
+
+    def nodes(self, members: Iterable[int]) -> set[int]:
+        return {node for member in members for node in self.held[member].reach.nodes}
+
+    def share(self, members: Iterable[int], exposed: NDArray[np.intp]) -> float:
+        """Of these exposed GPUs, how many are affected."""
+        affected = self.gpus(members)
+        return len(affected.intersection(exposed.tolist())) / max(len(exposed), 1)
 
 
-def anchor_of(one: Placed) -> str:
-    """The name of a candidate that stands alone."""
-    roots = one.candidate.roots
-    for keys in (
-        roots.ports,
-        roots.gpus if len(roots.gpus) == 1 else (),
-        roots.servers,
-        roots.jobs,
-        roots.nodes,
-        roots.gpus,
-        roots.racks,
-    ):
-        if keys:
-            return bare(keys[0])
-    return "cluster"
+def _exposed(window: Window, detector: str, held: Sequence[Held]) -> Bools:
+    """[gpu]"""
+    boards = window.groups.is_board.copy()
+    if detector in AT_WORK:
+        util = window.current("gpu.util")
+        boards &= (window.snapshot.gpu_status == Status.OK) & ((util >= BUSY) | np.isnan(util))
+    for one in held:
+        boards[list(one.reach.gpus)] = True
+    return boards
 
 
-def bare(key: str) -> str:
-    """``4711`` of ``slurm:4711``; everything else as it is."""
-    return key.removeprefix("slurm:")
+def _nodes(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    layout = crowd.window.layout
+    for node, members in crowd.by_place(rest, np.arange(len(layout.nodes))).items():
+        exposed = np.flatnonzero(crowd.exposed[layout.nodes[node].gpus.start : layout.nodes[node].gpus.stop])
+        exposed = exposed + layout.nodes[node].gpus.start
+        key = layout.nodes[node].key
+        affected = crowd.gpus(members)
+        is_whole = any(not crowd.held[one].reach.gpus for one in members)
+        enough = len(affected) >= min(FEWEST_GPUS, max(len(layout.nodes[node].gpus), 2))
+        if is_whole or (enough and crowd.share(members, exposed) >= crowd.threshold("node", key)):
+            yield Group("node", key, tuple(members))
 
 
-Gathered = tuple[list[Group], list[Placed]]
+def _racks(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    layout = crowd.window.layout
+    for rack, members in crowd.by_place(rest, crowd.window.groups.node_rack).items():
+        one = layout.racks[rack]
+        if not one.place.startswith("no rack known") and _is_widespread(
+            crowd, members, np.asarray(one.nodes), "rack", one.name
+        ):
+            yield Group("rack", one.name, tuple(members))
 
 
-def _split(detector: str, members: Iterable[Placed], whole_of: Mapping[int, str]) -> Gathered:
-    """Those with a whole that stands for them, together; and the rest."""
-    made: dict[str, list[Placed]] = defaultdict(list)
-    rest = []
-    for one in members:
-        whole = whole_of.get(id(one))
-        if whole is None:
-            rest.append(one)
-        else:
-            made[whole].append(one)
-    return [Group(detector, name, tuple(some)) for name, some in made.items()], rest
+def _is_widespread(
+    crowd: Crowd, members: Sequence[int], nodes: NDArray[np.intp], step: str, anchor: str
+) -> bool:
+    """Whether enough of what is exposed on these nodes is affected, or most of the nodes at one time.
+
+    Air that is too warm is felt first by the GPUs that sit hottest in each node.
+    """
+    affected, hit = crowd.gpus(members), crowd.nodes(members)
+    if len(hit) < FEWEST_NODES or (crowd.window.layout.gpus and len(affected) < FEWEST_OF_RACK):
+        return False
+    here = np.flatnonzero(crowd.exposed & np.isin(crowd.window.groups.gpu_node, nodes))
+    enough = crowd.threshold(step, anchor)
+    if crowd.share(members, here) >= enough:
+        return True
+    exposed_nodes = len(np.unique(crowd.window.groups.gpu_node[here]))
+    began = [crowd.held[member].since for member in members]
+    is_at_once = max(began) - min(began) <= AT_ONCE_S or (step, anchor) in crowd.known
+    return len(hit) >= FEWEST_WIDESPREAD and len(hit) / max(exposed_nodes, 1) >= enough and is_at_once
 
 
-def _by_shared(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    """A cause that the detector names: a file system, a driver, a model."""
-    jobs: dict[str, set[str]] = defaultdict(set)
-    for one in members:
-        if one.candidate.group:
-            jobs[one.candidate.group] |= one.jobs or one.nodes
-    common = {name for name, some in jobs.items() if len(some) >= 2}
-    return _split(
-        detector, members, {id(o): o.candidate.group for o in members if o.candidate.group in common}
-    )
+def _room(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    """Several racks, and at least half of those in which anything is exposed, each as a whole."""
+    groups = crowd.window.groups
+    exposed = {int(rack) for rack in groups.gpu_rack[crowd.exposed]}
+    hit = {}
+    for rack, members in crowd.by_place(rest, groups.node_rack).items():
+        here = np.flatnonzero(crowd.exposed & (groups.gpu_rack == rack))
+        if crowd.share(members, here) >= crowd.threshold(ROOM, ROOM):
+            hit[rack] = members
+    if len(hit) >= 2 and len(hit) / max(len(exposed), 1) >= crowd.threshold(ROOM, ROOM):
+        members = [member for members in hit.values() for member in members]
+        if len(crowd.gpus(members)) >= FEWEST_OF_RACK:
+            yield Group(ROOM, ROOM, tuple(members))
 
 
-def _at_node(one: Placed) -> str | None:
-    """The only node of a candidate that is of GPUs, ports or a node; None: it is of something else."""
-    roots = one.candidate.roots
-    of_hardware = roots.gpus or roots.ports or roots.nodes
-    return next(iter(one.nodes)) if of_hardware and not roots.servers and len(one.nodes) == 1 else None
+def _leaves(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    groups = crowd.window.groups
+    for leaf, members in crowd.by_place(rest, groups.node_leaf).items():
+        nodes = np.flatnonzero(groups.node_leaf == leaf)
+        share = len(crowd.nodes(members)) / max(len(nodes), 1)
+        name = groups.leaves[leaf]
+        is_known = len(groups.leaves) > 1 or ("leaf", name) in crowd.known
+        if is_known and len(crowd.nodes(members)) > FEWEST_NODES and share >= crowd.threshold("leaf", name):
+            yield Group("leaf", name, tuple(members))
 
 
-def _weights(members: Sequence[Placed]) -> dict[str, set[str]]:
-    """By node: the GPUs, ports (or the node itself) that have the condition."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for one in members:
-        node = _at_node(one)
-        if node is not None:
-            roots = one.candidate.roots
-            found[node] |= set(roots.gpus or roots.ports or roots.nodes)
+def _same_group(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    """What the detector itself says is shared: a file system."""
+    for name, members in _gathered(rest, lambda member: crowd.held[member].candidate.group).items():
+        if name and len(members) > 1:
+            yield Group("group", name, tuple(members))
+
+
+def _jobs(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    window = crowd.window
+
+    def job_of(member: int) -> int:
+        jobs = crowd.held[member].reach.jobs
+        return next(iter(jobs)) if len(jobs) == 1 else -1
+
+    for number, members in _gathered(rest, job_of).items():
+        if number < 0:
+            continue
+        job = window.jobs[number]
+        is_told = any(crowd.held[member].candidate.roots.jobs for member in members)
+        share = len(crowd.gpus(members)) / max(len(job.gpus), 1)
+        anchor = job_anchor(job.id)
+        if is_told or (len(members) > 1 and share >= crowd.threshold("job", anchor)):
+            yield Group("job", anchor, tuple(members))
+
+
+def _users(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    """Several jobs of one user, hardly any of others."""
+    jobs = crowd.window.jobs
+    affected = {job for member in rest for job in crowd.held[member].reach.jobs}
+    of_user = Counter(job.user for job in jobs)
+    hit = Counter(jobs[job].user for job in affected)
+    for user, count in hit.items():
+        others = (len(affected) - count) / max(len(jobs) - of_user[user], 1)
+        is_theirs = count / of_user[user] >= crowd.threshold("user", user) and others <= ELSEWHERE
+        members = [m for m in rest if {jobs[job].user for job in crowd.held[m].reach.jobs} == {user}]
+        if user and count >= USER_JOBS and is_theirs and len(members) > 1:
+            yield Group("user", f"user-{user}", tuple(members))
+
+
+def _services(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    window = crowd.window
+
+    def service(member: int) -> str:
+        services = crowd.held[member].reach.services
+        return next(iter(services)) if len(services) == 1 else ""
+
+    replicas = Counter(service_of(window, server) for server in range(len(window.layout.servers)))
+    for name, members in _gathered(rest, service).items():
+        hit = {server for member in members for server in crowd.held[member].reach.servers}
+        if not name or replicas[name] < 2 or len(hit) < 2:
+            continue
+        if len(hit) / replicas[name] >= crowd.threshold("service", name):
+            yield Group("service", name, tuple(members))
+
+
+def _models(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    groups = crowd.window.groups
+    yield from _by_attribute(crowd, rest, "model", groups.gpu_model, groups.models)
+
+
+def _drivers(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
+    layout = crowd.window.layout
+    versions = [node.driver or "" for node in layout.nodes]
+    names = tuple(dict.fromkeys(versions))
+    number = {name: index for index, name in enumerate(names)}
+    of_node = np.array([number[version] for version in versions], dtype=np.intp)
+    yield from _by_attribute(crowd, rest, "driver", of_node[crowd.window.groups.gpu_node], names)
+
+
+def _by_attribute(
+    crowd: Crowd, rest: Sequence[int], step: str, value_of: NDArray[np.intp], names: Sequence[str]
+) -> Iterator[Group]:
+    """GPUs of one kind, on several nodes, where GPUs of other kinds are spared."""
+    for value, members in _gathered(rest, lambda member: _common(crowd.gpus([member]), value_of)).items():
+        if value < 0 or not names[value]:
+            continue
+        mine = np.flatnonzero(crowd.exposed & (value_of == value))
+        others = np.flatnonzero(crowd.exposed & (value_of != value))
+        anchor = f"{step}-{names[value]}"
+        spared = len(others) > 0 and crowd.share(rest, others) <= ELSEWHERE
+        enough = len(crowd.nodes(members)) > FEWEST_NODES
+        if enough and spared and crowd.share(members, mine) >= crowd.threshold(step, anchor):
+            yield Group(step, anchor, tuple(members))
+
+
+def _common(gpus: Iterable[int], value_of: NDArray[np.intp]) -> int:
+    values = {int(value_of[gpu]) for gpu in gpus}
+    return values.pop() if len(values) == 1 else -1
+
+
+def _gathered(rest: Iterable[int], key: Callable[[int], Key]) -> dict[Key, list[int]]:
+    found: dict[Key, list[int]] = {}
+    for member in rest:
+        found.setdefault(key(member), []).append(member)
     return found
 
 
-def _is_whole(node: str, parts: set[str], places: Places) -> bool:
-    if parts == {node}:
-        return True
-    return len(parts) >= 2 and len(parts) >= SHARE * places.exposed[node]
+STEPS: Mapping[str, Callable[[Crowd, Sequence[int]], Iterator[Group]]] = {
+    "room": _room,
+    "rack": _racks,
+    "node": _nodes,
+    "leaf": _leaves,
+    "group": _same_group,
+    "job": _jobs,
+    "user": _users,
+    "service": _services,
+    "model": _models,
+    "driver": _drivers,
+}
 
 
-def _by_rack(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    by_node = _weights(members)
-    count: Counter[str] = Counter()
-    nodes: Counter[str] = Counter()
-    for node, parts in by_node.items():
-        rack = places.rack_of.get(node)
-        if rack is not None:
-            nodes[rack] += 1
-            count[rack] += places.exposed[node] if parts == {node} else len(parts)
-    racks = {
-        rack for rack in count
-        if nodes[rack] >= 2 and count[rack] >= SHARE * max(places.exposed[f"rack {rack}"], 1)
-    }  # fmt: skip
-    if len(racks) >= 3 and len(racks) >= SHARE * len(places.nodes):
-        return _split(detector, members, {id(o): "cluster" for o in members if _at_node(o) is not None})
-    whole: dict[int, str] = {}
-    for one in members:
-        node = _at_node(one) or ""
-        if places.rack_of.get(node) in racks:
-            whole[id(one)] = places.rack_of[node]
-    return _split(detector, members, whole)
+def grouped(
+    window: Window, held: Sequence[Held], known: Mapping[str, Collection[tuple[str, str]]]
+) -> list[Group]:
+    """All candidates by condition and common cause; ``known``: by detector, the groups of the last look."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(held):
+        detector = one.candidate.detector
+        kinds.setdefault((detector, one.candidate.variant if detector in APART else ""), []).append(number)
+    found: list[Group] = []
+    for (detector, _), numbers in kinds.items():
+        crowd = Crowd(window, detector, [held[number] for number in numbers], known.get(detector, ()))
+        found += [
+            group._replace(members=tuple(numbers[member] for member in group.members))
+            for group in crowd.groups(LADDERS.get(detector, ()))
+        ]
+    return _merged(found, held)
 
 
-def _by_leaf(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    if detector not in FABRIC:
-        return [], list(members)
-    nodes: dict[str, set[str]] = defaultdict(set)
-    for one in members:
-        node = _at_node(one)
-        leaf = places.leaf_of.get(node or "")
-        if node is not None and leaf:
-            nodes[leaf].add(node)
-    total: Counter[str | None] = Counter(places.leaf_of.values())
-    leaves = {leaf for leaf, some in nodes.items() if len(some) >= 2 and len(some) >= SHARE * total[leaf]}
-    name_of = {id(one): places.leaf_of.get(_at_node(one) or "") or "" for one in members}
-    return _split(detector, members, {key: name for key, name in name_of.items() if name in leaves})
+def _merged(groups: Iterable[Group], held: Sequence[Held]) -> list[Group]:
+    """Groups of one detector with one anchor are one finding."""
+    found: dict[tuple[str, str], Group] = {}
+    for group in groups:
+        key = (held[group.members[0]].candidate.detector, group.anchor)
+        known = found.get(key)
+        found[key] = group if known is None else known._replace(members=known.members + group.members)
+    return list(found.values())
 
 
-def _by_node(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    whole = {node for node, parts in _weights(members).items() if _is_whole(node, parts, places)}
-    return _split(
-        detector, members, {id(o): node for o in members if (node := _at_node(o)) in whole and node}
+def anchor_of(window: Window, roots: Scope) -> str:
+    """What a single candidate is called by: the narrowest thing that it names."""
+    if roots.servers:
+        servers = {server.key: server.name for server in window.layout.servers if server.key in roots.servers}
+        return servers.get(roots.servers[0], roots.servers[0])
+    if roots.jobs:
+        return job_anchor(roots.jobs[0])
+    for names in (roots.gpus, roots.ports, roots.nodes, roots.racks):
+        if len(names) == 1:
+            return names[0]
+    return next(
+        (names[0] for names in (roots.racks, roots.nodes, roots.gpus, roots.ports) if names), "cluster"
     )
 
 
-def _by_service(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    replicas: dict[str, set[str]] = defaultdict(set)
-    for one in members:
-        for service in one.services if one.candidate.roots.servers else ():
-            replicas[service] |= set(one.candidate.roots.servers)
-    common = {
-        name
-        for name, some in replicas.items()
-        if len(some) >= 2 and len(some) >= SHARE * places.replicas[name]
-    }
-    whole = {id(o): name for o in members for name in sorted(o.services) if name in common}
-    return _split(detector, members, whole)
-
-
-def _by_job(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    """GPUs all over a job, in no node or rack in particular; and everything that is of the same job."""
-    parts: dict[str, set[str]] = defaultdict(set)
-    for one in members:
-        roots = one.candidate.roots
-        if len(one.jobs) == 1:
-            parts[next(iter(one.jobs))] |= set(roots.gpus) or {anchor_of(one)}
-    common = set()
-    for key, some in parts.items():
-        job = places.job_of.get(key)
-        if job is not None and len(some) >= 2 and len(some) >= SHARE * max(len(job.gpus), 1):
-            common.add(key)
-    whole = {
-        id(o): bare(next(iter(o.jobs))) for o in members if len(o.jobs) == 1 and next(iter(o.jobs)) in common
-    }
-    return _split(detector, members, whole)
-
-
-def _by_user(detector: str, members: Sequence[Placed], places: Places) -> Gathered:
-    """Several jobs of one user with the same trouble of the same kind: it is in how they are run."""
-    jobs: dict[tuple[str, str], list[Placed]] = defaultdict(list)
-    for one in members:
-        if one.candidate.roots.jobs and len(one.jobs) == 1:
-            job = places.job_of.get(next(iter(one.jobs)))
-            if job is not None and job.user:
-                jobs[job.user, one.candidate.variant].append(one)
-    whole = {id(o): user for (user, _), some in jobs.items() if len(some) >= JOBS_OF_USER for o in some}
-    return _split(detector, members, whole)
+def job_anchor(job: str) -> str:
+    """``4711`` of ``slurm:4711``; of others the whole id."""
+    return job.removeprefix("slurm:")

@@ -1,114 +1,119 @@
-"""What is told of a finding: the texts beside its detector, filled with names and numbers; commands that confirm it."""
+"""What is told of a finding: the texts beside its detector, filled with names that can do no harm. Pure.
+
+Names are other people's text. In sentences they are made inert; in commands only names of ``[A-Za-z0-9._-]`` stand, and a
+command that needs another name is left out.
+"""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from coldaisle.analyzers.finding import Confirm, Scope
-from coldaisle.analyzers.grouping import bare
-from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.finding import Candidate, Confirm, Loss, Scope, Urgency
 from coldaisle.analyzers.rules import Command, Text, rules
-from coldaisle.analyzers.snapshot import EventView, Snapshot
+from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.sources.nodesets import fold
+from coldaisle.sources.text import plain
 
-SAFE = re.compile(r"[A-Za-z0-9._:,\[\]-]{1,128}", re.ASCII)
-"""What may stand for a placeholder in a command."""
-MOST_COMMANDS = 6
+LONGEST_NAME = 80
+"""Of a name in a sentence."""
+NODES_SHOWN = 120
+_PLACE = re.compile(r"\{(\w+)\}")
+_SAFE = re.compile(r"(?!-)[A-Za-z0-9._-]{1,255}", re.ASCII)
+_SAFE_SETS = {
+    "nodes": re.compile(r"(?!-)[A-Za-z0-9._,\[\]-]{1,1000}", re.ASCII),
+    "server": re.compile(r"(?!-)[A-Za-z0-9._-]{1,255}:[0-9]{1,5}", re.ASCII),
+}
+"""What is made of such names: node sets, and a server's address."""
+
+Words = Mapping[str, str]
 
 
-class _Words(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "-"
+def text_of(candidate: Candidate) -> Text:
+    """The text of a candidate's variant; of one that has none the detector's first."""
+    texts = rules(candidate.detector).text
+    return texts.get(candidate.variant) or next(
+        iter(texts.values()), Text(candidate.detector, "", "", "", Urgency.TODAY, "")
+    )
 
 
-def text_of(detector: str, variant: str) -> Text:
-    """The text of a variant; the detector's first where it has none of its own."""
-    known = rules(detector).text
-    return known.get(variant) or next(iter(known.values()))
-
-
-def words_of(snapshot: Snapshot, scope: Scope, loss: float, own: Mapping[str, str]) -> dict[str, str]:
-    """What placeholders stand for, with the candidate's own words."""
+def words_of(snapshot: Snapshot, scope: Scope, step: str, anchor: str, loss: Loss, own: Words) -> Words:
+    """What placeholders stand for; ``own``: the candidate's words, which say more than ours."""
     layout = snapshot.layout
     gpu = scope.gpus[0] if scope.gpus else ""
     index = layout.gpu_of.get(gpu)
-    number = layout.gpus[index].index if index is not None else None
-    slot = layout.gpus[index].slot if index is not None else 0
-    job = next((one for one in snapshot.jobs if one.id in scope.jobs), None)
-    nodes = scope.nodes or ((gpu.partition("/")[0],) if gpu else ())
-    made = {
-        "gpus": _list(scope.gpus),
+    board = layout.gpus[index] if index is not None else None
+    job = next((job for job in snapshot.jobs if scope.jobs and job.id == scope.jobs[0]), None)
+    server = next((one for one in layout.servers if scope.servers and one.key == scope.servers[0]), None)
+    host, _, port = (server.name.split(" ")[0] if server else "").partition(":")
+    return {
+        "gpus": _listed(scope.gpus),
         "gpu": gpu,
-        "index": str(slot if number is None else number),
-        "nodes": fold(nodes) if nodes else "",
-        "node": nodes[0] if nodes else "",
-        "job": job.title if job is not None else "",
-        "user": job.user if job is not None else "",
-        "server": scope.servers[0] if scope.servers else "",
-        "port": scope.ports[0].partition("/")[2] if scope.ports else "",
-        "count": _count(scope),
-        "where": _where(scope),
-        "loss": f"{loss:.0%}",
+        "index": str(board.slot if board.index is None else board.index) if board else "",
+        "nodes": _folded(scope.nodes),
+        "node": scope.nodes[0] if scope.nodes else "",
+        "job": job.title if job else (scope.jobs[0] if scope.jobs else ""),
+        "user": job.user if job else "",
+        "server": server.name if server else "",
+        "host": host,
+        "port": scope.ports[0].partition("/")[2] if scope.ports else port,
+        "count": counted(scope),
+        "where": f"{step} {anchor}" if step in ("job", "leaf") else anchor,
+        "loss": f"{loss.fraction:.0%}",
+        **own,
     }
-    return {**made, **own}
 
 
-def filled(template: str, words: Mapping[str, str]) -> str:
-    """A template with its words; a word that is missing is a dash."""
-    return template.format_map(_Words({key: value or "-" for key, value in words.items()}))
+def counted(scope: Scope) -> str:
+    """``30 GPUs``, ``1 GPU``; of what has no GPUs its nodes, servers or jobs."""
+    for names, one in (
+        (scope.gpus, "GPU"),
+        (scope.servers, "server"),
+        (scope.ports, "port"),
+        (scope.nodes, "node"),
+        (scope.jobs, "job"),
+    ):
+        if names:
+            return f"{len(names)} {one}{'s' if len(names) > 1 else ''}"
+    return "nothing"
 
 
-def confirmations(text: Text, scope: Scope, words: Mapping[str, str]) -> tuple[Confirm, ...]:
-    """The commands for the first node of a finding; one whose words are not plain names is left out."""
-    made = (_confirm(command, words) for command in text.confirm)
-    return tuple(one for one in made if one is not None)[:MOST_COMMANDS]
+def filled(text: str, words: Words) -> str:
+    """One inert line; a placeholder nobody has a word for becomes a dash."""
+
+    def word(match: re.Match[str]) -> str:
+        return plain(words.get(match[1], ""), LONGEST_NAME * 3) or "-"
+
+    return plain(_PLACE.sub(word, text))
 
 
-def _confirm(command: Command, words: Mapping[str, str]) -> Confirm | None:
-    argv = []
-    for part in command.argv:
-        for name in re.findall(r"\{(\w+)\}", part):
-            if not SAFE.fullmatch(words.get(name) or "") or words[name].startswith("-"):
-                return None
-        argv.append(filled(part, words))
-    on = filled(command.on, words)
-    return None if on == "-" else Confirm(tuple(argv), on, command.needs)
+def commands(text: Text, words: Words) -> tuple[Confirm, ...]:
+    """Those whose names are safe."""
+    found = (_command(one, words) for one in text.confirm)
+    return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
-def change(event: EventView) -> str:
-    """``03:03 r07 inlet rises: 27 -> 31 C``"""
-    kind = KIND_WORDS.get(event.kind, event.kind.replace("_", " "))
-    whose = event.display or bare(event.entity)
-    when = time.strftime("%H:%M", time.localtime(event.at))
-    return " ".join(filter(None, (when, whose, f"{kind}:" if event.detail else kind, event.detail)))
+def _command(command: Command, words: Words) -> Confirm | None:
+    argv = [_safe(word, words) for word in command.argv]
+    on = _safe(command.on, words)
+    if on is None or any(word is None for word in argv):
+        return None
+    return Confirm(tuple(word for word in argv if word is not None), on, command.needs)
 
 
-def _list(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+def _safe(template: str, words: Words) -> str | None:
+    """With every placeholder filled; None: one of them has no word that may stand in a command."""
+    for name in _PLACE.findall(template):
+        if not _SAFE_SETS.get(name, _SAFE).fullmatch(words.get(name, "")):
+            return None
+    return _PLACE.sub(lambda match: words[match[1]], template)
 
 
-def _count(scope: Scope) -> str:
-    for keys, one, many in (
-        (scope.ports, "port", "ports"), (scope.servers, "server", "servers"), (scope.gpus, "GPU", "GPUs"),
-        (scope.nodes, "node", "nodes"), (scope.jobs, "job", "jobs"),
-    ):  # fmt: skip
-        if keys:
-            return f"{len(keys)} {one if len(keys) == 1 else many}"
-    return "the cluster"
+def _folded(nodes: Iterable[str]) -> str:
+    names = [plain(node, LONGEST_NAME) for node in nodes]
+    return plain(fold(names), NODES_SHOWN) if names else ""
 
 
-def _where(scope: Scope) -> str:
-    if len(scope.racks) == 1 and len(scope.nodes) > 1:
-        return scope.racks[0]
-    if len(scope.gpus) == 1:
-        return scope.gpus[0]
-    if scope.servers:
-        return _list(scope.servers)
-    return fold(scope.nodes) if scope.nodes else _list([bare(job) for job in scope.jobs])
-
-
-def merged(words: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """The first candidate's words: candidates come worst first."""
-    return dict(next(iter(words), {}))
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(plain(name, LONGEST_NAME) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
-from benchmarks.quality.gwdg import replay_rows
-
 from benchmarks.quality.healthy import healthy_hours
 from benchmarks.quality.scoring import Tally, score
 from benchmarks.quality.tables import by_condition, by_setting, healthy_table, summary
@@ -115,6 +113,8 @@ def main(argv: Sequence[str]) -> int:
         if not args.quick and not args.scenarios:
             print(healthy_table(pool.map(healthy_hours, range(args.workers * 4))))
     if not args.quick and not args.scenarios:
+        from benchmarks.quality.gwdg import replay_rows
+
         print(replay_rows(os.environ.get("COLDAISLE_TRACES")))
     if args.mistakes:
         for setting, of_condition in settings.items():
