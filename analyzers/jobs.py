@@ -187,8 +187,8 @@ def load_of(snapshot: Snapshot, held: Held, waiting: Sequence[Job]) -> Load:
 
 
 def _demand(jobs: Sequence[Job]) -> Demand:
-    """Tasks of an array that wait together are a job each."""
-    gpus = (gpus_of(job) for job in jobs)
+    """Tasks of an array that wait together are a job each, and each asks for the GPUs of the entry."""
+    gpus = (gpus_of(job) * job.tasks for job in jobs)
     return Demand(sum(job.tasks for job in jobs), int(sum(number for number in gpus if not np.isnan(number))))
 
 

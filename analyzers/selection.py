@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Entity, Field, Texts, find, nearest, title
 from coldaisle.analyzers.filter import Absent, All, Any, Comparison, Filter, Not, Op, Words, parse
-from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.happenings import kind_words
 from coldaisle.analyzers.patterns import Pattern, PatternError
 from coldaisle.analyzers.snapshot import Snapshot, Status
 from coldaisle.analyzers.tables import ELSEWHERE, Index, Scope, Tables
@@ -397,7 +397,7 @@ def _of_job(job: Job) -> str:
     # one text made at once: a queue may have 20,000 jobs
     said = (
         f"{job.title} {job.bare_id} {job.user} {job.account or ''} {job.partition or ''} {job.state} "
-        f"{job.reason or ''} {job.name}"
+        f"{job.qos or ''} {job.reason or ''} {job.name}"
     )
     return said[:MOST_TEXT].casefold()
 
@@ -427,16 +427,9 @@ def _of_target(target: Target) -> str:
 
 
 def _said_of_events(snapshot: Snapshot) -> list[str]:
-    jobs = {job.id: _folded(job.name, job.user) for job in (*snapshot.jobs, *snapshot.queue)}
     return [
-        _folded(
-            event.entity,
-            event.display,
-            event.kind,
-            KIND_WORDS.get(event.kind),
-            event.detail,
-            jobs.get(event.entity),
-        )
+        _folded(event.entity, event.kind, kind_words(event.kind), event.detail)
+        + ("" if event.job is None else f" {_of_job(event.job)}")
         for event in snapshot.events
     ]
 
@@ -445,12 +438,17 @@ def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
 
+def _said_of_partitions(snapshot: Snapshot) -> list[str]:
+    return [_folded(one.name, one.state, *one.accounts) for one in snapshot.partitions]
+
+
 _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.NODE: _said_of_nodes,
     Entity.JOB: _said_of_jobs,
     Entity.SERVER: _said_of_servers,
     Entity.TARGET: _said_of_targets,
     Entity.EVENT: _said_of_events,
+    Entity.PARTITION: _said_of_partitions,
 }
 _HEARD: dict[Entity, tuple[Entity, ...]] = {Entity.NODE: (Entity.JOB,)}
 """Whose words a row answers to besides its own: a node to its jobs'."""

@@ -256,7 +256,7 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
         values = window.recent(key, rules.frozen_s, rules.frozen_polls).values[-polls:]
         have = present(values)
         same &= have.sum(axis=0) >= max(rules.frozen_polls, int(0.7 * polls))
-        same &= np.nanmax(np.where(have, values, -np.inf), axis=0) == np.nanmin(
+        same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
             np.where(have, values, np.inf), axis=0
         )
     busy = mean(window.recent("gpu.util", rules.frozen_s, rules.frozen_polls).values) > 0.02

@@ -139,7 +139,7 @@ def test_without_a_schedulers_sum_jobs_are_counted(night: Snapshot) -> None:
     offered = [job for job in counted.queue if is_offered(job)]
     assert load.running.jobs == len(night.jobs)
     assert load.waiting.jobs == sum(job.tasks for job in offered), "each task of an array is a job"
-    assert load.waiting.gpus == sum(job.gpu_count or 0 for job in offered)
+    assert load.waiting.gpus == sum((job.gpu_count or 0) * job.tasks for job in offered)
 
 
 @pytest.mark.parametrize("by", ["user", "account", "partition"])

@@ -248,9 +248,9 @@ class RacksScreen(FilteredScreen):
             return None
         job = next((job for job in snapshot.jobs if job.id == self.lit), None)
         if job is None and snapshot.live:
-            from coldaisle.tui.reading import entity_words
+            from coldaisle.tui.reading import who_was
 
-            self.home.say(f"{entity_words(self.lit)} runs no more")
+            self.home.say(f"{who_was(snapshot, self.lit)} runs no more")
             self.light("")
         return job
 
