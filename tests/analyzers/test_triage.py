@@ -209,8 +209,8 @@ def test_since_never_moves_later_while_it_stands(folding: Folding) -> None:
 
 
 def test_worse_is_told_and_not_every_wavering(folding: Folding) -> None:
-    folding.see(*hot("r07n01/0"), looks=2)
-    assert folding.one.worsened_at is None
+    (before,) = folding.see(*hot("r07n01/0"), looks=2).findings
+    assert before.worsened_at is None
     folding.see(*hot("r07n01/0", severity=Severity.CRITICAL, loss=0.4))
     worse = folding.at
     assert folding.one.worsened_at == worse
@@ -462,7 +462,9 @@ def test_a_lock_step_jobs_loss_is_that_of_its_slowest_part(folding: Folding) -> 
     assert useful is not None
     assert useful.lost == pytest.approx(0.3 * len(job.gpus))
     assert useful.allocated == sum(len(one.gpus) for one in QUIET.jobs)
-    assert useful.by_cause == (("thermal_throttling", pytest.approx(0.3 * len(job.gpus))),)
+    (cause,) = useful.by_cause
+    assert cause[0] == "thermal_throttling"
+    assert cause[1] == pytest.approx(0.3 * len(job.gpus))
 
 
 def test_without_jobs_gpus_at_work_are_what_is_in_use() -> None:
@@ -541,10 +543,10 @@ def test_doubts_are_told_when_they_last_and_nothing_explains_them(folding: Foldi
             Undecided("data_loader_starvation", Scope(jobs=(other.id,)), "no host metrics"),
         )
     )
-    folding.see(*hot("r07n01/0"), other=doubts)
-    assert folding.last.undecided == ()
-    folding.see(*hot("r07n01/0"), other=doubts)
-    assert [doubt.why for doubt in folding.last.undecided] == ["no host metrics"]
+    first = folding.see(*hot("r07n01/0"), other=doubts)
+    assert first.undecided == ()
+    second = folding.see(*hot("r07n01/0"), other=doubts)
+    assert [doubt.why for doubt in second.undecided] == ["no host metrics"]
 
 
 # --- what is odd ----------------------------------------------------------------------------------------------------
