@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coldaisle.analyzers.detectors import detectors
+from coldaisle.analyzers.detectors import Ready, detectors
 from coldaisle.analyzers.diagnosis import Windows
 from coldaisle.analyzers.finding import Candidate, Verdict
 from coldaisle.analyzers.view import View
@@ -121,7 +121,13 @@ def window_of(
 def verdict(name: str, window: Window, **site: object) -> Verdict:
     """What one detector says of it; ``site``: thresholds to use instead of ours."""
     (ready,) = detectors({name: site}, frozenset({name}))
-    said: Verdict = ready.module.detect(window, ready.thresholds)
+    return said_of(ready, window)
+
+
+def said_of(ready: Ready, window: Window) -> Verdict:
+    """What a detector says, as :func:`coldaisle.analyzers.diagnosis.verdict_of` asks it, but its mistakes are raised."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        said: Verdict = ready.module.detect(window, ready.thresholds)
     return said
 
 
