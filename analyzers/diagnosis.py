@@ -1,19 +1,41 @@
-"""From windows to what is wrong: runs the detectors over one instant after another and lets triage fold what they say."""
+"""From windows to what is wrong: runs the detectors over one instant after another and lets triage fold what they say.
+
+The cluster is looked at when it was sampled, not when it is painted: at most once a poll, and at least once a minute,
+so that what falls silent is noticed.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import tzinfo
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 from coldaisle.analyzers.detectors import Ready
-from coldaisle.analyzers.finding import Verdict
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis, JobClass, Verdict
+from coldaisle.analyzers.past import Replay
 from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.triage import Triage
 from coldaisle.analyzers.view import View
 from coldaisle.analyzers.window import EMPTY_GROUPS, Minutes, Window, groups_of
 from coldaisle.sources.cluster import EMPTY
 from coldaisle.sources.source import Kind
 
 log = logging.getLogger(__name__)
+
+SLOWEST_LOOK_S = 60.0
+"""The cluster is looked at so often also where nothing new comes."""
+USUAL_POLL_S = 5.0
+RECENT_LOOKS = 24
+"""Of the newest instants of a span, none of which is left out: three windows of eight polls."""
+EARLY = 0.75
+"""Of a poll: samples that come so early are the next poll's."""
 
 
 class Windows:
@@ -25,6 +47,16 @@ class Windows:
         self._groups = EMPTY_GROUPS
         self._minutes: dict[str, tuple[int, Minutes]] = {}
 
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks at the cluster."""
+        history = self._view.history
+        return history.poll(Kind.GPU) or history.poll(Kind.SERVER) or history.poll(Kind.NODE) or USUAL_POLL_S
+
+    def forget(self) -> None:
+        """The minutes that were kept: more of the past has become known."""
+        self._minutes.clear()
+
     def at(self, snapshot: Snapshot) -> Window:
         """The window that ends with a snapshot of the view."""
         if snapshot.layout is not self._layout:
@@ -35,7 +67,7 @@ class Windows:
             history=history,
             snapshot=snapshot,
             groups=self._groups,
-            poll=history.poll(Kind.GPU) or history.poll(Kind.SERVER) or history.poll(Kind.NODE) or 5.0,
+            poll=self.poll,
             since=history.reach,
             kept_minutes=self._minutes,
             job_rows=self._view.job_rows(snapshot.jobs),
@@ -44,11 +76,135 @@ class Windows:
 
 def look(window: Window, detectors: Sequence[Ready]) -> dict[str, Verdict]:
     """What each detector says; one that fails says nothing and is logged: it must not silence the others."""
-    verdicts = {}
-    for ready in detectors:
+    return {ready.name: verdict_of(ready, window) for ready in detectors}
+
+
+def verdict_of(ready: Ready, window: Window) -> Verdict:
+    """What one detector says; see :func:`look`."""
+    try:
+        return ready.module.detect(window, ready.thresholds)
+    except Exception:  # supervision
+        log.exception("detector %s failed", ready.name)
+        return Verdict(failed=True)
+
+
+class Diagnoser:
+    """The diagnosis of one view, look by look. Lives where the view does: on the monitor's loop."""
+
+    def __init__(self, view: View, detectors: Sequence[Ready], zone: tzinfo | None = None) -> None:
+        """``zone``: of the times that findings tell of; None: this machine's."""
+        self.view = view
+        self.triage = Triage(zone, classifier())
+        self.newest: Diagnosis = NO_DIAGNOSIS
+        self.look_s = 0.0
+        """Wall time of the last look."""
+        self.detectors = tuple(detectors)
+        self._windows = Windows(view)
+        self._looked_at = float("-inf")
+        self._sampled_at = float("-inf")
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks, as learnt."""
+        return self._windows.poll
+
+    def is_due(self, now: float) -> bool:
+        """Whether the cluster was sampled since the last look, a poll ago, or that was long ago."""
+        if now < self._looked_at or now - self._looked_at >= SLOWEST_LOOK_S:
+            return True
+        is_early = now - self._looked_at < EARLY * self.poll
+        return not is_early and self._newest_sample() > self._sampled_at
+
+    def tick(self, snapshot: Snapshot) -> Diagnosis:
+        """Look at once, and fold what is seen."""
+        began = time.perf_counter()
+        window = self._begin(snapshot)
+        return self._end(window, look(window, self.detectors), time.perf_counter() - began)
+
+    async def look(self, snapshot: Snapshot) -> Diagnosis:
+        """The same, giving way to others between detectors."""
+        spent, verdicts = 0.0, {}
+        began = time.perf_counter()
+        window = self._begin(snapshot)
+        for ready in self.detectors:
+            spent += time.perf_counter() - began
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+            verdicts[ready.name] = verdict_of(ready, window)
+        spent += time.perf_counter() - began
+        return self._end(window, verdicts, spent)
+
+    def go_on_from(self, other: Diagnoser) -> None:
+        """Take over what another has folded: of the same cluster, up to a moment ago."""
+        self.triage, self.newest = other.triage, other.newest
+        self._windows.forget()
+
+    def shift(self, seconds: float) -> None:
+        """Our clock was set: the past moves with it."""
+        self.triage.shift(seconds)
+        self.newest = replace(self.newest, at=self.newest.at + seconds) if self.newest.at else self.newest
+        self._looked_at += seconds
+        self._sampled_at += seconds
+
+    def _begin(self, snapshot: Snapshot) -> Window:
+        self._looked_at, self._sampled_at = snapshot.at, self._newest_sample()
+        return self._windows.at(snapshot)
+
+    def _end(self, window: Window, verdicts: Mapping[str, Verdict], spent: float) -> Diagnosis:
+        began = time.perf_counter()
+        self.newest = self.triage.fold(window, verdicts)
+        self.look_s = spent + time.perf_counter() - began
+        return self.newest
+
+    def _newest_sample(self) -> float:
+        history = self.view.history
+        times = (history.newest(supervised.number) for supervised in self.view.collector.supervised)
+        return max((at for at in times if at is not None), default=float("-inf"))
+
+
+def classifier() -> Callable[[Window], Mapping[str, JobClass]] | None:
+    """What tells the classes of jobs; None: nobody does."""
+    name = "coldaisle.analyzers.jobclass"
+    if find_spec(name) is None:
+        return None
+    module: Any = import_module(name)
+
+    def told(window: Window) -> Mapping[str, JobClass]:
         try:
-            verdicts[ready.name] = ready.module.detect(window, ready.thresholds)
+            classes: Mapping[str, JobClass] = module.classify(window)
         except Exception:  # supervision
-            log.exception("detector %s failed", ready.name)
-            verdicts[ready.name] = Verdict(failed=True)
-    return verdicts
+            log.exception("jobs could not be classified")
+            return {}
+        return classes
+
+    return told
+
+
+async def fold_over(
+    replay: Replay,
+    diagnoser: Diagnoser,
+    whole: Sequence[float],
+    *,
+    budget_s: float = math.inf,
+    seen: Callable[[Diagnosis], None] | None = None,
+) -> None:
+    """Look at a span's instants, one after another, in slices; ``replay`` tells the collector of the diagnoser's view.
+
+    Where all the looks would take longer than ``budget_s``, older ones are fewer. ``seen`` is told each diagnosis.
+    """
+    stride, dearest = 1, 0.0
+    for number, at in enumerate(whole):
+        if number % stride and number < len(whole) - RECENT_LOOKS:
+            continue
+        await replay.go(at)
+        diagnosis = await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
+        dearest = max(dearest, diagnoser.look_s)
+        stride = max(1, round(dearest * len(whole) / budget_s))
+        if seen is not None:
+            seen(diagnosis)
+
+
+def instants(start: float, end: float, step: float) -> list[float]:
+    """From ``start`` to ``end``, a step apart, the last one at the end."""
+    count = int((end - start) / step + 1e-6)
+    return [end - step * number for number in range(count, -1, -1)]

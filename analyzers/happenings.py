@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.sources.cluster import Job
+
+KIND_WORDS: Mapping[str, str] = {
+    "xid": "XID",
+    "oom": "OOM",
+    "gpu_lost": "GPU lost",
+    "gpu_back": "GPU is back",
+    "gpu_hung": "GPU hangs",
+    "gpu_replaced": "GPU replaced",
+    "job_start": "job started",
+    "job_end": "job ended",
+    "job_requeue": "job requeued",
+    "node_state": "node state",
+    "driver": "new driver",
+    "link_recovery": "link retrained",
+    "link_downed": "link down",
+    "inlet_fall": "inlet falls",
+    "inlet_rise": "inlet rises",
+    "power_cap": "power cap",
+    "server_down": "server down",
+    "server_up": "server is up",
+    "reboot": "rebooted",
+    "clock_jump": "clock jumped",
+    "alert_over": "alert is over",
+}
+"""Kinds of events as people say them, where that is not the kind itself."""
+
+
+def kind_words(kind: str) -> str:
+    """``job started`` of ``job_start``; a kind that is not known may be other people's text."""
+    return KIND_WORDS.get(kind) or kind.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +56,14 @@ class Kin:
 
 
 NOBODY = Kin("")
+
+
+def holder_then(snapshot: Snapshot, event: EventView) -> Job | None:
+    """The job that held a GPU when something happened to it; of one that has let go of it since nothing is known."""
+    gpu = snapshot.layout.gpu_of.get(event.entity)
+    number = -1 if gpu is None else int(snapshot.gpu_job[gpu])
+    job = snapshot.jobs[number] if number >= 0 else None
+    return job if job is not None and job.since <= event.at else None
 
 
 def kin_of(snapshot: Snapshot, entity: str) -> Kin:

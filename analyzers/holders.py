@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coldaisle.sources.cluster import EMPTY, Job, Layout, job_from
 from coldaisle.sources.registry import Registry
-from coldaisle.sources.source import JobFact
+from coldaisle.sources.source import JobFact, PodFact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +38,14 @@ class Holders:
         )
 
 
+def pod_job(pod: PodFact) -> Job:
+    """A pod that waits, as a job of the queue: each by itself, since each waits for a node of its own."""
+    return Job(
+        id=f"k8s:{pod.namespace}/Pod/{pod.pod}", name=pod.owner, user="", since=pod.since, nodes=(), gpus=(),
+        account=pod.namespace, state="PENDING", reason=pod.waiting or None, gpu_count=pod.gpus,
+    )  # fmt: skip
+
+
 NOBODY = Holders(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), (), {})
 
 
@@ -58,7 +66,10 @@ def holders(
         return known[1]
 
     running = tuple(map(job, sorted(registry.jobs_at(now), key=lambda job: (job.since, job.id))))
-    waiting = tuple(map(job, sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))))
+    queue = tuple(map(job, sorted(registry.waiting_at(now), key=lambda job: (job.since, job.id))))
+    waiting = (*queue, *map(pod_job, registry.workloads.waiting(now)))
+    if waiting == before.waiting:
+        waiting = before.waiting  # the same object while nothing has changed
     gpu_job = np.full(len(layout.gpus), -1, dtype=np.int32)
     for number, one in enumerate(running):
         gpu_job[list(one.gpus)] = number

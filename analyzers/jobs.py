@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.snapshot import Snapshot, Status
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Demand, Floats, PodFact
+from coldaisle.sources.source import Demand, Floats
 
 Numbers: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.intp]
@@ -149,21 +149,6 @@ class _Reduced:
         return np.where(self.count > 0, found, np.nan)
 
 
-def waiting_jobs(snapshot: Snapshot) -> tuple[Job, ...]:
-    """Everything that waits: the scheduler's queue, then pods without a node, the longest waiting first each."""
-    if not snapshot.waiting:
-        return snapshot.queue
-    return (*snapshot.queue, *map(_pod_job, snapshot.waiting))
-
-
-def _pod_job(pod: PodFact) -> Job:
-    """A pod that waits, as a job of the queue: each by itself, since each waits for a node of its own."""
-    return Job(
-        id=f"k8s:{pod.namespace}/Pod/{pod.pod}", name=pod.owner, user="", since=pod.since, nodes=(), gpus=(),
-        account=pod.namespace, state="PENDING", reason=pod.waiting or None, gpu_count=pod.gpus,
-    )  # fmt: skip
-
-
 def is_offered(job: Job) -> bool:
     """Whether a job waits for nothing but free hardware: it belongs to the offered load."""
     return job.is_waiting and (job.reason or "").strip("()") in OFFERED
@@ -192,18 +177,18 @@ def load_of(snapshot: Snapshot, held: Held, waiting: Sequence[Job]) -> Load:
         return Load(running, _demand(offered), _demand(rest), _first(job.expected_at for job in waiting))
     facts = snapshot.queues.values()
     known = [job for job in held.jobs if job.workload_key is not None]
-    pods = [job for job in map(_pod_job, snapshot.waiting) if is_offered(job)]
+    pods = [job for job in waiting if job.workload_key is not None]
     return Load(
         _added([*(fact.running for fact in facts), _demand(known)]),
-        _added([*(fact.waiting for fact in facts), _demand(pods)]),
-        _added([fact.held for fact in facts]),
+        _added([*(fact.waiting for fact in facts), _demand([*filter(is_offered, pods)])]),
+        _added([*(fact.held for fact in facts), _demand([pod for pod in pods if not is_offered(pod)])]),
         _first(fact.next_start_at for fact in facts),
     )
 
 
 def _demand(jobs: Sequence[Job]) -> Demand:
-    """Tasks of an array that wait together are a job each."""
-    gpus = (gpus_of(job) for job in jobs)
+    """Tasks of an array that wait together are a job each, and ask for GPUs each."""
+    gpus = (gpus_of(job) * job.tasks for job in jobs)
     return Demand(sum(job.tasks for job in jobs), int(sum(number for number in gpus if not np.isnan(number))))
 
 
@@ -224,7 +209,7 @@ class Group(NamedTuple):
     running: tuple[int, ...]
     """Indices into Snapshot.jobs."""
     waiting: tuple[int, ...]
-    """Indices into :func:`waiting_jobs`."""
+    """Indices into Snapshot.queue."""
     gpus: int
     """That its running jobs have, as far as that is known."""
     unsized: int

@@ -17,6 +17,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from coldaisle.analyzers.catchup import CatchUp
+from coldaisle.analyzers.detectors import detectors
+from coldaisle.analyzers.diagnosis import Diagnoser
 from coldaisle.analyzers.snapshot import Cost, SeriesAnswer, SeriesQuery, Snapshot, Travel
 from coldaisle.analyzers.travel import Traveller
 from coldaisle.analyzers.view import View
@@ -47,20 +50,26 @@ class MonitorSettings:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other name → node key."""
     limits: Limits = field(default_factory=Limits)
+    detectors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The site's own thresholds, by detector."""
 
 
 class Monitor:
-    """Runs the collector and makes a snapshot a tick."""
+    """Runs the collector, makes a snapshot a tick and looks, once a poll, at what is wrong. ConfigError for wrong thresholds."""
 
     def __init__(self, sources: Sequence[Source], settings: MonitorSettings, clock: SteadyClock) -> None:
         self.sources = sources
         self.settings = settings
         self.clock = clock
-        self.collector = self._new_collector(settings.limits)
+        self.detectors = detectors(settings.detectors)
+        self.collector = self.new_collector(settings.limits)
         self.history, self.registry = self.collector.history, self.collector.registry
-        self.view = self._new_view(self.collector)
+        self.view = self.new_view(self.collector)
+        self.diagnoser = Diagnoser(self.view, self.detectors)
+        self.catch_up = CatchUp(sources, self.new_collector, self.new_view, self.diagnoser)
+        self.collector.on_past = self.catch_up.take
         self.traveller = Traveller(
-            sources, self._new_collector, self._new_view, clock, lambda: self._publish_shown()
+            sources, self.new_collector, self.new_view, clock, lambda: self._publish_shown(), self.detectors
         )
         self._tick_s = 0.0
         self._meter = _Meter()
@@ -74,6 +83,7 @@ class Monitor:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.collector.run(), name="collector")
+                group.create_task(self.catch_up.run(), name="catching up")
                 group.create_task(self._tick(), name="tick")
         finally:
             self._publish = _nobody
@@ -81,7 +91,8 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         """The cluster as known now."""
-        return self.view.snapshot(self.clock(), self._meter.read(self._tick_s, self.history.bytes))
+        cost = self._meter.read(self._tick_s, self.history.bytes, self.diagnoser.look_s)
+        return replace(self.view.snapshot(self.clock(), cost), diagnosis=self.diagnoser.newest)
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
         """Metrics over time, up to the instant that is shown. An entity that is not known is a row of NaN."""
@@ -116,8 +127,9 @@ class Monitor:
                 # A picture of the past alone would show every node as silent.
                 await asyncio.sleep(EAGER_STEP_S / 5)
                 continue
-            self.collector.follow_clock()
-            self._newest = self.snapshot()
+            if jump := self.collector.follow_clock():
+                self.diagnoser.shift(jump)
+            self._newest = await self._diagnosed(self.snapshot())
             self._tick_s = time.monotonic() - begun
             self._publish_shown()
             if time.monotonic() - started < EAGER_S:
@@ -126,6 +138,12 @@ class Monitor:
             due = max(due + self.settings.interval, time.monotonic() + 0.1)
             await asyncio.sleep(due - time.monotonic())
 
+    async def _diagnosed(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot with what is wrong: looked at anew where there is something new to see."""
+        if not self.diagnoser.is_due(snapshot.at):
+            return snapshot
+        return replace(snapshot, diagnosis=await self.diagnoser.look(snapshot))
+
     async def _wait_for_samples(self) -> None:
         self.collector.arrived.clear()
         with contextlib.suppress(TimeoutError):
@@ -133,10 +151,12 @@ class Monitor:
                 await self.collector.arrived.wait()
         await asyncio.sleep(EAGER_STEP_S)
 
-    def _new_collector(self, limits: Limits) -> Collector:
+    def new_collector(self, limits: Limits) -> Collector:
+        """An empty one over the same sources."""
         return Collector(self.sources, History(limits), Registry(self.settings.aliases), self.clock)
 
-    def _new_view(self, collector: Collector) -> View:
+    def new_view(self, collector: Collector) -> View:
+        """The view of one."""
         return View(collector, self.settings.name, self.settings.racks)
 
 
@@ -232,13 +252,13 @@ class _Meter:
         self._wall = time.monotonic()
         self._share = 0.0
 
-    def read(self, tick_s: float, history_bytes: int) -> Cost:
+    def read(self, tick_s: float, history_bytes: int, look_s: float) -> Cost:
         cpu, wall = time.process_time(), time.monotonic()
         if wall - self._wall > 0.5:
             share = (cpu - self._cpu) / (wall - self._wall)
             self._share += 0.3 * (share - self._share) if self._share else share
             self._cpu, self._wall = cpu, wall
-        return Cost(self._share, _resident_bytes(), tick_s, history_bytes)
+        return Cost(self._share, _resident_bytes(), tick_s, history_bytes, look_s)
 
 
 def _resident_bytes() -> int:

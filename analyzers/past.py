@@ -92,13 +92,13 @@ async def read_span(span: Span, sources: Mapping[int, Past]) -> None:
 async def _read(span: Span, number: int, source: Past) -> None:
     step = max(span.step, getattr(source, "interval", 0.0))
     first = span.anchor - math.floor((span.anchor - span.start) / step) * step
-    counts_from = _Order(span.start)
+    counts_from = Order(span.start)
     try:
         async with asyncio.timeout(READ_LIMIT_S), aclosing(source.read(first, span.end, step)) as items:
             async for item in items:
                 told = Told(counts_from(item), number, item)
                 span.told.append(told)
-                span.bytes += _bytes(item)
+                span.bytes += bytes_of(item)
                 span.reached[number] = min(max(span.reached[number], told.at), span.end)
                 if span.bytes > 2 * MOST_BYTES:
                     span.failures[number] = Failure("it has more to tell than can be kept", "")
@@ -118,11 +118,12 @@ async def _read(span: Span, number: int, source: Past) -> None:
     span.reached[number] = span.end
 
 
-def _bytes(item: Item) -> int:
+def bytes_of(item: Item) -> int:
+    """What an item takes in memory, about."""
     return item.values.nbytes if isinstance(item, Batch) else ITEM_BYTES
 
 
-class _Order:
+class Order:
     """From when an item counts. A job's or pod's fact has no instant of its own: it begins, and later ends."""
 
     def __init__(self, start: float) -> None:

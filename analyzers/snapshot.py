@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, PodFact, Process, QueueFact, ServiceFact, Target
+from coldaisle.sources.source import (
+    Codes,
+    Floats,
+    Partition,
+    Process,
+    QueueFact,
+    ServiceFact,
+    Target,
+)
 
 Times = NDArray[np.float64]
 
@@ -87,6 +95,8 @@ class EventView:
     entity: str
     kind: str
     detail: str
+    job: Job | None = None
+    """The job that it happened to, as it was then, also after its end; which GPUs it held is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,8 @@ class Cost:
     tick_s: float
     """Wall time the last tick took."""
     history_bytes: int
+    look_s: float = 0.0
+    """Wall time that the last look at what is wrong took."""
 
 
 LIVE_ONLY = "live only"
@@ -183,16 +195,17 @@ class Snapshot:
     """By Server.service: how many should be there, and how many are ready."""
     gpu_unnamed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
-    waiting: tuple[PodFact, ...] = ()
-    """Pods that wait for GPUs, the longest first."""
     travel: Travel | None = None
     """None: nobody travels."""
     queue: tuple[Job, ...] = ()
-    """Jobs that wait for their start, as the scheduler's queue has them, the longest first; ``jobs`` are the others."""
+    """Jobs that wait for their start, as the scheduler's queue has them, then pods that wait for GPUs, the longest first
+    each; ``jobs`` are the others."""
     queues: Mapping[str, QueueFact] = field(default_factory=dict)
     """By source: what its queue comes to."""
     diagnosis: Diagnosis = NO_DIAGNOSIS
     """What is wrong, as triage stands by it at this instant."""
+    partitions: tuple[Partition, ...] = ()
+    """Of all schedulers that have some."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

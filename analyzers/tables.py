@@ -6,16 +6,19 @@ of now by what was measured long ago (``status`` tells stale from lost).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Column, Entity, Field, Spellings, Texts, Value, things
+from coldaisle.analyzers.finding import Finding
 from coldaisle.analyzers.snapshot import Column as Measured
-from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.snapshot import EventView, Snapshot
+from coldaisle.analyzers.touching import Places
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import Floats, Missing
 
@@ -73,7 +76,7 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET):
+        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION, Entity.FINDING):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -113,10 +116,13 @@ class Tables:
 
     def _scope(self, row: Entity) -> Scope:
         own = self._own(row)
-        if row in (Entity.GPU, Entity.RACK, Entity.TARGET):
+        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.PARTITION):
             return own
+        if row is Entity.EVENT:
+            return self._places_of_events(own)
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,
+            Entity.FINDING: self._parts_of_findings,
         }[row]()  # fmt: skip
         return _joined(own, pairs)
 
@@ -131,6 +137,8 @@ class Tables:
         elif row is Entity.SERVER:
             node = np.array([server.node for server in self.snapshot.layout.servers], dtype=np.intp)
             of = {row: every, Entity.NODE: node, Entity.RACK: _pick(self._node_rack(), node)}
+        elif row is Entity.EVENT:
+            of = {row: every, **self._of_events()}
         return Scope(size, every, of)
 
     def _of_gpus(self, gpu: Index) -> dict[Entity, Index]:
@@ -142,6 +150,42 @@ class Tables:
             Entity.JOB: _pick(self.snapshot.gpu_job.astype(np.intp), gpu),
             Entity.SERVER: _pick(self._gpu_server(), gpu),
         }
+
+    def _of_events(self) -> dict[Entity, Index]:
+        """What each happened to, where there is one of it; see :meth:`_places_of_events`."""
+        layout, events = self.snapshot.layout, self.snapshot.events
+        known: dict[Entity, Mapping[str, int]] = {
+            Entity.GPU: layout.gpu_of,
+            Entity.SERVER: {server.key: number for number, server in enumerate(layout.servers)},
+            Entity.JOB: {job.id: n for n, job in enumerate((*self.snapshot.jobs, *self.snapshot.queue))},
+        }
+        return {
+            entity: np.array([places.get(event.entity, NONE) for event in events], dtype=np.intp)
+            for entity, places in known.items()
+        }
+
+    def _places_of_events(self, own: Scope) -> Scope:
+        """Each event once for every node it happened on: a job has several. One of a rack, or of nobody, has none."""
+        layout, events = self.snapshot.layout, self.snapshot.events
+        racks = {rack.name: number for number, rack in enumerate(layout.racks)}
+        pairs = [
+            (at, node) for at, event in enumerate(events) for node in self._nodes_of_event(event) or [NONE]
+        ]
+        owner, node = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        rack = np.array([racks.get(event.entity, NONE) for event in events], dtype=np.intp)
+        rack = np.where(node >= 0, _pick(self._node_rack(), node), rack[owner])
+        of = {entity: index[owner] for entity, index in own.of.items()}
+        return Scope(len(owner), owner, {**of, Entity.NODE: node, Entity.RACK: rack})
+
+    def _nodes_of_event(self, event: EventView) -> list[int]:
+        layout = self.snapshot.layout
+        if event.job is not None:
+            return self._nodes_of(event.job)
+        if (gpu := layout.gpu_of.get(event.entity)) is not None:
+            return [layout.gpus[gpu].node]
+        # what is on a node has its name before the first slash
+        node = layout.node_of.get(event.entity.partition("/")[0])
+        return [] if node is None else [node]
 
     def _gpus_of_nodes(self) -> Scope:
         """Every GPU; and what is on a node without anybody saying on which of its GPUs."""
@@ -186,6 +230,28 @@ class Tables:
         owner = np.repeat(np.arange(len(servers), dtype=np.intp), counts)
         gpu = np.fromiter((gpu for server in servers for gpu in server.gpus), np.intp, sum(counts))
         return Scope(len(gpu), owner, {**self._of_gpus(gpu), Entity.SERVER: owner})
+
+    def _parts_of_findings(self) -> Scope:
+        """Every GPU that a finding is about or that suffers from it; and its nodes, jobs and servers for themselves."""
+        places = Places(self.snapshot)
+        pairs: dict[Entity, list[tuple[int, int]]] = {
+            Entity.GPU: [], Entity.NODE: [], Entity.JOB: [], Entity.SERVER: []
+        }  # fmt: skip
+        for number, one in enumerate(things(self.snapshot, Entity.FINDING)):
+            assert isinstance(one, Finding)
+            for reach in (places.reach(one.scope), places.reach(one.victims)):
+                pairs[Entity.GPU] += [(number, at) for at in reach.gpus]
+                pairs[Entity.NODE] += [(number, at) for at in reach.nodes]
+                pairs[Entity.JOB] += [(number, at) for at in reach.jobs]
+                pairs[Entity.SERVER] += [(number, at) for at in reach.servers]
+        scopes = []
+        for entity, found in pairs.items():
+            owner, at = np.array(found, dtype=np.intp).reshape(-1, 2).T
+            of = self._of_gpus(at) if entity is Entity.GPU else {entity: at}
+            if entity is Entity.NODE:
+                of[Entity.RACK] = _pick(self._node_rack(), at)
+            scopes.append(Scope(len(at), owner, {**of, Entity.FINDING: owner}))
+        return reduce(_joined, scopes)
 
     def _nodes_of(self, job: Job) -> list[int]:
         known = self.snapshot.layout.node_of

@@ -1,7 +1,8 @@
 """Travelling in time: which past instant is looked at, and how what it needs gets here.
 
 The picture comes first (two minutes of samples before the instant), then a quarter of an hour around it for
-charts and steps, then the hour before at one-minute steps. Inside what is there, a step needs no source.
+charts and steps, then the hour before at one-minute steps; then what was wrong is folded over all that, once for all
+instants of the span. Inside what is there, a step needs no source.
 What is read is in memory only, bounded, and gone when one returns to live.
 """
 
@@ -9,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Container, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 
+from coldaisle.analyzers.detectors import Ready
+from coldaisle.analyzers.diagnosis import SLOWEST_LOOK_S, Diagnoser, fold_over, instants
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.analyzers.past import MOST_BYTES, MakeCollector, Replay, Span, read_span, those_with_a_past
 from coldaisle.analyzers.snapshot import (
     LIVE_ONLY,
@@ -47,6 +52,10 @@ PROGRESS_S = 0.3
 PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
 CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
 
+DIAGNOSIS_LIMITS = Limits(full_s=BEFORE_S, minutes=90, full_bytes=2 * MOST_BYTES)
+DIAGNOSIS_BUDGET_S = 10.0
+"""So much time the looks at the instants of a span may take together."""
+
 MakeView = Callable[[Collector], View]
 Work = Callable[[], Coroutine[None, None, None]]
 
@@ -61,6 +70,7 @@ class Traveller:
         make_view: MakeView,
         clock: Clock,
         changed: Callable[[], None],
+        detectors: Sequence[Ready] = (),
     ) -> None:
         """``changed`` is called when there is a new picture, or something new to say."""
         self._names = [source.name for source in sources]
@@ -69,6 +79,7 @@ class Traveller:
         self._make_view = make_view
         self._clock = clock
         self._changed = changed
+        self._detectors = detectors
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: Reading | None = None
         self.wanted: float | None = None
@@ -89,6 +100,8 @@ class Traveller:
         self._view: View | None = None
         self._charts: View | None = None
         """Of all that is there; None: what the picture was made of must do."""
+        self._diagnoses: list[Diagnosis] = []
+        """What was wrong at the instants of the span, oldest first, as far as that is known."""
         self._problem: Travel | None = None
 
     def go(self, at: float | None, *, at_once: bool = False) -> None:
@@ -212,12 +225,7 @@ class Traveller:
         if self._replay is not replay or self._view is None:
             self._replay, self._view = replay, self._make_view(replay.collector)
         snapshot = self._view.snapshot(at, None, live=False)
-        sources = tuple(
-            _then(source, supervised.number in self._pasts, supervised.error, supervised.remedy)
-            for source, supervised in zip(snapshot.sources, replay.collector.supervised, strict=True)
-        )
-        events = tuple(event for event in snapshot.events if event.at <= at)
-        self.picture = replace(snapshot, sources=sources, events=events)
+        self.picture = self._diagnosed(as_of(snapshot, replay.collector, self._pasts))
         self._changed()
 
     async def _widen(self, at: float, known: Span) -> None:
@@ -232,6 +240,40 @@ class Traveller:
         earlier = await self._read(Span(at - CHART_S, span.start, step, span.start))
         await self._chart(span, earlier)
         self._changed()
+        await self._diagnose(span, earlier)
+
+    async def _diagnose(self, span: Span, earlier: Span) -> None:
+        """Fold what was wrong over the span, up to its end; the picture that is shown gets its own as soon as it is there."""
+        if not self._detectors:
+            return
+        replay = Replay(span, self._make_collector(DIAGNOSIS_LIMITS))
+        await replay.go_before(earlier)
+        diagnoser = Diagnoser(self._make_view(replay.collector), self._detectors)
+        diagnoses: list[Diagnosis] = []
+
+        def seen(diagnosis: Diagnosis) -> None:
+            diagnoses.append(diagnosis)
+            if self.picture is not None and diagnosis.at <= self.picture.at < diagnosis.at + span.step:
+                self._show_diagnoses(diagnoses)
+
+        end = span.anchor + (span.end - span.anchor) // span.step * span.step
+        whole = instants(span.start + span.step, end, span.step)
+        await fold_over(replay, diagnoser, whole, budget_s=DIAGNOSIS_BUDGET_S, seen=seen)
+        self._show_diagnoses(diagnoses)
+
+    def _show_diagnoses(self, diagnoses: list[Diagnosis]) -> None:
+        self._diagnoses = diagnoses
+        if self.picture is not None:
+            self.picture = self._diagnosed(self.picture)
+            self._changed()
+
+    def _diagnosed(self, picture: Snapshot) -> Snapshot:
+        """A picture with what was wrong then; without a diagnosis as long as that is not known."""
+        number = bisect_right(self._diagnoses, picture.at, key=lambda diagnosis: diagnosis.at) - 1
+        known = self._diagnoses[number] if number >= 0 else NO_DIAGNOSIS
+        if picture.at - known.at > SLOWEST_LOOK_S:
+            known = NO_DIAGNOSIS
+        return picture if picture.diagnosis is known else replace(picture, diagnosis=known)
 
     async def _chart(self, span: Span, earlier: Span | None) -> None:
         replay = Replay(span, self._make_collector(CHART_LIMITS))
@@ -265,6 +307,16 @@ class Traveller:
             telling = tuple(self._names[n] for n in self._pasts if span.reached.get(n, span.start) < span.end)
             self._said = Reading(span.start, span.end, telling, round(span.share, 2))
         return self._said
+
+
+def as_of(snapshot: Snapshot, collector: Collector, pasts: Container[int]) -> Snapshot:
+    """The picture of a past instant without what came later, its sources as they were then; ``pasts``: those that remember."""
+    sources = tuple(
+        _then(source, supervised.number in pasts, supervised.error, supervised.remedy)
+        for source, supervised in zip(snapshot.sources, collector.supervised, strict=True)
+    )
+    events = tuple(event for event in snapshot.events if event.at <= snapshot.at)
+    return replace(snapshot, sources=sources, events=events)
 
 
 def _then(source: SourceView, has_past: bool, error: str, remedy: str) -> SourceView:

@@ -25,6 +25,7 @@ from coldaisle.sources.source import (
     Item,
     JobFact,
     NodeFact,
+    PartitionFact,
     Past,
     PodFact,
     ProcessFact,
@@ -97,6 +98,8 @@ class Supervised:
     retry_at: float | None = None
     heard: bool = False
     """Whether it has delivered a sample since it was started."""
+    has_filled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it has told what it remembers of the last minutes, as far as it will."""
     filling: bool = False
     """Whether it is still telling the past: until its first live sample."""
     step: float | None = None
@@ -115,6 +118,8 @@ class Collector:
         self.clock = clock
         self.arrived = asyncio.Event()
         """Set when samples came in; whoever waits for it clears it."""
+        self.on_past: Callable[[Supervised, Item], None] | None = None
+        """Told every item of a back-fill, too."""
 
     async def run(self) -> None:
         """Run all sources until cancelled."""
@@ -122,13 +127,14 @@ class Collector:
             for supervised in self.supervised:
                 group.create_task(self._supervise(supervised), name=f"source {supervised.source.name}")
 
-    def follow_clock(self) -> None:
-        """Move the past with our clock, if it was set."""
+    def follow_clock(self) -> float:
+        """Move the past with our clock, if it was set: by how many seconds."""
         jump = self.clock.correct()
         if jump:
             log.warning("the clock was set by %+.1f s; the history moves with it", jump)
             self.history.shift(jump)
             self.registry.shift(jump)
+        return jump
 
     def take(self, supervised: Supervised, item: Item) -> None:
         """One item of a source into the registry and the history."""
@@ -158,6 +164,8 @@ class Collector:
                 self.registry.take_job(fact, source)
             case QueueFact():
                 self.registry.queues[source] = fact
+            case PartitionFact():
+                self.registry.partitions[source] = fact.partitions
             case ProcessFact():
                 self.registry.take_processes(fact)
             case ServerFact():
@@ -191,6 +199,7 @@ class Collector:
         pause = FIRST_PAUSE_S
         supervised.filling = isinstance(supervised.source, Past)
         await self._back_fill(supervised)
+        supervised.has_filled.set()
         if getattr(supervised.source, "has_no_samples", False):  # no first live sample ends its past
             supervised.filling = False
         while True:
@@ -238,6 +247,8 @@ class Collector:
             async with aclosing(source.read(now - BACKFILL_S, now, step)) as items:
                 async for item in items:
                     self.take(supervised, item)
+                    if self.on_past is not None:
+                        self.on_past(supervised, item)
                     if time.monotonic() - began > BACKFILL_BUDGET_S:
                         log.info("source %s: its past was cut short", source.name)
                         break

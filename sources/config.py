@@ -16,6 +16,8 @@
     job = "slurm_job_id"
     [serving.slo."chat-70b"]
     ttft_p99 = "2s"
+    [detectors.thermal_throttling]     # thresholds of the site's own
+    duty = 0.2
     [screen]
     theme = "dark"
 
@@ -115,6 +117,8 @@ class Settings:
     history: HistorySettings = field(default_factory=HistorySettings)
     metrics: tuple[MetricSettings, ...] = ()
     """The site's own."""
+    detectors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The site's thresholds, by detector, as written: what can be set is known where detectors are (analyzers)."""
     file: Path | None = field(default=None, compare=False)
 
     def rack_rules(self) -> RackRules:
@@ -264,7 +268,7 @@ def _toml_problem(message: str, text: str) -> tuple[str, int, int | None]:
 
 def _settings(raw: Raw, file: Path | None) -> Settings:
     folder = file.parent.absolute() if file else Path.cwd()
-    _known(raw, ("name", "source", "metric", *_TABLES), (), "at the top of the file")
+    _known(raw, ("name", "source", "metric", "detectors", *_TABLES), (), "at the top of the file")
     sources = _sources(raw.get("source", []), folder)
     tables = {key: _table(kind, raw.get(key, {}), key, folder) for key, kind in _TABLES.items()}
     name = raw.get("name", "")
@@ -289,8 +293,21 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         screen=screen,
         history=cast(HistorySettings, tables["history"]),
         metrics=metrics,
+        detectors=_thresholds(raw.get("detectors", {})),
         file=file,
     )
+
+
+def _thresholds(raw: Any) -> dict[str, dict[str, object]]:
+    example = "write [detectors.thermal_throttling] and below it duty = 0.2"
+    if not isinstance(raw, dict):
+        raise _SettingError(("detectors",), "detectors must hold a table for each detector", example)
+    for name, given in raw.items():
+        if not isinstance(given, dict):
+            raise _SettingError(
+                ("detectors", name), f"{name!r:.60}: a detector's thresholds are a table", example
+            )
+    return raw
 
 
 def _sources(raws: Any, folder: Path) -> tuple[SourceSettings, ...]:
@@ -744,9 +761,12 @@ def _rules(racks: RackSettings) -> RackRules:
 
 def _raw(settings: Settings) -> Raw:
     """The settings as they could have been written."""
-    parts = {"name": settings.name, "source": settings.sources, "metric": settings.metrics} | {
-        key: getattr(settings, key) for key in _TABLES
-    }
+    parts = {
+        "name": settings.name,
+        "source": settings.sources,
+        "metric": settings.metrics,
+        "detectors": settings.detectors,
+    } | {key: getattr(settings, key) for key in _TABLES}
     raw: Raw = msgspec.json.decode(msgspec.json.encode(parts))
     return raw
 

@@ -120,6 +120,21 @@ class Ring:
             self.arrays[name] = larger
         self.times, self.head = times, self.count - 1
 
+    def prepend(self, times: Times, arrays: Mapping[str, Floats], room: int) -> None:
+        """Rows older than all that are here, [row, entity] by name; the newest of them, as many as ``room`` rows in all allow."""
+        order = self._order()
+        first = max(len(times) - max(room - self.count, 0), 0)
+        added = len(times) - first
+        count = added + self.count
+        all_times = np.full(max(self.capacity, count), np.nan)
+        all_times[:count] = np.concatenate([times[first:], self.times[order]])
+        for name in dict.fromkeys((*self.arrays, *arrays)):
+            joined = np.empty((len(all_times), self.width), dtype=np.float32)
+            joined[:added] = arrays[name][first:] if name in arrays else np.nan
+            joined[added:count] = self.arrays[name][order] if name in self.arrays else np.nan
+            self.arrays[name] = joined
+        self.times, self.count, self.head = all_times, count, count - 1
+
     def between(self, start: float, end: float) -> Rows:
         """Positions of the rows with start <= time < end, oldest first."""
         order = self._order()
@@ -546,6 +561,29 @@ class History:
             former = known & (currency.previous[rows] == number)
             for since in np.unique(currency.since[rows[former]]).tolist():
                 yield block, former & (currency.since[rows] == since), -forever, since
+
+    def take_earlier(self, other: History, rows: Mapping[Kind, Mapping[int, int]]) -> None:
+        """The minutes of a history of the same sources that lie before all that is here; ``rows``: its row -> ours."""
+        for (source, kind), theirs in other._by_source.items():
+            mine = self._by_source.get((source, kind))
+            if mine is None:
+                continue
+            before = min(mine.minutes.oldest, mine.full.oldest // MINUTE * MINUTE)
+            chosen = theirs.minutes.between(-float("inf"), before)
+            known = rows.get(kind, {})
+            pairs = [
+                (column, own)
+                for column, row in enumerate(theirs.rows.tolist())
+                if (own := mine.column_of(known.get(row, -1))) is not None
+            ]
+            if not len(chosen) or not pairs:
+                continue
+            columns, own_columns = np.array(pairs, dtype=np.intp).T
+            arrays = {}
+            for name, array in theirs.minutes.arrays.items():
+                arrays[name] = np.full((len(chosen), mine.minutes.width), np.nan, dtype=np.float32)
+                arrays[name][:, own_columns] = array[chosen][:, columns]
+            mine.minutes.prepend(theirs.minutes.times[chosen], arrays, self.limits.minutes)
 
     def integral(self, key: str, rows: Sequence[int], start: float, end: float) -> NDArray[np.float64]:
         """Sum of rate × the seconds it covers over [start, end), from full resolution: [row]; NaN: no sample."""

@@ -150,7 +150,8 @@ async def test_gpus_have_the_jobs_of_their_pods_owners() -> None:
     assert sweep.nodes == ("n4",)
     assert seen.replicas["team-b/chat"] == ServiceFact(seen.replicas["team-b/chat"].at, "team-b/chat", 3, 4)
     assert list(seen.replicas) == ["team-b/chat"]
-    assert [(pod.pod, pod.gpus, pod.waiting) for pod in seen.waiting] == [("chat-5d9-w", 1, "Unschedulable")]
+    waits = [(job.title, job.gpu_count, job.reason) for job in seen.queue]
+    assert waits == [("team-b/chat-5d9-w (Pod)", 1, "Unschedulable")]
 
 
 async def test_nodes_have_the_racks_of_their_labels_and_the_clusters_word_on_them() -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from coldaisle.sources.instants import Instant
     from coldaisle.sources.settings import Flags, SourceSettings
     from coldaisle.sources.ssh_login import Secrets
-    from coldaisle.tui.listing import Request
 
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 3, 130, 141
 """Exit statuses, as monitoring plug-ins have them: 3 is bad usage, or a crash; else 128 + the signal."""
@@ -263,8 +262,90 @@ def doctor(
     )
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option(
+    "--for", "seconds", metavar="TIME", help="Gather so long; default: until there is enough evidence."
+)
+@click.option("--at", metavar="WHEN", help="At a past instant: 03:12, '2h ago', 2026-03-01T03:12:00Z.")
+@click.option(
+    "--window",
+    metavar="TIME",
+    default="15m",
+    show_default=True,
+    help="With --at: what is looked at before it.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["warning", "critical", "never"]),
+    default="warning",
+    show_default=True,
+    help="From which severity on the exit status is not 0.",
+)
+@click.option("--only", metavar="DETECTORS", default="", help="Only these: thermal_throttling,gpu_fault.")
+@click.option("--where", metavar="FILTER", default="", help="Only findings that touch what matches.")
+@click.option("--demo", is_flag=True, help="The simulated cluster.")
+@click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says.")
+@_source_options
+@click.pass_context
+def check(
+    context: click.Context,
+    /,
+    as_json: bool,
+    seconds: str | None,
+    at: str | None,
+    window: str,
+    fail_on: str,
+    only: str,
+    where: str,
+    demo: bool,
+    ascii: bool | None,
+    **given: Any,
+) -> int:
+    """One diagnosis: what holds the cluster back, since when, what it costs and what to do about it.
+
+    \b
+    coldaisle check --demo
+    coldaisle check --json --fail-on critical
+    coldaisle check --at 03:12 --window 15m --prometheus http://prom:9090
+    coldaisle check --where 'user==alice' --only idle_allocation,data_loader_starvation
+
+    Live it gathers until there is enough evidence: eight samples and at least a minute. A source that remembers
+    (Prometheus) has that at once. In the past it looks at every sample of the window, as the dashboard did then.
+    Exit status: 0 nothing above info, 1 a warning, 2 something critical, 3 it could not be told (no source
+    answered, too little is heard, bad usage).
+    """
+    _start_log()
+    instant = _instant(at or (context.obj or {}).get("at"))
+    from coldaisle.tui.check import check_and_print, request_of
+
+    patience = None if seconds is None else _seconds(seconds)
+    if instant is not None and patience is not None:
+        raise click.UsageError("--for gathers live: --at needs --window alone")
+    try:
+        request = request_of(
+            None if instant is None else instant.at,
+            _seconds(window, "--window"),
+            patience,
+            only,
+            where,
+            fail_on,
+        )
+    except FilterError as error:
+        error.text = where
+        raise
+    settings = _of_demo(given) if demo else _configured(_inherited(context, given))
+    secrets = _asked_first(settings, confirmed=given["yes"])
+    is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
+    if not as_json and not is_ascii:
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    return check_and_print(settings, request, secrets, as_json=as_json, ascii_only=is_ascii)
+
+
 @main.command("list")
-@click.argument("what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "findings"]))
+@click.argument(
+    "what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "partitions", "events", "findings"])
+)
 @click.option("--where", metavar="FILTER", default="", help="Only what matches: 'util<5 & power>300'.")
 @click.option("--columns", metavar="A,B,C", default="", help="Which columns; --columns help lists them.")
 @click.option("--sort", metavar="COLUMN", default="", help="In this order; -COLUMN: the highest first.")
@@ -293,7 +374,7 @@ def list_(
     ascii: bool | None,
     **given: Any,
 ) -> int:
-    """GPUs, nodes, jobs or inference servers as rows, for pipes and screen readers.
+    """GPUs, nodes, jobs, inference servers, partitions, events or findings as rows, for pipes and screen readers.
 
     \b
     coldaisle list gpus --where 'util<5 & power>300'
@@ -304,28 +385,23 @@ def list_(
     help). Of what a row has several of (the GPUs of a node) texts stand together, numbers are their mean.
     Exit status: 0, also without rows; 3 bad usage, or no source answered.
     """
-    if what == "findings":
-        raise ColdaisleError(
-            "findings come with a later version", "gpus, nodes, jobs and servers can be listed"
-        )
     _start_log()
-    from coldaisle.tui.listing import column_help, print_listing
-
     if columns.strip() == "help":
-        click.echo("\n".join(column_help(what)))
+        click.echo("\n".join(_column_help(what)))
         return OK
-    request = _request(what, where, columns, sort)
     patience = None if seconds is None else _seconds(seconds)
-    if demo:
-        if any(given[name] for name in ("ssh", "exporter", "prometheus", "local", "config")):
-            raise click.UsageError("--demo is a cluster of its own: no other source beside it")
-        settings = _demo_settings()
-    else:
-        settings = _configured(_inherited(context, given))
+    request = _request(what, where, columns, sort, patience)
+    settings = _of_demo(given) if demo else _configured(_inherited(context, given))
     secrets = _asked_first(settings, confirmed=given["yes"])
     is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
     if form != "json" and not is_ascii:
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    if what == "findings":
+        from coldaisle.tui.finding_list import print_findings
+
+        return print_findings(settings, request, secrets, form=form or "text", ascii_only=is_ascii)
+    from coldaisle.tui.listing import print_listing
+
     return print_listing(settings, request, patience, secrets, form=form or "text", ascii_only=is_ascii)
 
 
@@ -393,28 +469,39 @@ def _default_path() -> Path:
     return default_path()
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str = "--for") -> float:
     from coldaisle.sources.units import parse
 
     try:
         return max(parse(text, "s"), 0.5)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--for") from None
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
-def _request(what: str, where: str, columns: str, sort: str) -> Request:
-    from coldaisle.tui.listing import request_of
+def _column_help(what: str) -> Iterable[str]:
+    from coldaisle.tui import finding_list, listing
+
+    return finding_list.column_help() if what == "findings" else listing.column_help(what)
+
+
+def _request(what: str, where: str, columns: str, sort: str, seconds: float | None) -> Any:
+    """What a list asks for, of its kind."""
+    from coldaisle.tui import finding_list, listing
 
     try:
-        return request_of(what, where, columns, sort)
+        if what == "findings":
+            return finding_list.request_of(where, columns, sort, seconds)
+        return listing.request_of(what, where, columns, sort)
     except FilterError as error:
         error.text = where
         raise
 
 
-def _demo_settings() -> Settings:
+def _of_demo(given: dict[str, Any]) -> Settings:
     from coldaisle.sources.config import Settings
 
+    if any(given[name] for name in ("ssh", "exporter", "prometheus", "local", "config")):
+        raise click.UsageError("--demo is a cluster of its own: no other source beside it")
     return Settings().with_sources([{"kind": "simulator"}]).with_flags(_flags({"name": "demo"}))
 
 

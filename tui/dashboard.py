@@ -77,4 +77,5 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
         racks=settings.rack_rules(),
         aliases=settings.nodes.names(),
         limits=Limits(full_s=settings.history.minutes * 60, full_bytes=int(settings.history.memory)),
+        detectors=settings.detectors,
     )

@@ -46,11 +46,14 @@ SECOND_S = 5.0
 
 KINDS: Mapping[str, Entity] = {
     "gpus": Entity.GPU, "nodes": Entity.NODE, "jobs": Entity.JOB, "servers": Entity.SERVER,
+    "partitions": Entity.PARTITION, "events": Entity.EVENT,
 }  # fmt: skip
 COLUMNS: Mapping[Entity, str] = {
     Entity.GPU: "gpu,model,status,job,user,util,sm_active,mem_used,power,temp",
     Entity.NODE: "node,rack,state,status,gpus,cpu_util,node.mem_ratio,util,power,age,problem",
     Entity.JOB: "job,jobname,user,account,partition,state,gpus,node,runtime,left,util,power,reason",
+    Entity.PARTITION: "partition,state,default,limit,nodes,gpus,running,gpus_running,waiting,gpus_waiting,tier,accounts",
+    Entity.EVENT: "time,entity,job,kind,detail",
     Entity.SERVER: "server,service,model,engine,status,running,waiting,kv_usage,ttft_p50,ttft_p99,gen_tokens",
 }
 """What is listed where nobody chooses."""
@@ -76,11 +79,23 @@ class Request(NamedTuple):
     descending: bool
 
 
+class Heading(NamedTuple):
+    """A column's name and unit."""
+
+    name: str
+    unit: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its cells are texts; else they are numbers."""
+        return self.unit == TEXT
+
+
 class Listing(NamedTuple):
     """The rows that are kept."""
 
     snapshot: Snapshot
-    columns: tuple[Column, ...]
+    columns: tuple[Heading, ...]
     rows: list[tuple[Cell, ...]]
     total: int
 
@@ -112,17 +127,24 @@ def print_listing(
 ) -> int:
     """The whole command; its exit status. ``form``: text, csv or json. ``seconds``: gather so long; None: till all answered."""
     snapshot = asyncio.run(gather(settings, request, seconds, secrets))
-    listing = listed(snapshot, request)
-    nobody = not any(_has_answered(source) for source in snapshot.sources)
-    for line in _complaints(snapshot.sources):
+    return print_rows(
+        listed(snapshot, request), request.what, request.selection.text, form=form, ascii_only=ascii_only
+    )
+
+
+def print_rows(listing: Listing, what: str, where: str, *, form: str, ascii_only: bool) -> int:
+    """Rows on stdout, what sources complain of on stderr; the exit status."""
+    snapshot = listing.snapshot
+    nobody = not any(has_answered(source) for source in snapshot.sources)
+    for line in complaints(snapshot.sources):
         sys.stderr.write(f"coldaisle: {plain(line, ascii_only=True)}\n")
     if form == "json":
-        sys.stdout.write(json.dumps(as_object(listing, request), indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(object_of(listing, what, where), indent=1, allow_nan=False) + "\n")
     elif not nobody:
         lines = csv_text(listing) if form == "csv" else _lines(listing, ascii_only=ascii_only)
         sys.stdout.writelines(lines)
     if sys.stderr.isatty() and not nobody:
-        sys.stderr.write(f"{len(listing.rows)} of {listing.total} {request.what}\n")
+        sys.stderr.write(f"{len(listing.rows)} of {listing.total} {what}\n")
     return NOBODY if nobody else LISTED
 
 
@@ -192,24 +214,30 @@ def listed(snapshot: Snapshot, request: Request) -> Listing:
     mask = request.selection.mask(snapshot)
     rows = np.flatnonzero(mask).tolist()
     if request.sort is not None:
-        rows = _sorted(rows, _cells(tables, request.row, request.sort.field), descending=request.descending)
+        rows = sorted_rows(
+            rows, _cells(tables, request.row, request.sort.field), descending=request.descending
+        )
     columns = [_cells(tables, request.row, column.field) for column in request.columns]
-    return Listing(
-        snapshot, request.columns, [tuple(cells[row] for cells in columns) for row in rows], len(mask)
-    )
+    headings = tuple(Heading(column.name, column.field.unit) for column in request.columns)
+    return Listing(snapshot, headings, [tuple(cells[row] for cells in columns) for row in rows], len(mask))
 
 
 def as_object(listing: Listing, request: Request) -> dict[str, Any]:
     """For programs: canonical units, null for what is missing or stale."""
+    return object_of(listing, request.what, request.selection.text)
+
+
+def object_of(listing: Listing, what: str, where: str) -> dict[str, Any]:
+    """The same of rows of any kind."""
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(listing.snapshot.at))
     return {
         "schema": SCHEMA,
         "at": at,
         "cluster": listing.snapshot.name or None,
-        "what": request.what,
-        "where": request.selection.text or None,
+        "what": what,
+        "where": where or None,
         "total": listing.total,
-        "units": {column.name: column.field.unit for column in listing.columns},
+        "units": {column.name: column.unit for column in listing.columns},
         "sources": [
             {"name": one.name, "kind": one.kind, "state": one.state, "error": one.why or None}
             for one in listing.snapshot.sources
@@ -239,12 +267,12 @@ def text_lines(listing: Listing, *, ascii_only: bool = False) -> list[str]:
     table = [
         [column.name for column in columns],
         *(
-            [_shown(cell, column.field.unit, ascii_only) for cell, column in zip(row, columns, strict=True)]
+            [_shown(cell, column.unit, ascii_only) for cell, column in zip(row, columns, strict=True)]
             for row in listing.rows
         ),
     ]
     widths = [max(map(cell_width, cells)) for cells in zip(*table, strict=True)]
-    right = [not column.field.is_text for column in columns]
+    right = [not column.is_text for column in columns]
     return [
         "  ".join(
             fit(cell, width, right=side) for cell, width, side in zip(row, widths, right, strict=True)
@@ -323,7 +351,7 @@ def _together(column: Texts, owner: Index, index: Index, size: int, *, as_set: b
     return [(fold(texts) if as_set else ",".join(texts)) if texts else None for texts in found]
 
 
-def _sorted(rows: list[int], cells: Sequence[Cell], *, descending: bool) -> list[int]:
+def sorted_rows(rows: list[int], cells: Sequence[Cell], *, descending: bool) -> list[int]:
     """By value, texts as people count; what has none last, whichever way."""
     known = [row for row in rows if cells[row] is not None]
     # a column holds texts or numbers, never both
@@ -347,11 +375,11 @@ def _number(cell: float) -> str:
     return f"{cell:.0f}" if cell == int(cell) and abs(cell) < 1e15 else repr(cell)
 
 
-def _has_answered(source: SourceView) -> bool:
+def has_answered(source: SourceView) -> bool:
     return source.last_at is not None or source.targets_ok > 0
 
 
-def _complaints(sources: Sequence[SourceView]) -> Iterator[str]:
+def complaints(sources: Sequence[SourceView]) -> Iterator[str]:
     for source in sources:
         if source.state == "connecting":
             yield f"{source.name}: no answer yet"

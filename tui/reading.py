@@ -11,7 +11,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 
 if TYPE_CHECKING:
-    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.snapshot import EventView, Snapshot
     from coldaisle.sources.cluster import Gpu, Job, Node
 
 # sources.source and sources.catalog import numpy, which must not load before the first paint:
@@ -42,29 +42,6 @@ THROTTLE: tuple[tuple[int, str, str], ...] = (
 """NVML's clock-event bits, the worst first: bit, words, token (pynvml.py nvmlClocksEventReason*)."""
 
 
-_EVENT_WORDS = {
-    "xid": "XID",
-    "oom": "OOM",
-    "gpu_lost": "GPU lost",
-    "gpu_back": "GPU is back",
-    "gpu_hung": "GPU hangs",
-    "gpu_replaced": "GPU replaced",
-    "job_start": "job started",
-    "job_end": "job ended",
-    "job_requeue": "job requeued",
-    "node_state": "node state",
-    "driver": "new driver",
-    "link_recovery": "link retrained",
-    "link_downed": "link down",
-    "inlet_fall": "inlet falls",
-    "inlet_rise": "inlet rises",
-    "power_cap": "power cap",
-    "server_down": "server down",
-    "server_up": "server is up",
-    "reboot": "rebooted",
-    "clock_jump": "clock jumped",
-    "alert_over": "alert is over",
-}
 _BAD_EVENTS = frozenset({"xid", "oom", "link_down", "gpu_lost", "gpu_hung", "down", "fail"})
 _CALM_EVENTS = frozenset({"job_start", "job_end", "alert_over", "gpu_back", "server_up", "inlet_fall"})
 
@@ -219,7 +196,9 @@ def why_silent(snapshot: Snapshot, index: int) -> str:
 
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
-    return _EVENT_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
+    from coldaisle.analyzers.happenings import kind_words
+
+    return plain(kind_words(kind), 24)
 
 
 def event_token(kind: str) -> str:
@@ -236,6 +215,32 @@ def entity_words(key: str) -> str:
         return plain(f"{namespace}/{rest.partition('/')[2] or rest}")
     node, _, part = key.partition("/")
     return plain(part if part.startswith(f"{node}:") else key)  # an endpoint has its node's name already
+
+
+def whose(event: EventView) -> str:
+    """Whom an event is of, as people say it; of a task of an array ``job 4700_3``."""
+    return _called(event.entity, event.job)
+
+
+def is_same_day(at: float, now: float) -> bool:
+    """Whether an instant is of the day of another, where this machine stands."""
+    return time.localtime(at)[:3] == time.localtime(now)[:3]
+
+
+def clock(at: float, now: float) -> str:
+    """``03:12:41``, or ``28 Feb`` of another day, in eight cells."""
+    return time.strftime("%H:%M:%S" if is_same_day(at, now) else "%d %b  ", time.localtime(at))
+
+
+def who_was(snapshot: Snapshot, key: str) -> str:
+    """A job that may be gone, by its id, as people say it: then as its last event has it."""
+    there = (job for job in (*snapshot.jobs, *snapshot.queue) if job.id == key)
+    told = (event.job for event in reversed(snapshot.events) if event.entity == key and event.job is not None)
+    return _called(key, next(there, None) or next(told, None))
+
+
+def _called(key: str, job: Job | None) -> str:
+    return plain(f"job {job.display}") if job is not None and job.display else entity_words(key)
 
 
 def job_words(job: Job) -> str:

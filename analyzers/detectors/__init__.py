@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from coldaisle.analyzers.finding import Verdict
 from coldaisle.analyzers.rules import thresholds
 from coldaisle.analyzers.window import Window
+from coldaisle.sources.errors import ConfigError
 
 DETECTORS: tuple[str, ...] = (
     "gpu_fault",
@@ -58,12 +60,20 @@ def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
+@cache
+def _exists(name: str) -> bool:
+    return find_spec(f"{__name__}.{name}") is not None
+
+
 def detectors(
     site: Mapping[str, Mapping[str, object]] | None = None, only: frozenset[str] | None = None
 ) -> tuple[Ready, ...]:
     """Those that are asked for, with the site's thresholds; ConfigError where these are wrong."""
     site = site or {}
-    names = [name for name in DETECTORS if only is None or name in only]
+    for name in site:
+        if name not in DETECTORS:
+            raise ConfigError(f"[detectors.{name}]: no such detector", f"there are {', '.join(DETECTORS)}")
+    names = [name for name in DETECTORS if (only is None or name in only) and _exists(name)]
     return tuple(
         Ready(name, _module(name), thresholds(name, _module(name).Thresholds, site.get(name)))
         for name in names

@@ -1,7 +1,11 @@
-"""Thermal throttling: a GPU slows itself because it is hot.
+"""Thermal throttling: a GPU slows itself because its core or its memory is hot.
 
-Two independent signals: that temperature holds it back (the violation counters, or the thermal bits' duty), and that its
-clock is below what it or its peers ran at while busy.
+Always two independent signals. That heat holds it back: the violation counters (exact at any poll), else the duty of the
+thermal bits, else that it is hot (near its slowdown, or HBM at its own limit or far above its peers'). And that it is slow:
+its clock below what it or its peers ran at, while it is busy and power is not what holds it.
+
+Loss: 1 - f / f_ref, by the share of the work that follows the clock (most of it where tensor cores work, little where
+memory binds); of a job that runs in lock-step it is everybody's.
 """
 
 from __future__ import annotations
@@ -9,13 +13,26 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import reference_clock
-from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict, severity_of
-from coldaisle.analyzers.window import Window, began, mean, median, present, share
+from coldaisle.analyzers.features import power_limit, reference_clock
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Severity,
+    Verdict,
+    Warming,
+    severity_of,
+)
+from coldaisle.analyzers.progress import slowed
+from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
+from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
-THERMAL_BITS = 0x20 | 0x40
 NAME = "thermal_throttling"
+SW_THERMAL, HW_THERMAL, HW_SLOWDOWN = 0x20, 0x40, 0x08
+LEAST = 4
+"""Samples."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,46 +43,189 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     duty: float
     clock_share: float
     busy: float
+    blind_clock_share: float
+    blind_power_share: float
+    near_c: float
+    hot_mem_c: float
+    mem_spread_c: float
+    near_power: float
+    plain: float
     keep: float
+    hw_slowdown: float
+
+
+class Signs(msgspec.Struct):
+    """What was measured, [gpu] each."""
+
+    held: Floats
+    """Share of time held back by heat, by counters or bits; NaN: neither is there."""
+    hardware: Floats
+    """Duty of the hardware's thermal bit."""
+    clock: Floats
+    """Of the reference."""
+    busy: Floats
+    power: Floats
+    """Of the limit."""
+    temp: Floats
+    mem_temp: Floats
+    near_core: Bools
+    near_mem: Bools
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
     """One candidate a GPU."""
+    signs = _signs(window, rules)
+    util = window.recent("gpu.util", rules.window_s)
+    enough = util.samples >= LEAST
+    if not enough.any() and len(enough):
+        return Verdict(warming=Warming(NAME, float(util.samples.max(initial=0)), LEAST))
+    told = ~np.isnan(signs.held)
+    strength = np.where(told, np.nan_to_num(signs.held) / rules.violation, 0.0)
+    slow = signs.clock <= rules.clock_share
+    # The counter may be the sum of causes: power that sits at its limit explains a slow clock by itself.
+    near_power = signs.power >= rules.near_power
+    hot = signs.near_core | signs.near_mem
+    # Held back so much and hot: no reference is needed, it may have been slow for as long as is known.
+    plain = told & hot & (np.nan_to_num(signs.held) >= rules.plain)
+    by_counter = told & ((slow & (signs.busy >= rules.busy) & (~near_power | hot)) | plain)
+    blind = (
+        ~told
+        & (signs.clock <= rules.blind_clock_share)
+        & (signs.busy >= rules.busy)
+        & hot
+        & ~(signs.power >= rules.blind_power_share)
+    )
+    strength = np.where(blind, 1.0, np.where(by_counter, strength, 0.0))
+    found = np.flatnonzero(enough & (strength >= rules.keep) & window.groups.is_board)
+    if not len(found):
+        return Verdict()
+    since, bound = _since(window, rules, signs)
+    return Verdict(
+        tuple(_candidate(window, rules, signs, int(g), float(strength[g]), since, bound) for g in found)
+    )
+
+
+def _signs(window: Window, rules: Thresholds) -> Signs:
     bits = window.recent("gpu.throttle", rules.window_s)
-    is_set = (np.nan_to_num(bits.values).astype(np.int64) & THERMAL_BITS) != 0
-    duty = share(is_set, present(bits.values))
-    counted = mean(window.recent("gpu.thermal_violation", rules.window_s).values)
-    held = np.fmax(counted / rules.violation, duty / rules.duty)
-    clock = median(window.recent("gpu.sm_clock", rules.window_s).values) / reference_clock(window)
-    busy = mean(window.recent("gpu.util", rules.window_s).values) >= rules.busy
-    found = np.flatnonzero((held >= rules.keep) & (clock <= rules.clock_share) & busy & (bits.samples >= 4))
-    since = began(is_set, bits.times)
-    return Verdict(tuple(_candidate(window, rules, int(gpu), held, clock, duty, since) for gpu in found))
+    codes = np.nan_to_num(bits.values).astype(np.int64)
+    have = present(bits.values)
+    duty = share((codes & (SW_THERMAL | HW_THERMAL)) != 0, have)
+    hardware = share((codes & HW_THERMAL) != 0, have)
+    counted = np.full(len(duty), np.nan, dtype=np.float32)
+    for key in ("gpu.thermal_violation", "gpu.sw_thermal_violation", "gpu.hw_thermal_violation"):
+        if window.has(key):
+            counted = np.fmax(counted, mean(window.recent(key, rules.window_s).values))
+    # A bit is a glimpse: its duty counts as the counter would, scaled so that both open at the same strength.
+    held = np.where(np.isnan(counted), duty * (rules.violation / rules.duty), counted)
+    temp = median(window.recent("gpu.temp", rules.window_s).values)
+    mem = median(window.recent("gpu.mem_temp", rules.window_s).values)
+    return Signs(
+        held=held.astype(np.float32),
+        hardware=hardware,
+        clock=median(window.recent("gpu.sm_clock", rules.window_s).values) / reference_clock(window),
+        busy=mean(window.recent("gpu.util", rules.window_s).values),
+        power=median(window.recent("gpu.power", rules.window_s).values) / power_limit(window),
+        temp=temp,
+        mem_temp=mem,
+        near_core=temp >= _slowdown(window) - rules.near_c,
+        near_mem=_near_mem(window, rules, mem),
+    )
+
+
+def _slowdown(window: Window) -> Floats:
+    """[gpu] Celsius at which the core slows; what the part is known by where it is not exported."""
+    told = window.current("gpu.temp_slowdown")
+    facts = np.array([gpu.slowdown_c or 87.0 for gpu in window.layout.gpus], dtype=np.float32)
+    return np.where(np.isnan(told) | (told < 60), facts, told).astype(np.float32)
+
+
+def _near_mem(window: Window, rules: Thresholds, mem: Floats) -> Bools:
+    """[gpu] HBM at its limit, or hot and far above that of its job's or model's other boards."""
+    limit = window.current("gpu.mem_temp_max")
+    at_limit = mem >= np.where(np.isnan(limit), 95.0, limit) - rules.near_c / 2
+    group = np.where(window.gpu_job >= 0, window.gpu_job, -1)
+    _, peers = robust_z(mem, group)
+    far: Bools = (mem >= rules.hot_mem_c) & (mem - peers >= rules.mem_spread_c)
+    return at_limit | far
+
+
+def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Floats, Bools]:
+    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is the window's beginning."""
+    recent = window.recent("gpu.sm_clock", 900.0)
+    reference = reference_clock(window)
+    slow = ~(recent.values > rules.clock_share * reference)  # a missing sample breaks nothing
+    slow &= present(recent.values).any(axis=0)
+    since = began(slow, recent.times)
+    util = window.recent("gpu.util", 900.0, step=recent.step)
+    if util.values.shape == slow.shape:
+        busy = ~(util.values < 0.5)
+        since = np.fmax(since, began(busy, recent.times))
+    first = max(window.since, float(recent.times[0]))
+    return np.where(np.isnan(since), window.at, since), since <= first + recent.step
 
 
 def _candidate(
-    window: Window,
-    rules: Thresholds,
-    gpu: int,
-    held: np.ndarray,
-    clock: np.ndarray,
-    duty: np.ndarray,
-    since: np.ndarray,
+    window: Window, rules: Thresholds, signs: Signs, gpu: int, strength: float, since: Floats, bound: Bools
 ) -> Candidate:
     key = window.layout.gpus[gpu].key
-    loss = float(1 - clock[gpu])
+    clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
+    follows = _clock_share(window, gpu)
+    alone = 1 - 1 / (follows / max(clock, 0.05) + 1 - follows)
+    loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
+    hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
+    variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
+    evidence = [Evidence("gpu.sm_clock", key, clock, "ratio", f"<= {rules.clock_share:g} of its reference")]
+    if not np.isnan(signs.held[gpu]):
+        metric = "gpu.thermal_violation" if window.has("gpu.thermal_violation") else "gpu.throttle"
+        evidence.append(Evidence(metric, key, float(signs.held[gpu]), "ratio", f">= {rules.violation:g}"))
+    hot = "gpu.mem_temp" if hbm else "gpu.temp"
+    value = float(signs.mem_temp[gpu] if hbm else signs.temp[gpu])
+    evidence.append(
+        Evidence(hot, key, value, "C", "near its limit" if signs.near_core[gpu] or hbm else "for information")
+    )
+    missing = () if window.has("gpu.mem_temp") else (window.why_missing("gpu.mem_temp", gpu),)
     return Candidate(
         NAME,
-        "core",
+        variant,
         Scope(gpus=(key,)),
-        max(severity_of(loss), Severity.WARNING),
-        float(since[gpu]) if np.isfinite(since[gpu]) else window.at,
+        Severity.CRITICAL if variant == "hardware" else max(severity_of(loss), Severity.WARNING),
+        float(since[gpu]),
         loss,
-        0.8,
-        (
-            Evidence("gpu.throttle", key, float(duty[gpu]), "ratio", f">= {rules.duty}"),
-            Evidence("gpu.sm_clock", key, float(clock[gpu]), "ratio", f"<= {rules.clock_share}"),
-        ),
-        is_open=bool(held[gpu] >= 1),
-        words={"temp": f"{window.current('gpu.temp')[gpu]:.0f} C", "clock": f"{clock[gpu]:.0%}"},
+        0.95 if not np.isnan(signs.held[gpu]) else 0.75,
+        tuple(evidence),
+        since_bound=bool(bound[gpu]),
+        is_open=strength >= 1,
+        rejected=_rejected(signs, gpu),
+        missing=missing,
+        words={
+            "temp": _celsius(signs.temp[gpu]),
+            "mem_temp": _celsius(signs.mem_temp[gpu]),
+            "clock": f"{clock:.0%}",
+            "held": "an unknown share"
+            if np.isnan(signs.held[gpu])
+            else f"{min(float(signs.held[gpu]), 1.0):.0%}",
+        },
     )
+
+
+def _rejected(signs: Signs, gpu: int) -> tuple[Rejected, ...]:
+    if np.isnan(signs.power[gpu]):
+        return ()
+    return (Rejected("power_capping", f"power at {float(signs.power[gpu]):.0%} of the limit"),)
+
+
+def _clock_share(window: Window, gpu: int) -> float:
+    """How much of the work follows the SM clock: most where tensor cores work, less where memory binds."""
+    tensor, dram = (
+        float(mean(window.recent(k, 120.0).values)[gpu]) if window.has(k) else float("nan")
+        for k in ("gpu.tensor_active", "gpu.dram_active")
+    )
+    if tensor >= 0.15:
+        return 0.9
+    if dram >= 0.6:
+        return 0.3
+    return 0.8
+
+
+def _celsius(value: float) -> str:
+    return "?" if np.isnan(value) else f"{value:.0f} C"

@@ -22,7 +22,6 @@ from coldaisle.analyzers.jobs import (
     is_offered,
     load_of,
     use_of,
-    waiting_jobs,
 )
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.tui import cells
@@ -119,8 +118,7 @@ def test_what_only_hardware_would_help(night: Snapshot, reason: str | None, offe
 
 
 def test_the_queue_and_pods_that_wait_are_one_queue(night: Snapshot) -> None:
-    waiting = waiting_jobs(night)
-    assert len(waiting) == len(night.queue) + 1
+    waiting = night.queue
     pod = waiting[-1]
     assert (pod.title, pod.reason, gpus_of(pod)) == ("team-a/llama-worker-0 (Pod)", "Unschedulable", 8)
     assert pod.is_waiting
@@ -128,7 +126,7 @@ def test_the_queue_and_pods_that_wait_are_one_queue(night: Snapshot) -> None:
 
 def test_the_load_is_as_the_scheduler_says_with_pods_beside_it(night: Snapshot) -> None:
     held = held_by(night.layout, night.jobs)
-    load = load_of(night, held, waiting_jobs(night))
+    load = load_of(night, held, night.queue)
     fact = night.queues["slurm"]
     assert load.waiting == (fact.waiting.jobs + 1, fact.waiting.gpus + 8)
     assert load.held == fact.held
@@ -136,18 +134,26 @@ def test_the_load_is_as_the_scheduler_says_with_pods_beside_it(night: Snapshot) 
 
 
 def test_without_a_schedulers_sum_jobs_are_counted(night: Snapshot) -> None:
-    counted = replace(night, queues={}, waiting=())
+    counted = replace(night, queues={}, queue=night.queue[:-1])
     load = load_of(counted, held_by(night.layout, night.jobs), counted.queue)
     offered = [job for job in counted.queue if is_offered(job)]
     assert load.running.jobs == len(night.jobs)
     assert load.waiting.jobs == sum(job.tasks for job in offered), "each task of an array is a job"
-    assert load.waiting.gpus == sum(job.gpu_count or 0 for job in offered)
+    assert load.waiting.gpus == sum((job.gpu_count or 0) * job.tasks for job in offered), "and asks for GPUs"
+
+
+def test_what_waits_for_something_else_is_held_pods_too(night: Snapshot) -> None:
+    pod = replace(night.queue[-1], reason="ImagePullBackOff")
+    load = load_of(night, held_by(night.layout, night.jobs), (*night.queue[:-1], pod))
+    fact = night.queues["slurm"]
+    assert load.waiting == fact.waiting
+    assert load.held == (fact.held.jobs + 1, fact.held.gpus + 8)
 
 
 @pytest.mark.parametrize("by", ["user", "account", "partition"])
 def test_sums_hold_every_job_once(night: Snapshot, by: str) -> None:
     held, found = seen(night)
-    waiting = waiting_jobs(night)
+    waiting = night.queue
     sums = groups(held, waiting, by, range(len(night.jobs)), range(len(waiting)))
     assert sorted(at for one in sums for at in one.running) == [*range(len(night.jobs))]
     assert sorted(at for one in sums for at in one.waiting) == [*range(len(waiting))]

@@ -86,7 +86,19 @@ async def test_newest_first_with_its_age(night: Snapshot) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "count"),
-    [("xid", 2), ("drain", 1), ("kim", 2), ("requeued", 1), ("driver 570", 1), ("no-such", 0)],
+    [
+        ("xid", 2),
+        ("drain", 1),
+        ("kim", 2),
+        ("requeued", 1),
+        ('"driver 570"', 1),
+        ("no-such", 0),
+        ("kind==drain", 1),
+        ("4690_3", 1),
+        ("user==kim & kind==job_start", 1),
+        ("age>24h", 1),
+        ("detail~=bad.DIMM", 1),
+    ],
 )
 async def test_the_filter(night: Snapshot, typed: str, count: int) -> None:
     async with app_of(night).run_test(size=(120, 34)) as pilot:

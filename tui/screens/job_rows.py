@@ -13,6 +13,7 @@ from coldaisle.sources.text import cell_width, clip, natural_key, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.reading import read
+from coldaisle.tui.widgets.header import Piece
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, merged, wrap
 from coldaisle.tui.widgets.table import Cell, Column, Placed
 
@@ -71,13 +72,18 @@ def known_columns() -> tuple[tuple[Column, str], ...]:
     return (*_COLUMNS, *own)
 
 
-def columns(metric: str, width: int, chosen: Collection[str] | None) -> tuple[Column, ...]:
-    """The columns to show at a width; ``metric``: the key of what stands in for the useful share."""
+def columns(
+    metric: str, width: int, chosen: Collection[str] | None, empty: Collection[str] = ()
+) -> tuple[Column, ...]:
+    """The columns to show at a width; ``metric``: the key of what stands in for the useful share.
+
+    ``empty``: those without any value, shown only where they were chosen.
+    """
     from dataclasses import replace
 
     found = []
     for column, _ in known_columns():
-        if chosen is not None and column.key not in chosen and column.key != "job":
+        if column.key in empty if chosen is None else column.key not in (*chosen, "job"):
             continue
         if column.key == "job":
             column = replace(column, width=WIDE_JOB if width >= WIDE_AT else NARROW_JOB)
@@ -119,6 +125,8 @@ class Roll:
     load: Load
     place: Mapping[str, int]
     """By job id: index into ``held.jobs``, or behind these into ``waiting``."""
+    empty: frozenset[str] = frozenset()
+    """Columns of which no job tells anything; see :func:`empty_columns`."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -141,26 +149,55 @@ class Watch:
     def __init__(self) -> None:
         self._made_of: tuple[object, ...] = ()
         self._roll: Roll | None = None
-        self._said: list[str] | None = None
 
     def roll(self, snapshot: Snapshot) -> Roll:
         """Who is there."""
-        from coldaisle.analyzers.jobs import held_by, load_of, waiting_jobs
+        from coldaisle.analyzers.jobs import held_by, load_of
 
-        made_of = (snapshot.layout, snapshot.jobs, snapshot.queue, snapshot.waiting, dict(snapshot.queues))
+        made_of = (snapshot.layout, snapshot.jobs, snapshot.queue, dict(snapshot.queues))
         if self._roll is None or not _same(self._made_of, made_of):
-            held, waiting = held_by(snapshot.layout, snapshot.jobs), waiting_jobs(snapshot)
+            held, waiting = held_by(snapshot.layout, snapshot.jobs), snapshot.queue
             place = {job.id: at for at, job in enumerate((*held.jobs, *waiting))}
-            self._roll, self._made_of, self._said = (
-                Roll(held, waiting, load_of(snapshot, held, waiting), place), made_of, None,
-            )  # fmt: skip
+            self._roll = Roll(
+                held, waiting, load_of(snapshot, held, waiting), place, _empty(held.jobs, waiting)
+            )
+            self._made_of = made_of
         return self._roll
 
-    def said(self, roll: Roll) -> list[str]:
-        """[place] what each job is searched by, in lower case."""
-        if self._said is None or self._roll is not roll:
-            self._said = [_words_of(roll.at(at)) for at in range(len(roll.jobs) + len(roll.waiting))]
-        return self._said
+
+_MAY_BE_EMPTY: Mapping[str, Callable[[Job], object]] = {
+    "user": lambda job: job.user,
+    "account": lambda job: job.account,
+    "partition": lambda job: job.partition,
+    "qos": lambda job: job.qos,
+    "left": lambda job: job.limit_at,
+    "starts": lambda job: job.expected_at,
+    "cpus": lambda job: job.cpus,
+    "ram": lambda job: job.memory_bytes,
+    "restarts": lambda job: job.restarts,
+    "cells": lambda job: job.gpus,
+}
+"""Columns that a scheduler may say nothing of."""
+
+
+def empty_columns(jobs: Jobs) -> frozenset[str]:
+    """Columns in which no job has anything: none of them tells it, or nobody delivers the metric."""
+    needs = {
+        "active": jobs.seen.metric,
+        "spread": jobs.seen.metric,
+        "memory": "gpu.mem_ratio",
+        "power": "gpu.power",
+        **{column.key: column.key for column, _ in known_columns() if column.key.startswith("job.")},
+    }
+    unmeasured = (key for key, metric in needs.items() if metric not in jobs.snapshot.columns)
+    return jobs.roll.empty.union(unmeasured)
+
+
+def _empty(*jobs: Sequence[Job]) -> frozenset[str]:
+    everybody = [job for some in jobs for job in some]
+    if not everybody:
+        return frozenset()
+    return frozenset(key for key, of in _MAY_BE_EMPTY.items() if not any(map(of, everybody)))
 
 
 def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
@@ -169,22 +206,6 @@ def _same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
         and all(a is b for a, b in zip(before[:3], now[:3], strict=True))
         and before[3:] == now[3:]
     )
-
-
-def _words_of(job: Job) -> str:
-    words = (
-        job.title,
-        job.id,
-        job.name,
-        job.user,
-        job.account,
-        job.partition,
-        job.qos,
-        job.state,
-        job.reason,
-        *job.nodes,
-    )
-    return " ".join(word for word in words if word).casefold()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,33 +231,6 @@ def jobs_seen(snapshot: Snapshot, roll: Roll, metric: cells.CellMetric) -> Jobs:
     active = cells.default_metric(snapshot).key
     seen = figures(snapshot, roll.held, active, values_of)
     return Jobs(snapshot, roll, seen, metric, cells.cell_codes(snapshot, metric))
-
-
-def matching(roll: Roll, said: Sequence[str], text: str) -> list[bool]:
-    """[place] whether a job has every word of ``text``; ValueError says what is wrong with one.
-
-    A word is a part of its id, name, user, account, partition, state, reason or node, or a node set (``r[01-04]n02``).
-    """
-    from coldaisle.sources.nodesets import expand
-
-    words = text.casefold().split()[:32]
-    sets = [
-        frozenset(name.casefold() for name in expand(word))
-        for word in words
-        if "[" in word and not _is_array(word)
-    ]
-    plain_words = [word for word in words if "[" not in word or _is_array(word)]
-    found = [all(word in one for word in plain_words) for one in said]
-    if sets:
-        for at, yes in enumerate(found):
-            names = {name.casefold() for name in roll.at(at).nodes}
-            found[at] = yes and all(names & wanted for wanted in sets)
-    return found
-
-
-def _is_array(word: str) -> bool:
-    """``4700_[4-9%2]`` is the id of tasks that wait together, no node set."""
-    return "_[" in word and word.partition("_[")[0].isdigit()
 
 
 def weights(jobs: Jobs, sort: Sort) -> Numbers | None:
@@ -518,14 +512,15 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     whole = not one.unsized
     running = f"{'' if whole else '>'}{one.gpus}"
     pending = not one.running
-    counts = f"{len(one.running)} run" if one.running else ""
-    if one.waiting:
-        counts += (", " if counts else "") + f"{len(one.waiting)} wait"
     name = plain(one.name) or "not told"
+    is_section = one.name in (RUNNING, PENDING)
+    waits = sum(jobs.roll.waiting[number].tasks for number in one.waiting)  # as the line below counts them
+    count = len(one.running) + waits if is_section else len(one.running)
+    counts = f" {count}{'' if is_section else ' run'}" if count else ""
     made: dict[str, Cell] = {
-        "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(f" {counts}" if name not in (RUNNING, PENDING) else f" {len(one.running) + len(one.waiting)}", "dim")),
+        "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(counts, "dim")),
         "gpus": Run(str(one.pending) if one.name == PENDING and pending else running, "title"),
-        "nodes": _asks(one, next((item.width for item in placed if item.column.key == "nodes"), 0))
+        "nodes": _asks(one, waits, next((item.width for item in placed if item.column.key == "nodes"), 0))
         if one.waiting
         else Run(""),
         "active": Run("") if pending else ratio(use.active, 1, 1),
@@ -536,26 +531,26 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     return [made.get(item.column.key, Run("")) for item in placed]
 
 
-def _asks(one: Group, width: int) -> Run:
-    """How many GPUs are asked for, where no column has it, and how many of these wait for something else than hardware."""
+def _asks(one: Group, waits: int, width: int) -> Run:
+    """How much waits, for how many GPUs where no column has it, and how many of these wait for something else than hardware."""
     held = one.pending - one.offered
-    asked = f"asks {one.pending}" if one.running or one.name != PENDING else ""
+    asked = f"{waits} wait for {one.pending}" if one.name != PENDING else ""
     if held <= 0:
         return Run(asked, "accent")
     whole = f"{asked} ({held} held)".strip()
     return Run(whole if len(whole) <= width else asked, "warn")
 
 
-def load_runs(load: Load, now: float) -> list[Run]:
+def load_pieces(load: Load, now: float) -> list[Piece]:
     """What runs, what waits for hardware, what is held, and when the next one starts."""
-    runs = [Run(f"{load.running.jobs} run on {load.running.gpus} GPUs")]
+    pieces = [Piece(0, (Run(f"{load.running.jobs} run on {load.running.gpus} GPUs"),))]
     if load.waiting.jobs:
-        runs.append(Run(f"  {load.waiting.jobs} wait for {load.waiting.gpus}", "accent"))
-        if load.next_start_at is not None and load.next_start_at > now:
-            runs.append(Run(f", the next starts in {age(load.next_start_at - now)}", "dim"))
+        pieces.append(Piece(1, (Run(f"{load.waiting.jobs} wait for {load.waiting.gpus}", "accent"),)))
     if load.held.jobs:
-        runs.append(Run(f"  {load.held.jobs} held ({load.held.gpus})", "warn"))
-    return runs
+        pieces.append(Piece(1, (Run(f"{load.held.jobs} held ({load.held.gpus})", "warn"),)))
+    if load.waiting.jobs and load.next_start_at is not None and load.next_start_at > now:
+        pieces.append(Piece(4, (Run(f"next starts in {age(load.next_start_at - now)}", "dim"),)))
+    return pieces
 
 
 HOW: tuple[tuple[str, str], ...] = (

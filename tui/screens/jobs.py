@@ -10,18 +10,16 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Input
 
-from coldaisle.sources.text import plain
 from coldaisle.sources.units import age
 from coldaisle.tui import cells
 from coldaisle.tui.choices import Choices
 from coldaisle.tui.screens import job_rows as rows
+from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.job_rows import GROUPINGS, HEAD, JOB, SORTS, Jobs, Roll, Watch
-from coldaisle.tui.screens.live import LiveScreen
-from coldaisle.tui.widgets.header import TopLines
-from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
-from coldaisle.tui.widgets.table import Cell, Placed, Table
+from coldaisle.tui.widgets.header import Piece, TopLines, fitted
+from coldaisle.tui.widgets.lines import Lines, Row, Run
+from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.jobs import Group
@@ -32,7 +30,7 @@ NAME = "jobs"
 """Under which its columns are kept."""
 
 
-class JobsScreen(LiveScreen):
+class JobsScreen(FilteredScreen):
     """All jobs: groups with their sums, opened into the jobs themselves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,18 +45,14 @@ class JobsScreen(LiveScreen):
         Binding("escape", "back", "Back"),
     ]
     TAB = "Jobs"
-    DEFAULT_CSS = """
-    JobsScreen #filter { height: 1; border: none; padding: 0; display: none; }
-    JobsScreen #filter.open { display: block; }
-    JobsScreen #status { height: 1; }
-    """
+    ROWS, COUNTED = "job", "jobs"
+    FILTER_HINT = "kim, state==pending, user==alice & util<30, left<30m, gpus>=16; Tab completes, Up recalls"
 
     def __init__(self, at: str = "", choices: Choices | None = None) -> None:
         """``at``: the id of a job that the cursor shall stand on."""
         super().__init__()
         self.sort = SORTS[0]
         self.grouping = GROUPINGS[0]
-        self.filter = ""
         self.folded: dict[str, bool] = {}
         """Groups that were opened or closed by hand: whether closed."""
         self.choices = choices or Choices()
@@ -72,29 +66,20 @@ class JobsScreen(LiveScreen):
         self._shown_for: tuple[object, ...] = ()
         self._groups: tuple[Group, ...] = ()
         self._shown = 0
-        self._filter_error = ""
         self._has_begun = False
         self._has_told = False
 
     def body(self) -> ComposeResult:
         yield Table(rows.columns("", 80, None), id="jobs")
         yield Lines(id="status")
-        yield Input(
-            placeholder="id, name, user, account, partition, state, reason, r[01-04]n02",
-            id="filter",
-            compact=True,
-        )
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Rows in the order that was chosen; values of what is in sight."""
         view = self._view = self._seen(snapshot)
         self._keep_order(view)
-        self._keep_groups(view.roll)
+        self._keep_groups(view)
         table = self.query_one(Table)
-        table.set_columns(rows.columns(view.seen.metric, table.size.width, self.choices.columns(NAME)))
+        table.set_columns(self._columns(view, table.size.width))
         named = {HEAD + one.name: one for one in self._groups}
 
         def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
@@ -136,29 +121,13 @@ class JobsScreen(LiveScreen):
         self.again()
         self.query_one(Table).action_edge(0)
 
-    def action_filter(self) -> None:
-        """Open the line that takes the filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.value = self.filter
-        box.focus()
-
-    def action_back(self) -> None:
-        """Close the filter line and drop the filter; else leave."""
-        if self.query_one("#filter", Input).has_class("open") or self.filter:
-            self.set_filter("")
-            self._close_filter()
-        else:
-            super().action_back()
-
     def action_columns(self) -> None:
         """Choose the columns."""
         from coldaisle.tui.screens.columns import ColumnsScreen
 
-        known = rows.known_columns()
+        empty = () if self._view is None else rows.empty_columns(self._view)
         chosen = self.choices.columns(NAME)
-        shown = {column.key for column, _ in known} if chosen is None else chosen
-        self.app.push_screen(ColumnsScreen(known, shown, "job", self._choose))
+        self.app.push_screen(ColumnsScreen(rows.known_columns(), chosen, "job", self._choose, empty))
 
     def action_fold(self) -> None:
         """Open or close the group under the cursor, or that of the job."""
@@ -182,23 +151,10 @@ class JobsScreen(LiveScreen):
         if job is not None:
             show_on_racks(self, job)
 
-    def set_filter(self, text: str) -> None:
-        """Show only jobs that have every word of ``text``."""
-        self.filter = text
-        self.again()
-
     def stand_on(self, job: str) -> None:
         """Put the cursor on a job, by its id; its group is opened."""
         self._wanted = job
         self.again()
-
-    @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
-        self.set_filter(event.value)
-
-    @on(Input.Submitted, "#filter")
-    def _entered(self) -> None:
-        self._close_filter()
 
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:
@@ -209,10 +165,6 @@ class JobsScreen(LiveScreen):
             self.action_fold()
         else:
             self.app.push_screen(JobScreen(event.key.removeprefix(JOB)))
-
-    def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("open")
-        self.query_one(Table).focus()
 
     def _choose(self, keys: Sequence[str] | None) -> None:
         problem = self.choices.choose(NAME, keys)
@@ -242,25 +194,17 @@ class JobsScreen(LiveScreen):
         self._ordered_for = wanted
         self._ordered_ids = [roll.at(at).id for at in self._order]
 
-    def _keep_groups(self, roll: Roll) -> None:
-        """Put jobs together anew when the order, the filter or the grouping is another one."""
-        wanted = (self._ordered_for, self._ordered_at, self.filter, self.grouping)
+    def _keep_groups(self, view: Jobs) -> None:
+        """Put jobs together anew when the order, the grouping or what the filter keeps is another one."""
+        roll, kept = view.roll, self.kept(view.snapshot)
+        places = tuple(self._order) if kept is None else tuple(at for at in self._order if kept[at])
+        wanted = (self._ordered_for, self._ordered_at, places, self.grouping)
+        if kept is not None:
+            self.tell_kept(len(places), len(self._order))
         if self._shown_for == wanted:
             return
-        places = self._filtered(roll)
         self._shown_for, self._shown = wanted, len(places)
         self._groups = rows.sections(roll, places, self.grouping)
-
-    def _filtered(self, roll: Roll) -> list[int]:
-        self._filter_error = ""
-        if not self.filter.strip():
-            return self._order
-        try:
-            wanted = rows.matching(roll, self._watch.said(roll), self.filter)
-        except ValueError as error:
-            self._filter_error = plain(str(error))
-            return self._order
-        return [at for at in self._order if wanted[at]]
 
     def _is_open(self, group: str) -> bool:
         """Those that run and those that wait are shown; sums are opened by hand, or by a filter."""
@@ -302,6 +246,8 @@ class JobsScreen(LiveScreen):
             return ()
         active = cells.metric_of(view.seen.metric).label
         by = f"by {self.grouping}  " if self.grouping else ""
+        if view.seen.metric not in view.snapshot.columns:
+            return (Run(by.rstrip(), "accent"),)
         return (
             Run(by, "accent"),
             Run(f"{active}" if view.metric.label == active else f"GPUs: {view.metric.label}", "title"),
@@ -311,21 +257,19 @@ class JobsScreen(LiveScreen):
         table, roll = self.query_one(Table), view.roll
         if not roll.place:
             return ()
-        runs = rows.load_runs(roll.load, view.snapshot.at)
-        if self._filter_error:
-            runs = [Run(f"filter: {self._filter_error}", "bad")]
-        elif self.filter:
-            runs = [
-                Run(f"{self._shown} of {len(roll.place)} jobs", "accent"),
-                Run(f"  filter: {plain(self.filter, 40)} (Esc drops it)", "match"),
-            ]
-        runs.append(Run(f"  by {self.sort.name} (s)", "dim"))
-        if self.sort.moves:
-            runs.append(Run(f", as it was {self._ordered_when(view.snapshot)}", "dim"))
-        hidden = len(rows.columns("", 0, self.choices.columns(NAME))) - len(table.placed)
+        pieces = rows.load_pieces(roll.load, view.snapshot.at)
+        if filtered := self.filter_runs(40):
+            shown = Run(f"{self._shown} of {len(roll.place)} jobs", "accent")
+            pieces = [Piece(0, (shown,)), Piece(0, tuple(filtered))]
+        moved = f", as it was {self._ordered_when(view.snapshot)}" if self.sort.moves else ""
+        pieces.append(Piece(2, (Run(f"by {self.sort.name} (s){moved}", "dim"),)))
+        hidden = len(self._columns(view, 0)) - len(table.placed)
         if hidden:
-            runs.append(Run(f"  {hidden} columns need a wider terminal, c chooses", "dim"))
-        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+            pieces.append(Piece(5, (Run(f"{hidden} columns need a wider terminal, c chooses", "dim"),)))
+        return fitted(pieces, self.query_one("#status", Lines).room.width)
+
+    def _columns(self, view: Jobs, width: int) -> tuple[Column, ...]:
+        return rows.columns(view.seen.metric, width, self.choices.columns(NAME), rows.empty_columns(view))
 
     def _ordered_when(self, snapshot: Snapshot) -> str:
         if snapshot.live:

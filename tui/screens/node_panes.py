@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
+    clock,
     edge,
-    entity_words,
     event_token,
     event_words,
     gpu_name,
@@ -20,6 +19,7 @@ from coldaisle.tui.reading import (
     latest,
     read,
     status_word,
+    whose,
     why_silent,
 )
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
@@ -161,9 +161,9 @@ def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
 def event_row(event: EventView, now: float) -> Row:
     """An event: when, whose, what."""
     return (
-        Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
+        Run(fit(clock(event.at, now), 8)),
         Run(f"  {fit(age(now - event.at) + ' ago', 10)}  ", "dim"),
-        Run(fit(entity_words(event.entity), 16) + " "),
+        Run(fit(whose(event), 16) + " "),
         Run(fit(event_words(event.kind), 14) + " ", event_token(event.kind)),
         Run(plain(event.detail)),
     )

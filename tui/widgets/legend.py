@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
 from coldaisle.tui.picture import OUTSIDE
-from coldaisle.tui.reading import entity_words, event_token, event_words
+from coldaisle.tui.reading import clock, event_token, event_words, whose
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
 from coldaisle.tui.widgets.lines import Row, Run, cut
@@ -67,17 +66,17 @@ def legend(
     return fitted(pieces, width)
 
 
-def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
+def changes(events: Iterable[EventView], width: int, lines: int, now: float) -> list[Row]:
     """The last events, oldest first; foreign text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
-    names = [entity_words(event.entity) for event in newest]
+    names = [whose(event) for event in newest]
     words = [event_words(event.kind) for event in newest]
     name_width = min(max(map(cell_width, names), default=0), MOST_NAME)
     word_width = min(max(map(cell_width, words), default=0), MOST_WORDS)
     return [
         cut(
             (
-                Run(time.strftime("%H:%M:%S  ", time.localtime(event.at)), "dim"),
+                Run(fit(clock(event.at, now), 10), "dim"),
                 Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
                 Run(fit(word, word_width) + "  ", event_token(event.kind)),
                 Run(plain(event.detail), "text"),

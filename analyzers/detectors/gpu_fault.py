@@ -1,0 +1,315 @@
+"""GPU faults: XIDs by class, memory errors, boards that are lost, missing, or dead behind a frozen feed.
+
+One event is enough (Candidate.is_immediate). An XID comes as an event, or as the sticky gauge of an exporter, which tells
+something only when it *changes*: a value that stood there when the window began is of long ago. XIDs that follow from
+something else (43 and 45 after a job was cancelled, 63 alone) say nothing. A board whose series end while the others of its
+node go on is lost; power, temperature and clock that repeat to the last digit while it is "busy" are a corpse's: power
+jitters in every living board.
+
+Loss: all of the job where the board is gone or must be reset: the others wait for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
+from coldaisle.analyzers.snapshot import Status
+from coldaisle.analyzers.window import Bools, Window, mean, present
+from coldaisle.sources.source import Kind, Missing
+
+LOOKBACK_S = 900.0
+NAME = "gpu_fault"
+_XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
+"""As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
+MANY_GPUS = 0.9
+"""Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
+
+
+class Classes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """XIDs by what they mean."""
+
+    drain: list[int]
+    lost: list[int]
+    memory: list[int]
+    link: list[int]
+    application: list[int]
+    ignored: list[int]
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    lookback_s: float
+    frozen_polls: int
+    frozen_s: float
+    gone_polls: float
+    gone_s: float
+    repeats: int
+    classes: Classes
+
+
+class Xid(NamedTuple):
+    """One report of one board."""
+
+    at: float
+    code: int
+    detail: str
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a GPU (or a node, for boards that are missing)."""
+    found: dict[int, Candidate] = {}
+    for make in (_by_memory, _by_xid, _frozen, _gone):
+        for gpu, candidate in make(window, rules).items():
+            found[gpu] = _worse(found.get(gpu), candidate)
+    return Verdict((*found.values(), *_missing(window)))
+
+
+def _worse(known: Candidate | None, new: Candidate) -> Candidate:
+    """The worse of two about one board, with the evidence of both."""
+    if known is None:
+        return new
+    first, second = (new, known) if (new.severity, new.loss) >= (known.severity, known.loss) else (known, new)
+    return replace(first, evidence=(*first.evidence, *second.evidence), since=min(first.since, second.since))
+
+
+# --- XIDs ------------------------------------------------------------------------------------------
+
+
+def xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
+    """By GPU: what was reported lately, oldest first, from events and from changes of the sticky gauge."""
+    found: dict[int, list[Xid]] = defaultdict(list)
+    for event in window.events(seconds):
+        gpu = window.layout.gpu_of.get(event.entity)
+        if event.kind == "xid" and gpu is not None and (match := _XID.search(event.detail)):
+            found[gpu].append(Xid(event.at, int(match[1]), event.detail))
+    if window.has("gpu.xid_last"):
+        for gpu, xid in _gauge_changes(window, seconds):
+            if not any(known.code == xid.code for known in found.get(gpu, ())):
+                found[gpu].append(xid)
+    return {gpu: sorted(some) for gpu, some in found.items()}
+
+
+def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
+    recent = window.recent("gpu.xid_last", seconds)
+    values = recent.values
+    last = _filled(values)
+    changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
+    places = np.argwhere(changed)
+    return [
+        (
+            int(gpu),
+            Xid(float(recent.times[row + 1]), int(last[row + 1, gpu]), f"XID {int(last[row + 1, gpu])}"),
+        )
+        for row, gpu in places.tolist()
+    ]
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Each missing sample as the one before it: a dropped sample is no change."""
+    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
+    np.maximum.accumulate(rows, axis=0, out=rows)
+    filled: np.ndarray = values[rows, np.arange(values.shape[1])[None, :]]
+    return filled
+
+
+def _by_xid(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    made = {}
+    for gpu, reports in xids(window, rules.lookback_s).items():
+        candidate = _of_reports(window, rules, gpu, reports)
+        if candidate is not None:
+            made[gpu] = candidate
+    return made
+
+
+def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid]) -> Candidate | None:
+    classes = rules.classes
+    serious = [x for x in reports if x.code in classes.drain]
+    of_program = [x for x in reports if x.code in classes.application]
+    known = [x for x in reports if x.code not in classes.ignored]
+    if not known:
+        return None
+    unknown = [x for x in known if x not in serious and x not in of_program]
+    told = serious or of_program or unknown
+    first = told[0]
+    codes = list(dict.fromkeys(x.code for x in told))
+    if serious:
+        variant = (
+            "lost" if set(codes) & set(classes.lost)
+            else "memory" if set(codes) & set(classes.memory)
+            else "link" if set(codes) & set(classes.link)
+            else "fault"
+        )  # fmt: skip
+        severity, loss = Severity.CRITICAL, 1.0
+    elif len(of_program) >= rules.repeats and _repeats(of_program):
+        variant, severity, loss = "fault", Severity.WARNING, 0.3
+    elif set(codes) & set(classes.memory):
+        variant, severity, loss = "memory", Severity.WARNING, 0.3
+    else:
+        variant, severity, loss = "application", Severity.WARNING, 0.0
+    return _made(window, gpu, variant, severity, loss, first.at, codes, first.detail.partition(": ")[2] or "see the kernel log",
+                 tuple(Evidence("event.xid", window.layout.gpus[gpu].key, float(x.code), "1", "reported") for x in told[-3:]))  # fmt: skip
+
+
+def _repeats(reports: list[Xid]) -> bool:
+    """Whether they are apart in time: a storm within a minute is one report."""
+    return reports[-1].at - reports[0].at > 60.0
+
+
+# --- memory, remaps, what boards say of themselves --------------------------------------------------
+
+
+def _by_memory(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    made: dict[int, Candidate] = {}
+    for key in ("gpu.ecc_dbe", "gpu.remapped_uncorrectable"):
+        if window.has(key):
+            recent = window.recent(key, rules.lookback_s)
+            last = _filled(recent.values)
+            steps = np.diff(last, axis=0)
+            grown = np.where(steps > 0, steps, 0.0)
+            for gpu in np.flatnonzero(np.nansum(grown, axis=0) > 0).tolist():
+                row = int(np.flatnonzero(np.nan_to_num(grown[:, gpu]) > 0)[0])
+                count = float(np.nansum(grown[:, gpu]))
+                evidence = (Evidence(key, window.layout.gpus[gpu].key, count, "1", "> 0 new"),)
+                made[gpu] = _made(
+                    window,
+                    gpu,
+                    "memory",
+                    Severity.CRITICAL,
+                    1.0,
+                    float(recent.times[row + 1]),
+                    [],
+                    f"{count:.0f} uncorrectable errors",
+                    evidence,
+                )
+    for key, variant, severity, how in (
+        ("gpu.remap_failure", "memory", Severity.CRITICAL, "a row could not be remapped: replace the board"),
+        ("gpu.remap_pending", "remap", Severity.INFO, "a row remap waits for a reset"),
+        ("gpu.fabric_health", "link", Severity.CRITICAL, "the NVSwitch fabric calls it unhealthy"),
+        ("gpu.recovery_action", "fault", Severity.WARNING, "the driver asks for a reset"),
+    ):
+        if window.has(key):
+            now = window.current(key)
+            bad = now == 2 if key == "gpu.fabric_health" else now >= 1
+            for gpu in np.flatnonzero(bad).tolist():
+                evidence = (Evidence(key, window.layout.gpus[gpu].key, float(now[gpu]), "state", "asserted"),)
+                new = _made(window, gpu, variant, severity, 0.0, window.at, [], how, evidence)
+                made[gpu] = _worse(made.get(gpu), new)
+    return made
+
+
+# --- gone, frozen, missing --------------------------------------------------------------------------
+
+
+def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    """Boards that fell silent while others of their node go on, or that their source calls lost."""
+    seen = window.snapshot.gpu_seen
+    age = window.at - seen
+    limit = max(rules.gone_polls * window.poll, rules.gone_s)
+    boards = window.groups.is_board
+    silent: Bools = boards & (age > limit) & ~np.isnan(seen)
+    fresh = boards & (age <= limit)
+    nodes = len(window.layout.nodes)
+    fresh_on = np.bincount(window.groups.gpu_node[fresh], minlength=nodes) > 0
+    said = np.zeros(len(seen), dtype=np.bool_)
+    for column in (window.latest("gpu.power"), window.latest("gpu.util"), window.latest("gpu.temp")):
+        if column is not None:
+            said |= column.reason == Missing.LOST
+    said &= window.snapshot.gpu_status == Status.LOST
+    if silent.sum() > MANY_GPUS * max(int(boards.sum()), 1):
+        silent[:] = False
+    gone = (silent & fresh_on[window.groups.gpu_node]) | (said & boards)
+    made = {}
+    for gpu in np.flatnonzero(gone).tolist():
+        how = (
+            "its source calls it lost" if said[gpu] else "its series ended while the node's other GPUs go on"
+        )
+        at = float(seen[gpu]) if not np.isnan(seen[gpu]) else window.at
+        evidence = (
+            Evidence(
+                "gpu.power",
+                window.layout.gpus[gpu].key,
+                float(age[gpu]),
+                "s",
+                f"no sample for > {limit:.0f} s",
+            ),
+        )
+        made[gpu] = _made(window, gpu, "lost", Severity.CRITICAL, 1.0, at, [], how, evidence)
+    return made
+
+
+def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    """Boards whose power, temperature and clock repeat to the last digit while they seem to work."""
+    keys = [key for key in ("gpu.power", "gpu.temp", "gpu.sm_clock") if window.has(key)]
+    if "gpu.power" not in keys or len(keys) < 2 or not window.has("gpu.util"):
+        return {}
+    step = max(window.step(key) for key in keys)
+    polls = max(rules.frozen_polls, int(np.ceil(rules.frozen_s / step)))
+    same = window.groups.is_board.copy()
+    for key in keys:
+        values = window.recent(key, rules.frozen_s, rules.frozen_polls).values[-polls:]
+        have = present(values)
+        same &= have.sum(axis=0) >= max(rules.frozen_polls, int(0.7 * polls))
+        same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
+            np.where(have, values, np.inf), axis=0
+        )
+    busy = mean(window.recent("gpu.util", rules.frozen_s, rules.frozen_polls).values) > 0.02
+    made = {}
+    for gpu in np.flatnonzero(same & busy).tolist():
+        recent = window.recent("gpu.power", 900.0)
+        last = _filled(recent.values)[:, gpu]
+        moved = np.flatnonzero(last != last[-1])
+        at = float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
+        key = window.layout.gpus[gpu].key
+        evidence = (
+            Evidence("gpu.power", key, float(last[-1]), "W", f"the same for {window.at - at:.0f} s"),
+            Evidence("gpu.temp", key, float(window.current("gpu.temp")[gpu]), "C", "the same"),
+        )
+        made[gpu] = _made(
+            window,
+            gpu,
+            "frozen",
+            Severity.CRITICAL,
+            1.0,
+            at,
+            [],
+            f"{(window.at - at) / 60:.0f} min",
+            evidence,
+        )
+    return made
+
+
+def _missing(window: Window) -> tuple[Candidate, ...]:
+    """Nodes with fewer boards than an inventory or the kernel knows."""
+    made = []
+    heard = window.heard(Kind.NODE)
+    for number, node in enumerate(window.layout.nodes):
+        boards = sum(window.layout.gpus[gpu].parent < 0 for gpu in node.gpus)
+        expected = node.gpus_expected or 0
+        if heard[number] and 0 < boards < expected and node.gpus_visible is None:
+            made.append(
+                Candidate(
+                    NAME, "missing", Scope(nodes=(node.key,)), Severity.WARNING, window.at, 0.0, 0.8,
+                    (Evidence("node.gpus", node.key, float(boards), "1", f"< {expected} expected"),),
+                    since_bound=True, is_immediate=True, words={"how": f"{boards} of {expected}", "xids": ""},
+                )
+            )  # fmt: skip
+    return tuple(made)
+
+
+def _made(
+    window: Window, gpu: int, variant: str, severity: Severity, loss: float, at: float, codes: list[int], how: str,
+    evidence: tuple[Evidence, ...],
+) -> Candidate:  # fmt: skip
+    told = f" (XID {', '.join(map(str, codes))})" if codes else ""
+    return Candidate(
+        NAME, variant, Scope(gpus=(window.layout.gpus[gpu].key,)), severity, at, loss, 0.95, evidence,
+        is_immediate=True, words={"xids": told, "how": how},
+    )  # fmt: skip

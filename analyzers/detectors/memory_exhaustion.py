@@ -1,0 +1,209 @@
+"""Memory exhaustion: a board's memory that grows to its brim, a host whose memory ends.
+
+Being full is no sign: inference engines and XLA take nearly all at the start and keep it. Signals are growth together with
+fullness, and what follows: an XID of the program (31, 13) or an out-of-memory event on a board that was full; on a host
+processes killed, or memory pressure together with little that is left.
+
+Loss: all of the job once it was killed, else 0: soon it will be.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.detectors.gpu_fault import xids
+from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
+from coldaisle.analyzers.window import Window, mean, present
+from coldaisle.sources.source import Floats
+from coldaisle.sources.units import age as in_words
+
+LOOKBACK_S = 3600.0
+NAME = "memory_exhaustion"
+OF_MEMORY = frozenset({31, 13})
+_OOM = re.compile(r"out of memory|oom", re.IGNORECASE)
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    full: float
+    nearly: float
+    grown: float
+    minutes: int
+    ahead_s: float
+    host_full: float
+    host_psi: float
+    events_s: float
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """Candidates of boards and of nodes."""
+    return Verdict((*_boards(window, rules), *_hosts(window, rules)))
+
+
+def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
+    if not window.has("gpu.mem_ratio"):
+        return []
+    recent = window.recent("gpu.mem_ratio", 60.0 * rules.minutes)
+    values = recent.values
+    highest = _highest(values)
+    now = _last(values)
+    low = np.fmin.reduce(values, axis=0)
+    grown = highest - low
+    slope = _slope(window, values, recent.step)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.where(slope > 0, (1 - now) / slope, np.inf)
+    killed = {
+        gpu: next(x for x in some if x.code in OF_MEMORY)
+        for gpu, some in xids(window, rules.events_s).items()
+        if any(x.code in OF_MEMORY for x in some)
+    }
+    made = []
+    board = window.groups.is_board & ~window.groups.has_instances
+    growing = board & (grown >= rules.grown) & (present(values).sum(axis=0) >= 4)
+    for gpu in np.flatnonzero(growing & (highest >= rules.nearly)).tolist():
+        brim = float(highest[gpu]) >= rules.full
+        steady = _is_steady(values[:, gpu])
+        if gpu in killed and brim:
+            made.append(
+                _board(
+                    window,
+                    gpu,
+                    "device",
+                    Severity.CRITICAL,
+                    1.0,
+                    killed[gpu].at,
+                    highest,
+                    grown,
+                    left,
+                    recent.step * len(values),
+                    f"its process was ended (XID {killed[gpu].code})",
+                )
+            )
+        elif steady and (brim or left[gpu] <= rules.ahead_s) and now[gpu] >= rules.nearly:
+            since = float(recent.times[int(np.nanargmin(values[:, gpu]))])
+            variant = "device" if float(now[gpu]) >= 0.985 else "growing"
+            made.append(
+                _board(
+                    window,
+                    gpu,
+                    variant,
+                    Severity.WARNING,
+                    0.0,
+                    since,
+                    highest,
+                    grown,
+                    left,
+                    recent.step * len(values),
+                    "and goes on growing",
+                )
+            )
+    return made
+
+
+def _is_steady(values: Floats) -> bool:
+    """Whether it grew over time, not in one leap: a program that starts takes its memory at once."""
+    have = values[present(values)]
+    if len(have) < 4:
+        return False
+    steps = np.diff(have)
+    total = float(have[-1] - have[0])
+    return total > 0 and float(steps.max()) <= 0.5 * total and float((steps > 1e-4).mean()) >= 0.3
+
+
+def _slope(window: Window, values: Floats, step: float) -> Floats:
+    """[gpu] share of the board a second, over the second half."""
+    half = values[len(values) // 2 :]
+    first, last = _first(half), _last(half)
+    return (last - first) / max(step * (len(half) - 1), step)
+
+
+def _first(values: Floats) -> Floats:
+    return _last(values[::-1])
+
+
+def _last(values: Floats) -> Floats:
+    have = present(values)
+    row = len(values) - 1 - np.argmax(have[::-1], axis=0)
+    picked: Floats = values[row, np.arange(values.shape[1])]
+    return picked
+
+
+def _highest(values: Floats) -> Floats:
+    highest: Floats = np.fmax.reduce(values, axis=0)
+    return highest
+
+
+def _board(
+    window: Window, gpu: int, variant: str, severity: Severity, loss: float, since: float, highest: Floats, grown: Floats,
+    left: Floats, span: float, what: str,
+) -> Candidate:  # fmt: skip
+    key = window.layout.gpus[gpu].key
+    return Candidate(
+        NAME, variant, Scope(gpus=(key,)), severity, since, loss, 0.85 if loss else 0.7,
+        (
+            Evidence("gpu.mem_ratio", key, float(highest[gpu]), "ratio", "near 1"),
+            Evidence("gpu.mem_ratio", key, float(grown[gpu]), "ratio", f"grown in {in_words(span)}"),
+        ),
+        is_immediate=bool(loss),
+        words={"used": f"{highest[gpu]:.0%}", "grown": f"{grown[gpu]:.0%}", "span": in_words(span), "what": what,
+               "left": in_words(min(float(left[gpu]), 86_400.0)) if np.isfinite(left[gpu]) else "?"},
+    )  # fmt: skip
+
+
+def _hosts(window: Window, rules: Thresholds) -> list[Candidate]:
+    nodes = len(window.layout.nodes)
+    ratio = (
+        mean(window.recent("node.mem_ratio").values)
+        if window.has("node.mem_ratio")
+        else np.full(nodes, np.nan)
+    )
+    psi = (
+        mean(window.recent("node.psi_mem_full").values)
+        if window.has("node.psi_mem_full")
+        else np.full(nodes, np.nan)
+    )
+    kills = (
+        mean(window.recent("node.oom_kills", rules.events_s).values)
+        if window.has("node.oom_kills")
+        else np.full(nodes, np.nan)
+    )
+    killed = {
+        event.entity.partition("/")[0]: event.at
+        for event in window.events(rules.events_s)
+        if event.kind == "oom"
+    }
+    made = []
+    for number in range(nodes):
+        key = window.layout.nodes[number].key
+        died = key in killed or kills[number] > 0
+        tight = ratio[number] >= rules.host_full and psi[number] >= rules.host_psi
+        if died or tight:
+            what = (
+                "the kernel has killed processes"
+                if died
+                else f"tasks wait for memory {psi[number]:.0%} of the time"
+            )
+            evidence = [
+                Evidence("node.mem_ratio", key, float(ratio[number]), "ratio", f">= {rules.host_full:g}")
+            ]
+            evidence.append(
+                Evidence(
+                    "event.oom" if died else "node.psi_mem_full",
+                    key,
+                    1.0 if died else float(psi[number]),
+                    "1" if died else "ratio",
+                    "reported" if died else f">= {rules.host_psi:g}",
+                )
+            )
+            made.append(
+                Candidate(
+                    NAME, "host", Scope(nodes=(key,)), Severity.CRITICAL if died else Severity.WARNING,
+                    killed.get(key, window.at - 60.0), 1.0 if died else 0.1, 0.85, tuple(evidence), is_immediate=died,
+                    words={"used": "?" if np.isnan(ratio[number]) else f"{ratio[number]:.0%}", "what": what},
+                )
+            )  # fmt: skip
+    return made

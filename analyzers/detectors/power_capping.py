@@ -1,0 +1,193 @@
+"""Power capping: a limit below what the board is made for, or below its peers', or the brake of the power supply.
+
+A dense job at the default limit is healthy, however often the bit is set: that is no finding. Two signals each: the limit
+against the default (or the peers'), and power at that limit with the clock below its reference; the brake's bit or counter,
+and the clock.
+
+Loss: 1 - f / f_ref while the cap binds; where clocks say nothing, 1 - (cap / default) ** 0.68.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.features import reference_clock
+from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
+from coldaisle.analyzers.progress import slowed
+from coldaisle.analyzers.snapshot import Times
+from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, share
+from coldaisle.sources.source import Floats
+
+LOOKBACK_S = 3600.0
+NAME = "power_capping"
+SW_POWER_CAP, HW_POWER_BRAKE = 0x4, 0x80
+LEAST = 4
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    window_s: float
+    near: float
+    lowered: float
+    duty: float
+    brake_duty: float
+    clock_share: float
+    busy: float
+    keep: float
+    exponent: float
+
+
+class Signs(msgspec.Struct):
+    """[gpu] each."""
+
+    limit: Floats
+    default: Floats
+    """The board's own limit: its default or highest."""
+    peers: Floats
+    """The median limit of the same model in the same job."""
+    power: Floats
+    """Of the limit in force."""
+    clock: Floats
+    """Of the reference or the peers' clock, whichever is higher."""
+    brake: Floats
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a GPU."""
+    if (
+        not window.has("gpu.power_limit")
+        and not window.has("gpu.throttle")
+        and not window.has("gpu.power_brake_violation")
+    ):
+        return Verdict()
+    signs = _signs(window, rules)
+    util = window.recent("gpu.util", rules.window_s)
+    ready = (util.samples >= LEAST) & (mean(util.values) >= rules.busy) & window.groups.is_board
+    brake = ready & (signs.brake >= rules.keep * rules.brake_duty)
+    binds = ready & (signs.power >= rules.near * np.where(brake, 0, 1)) & ~(signs.clock > rules.clock_share)
+    unequal = binds & (signs.limit <= rules.lowered * signs.peers)
+    lowered = binds & (signs.limit <= rules.lowered * signs.default)
+    found = np.flatnonzero(brake | unequal | lowered)
+    if not len(found):
+        return Verdict()
+    times, since = _since(window, signs)
+    return Verdict(
+        tuple(
+            _candidate(window, rules, signs, g, _variant(bool(brake[g]), bool(unequal[g])), since, times)
+            for g in found.tolist()
+        )
+    )
+
+
+def _variant(brake: bool, unequal: bool) -> str:
+    return "brake" if brake else "unequal" if unequal else "operator"
+
+
+def _signs(window: Window, rules: Thresholds) -> Signs:
+    limit = window.current("gpu.power_limit")
+    most = window.current("gpu.power_max")
+    facts = np.array([gpu.power_max_w or np.nan for gpu in window.layout.gpus], dtype=np.float32)
+    before = window.minutes("gpu.power_limit").high
+    default = np.where(np.isnan(most), facts, most)
+    # A site may sell boards with a lower default: what was in force for most of the hour is the default, if it is higher.
+    default = np.fmin(default, np.fmax(_highest(before), default))
+    peers = _peer_median(window, limit)
+    bits = window.recent("gpu.throttle", rules.window_s)
+    brake = share((np.nan_to_num(bits.values).astype(np.int64) & HW_POWER_BRAKE) != 0, present(bits.values))
+    if window.has("gpu.power_brake_violation"):
+        brake = np.fmax(brake, mean(window.recent("gpu.power_brake_violation", rules.window_s).values))
+    clock = median(window.recent("gpu.sm_clock", rules.window_s).values)
+    reference = np.fmax(reference_clock(window), _peer_median(window, clock))
+    power = window.recent("gpu.power", rules.window_s)
+    busy_power = _upper(power.values)
+    return Signs(
+        limit,
+        default.astype(np.float32),
+        peers,
+        (busy_power / limit).astype(np.float32),
+        (clock / reference).astype(np.float32),
+        brake,
+    )
+
+
+def _upper(values: Floats) -> Floats:
+    """What it draws while it computes: the upper half of the samples, so that gaps between steps do not count."""
+    from coldaisle.analyzers.window import quantile
+
+    return quantile(values, 0.7)
+
+
+def _highest(values: Floats) -> Floats:
+    return (
+        np.fmax.reduce(values, axis=0) if len(values) else np.full(values.shape[1], np.nan, dtype=np.float32)
+    )
+
+
+def _peer_median(window: Window, values: Floats) -> Floats:
+    """[gpu] the median of the same model in the same job, of at least three; NaN."""
+    out = np.full(len(values), np.nan, dtype=np.float32)
+    group = window.groups.gpu_model * (len(window.jobs) + 1) + window.gpu_job + 1
+    for one in np.unique(group[window.gpu_job >= 0]):
+        members = np.flatnonzero((group == one) & ~np.isnan(values))
+        if len(members) >= 3:
+            out[members] = np.median(values[members])
+    return out
+
+
+def _since(window: Window, signs: Signs) -> tuple[Times, Times]:
+    """The recent limits' times, and since when each limit has been what it is."""
+    recent = window.recent("gpu.power_limit", 900.0)
+    same: Bools = ~(np.abs(recent.values - signs.limit) > 0.5)
+    return recent.times, began(same, recent.times)
+
+
+def _candidate(
+    window: Window, rules: Thresholds, signs: Signs, gpu: int, variant: str, since: Times, times: Times
+) -> Candidate:
+    key = window.layout.gpus[gpu].key
+    wanted = float(signs.peers[gpu] if variant == "unequal" else signs.default[gpu])
+    clock = float(min(signs.clock[gpu], 1.0)) if not np.isnan(signs.clock[gpu]) else float("nan")
+    capped = (float(signs.limit[gpu]) / wanted) ** rules.exponent if wanted > 0 else 1.0
+    alone = 1 - (capped if np.isnan(clock) else 1 / (0.85 / max(clock, 0.05) + 0.15))
+    loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
+    begun = (
+        float(since[gpu]) if not np.isnan(since[gpu]) and variant != "brake" else window.at - rules.window_s
+    )
+    evidence = [
+        Evidence("gpu.power_limit", key, float(signs.limit[gpu]), "W", f"< {wanted:.0f} W"),
+        Evidence(
+            "gpu.power",
+            key,
+            float(signs.power[gpu] * signs.limit[gpu]),
+            "W",
+            f">= {rules.near:.0%} of the limit",
+        ),
+        Evidence("gpu.sm_clock", key, clock, "ratio", f"<= {rules.clock_share:g} of its reference"),
+    ]
+    if variant == "brake":
+        evidence.insert(
+            0, Evidence("gpu.throttle", key, float(signs.brake[gpu]), "ratio", f">= {rules.brake_duty:g}")
+        )
+    severity = Severity.CRITICAL if variant == "brake" else severity_of(loss)
+    return Candidate(
+        NAME,
+        variant,
+        Scope(gpus=(key,)),
+        severity,
+        begun,
+        loss,
+        0.9,
+        tuple(evidence),
+        since_bound=begun <= float(times[0]),
+        is_open=variant != "brake" or bool(signs.brake[gpu] >= rules.brake_duty),
+        rejected=(Rejected("thermal_throttling", "power sits at its limit"),),
+        words={
+            "cap": f"{signs.limit[gpu]:.0f} W",
+            "default": f"{wanted:.0f} W",
+            "default_w": f"{wanted:.0f}",
+            "power": f"{signs.power[gpu]:.0%}",
+            "clock": "?" if np.isnan(clock) else f"{clock:.0%}",
+        },
+    )

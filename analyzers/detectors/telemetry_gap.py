@@ -1,0 +1,128 @@
+"""Telemetry gaps: nodes, or the GPU exporters of nodes, that stopped telling.
+
+A node is silent when neither it nor its GPUs have told anything for several periods while others did. When most nodes
+fall silent at once it is the monitoring: one finding, and no faults. That a single board vanishes is :mod:`.gpu_fault`'s.
+Nothing is known to be lost: the loss is 0, the severity a warning where work runs there that nobody sees.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
+from coldaisle.analyzers.snapshot import Times
+from coldaisle.analyzers.window import Bools, Window
+from coldaisle.sources.source import Kind
+from coldaisle.sources.units import age as in_words
+
+LOOKBACK_S = 900.0
+NAME = "telemetry_gap"
+DOWN = ("down", "drain", "fail", "maint", "powered", "powering", "reboot")
+"""A node that its scheduler calls so is expected to be silent."""
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    polls: float
+    least_s: float
+    share: float
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a silent node, or one for all where most are silent."""
+    nodes = len(window.layout.nodes)
+    if not nodes:
+        return Verdict()
+    limit = max(rules.polls * _period(window), rules.least_s)
+    newest = _newest(window)
+    known = np.isfinite(newest)
+    silent: Bools = known & (window.at - newest > limit)
+    if not silent.any():
+        silent_gpus = _silent_exporters(window, newest, limit)
+        return Verdict(tuple(_candidate(window, node, at, "exporter") for node, at in silent_gpus.items()))
+    if silent.sum() >= max(rules.share * known.sum(), 2):
+        return Verdict((_outage(window, silent, newest, known),))
+    gone = [
+        _candidate(window, node, float(newest[node]), "node")
+        for node in np.flatnonzero(silent).tolist()
+        if not _is_down(window, node)
+    ]
+    exporters = _silent_exporters(window, np.where(silent, np.nan, newest), limit)
+    return Verdict((*gone, *(_candidate(window, node, at, "exporter") for node, at in exporters.items())))
+
+
+def _period(window: Window) -> float:
+    """Of the slowest source that tells of nodes or GPUs."""
+    periods = [window.history.poll(kind) or 0.0 for kind in (Kind.GPU, Kind.NODE)]
+    return max(*periods, 1.0)
+
+
+def _newest(window: Window) -> Times:
+    """[node] when anything of it was heard last; NaN: never."""
+    snapshot = window.snapshot
+    newest = np.where(np.isnan(snapshot.node_seen), -np.inf, snapshot.node_seen)
+    seen = np.where(np.isnan(snapshot.gpu_seen), -np.inf, snapshot.gpu_seen)
+    np.maximum.at(newest, window.groups.gpu_node, seen)
+    return np.where(np.isneginf(newest), np.nan, newest)
+
+
+def _silent_exporters(window: Window, newest: Times, limit: float) -> dict[int, float]:
+    """Nodes that go on while all of their GPUs are silent: by node, when these were heard last."""
+    seen = window.snapshot.gpu_seen
+    boards = window.groups.is_board
+    latest = np.full(len(newest), -np.inf)
+    np.maximum.at(latest, window.groups.gpu_node[boards], np.where(np.isnan(seen), -np.inf, seen)[boards])
+    with np.errstate(invalid="ignore"):
+        silent = (window.at - newest <= limit) & (window.at - latest > limit) & np.isfinite(latest)
+    return {int(node): float(latest[node]) for node in np.flatnonzero(silent)}
+
+
+def _is_down(window: Window, node: int) -> bool:
+    flags = window.layout.nodes[node].flags or ((window.layout.nodes[node].state or "").lower(),)
+    return any(flag.startswith(DOWN) for flag in flags)
+
+
+def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
+    layout = window.layout
+    key = layout.nodes[node].key
+    held = any(window.gpu_job[gpu] >= 0 for gpu in layout.nodes[node].gpus)
+    silent_s = window.at - at
+    metric = "gpu.power" if variant == "exporter" else "node.cpu_util"
+    return Candidate(
+        NAME,
+        variant,
+        Scope(nodes=(key,)),
+        Severity.WARNING if held or not window.snapshot.jobs_known else Severity.INFO,
+        at,
+        0.0,
+        0.9,
+        (Evidence(metric, key, silent_s, "s", "no sample"),),
+        words={"how": in_words(silent_s), "why": _why(window, key)},
+    )
+
+
+def _why(window: Window, node: str) -> str:
+    for source in window.snapshot.sources:
+        for target in source.targets:
+            if node in target.nodes and target.detail:
+                return target.detail
+    return "no source says why"
+
+
+def _outage(window: Window, silent: Bools, newest: Times, known: Bools) -> Candidate:
+    nodes = tuple(window.layout.nodes[node].key for node in np.flatnonzero(silent).tolist())
+    at = float(np.nanmedian(newest[silent]))
+    share = float(silent.sum() / max(known.sum(), 1))
+    return Candidate(
+        NAME,
+        "cluster",
+        Scope(nodes=nodes),
+        Severity.WARNING,
+        at,
+        0.0,
+        0.9,
+        (Evidence("node.cpu_util", "cluster", share, "ratio", "silent at once"),),
+        words={"how": in_words(window.at - at), "share": f"{share:.0%}"},
+    )

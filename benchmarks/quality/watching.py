@@ -1,0 +1,119 @@
+"""Lets the program watch a made or recorded cluster, and keeps what it found, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+
+from coldaisle.analyzers.detectors import detectors
+from coldaisle.analyzers.diagnosis import Diagnoser
+from coldaisle.analyzers.finding import Finding, Severity, Undecided
+from coldaisle.analyzers.view import View
+from coldaisle.sources.collector import Collector, SteadyClock
+from coldaisle.sources.history import History
+from coldaisle.sources.racks import RackRules
+from coldaisle.sources.registry import Registry
+from coldaisle.sources.source import Batch, Item, Rank
+
+
+class Told:
+    """A source whose items somebody else hands over."""
+
+    name = "told"
+    kind = "told"
+    rank = Rank.PROMETHEUS
+
+    def __init__(self, interval: float) -> None:
+        """Seconds between two samples."""
+        self.interval = interval
+
+    async def stream(self) -> AsyncGenerator[Item, None]:
+        """Nothing by itself."""
+        return
+        yield
+
+
+@dataclass(slots=True)
+class Seen:
+    """One finding over its life, as somebody watching would have seen it."""
+
+    finding: Finding
+    """As it was last."""
+    first: float
+    """The tick that showed it first."""
+    last: float
+    worst: Severity
+    first_loud: float | None = None
+    """The tick that showed it first as a warning or worse."""
+    losses: list[float] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    """Its place in the list, a tick each."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What came of watching."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    """By finding id; one that was cleared and came back is one entry."""
+    undecided: dict[tuple[str, str], tuple[float, Undecided]] = field(default_factory=dict)
+    """By (detector, scope), when first."""
+    gpu_hours: float = 0.0
+    ticks: int = 0
+
+
+def watch(items: Iterable[Item], poll: float) -> Watched:
+    """Fold the whole diagnosis over items in time order, a tick a poll."""
+    clock = _Clock()
+    source = Told(poll)
+    collector = Collector([source], History(), Registry({}), clock)
+    view = View(collector, "quality", RackRules())
+    diagnoser = Diagnoser(view, detectors())
+    supervised = collector.supervised[0]
+    watched = Watched()
+    due: float | None = None
+    for item in items:
+        at = item.at if isinstance(item, Batch) else None
+        if at is not None:
+            if due is None:
+                due = at + poll
+            while at > due + 0.05 * poll:
+                clock.now = due
+                _tick(watched, view, diagnoser, due, poll)
+                due += poll
+        collector.take(supervised, item)
+    if due is not None:
+        clock.now = due
+        _tick(watched, view, diagnoser, due, poll)
+    return watched
+
+
+class _Clock(SteadyClock):
+    """Stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(lambda: self.now, lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _tick(watched: Watched, view: View, diagnoser: Diagnoser, at: float, poll: float) -> None:
+    snapshot = view.snapshot(at, None)
+    diagnosis = diagnoser.tick(snapshot)
+    watched.ticks += 1
+    watched.gpu_hours += len(snapshot.layout.boards) * poll / 3600
+    for rank, finding in enumerate(diagnosis.findings):
+        seen = watched.seen.get(finding.id)
+        if seen is None:
+            seen = watched.seen[finding.id] = Seen(finding, at, at, finding.severity)
+        seen.finding, seen.last = finding, at
+        seen.worst = max(seen.worst, finding.severity)
+        seen.losses.append(finding.loss.fraction)
+        seen.ranks.append(rank)
+        if finding.severity >= Severity.WARNING and seen.first_loud is None:
+            seen.first_loud = at
+    for undecided in diagnosis.undecided:
+        key = (undecided.detector, repr(undecided.scope))
+        watched.undecided.setdefault(key, (at, undecided))
