@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coldaisle.sources.text import clip, plain
-from coldaisle.sources.units import age
+from coldaisle.sources.text import clip, fit, plain
 from coldaisle.tui.reading import entity_words, server_name
-from coldaisle.tui.widgets.lines import Row, Run
+from coldaisle.tui.widgets.lines import Row, Run, cut, wrap
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.finding import Diagnosis, Finding, Severity, Urgency
@@ -167,7 +166,10 @@ def pages(diagnosis: Diagnosis) -> tuple[int, int]:
 def warming_words(diagnosis: Diagnosis) -> list[str]:
     """``heat 3/8 polls``, a detector each, the one that needs longest last."""
     found = sorted(diagnosis.warming, key=lambda one: one.need - one.have if one.unit == "s" else 0.0)
-    return [f"{short_name(one.detector)} {_have(one.have)}/{_have(one.need)} {plain(one.unit, 6)}" for one in found]
+    return [
+        f"{short_name(one.detector)} {_have(one.have)}/{_have(one.need)} {plain(one.unit, 6)}"
+        for one in found
+    ]
 
 
 def _have(value: float) -> str:
@@ -177,6 +179,22 @@ def _have(value: float) -> str:
 def steps(remedy: str) -> list[str]:
     """What to do, in order: the parts of a remedy between semicolons."""
     return [part.strip() for part in plain(remedy).split(";") if part.strip()]
+
+
+def first_gpu(snapshot: Snapshot, finding: Finding) -> int | None:
+    """The GPU that a map shows for a finding: its first, else the first of its nodes, else of who suffers."""
+    from coldaisle.analyzers.touching import Places
+
+    places, layout = Places(snapshot), snapshot.layout
+    for scope in (finding.scope, finding.victims):
+        reach = places.reach(scope)
+        if reach.gpus:
+            return reach.gpus[0]
+        spans = [layout.nodes[node].gpus for node in sorted(reach.nodes)]
+        spans += [layout.racks[rack].gpus for rack in sorted(reach.racks)]
+        if found := next((span for span in spans if len(span)), None):
+            return found.start
+    return None
 
 
 # --- the order on the screen -----------------------------------------------------------------------
@@ -246,13 +264,13 @@ class Standing:
 
 
 def _placed(
-    kept: Sequence[str], found: Sequence[Finding], standing: Mapping[str, Finding], before: Mapping[str, Finding]
+    kept: Sequence[str],
+    found: Sequence[Finding],
+    standing: Mapping[str, Finding],
+    before: Mapping[str, Finding],
 ) -> list[str]:
     """The ids in order: known ones as they stood, unless their urgency changed; new ones where they weigh."""
-    order: list[str] = []
-    for key in kept:
-        if _rank(standing[key]) == _rank(before[key]):
-            order.append(key)
+    order = [key for key in kept if _rank(standing[key]) == _rank(before[key])]
     here = set(order)
     for one in found:
         if one.id in here:
@@ -275,16 +293,14 @@ def _rank(finding: Finding) -> int:
 def worst_first(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = "",
     changed: bool = True,
-) -> list[Row]:  # fmt: skip
-    """A heading and the findings, a line each; at the end how many more there are, and what changed.
+) -> list[tuple[Row, str]]:  # fmt: skip
+    """A heading and the findings, a line each with its id; at the end how many more there are, and what changed.
 
     Args:
         lines: that may be taken, with the heading.
         selected: the id of the finding that Enter opens.
         changed: whether the last line tells what changed.
     """
-    from coldaisle.tui.widgets.lines import cut, pad
-
     diagnosis = snapshot.diagnosis
     cost = " GPU.h/h"
     place, when = (34, 7) if width >= 100 else (18, 6)
@@ -294,27 +310,30 @@ def worst_first(
     at = 9 + title
     first = f"{rule * 2} {head}".ljust(at, rule)[:at]
     heading = f"{first}{named}".ljust(max(width - len(cost), 0), rule)[: max(width - len(cost), 0)] + cost
-    found: list[Row] = [cut((Run(heading, "rule"),), width)]
+    found: list[tuple[Row, str]] = [(cut((Run(heading, "rule"),), width), "")]
     room = max(lines - 1, 0)
     if not rows:
-        return [*found, *([cut(nothing_found(diagnosis), width)] if room else [])]
+        return [*found, *([(cut(nothing_found(diagnosis), width), "")] if room else [])]
     foot = changed or len(rows) > room
     shown = rows[: max(room - 1, 0)] if foot else rows
     for row in shown:
-        found.append(cut(_line(snapshot, row, title, place, when, marked=row.finding.id == selected), width))
+        line = _line(snapshot, row, title, place, when, marked=row.finding.id == selected)
+        found.append((cut(line, width), row.finding.id))
     if foot and room:
-        more = len(rows) - len(shown)
-        runs = [Run(f"+{more} more   ", "accent")] if more else []
-        story = changes_of(snapshot, [row.finding for row in rows], width - sum(len(r.text) for r in runs) - 8)
-        if changed and story:
-            runs += [Run("CHANGED ", "title"), Run(story, "text")]
-        found.append(pad(tuple(runs), 0) if not runs else cut(tuple(runs), width))
+        found.append((_foot(snapshot, rows, len(rows) - len(shown), width, changed=changed), ""))
     return found
 
 
-def _line(snapshot: Snapshot, row: Stand, title: int, place: int, when: int, *, marked: bool) -> Row:
-    from coldaisle.sources.text import fit
+def _foot(snapshot: Snapshot, rows: Sequence[Stand], more: int, width: int, *, changed: bool) -> Row:
+    """``+2 more   CHANGED 03:03 r07 inlet rises``"""
+    runs = [Run(f"+{more} more (2)   ", "accent")] if more else []
+    taken = sum(len(run.text) for run in runs) + 8
+    if changed and (story := changes_of(snapshot, [row.finding for row in rows], width - taken)):
+        runs += [Run("CHANGED ", "title"), Run(story, "text")]
+    return tuple(runs)
 
+
+def _line(snapshot: Snapshot, row: Stand, title: int, place: int, when: int, *, marked: bool) -> Row:
     one = row.finding
     where = "  ".join(filter(None, (where_words(snapshot, one), whose_words(snapshot, one))))
     number = f"{row.number:>2}" if row.number else " -"
@@ -337,7 +356,10 @@ def nothing_found(diagnosis: Diagnosis) -> Row:
     if not diagnosis.at:
         return (Run("the diagnosis has not begun", "dim"),)
     if diagnosis.warming:
-        return (Run("nothing found yet; warming up: ", "warn"), Run(", ".join(warming_words(diagnosis)), "dim"))
+        return (
+            Run("nothing found yet; warming up: ", "warn"),
+            Run(", ".join(warming_words(diagnosis)), "dim"),
+        )
     return (Run("nothing is wrong, as far as is known", "ok"),)
 
 
@@ -354,27 +376,22 @@ def changes_of(snapshot: Snapshot, findings: Sequence[Finding], width: int) -> s
     return line or (clip(told[0], max(width, 0)) if told else "")
 
 
-def by_urgency(
-    snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = ""
-) -> list[Row]:  # fmt: skip
-    """For a panel beside the map: NOW, TODAY, LATER, two lines a finding; then alerts that nobody explains."""
-    return [row for row, _ in side_lines(snapshot, rows, width, lines, rule, selected=selected)]
-
-
 def side_lines(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = ""
 ) -> list[tuple[Row, str]]:  # fmt: skip
-    """The same, each line with the id of the finding that it is of."""
+    """For a panel beside the map: NOW, TODAY, LATER, two lines a finding (one, where there is little room), each with its
+    id; then the alerts that nobody explains."""
     diagnosis = snapshot.diagnosis
     alerts = _alert_lines(diagnosis, width, rule)
     room = max(lines - len(alerts), 3)
     found: list[tuple[Row, str]] = []
     if not rows:
-        from coldaisle.tui.widgets.lines import wrap
-
         text = "".join(run.text for run in nothing_found(diagnosis))
         token = nothing_found(diagnosis)[0].token
-        found += [(_heading("FINDINGS", "", width, rule), ""), *((row, "") for row in wrap(text, width, token))]
+        found += [
+            (_heading("FINDINGS", "", width, rule), ""),
+            *((row, "") for row in wrap(text, width, token)),
+        ]
     for each in (2, 1):
         told = _side_findings(snapshot, rows, width, rule, each, selected)
         if len(told) <= room:
@@ -396,8 +413,6 @@ def _heading(name: str, tail: str, width: int, rule: str) -> Row:
 def _side_findings(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, rule: str, each: int, selected: str
 ) -> list[tuple[Row, str]]:
-    from coldaisle.sources.text import fit
-
     found: list[tuple[Row, str]] = []
     last = None
     for row in rows:
@@ -429,9 +444,9 @@ def _alert_lines(diagnosis: Diagnosis, width: int, rule: str) -> list[Row]:
     if not total:
         return []
     tail = "NOT:" if diagnosis.unexplained else ""
-    head = (Run(f"PAGES {total} firing, {explained} explained", "title"), Run(f"; {tail}" if tail else "", "warn"))
+    head = (
+        Run(f"PAGES {total} firing, {explained} explained", "title"),
+        Run(f"; {tail}" if tail else "", "warn"),
+    )
     names = ", ".join(plain(name, 40) for name in diagnosis.unexplained)
     return [head, *([(Run("  " + clip(names, width - 2), "warn"),)] if names else [])]
-
-
-Say = Callable[[str], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -19,6 +19,7 @@ from coldaisle.tui.widgets.lines import Row, Run, row_width
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
+    from coldaisle.analyzers.finding import Finding
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.sources.cluster import Job
     from coldaisle.tui.app import ColdaisleApp
@@ -67,7 +68,8 @@ class RacksScreen(FilteredScreen):
     FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
-        Binding("exclamation_mark", "worst", "Worst"),
+        Binding("exclamation_mark", "worst", "Next worst"),
+        Binding("f", "finding", "Finding"),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),
@@ -104,6 +106,10 @@ class RacksScreen(FilteredScreen):
         """A GPU's key."""
         self._worst = ""
         """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
+        self.finding = ""
+        """The id of the finding that ``!`` went to: Enter opens it until the cursor moves."""
+        self._ids: dict[str, list[str]] = {}
+        """By the id of a widget: which finding each of its lines is of."""
         self.lit = ""
         """The id of the job whose GPUs alone keep their colours; empty: none."""
         self.plan: Plan | None = None
@@ -312,10 +318,29 @@ class RacksScreen(FilteredScreen):
 
         rows: list[Row] = [*no_gpu(snapshot, room.width), ()] if gpu is None else []
         lines -= len(rows)
+        ids = [""] * len(rows)
+        if snapshot.diagnosis.at and not room.side and lines >= 2:
+            told = self._worst_first(snapshot, room.width, lines)
+            lines -= len(told)
+            rows += [row for row, _ in told]
+            ids += [key for _, key in told]
+        self._ids["changed"] = ids
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
             rows += changes(snapshot.events, room.width, lines - 1) or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
+
+    def _worst_first(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
+        """The findings under the map: a line each where events have room below them, else as many as fit, and what changed."""
+        from coldaisle.tui.findings import worst_first
+
+        standing = self.home.standing.rows
+        need = 1 + max(len(standing), 1)
+        roomy = lines >= need + 4
+        return worst_first(
+            snapshot, standing, width, need if roomy else lines, self.glyphs.rule,
+            selected=self.finding, changed=not roomy,
+        )  # fmt: skip
 
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
         from coldaisle.tui.widgets.cursor import cursor_lines, side_rows
@@ -331,7 +356,19 @@ class RacksScreen(FilteredScreen):
         now = self.home.now() if snapshot.live else snapshot.at
         lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))
         if room.side:
-            side.show(side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule))
+            told = self._side_findings(snapshot, room.side, self.size.height - 4 - room.cursor)
+            self._ids["side"] = [key for _, key in told]
+            rest = side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule)
+            side.show([*(row for row, _ in told), *rest])
+
+    def _side_findings(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
+        """The findings beside the map, by urgency; the cursor's node has what they leave."""
+        from coldaisle.tui.findings import side_lines
+
+        if not snapshot.diagnosis.at:
+            return []
+        rows = self.home.standing.rows
+        return [*side_lines(snapshot, rows, width, lines, self.glyphs.rule, selected=self.finding), ((), "")]
 
     def _note(self, snapshot: Snapshot, plan: Plan) -> Row:
         """At the right end of line 3: filter, grouping, zoom, metric."""
@@ -366,9 +403,9 @@ class RacksScreen(FilteredScreen):
         if self.plan is not None and self.snapshot is not None:
             self.point_at(self.snapshot.layout.gpus[int(self.plan.gpu[cell])].key)
 
-    def point_at(self, gpu: str) -> None:
-        """Put the cursor on a GPU, by its key, and bring it into view."""
-        self.cursor = gpu
+    def point_at(self, gpu: str, finding: str = "") -> None:
+        """Put the cursor on a GPU, by its key, and bring it into view; ``finding``: what Enter opens there."""
+        self.cursor, self.finding = gpu, finding
         self._follow = True
         self.again()
 
@@ -416,10 +453,13 @@ class RacksScreen(FilteredScreen):
         return self.cursor
 
     def action_worst(self) -> None:
-        """To the GPU that most deserves a look; again: to the next."""
+        """To the worst finding, again: to the next; without findings to the GPU that most deserves a look."""
         from coldaisle.tui.cells import troubles
 
         if self.snapshot is None or self.home.metric is None:
+            return
+        if any(not row.is_cleared for row in self.home.standing.rows):
+            self._next_finding(self.snapshot)
             return
         found = troubles(self.snapshot, self.metric)
         if not found:
@@ -433,6 +473,49 @@ class RacksScreen(FilteredScreen):
         self._worst = self.snapshot.layout.gpus[places[at]].key
         self.point_at(self._worst)
         self.home.say(f"{at + 1} of {len(places)}, worst first: {found[at].why}")
+
+    def _next_finding(self, snapshot: Snapshot) -> None:
+        from coldaisle.tui.findings import first_gpu, title_words
+
+        rows = [row for row in self.home.standing.rows if not row.is_cleared]
+        ids = [row.finding.id for row in rows]
+        row = rows[(ids.index(self.finding) + 1) % len(rows) if self.finding in ids else 0]
+        gpu = first_gpu(snapshot, row.finding)
+        self.point_at(self.cursor if gpu is None else snapshot.layout.gpus[gpu].key, row.finding.id)
+        self.home.say(
+            f"{row.number} of {len(rows)}, worst first: {title_words(row.finding)} (Enter opens it)"
+        )
+
+    def show_finding(self, finding: Finding) -> None:
+        """Put the cursor on the first GPU of a finding."""
+        from coldaisle.tui.findings import first_gpu
+
+        gpu = None if self.snapshot is None else first_gpu(self.snapshot, finding)
+        if self.snapshot is not None and gpu is not None:
+            self.point_at(self.snapshot.layout.gpus[gpu].key, finding.id)
+        else:
+            self.home.say("no GPU of it is known")
+
+    def action_finding(self) -> None:
+        """Open what is wrong with the GPU under the cursor."""
+        from coldaisle.analyzers.touching import touching
+
+        if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        found = touching(self.snapshot)
+        node = self.snapshot.layout.gpus[gpu].node
+        one = found.worst(found.gpus, gpu) or found.worst(found.nodes, node)
+        if one is None:
+            self.home.say("no finding concerns this GPU or its node")
+        else:
+            self._open_finding(one.id)
+
+    def _open_finding(self, key: str) -> None:
+        from coldaisle.tui.screens.triage import TriageScreen
+
+        self.home.action_go("Triage")
+        if isinstance(self.app.screen, TriageScreen):
+            self.app.screen.stand_on(key)
 
     def action_metric(self, step: int) -> None:
         """Let the cells show the next metric that has values."""
@@ -480,8 +563,11 @@ class RacksScreen(FilteredScreen):
         ]
 
     def action_open(self) -> None:
-        """Open the node under the cursor."""
+        """Open the finding that ``!`` went to, else the node under the cursor."""
         if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        if self.finding:
+            self._open_finding(self.finding)
             return
         from coldaisle.tui.screens.node import NodeScreen
 
@@ -503,6 +589,14 @@ class RacksScreen(FilteredScreen):
         self._stand_on(cell)
         if event.twice:
             self.action_open()
+
+    def on_click(self, event: events.Click) -> None:
+        """A line of a finding opens it."""
+        name = event.widget.id if isinstance(event.widget, Rows) else None
+        ids = self._ids.get(name or "", [])
+        line = event.screen_y - event.widget.region.y if event.widget is not None else -1
+        if 0 <= line < len(ids) and ids[line]:
+            self._open_finding(ids[line])
 
 
 def _can_group(snapshot: Snapshot, by: str) -> bool:

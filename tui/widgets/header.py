@@ -222,9 +222,7 @@ def travel_line(travel: Travel | None) -> Row:
     )
 
 
-def summary_line(
-    tally: Tally | None, metric: CellMetric | None, width: int, *, known: bool = False
-) -> Row:
+def summary_line(tally: Tally | None, metric: CellMetric | None, width: int, *, known: bool = False) -> Row:
     """How many GPUs work, at what, and what they draw; ``known``: how many are allocated is told already."""
     if tally is None or metric is None:
         return (Run("the first readings are on their way", "dim"),)
@@ -268,7 +266,9 @@ def fleet_line(snapshot: Snapshot | None, tally: Tally | None, metric: CellMetri
     explained, total = told.pages(diagnosis)
     if total:
         token = "text" if explained == total else "warn"
-        pieces.append(Piece(2, (Run("pages ", "dim"), Run(f"{explained}/{total}", token), Run(" expl", "dim"))))
+        pieces.append(
+            Piece(2, (Run("pages ", "dim"), Run(f"{explained}/{total}", token), Run(" expl", "dim")))
+        )
     if not pieces:
         return summary_line(tally, metric, width)
     beside = width - _joined_width(pieces, "  ") - 2
@@ -287,13 +287,22 @@ def _useful(snapshot: Snapshot, width: int) -> list[Piece]:
     if not math.isnan(useful.useful) and useful.allocated:
         share = min(useful.useful, 0.99) if 0.99 < useful.useful < 1.0 else useful.useful
         pieces.append(
-            Piece(0, (Run("USEFUL ", "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} allocated")))
+            Piece(
+                0,
+                (
+                    Run("USEFUL ", "dim"),
+                    Run(f"{share * 100:.0f}%", "title"),
+                    Run(f" of {useful.allocated} allocated"),
+                ),
+            )
         )
         others = len(snapshot.layout.boards) - useful.allocated
         if others > 0 and width >= WIDE:
             pieces[-1] = Piece(0, (*pieces[-1].row, Run(f" ({others} not)", "dim")))
     if useful.lost > 0:
-        causes = ", ".join(f"{whole(value)} {short_name(name)}" for name, value in useful.by_cause[:4] if value >= 0.05)
+        causes = ", ".join(
+            f"{whole(value)} {short_name(name)}" for name, value in useful.by_cause[:4] if value >= 0.05
+        )
         losing = (Run("losing ", "dim"), Run(f"{whole(useful.lost)} GPU.h/h", "warn"))
         wide = causes and width >= WIDE
         pieces.append(Piece(1, (*losing, Run(f": {causes}", "dim")) if wide else losing))
