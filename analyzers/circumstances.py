@@ -34,7 +34,10 @@ def changes(window: Window, scope: Scope, since: float, zone: tzinfo | None) -> 
     names = {*scope.racks, *scope.nodes, *scope.gpus, *scope.jobs, *scope.servers, *scope.ports, ""}
     parts = tuple(f"{node}/" for node in scope.nodes)
     found = [
-        (event.at, f"{event.display or job_anchor(event.entity)} {_kind(event)}: {event.detail}")
+        (
+            event.at,
+            f"{(event.job.title if event.job is not None else '') or job_anchor(event.entity)} {_kind(event)}: {event.detail}",
+        )
         for event in window.events(window.at - since + BEFORE_S)
         if event.at <= since + AFTER_S
         and event.kind not in NO_CHANGE

@@ -8,6 +8,7 @@ jobs, the node's on a row of GPUs. A metric's name means the same everywhere: th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.finding import Finding
-from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.happenings import holder_then, kind_words
+from coldaisle.analyzers.partitions import demand_of, hindrance
 from coldaisle.analyzers.snapshot import EventView, Snapshot, Status
 from coldaisle.analyzers.touching import touching
 from coldaisle.sources.catalog import catalog
 from coldaisle.sources.cluster import Gpu, Job, Node, Rack, Server
-from coldaisle.sources.source import Codes, Target
+from coldaisle.sources.source import Codes, Partition, Target
 
 
 class Entity(StrEnum):
@@ -36,6 +38,7 @@ class Entity(StrEnum):
     RACK = "rack"
     TARGET = "target"
     EVENT = "event"
+    PARTITION = "partition"
     FINDING = "finding"
 
 
@@ -69,7 +72,7 @@ class Fact:
     """A unit of the catalogue, or TEXT."""
     help: str
     of: Callable[[Any, Any], Value] | None = None
-    """Of an entity and the layout (of a job: and the snapshot); None: not known. Texts may be foreign."""
+    """Of an entity and the layout (of a job or partition: and the snapshot); None: not known. Texts may be foreign."""
     is_name: bool = False
     """Compared as names are: node sets, too."""
     column: Callable[[Snapshot], Column] | None = None
@@ -84,13 +87,32 @@ def _steps(state: str | None, flags: tuple[str, ...] = ()) -> Value:
     return (state, *filter(None, parts), *flags)
 
 
-def _kind_words(event: EventView) -> tuple[str, ...]:
-    return (KIND_WORDS.get(event.kind, event.kind.replace("_", " ")),)
+def _ids(job: Job) -> tuple[str, ...]:
+    """``4700_3``, by which it is shown, its number in the scheduler, and its array's (or whole job's) ``4700``."""
+    return (job.title, job.bare_id, job.display.replace("+", "_").partition("_")[0])
+
+
+def _of_its_job(of: Callable[[Job], Value]) -> Callable[[EventView, Snapshot], Value]:
+    """Of the job an event happened to; of a GPU's event: of the one that held the GPU then, as far as it still does."""
+
+    def value(event: EventView, snapshot: Snapshot) -> Value:
+        job = event.job if event.job is not None else holder_then(snapshot, event)
+        return None if job is None else of(job)
+
+    return value
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def _list(texts: tuple[str, ...]) -> Value:
     """Several texts as one, and each by itself."""
     return (",".join(texts), *texts) if texts else None
+
+
+def _yes(flag: bool | None) -> str | None:
+    return None if flag is None else "yes" if flag else "no"
 
 
 def _span(start: float | None, end: float | None) -> float | None:
@@ -205,7 +227,7 @@ _NODE: tuple[Fact, ...] = (
     *_diagnosed("nodes", lambda s: len(s.layout.nodes)),
 )
 _JOB: tuple[Fact, ...] = (
-    Fact("job", TEXT, "its id", lambda job, _: (job.title, job.bare_id)),
+    Fact("job", TEXT, "its id; of a task also its array's", lambda job, _: _ids(job)),
     Fact("jobname", TEXT, "its name", lambda job, _: job.name),
     Fact("user", TEXT, "whose it is", lambda job, _: job.user),
     Fact("account", TEXT, "who pays", lambda job, _: job.account),
@@ -224,6 +246,7 @@ _JOB: tuple[Fact, ...] = (
     ),
     Fact("starts", "s", "till its planned start", lambda job, s: _span(s.at, job.expected_at)),
     Fact("reason", TEXT, "why it waits: Resources, Priority", lambda job, _: job.reason),
+    Fact("hindrance", TEXT, "what its partition has against its start", lambda job, s: hindrance(s, job)),
     Fact("qos", TEXT, "quality of service", lambda job, _: job.qos),
     Fact("dependency", TEXT, "what it waits for", lambda job, _: job.dependency),
     Fact("ncpus", "1", "CPUs given to it", lambda job, _: job.cpus),
@@ -245,6 +268,27 @@ _SERVER: tuple[Fact, ...] = (
     *_diagnosed("servers", lambda s: len(s.layout.servers)),
 )
 _RACK: tuple[Fact, ...] = (Fact("rack", TEXT, "its name", lambda rack, _: rack.name, is_name=True),)
+_PARTITION: tuple[Fact, ...] = (
+    Fact("partition", TEXT, "its name", lambda one, _: one.name),
+    Fact("state", TEXT, "up, down, drain, inactive", lambda one, _: one.state),
+    Fact("default", TEXT, "yes: jobs that name none go there", lambda one, _: _yes(one.is_default)),
+    Fact(
+        "limit", "s", "the longest that a job may run; none: as long as it likes", lambda one, _: one.limit_s
+    ),
+    Fact("default_limit", "s", "of a job that names none", lambda one, _: one.default_s),
+    Fact("nodes", "1", "nodes in it", lambda one, _: one.nodes),
+    Fact("gpus", "1", "GPUs in it", lambda one, _: one.gpus),
+    Fact("ncpus", "1", "CPUs in it", lambda one, _: one.cpus),
+    Fact("memory", "B", "memory of its nodes", lambda one, _: one.memory),
+    Fact("running", "1", "jobs that run", lambda one, s: demand_of(s, one)[0].jobs),
+    Fact("gpus_running", "1", "GPUs that these hold", lambda one, s: demand_of(s, one)[0].gpus),
+    Fact("waiting", "1", "jobs that wait for hardware alone", lambda one, s: demand_of(s, one)[1].jobs),
+    Fact("gpus_waiting", "1", "GPUs that these ask for", lambda one, s: demand_of(s, one)[1].gpus),
+    Fact("most_nodes", "1", "nodes that a job may have", lambda one, _: one.most_nodes),
+    Fact("tier", "1", "jobs of a higher tier start first", lambda one, _: one.tier),
+    Fact("accounts", TEXT, "who alone may use it", lambda one, _: _list(one.accounts)),
+    Fact("denied", TEXT, "accounts that may not use it", lambda one, _: _list(one.accounts_denied)),
+)
 _TARGET: tuple[Fact, ...] = (
     Fact("target", TEXT, "host, or host:port", lambda target, _: target.name),
     Fact("state", TEXT, "ok, slow, stale, failing, denied, connecting", lambda target, _: str(target.state)),
@@ -255,12 +299,31 @@ _TARGET: tuple[Fact, ...] = (
 )
 
 _EVENT: tuple[Fact, ...] = (
-    Fact(
-        "kind", TEXT, "xid, drain, job_start, alert, ...", lambda event, _: (event.kind, *_kind_words(event))
-    ),
-    Fact("of", TEXT, "whom it happened to", lambda event, _: (event.entity, event.display)),
-    Fact("detail", TEXT, "what is told of it", lambda event, _: event.detail),
+    Fact("time", TEXT, "when, in UTC: 2026-03-01T03:12:00Z", lambda event, _: _utc(event.at)),
     Fact("age", "s", "since it happened", lambda event, s: max(s.at - event.at, 0.0)),
+    Fact(
+        "kind",
+        TEXT,
+        "xid, drain, job_start, alert, ...",
+        lambda event, _: (event.kind, kind_words(event.kind)),
+    ),
+    Fact(
+        "entity",
+        TEXT,
+        "what it happened to: n03/5, r07, slurm:4711",
+        lambda event, _: (event.entity, *(_ids(event.job) if event.job else ())),
+    ),
+    Fact("detail", TEXT, "what is told of it", lambda event, _: event.detail),
+    *(
+        Fact(name, TEXT, f"of the job that it happened to: {what}", _of_its_job(of))
+        for name, what, of in (
+            ("job", "its id", _ids),
+            ("jobname", "its name", lambda job: job.name),
+            ("user", "whose it is", lambda job: job.user),
+            ("account", "who pays", lambda job: job.account),
+            ("partition", "Slurm partition", lambda job: job.partition),
+        )
+    ),
 )
 
 _FINDING: tuple[Fact, ...] = (
@@ -277,7 +340,8 @@ _FINDING: tuple[Fact, ...] = (
 
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
     Entity.GPU: _GPU, Entity.NODE: _NODE, Entity.JOB: _JOB, Entity.SERVER: _SERVER, Entity.RACK: _RACK,
-    Entity.TARGET: _TARGET, Entity.EVENT: _EVENT, Entity.FINDING: _FINDING,
+    Entity.TARGET: _TARGET, Entity.EVENT: _EVENT, Entity.PARTITION: _PARTITION,
+    Entity.FINDING: _FINDING,
 }  # fmt: skip
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -300,11 +364,16 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "host": ("node",),
     "hostname": ("node",),
     "name": ("jobname",),
+    "what": ("kind",),
+    "whose": ("entity",),
+    "ago": ("age",),
     "heard": ("age",),
 }
 """Other names; a percentile without its number is the 99th."""
 
 _ORDER = (Entity.GPU, Entity.NODE, Entity.JOB, Entity.SERVER, Entity.RACK)
+_ALONE = (Entity.TARGET, Entity.PARTITION)
+"""Rows that have nothing but their own fields."""
 _WORDS: Mapping[Entity, str] = {Entity.SERVER: "server", Entity.GPU: "GPU"}
 
 
@@ -336,7 +405,7 @@ class Field(NamedTuple):
 
 def order(row: Entity) -> tuple[Entity, ...]:
     """Whose fields a row of this entity has, its own first."""
-    return (row,) if row is Entity.TARGET else (row, *(other for other in _ORDER if other is not row))
+    return (row,) if row in _ALONE else (row, *(other for other in _ORDER if other is not row))
 
 
 def fields_of(entity: Entity) -> Iterator[Field]:
@@ -355,7 +424,7 @@ def find(name: str, row: Entity) -> tuple[Field, ...]:
     name = name.casefold()
     if name.startswith("server."):
         name = "serve." + name.removeprefix("server.")
-    meant = ALIASES.get(name, (name,)) if row is not Entity.TARGET else (name,)
+    meant = ALIASES.get(name, (name,)) if row not in _ALONE else (name,)
     found = tuple(field for one in meant if (field := _find(one, row)) is not None)
     return found or tuple(filter(None, [_find(name, row)]))
 
@@ -368,7 +437,7 @@ def _find(name: str, row: Entity) -> Field | None:
             for fact in FACTS[entity]:
                 if fact.name == short:
                     return Field(entity, short, fact.unit, fact.help, fact)
-    for entity in _ORDER if row is not Entity.TARGET else ():
+    for entity in _ORDER if row not in _ALONE else ():
         metric = catalog().get(f"{entity}.{short}") if not dot or owner == entity else None
         if metric is not None:
             return Field(entity, short, metric.unit, metric.help, None)
@@ -379,7 +448,7 @@ def names(row: Entity) -> list[str]:
     """Every short name that means something on a row: its own first, then aliases, then the others'."""
     own, *others = order(row)
     found = dict.fromkeys(field.name for field in fields_of(own))
-    if row is not Entity.TARGET:
+    if row not in _ALONE:
         found.update(dict.fromkeys(alias for alias in ALIASES if "." not in alias and find(alias, row)))
     for entity in others:
         found.update(dict.fromkeys(field.name for field in fields_of(entity)))
@@ -408,6 +477,7 @@ Things: TypeAlias = (
     | Sequence[Rack]
     | Sequence[Target]
     | Sequence[EventView]
+    | Sequence[Partition]
     | Sequence[Finding]
 )
 
@@ -432,3 +502,5 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
             return (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]
+        case Entity.PARTITION:
+            return snapshot.partitions

@@ -34,6 +34,11 @@ KIND_WORDS: Mapping[str, str] = {
 """Kinds of events as people say them, where that is not the kind itself."""
 
 
+def kind_words(kind: str) -> str:
+    """``job started`` of ``job_start``; a kind that is not known may be other people's text."""
+    return KIND_WORDS.get(kind) or kind.replace("_", " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Kin:
     """An entity with what its events are told of."""
@@ -51,6 +56,14 @@ class Kin:
 
 
 NOBODY = Kin("")
+
+
+def holder_then(snapshot: Snapshot, event: EventView) -> Job | None:
+    """The job that held a GPU when something happened to it; of one that has let go of it since nothing is known."""
+    gpu = snapshot.layout.gpu_of.get(event.entity)
+    number = -1 if gpu is None else int(snapshot.gpu_job[gpu])
+    job = snapshot.jobs[number] if number >= 0 else None
+    return job if job is not None and job.since <= event.at else None
 
 
 def kin_of(snapshot: Snapshot, entity: str) -> Kin:

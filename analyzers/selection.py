@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Entity, Field, Texts, find, nearest, title
 from coldaisle.analyzers.filter import Absent, All, Any, Comparison, Filter, Not, Op, Words, parse
-from coldaisle.analyzers.happenings import KIND_WORDS
+from coldaisle.analyzers.happenings import kind_words
 from coldaisle.analyzers.patterns import Pattern, PatternError
 from coldaisle.analyzers.snapshot import Snapshot, Status
 from coldaisle.analyzers.tables import ELSEWHERE, Index, Scope, Tables
@@ -342,6 +342,7 @@ def _words(tree: Words, row: Entity) -> Judge:
             _one_of(word.casefold(), at)
     words = tree.words
     last: list[tuple[Layout, Flags]] = []
+    heard = _Heard(words)
 
     def meant(layout: Layout) -> Flags:
         """[node] whether any word means it; asked again when the layout is another one."""
@@ -358,17 +359,34 @@ def _words(tree: Words, row: Entity) -> Judge:
         nodes = scope.of.get(Entity.NODE)
         if nodes is not None:
             yes |= _taken(meant(snapshot.layout), nodes)
-        for entity, said in _SAID.items():
+        for entity in _SAID:
             index = scope.of.get(entity)
             if (
                 row is not Entity.GPU
                 and index is not None
                 and (entity is row or entity in _HEARD.get(row, ()))
             ):
-                yes |= _taken(_says(said(snapshot), words), index)
+                yes |= _taken(heard.of(entity, snapshot), index)
         return Answer(yes, ~yes)
 
     return judge
+
+
+class _Heard:
+    """Of which entities words are said; of jobs, which may be thousands, the same is said tick after tick."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._last: tuple[tuple[Job, ...], tuple[Job, ...], Flags] | None = None
+
+    def of(self, entity: Entity, snapshot: Snapshot) -> Flags:
+        """[entity] whether any word is said of it."""
+        if entity is not Entity.JOB:
+            return _says(_SAID[entity](snapshot), self._words)
+        last = self._last
+        if last is None or last[0] is not snapshot.jobs or last[1] is not snapshot.queue:
+            last = self._last = snapshot.jobs, snapshot.queue, _says(_said_of_jobs(snapshot), self._words)
+        return last[2]
 
 
 def _is_node_set(word: str) -> bool:
@@ -397,7 +415,7 @@ def _of_job(job: Job) -> str:
     # one text made at once: a queue may have 20,000 jobs
     said = (
         f"{job.title} {job.bare_id} {job.user} {job.account or ''} {job.partition or ''} {job.state} "
-        f"{job.reason or ''} {job.name}"
+        f"{job.qos or ''} {job.reason or ''} {job.name}"
     )
     return said[:MOST_TEXT].casefold()
 
@@ -427,16 +445,9 @@ def _of_target(target: Target) -> str:
 
 
 def _said_of_events(snapshot: Snapshot) -> list[str]:
-    jobs = {job.id: _folded(job.name, job.user) for job in (*snapshot.jobs, *snapshot.queue)}
     return [
-        _folded(
-            event.entity,
-            event.display,
-            event.kind,
-            KIND_WORDS.get(event.kind),
-            event.detail,
-            jobs.get(event.entity),
-        )
+        _folded(event.entity, event.kind, kind_words(event.kind), event.detail)
+        + ("" if event.job is None else f" {_of_job(event.job)}")
         for event in snapshot.events
     ]
 
@@ -460,12 +471,17 @@ def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
 
+def _said_of_partitions(snapshot: Snapshot) -> list[str]:
+    return [_folded(one.name, one.state, *one.accounts) for one in snapshot.partitions]
+
+
 _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.NODE: _said_of_nodes,
     Entity.JOB: _said_of_jobs,
     Entity.SERVER: _said_of_servers,
     Entity.TARGET: _said_of_targets,
     Entity.EVENT: _said_of_events,
+    Entity.PARTITION: _said_of_partitions,
     Entity.FINDING: _said_of_findings,
 }
 _HEARD: dict[Entity, tuple[Entity, ...]] = {

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
-from coldaisle.sources.source import Codes, Floats, Process, QueueFact, ServiceFact, Target
+from coldaisle.sources.source import (
+    Codes,
+    Floats,
+    Partition,
+    Process,
+    QueueFact,
+    ServiceFact,
+    Target,
+)
 
 Times = NDArray[np.float64]
 
@@ -87,8 +95,8 @@ class EventView:
     entity: str
     kind: str
     detail: str
-    display: str = ""
-    """The id of its job as people write it, where that is another than the key's: ``4700_3``."""
+    job: Job | None = None
+    """The job that it happened to, as it was then, also after its end; which GPUs it held is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,8 @@ class Snapshot:
     """By source: what its queue comes to."""
     diagnosis: Diagnosis = NO_DIAGNOSIS
     """What is wrong, as triage stands by it at this instant."""
+    partitions: tuple[Partition, ...] = ()
+    """Of all schedulers that have some."""
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -6,7 +6,7 @@ of now by what was measured long ago (``status`` tells stale from lost).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeVar, cast
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from coldaisle.analyzers.fields import Column, Entity, Field, Spellings, Texts, Value, things
 from coldaisle.analyzers.finding import Finding
 from coldaisle.analyzers.snapshot import Column as Measured
-from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.analyzers.touching import Places
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import Floats, Missing
@@ -76,7 +76,7 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.FINDING):
+        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION, Entity.FINDING):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -116,8 +116,10 @@ class Tables:
 
     def _scope(self, row: Entity) -> Scope:
         own = self._own(row)
-        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.EVENT):
+        if row in (Entity.GPU, Entity.RACK, Entity.TARGET, Entity.PARTITION):
             return own
+        if row is Entity.EVENT:
+            return self._places_of_events(own)
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,
             Entity.FINDING: self._parts_of_findings,
@@ -150,23 +152,40 @@ class Tables:
         }
 
     def _of_events(self) -> dict[Entity, Index]:
-        """Whom each happened to, and where that is; of a job's GPUs and nodes there are several: not these."""
+        """What each happened to, where there is one of it; see :meth:`_places_of_events`."""
         layout, events = self.snapshot.layout, self.snapshot.events
-        parts = (*layout.ports, *layout.disks, *layout.servers)
-        place = {
+        known: dict[Entity, Mapping[str, int]] = {
             Entity.GPU: layout.gpu_of,
             Entity.SERVER: {server.key: number for number, server in enumerate(layout.servers)},
             Entity.JOB: {job.id: n for n, job in enumerate((*self.snapshot.jobs, *self.snapshot.queue))},
-            Entity.RACK: {rack.name: number for number, rack in enumerate(layout.racks)},
-            Entity.NODE: {**layout.node_of, **{part.key: part.node for part in parts}},
         }
-        of = {
-            entity: np.array([known.get(event.entity, NONE) for event in events], dtype=np.intp)
-            for entity, known in place.items()
+        return {
+            entity: np.array([places.get(event.entity, NONE) for event in events], dtype=np.intp)
+            for entity, places in known.items()
         }
-        node = np.where(of[Entity.NODE] >= 0, of[Entity.NODE], _pick(self._gpu_node(), of[Entity.GPU]))
-        rack = np.where(of[Entity.RACK] >= 0, of[Entity.RACK], _pick(self._node_rack(), node))
-        return {**of, Entity.NODE: node, Entity.RACK: rack}
+
+    def _places_of_events(self, own: Scope) -> Scope:
+        """Each event once for every node it happened on: a job has several. One of a rack, or of nobody, has none."""
+        layout, events = self.snapshot.layout, self.snapshot.events
+        racks = {rack.name: number for number, rack in enumerate(layout.racks)}
+        pairs = [
+            (at, node) for at, event in enumerate(events) for node in self._nodes_of_event(event) or [NONE]
+        ]
+        owner, node = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        rack = np.array([racks.get(event.entity, NONE) for event in events], dtype=np.intp)
+        rack = np.where(node >= 0, _pick(self._node_rack(), node), rack[owner])
+        of = {entity: index[owner] for entity, index in own.of.items()}
+        return Scope(len(owner), owner, {**of, Entity.NODE: node, Entity.RACK: rack})
+
+    def _nodes_of_event(self, event: EventView) -> list[int]:
+        layout = self.snapshot.layout
+        if event.job is not None:
+            return self._nodes_of(event.job)
+        if (gpu := layout.gpu_of.get(event.entity)) is not None:
+            return [layout.gpus[gpu].node]
+        # what is on a node has its name before the first slash
+        node = layout.node_of.get(event.entity.partition("/")[0])
+        return [] if node is None else [node]
 
     def _gpus_of_nodes(self) -> Scope:
         """Every GPU; and what is on a node without anybody saying on which of its GPUs."""

@@ -148,18 +148,16 @@ def key_of(candidate: Candidate) -> Key:
 
 
 def _admitted(window: Window, verdicts: Mapping[str, Verdict]) -> Iterator[Candidate]:
+    has_young = any(window.at - job.since <= YOUNG_JOB_S for job in window.jobs)
     for verdict in verdicts.values():
         for candidate in verdict.candidates:
-            if candidate.detector in AT_ANY_AGE or candidate.is_immediate or not _is_young(window, candidate):
+            is_excused = has_young and candidate.detector not in AT_ANY_AGE and not candidate.is_immediate
+            if not (is_excused and _is_young(window, candidate)):
                 yield candidate
 
 
 def _is_young(window: Window, candidate: Candidate) -> bool:
     """Whether all the jobs that it touches have only just begun."""
-    if (
-        not window.jobs or window.at - window.jobs[-1].since > YOUNG_JOB_S
-    ):  # they come in the order of their start
-        return False
     jobs = reach_of(window, candidate.roots).jobs
     return bool(jobs) and all(window.at - window.jobs[job].since <= YOUNG_JOB_S for job in jobs)
 

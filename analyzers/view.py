@@ -7,6 +7,7 @@ filled them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from statistics import median
 
 import numpy as np
@@ -28,11 +29,11 @@ from coldaisle.analyzers.snapshot import (
     Travel,
 )
 from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout, job_from
 from coldaisle.sources.collector import Collector, Supervised, state_of
 from coldaisle.sources.config import bare_host
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import Registry
+from coldaisle.sources.registry import Happened, Registry
 from coldaisle.sources.source import Codes, Kind, Missing, Process, TargetState
 
 EVENTS_SHOWN = 2000
@@ -84,7 +85,7 @@ class View:
             jobs=known.running,
             gpu_job=known.gpu_job,
             gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
-            jobs_known=bool(self.registry.jobs),
+            jobs_known=bool(self.registry.jobs or self.registry.queues),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
             events=self._events(),
@@ -96,6 +97,7 @@ class View:
             replicas=dict(self.registry.services),
             queue=known.waiting,
             queues=dict(self.registry.queues),
+            partitions=tuple(chain.from_iterable(self.registry.partitions.values())),
             travel=travel,
         )
 
@@ -193,22 +195,17 @@ class View:
             a is not b and a != b for a, b in zip(known, made_of, strict=True)
         ):
             newest = sorted(told, key=lambda event: event[0])[-EVENTS_SHOWN:]
-            events = tuple(
-                self._event(at, self._event_key(kind, row), what, why) for at, kind, row, what, why in newest
-            )
+            events = tuple(map(self._event, newest))
             self._known_events = (made_of, events)
         return events
 
-    def _event(self, at: float, entity: str, what: str, why: str) -> EventView:
-        job = self.registry.jobs.get(entity)
-        return EventView(at, entity, what, why, job.display if job is not None else "")
-
-    def _event_key(self, kind: Kind | None, row: int) -> str:
-        if kind is None:
-            return ""
+    def _event(self, told: Happened) -> EventView:
+        at, kind, row, what, detail, job = told
         if kind is Kind.JOB:
-            return self.registry.parts[Kind.JOB][row].name
-        return self._places.keys(kind).get(row, "")
+            key = self.registry.parts[Kind.JOB][row].name
+            return EventView(at, key, what, detail, None if job is None else job_from(job, ()))
+        key = "" if kind is None else self._places.keys(kind).get(row, "")
+        return EventView(at, key, what, detail)
 
     def _processes(self) -> Mapping[str, tuple[Process, ...]]:
         rows = self._places.keys(Kind.NODE)

@@ -9,7 +9,6 @@ Recent samples come at the metric's own step (:meth:`Window.recent`), what lies 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -210,9 +209,7 @@ class Window:
     def cached(self, name: object, make: Callable[[], Made]) -> Made:
         """What ``make`` gives, made once a window: for measures that several detectors share."""
         if name not in self._made:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing are NaN, and meant so
-                self._made[name] = make()
+            self._made[name] = make()
         return self._made[name]  # type: ignore[return-value]
 
     def _recent(self, key: str, points: int, step: float) -> Recent:

@@ -82,7 +82,7 @@ def filled(text: str, words: Words) -> str:
     """One inert line; a placeholder nobody has a word for becomes a dash."""
 
     def word(match: re.Match[str]) -> str:
-        return plain(words.get(match[1], ""), LONGEST_NAME * 3) or "-"
+        return plain(words.get(match[1], ""), LONGEST_NAME * 3) if match[1] in words else "-"
 
     return plain(_PLACE.sub(word, text))
 

@@ -25,6 +25,7 @@ from coldaisle.sources.source import (
     Item,
     JobFact,
     NodeFact,
+    PartitionFact,
     Past,
     PodFact,
     ProcessFact,
@@ -163,6 +164,8 @@ class Collector:
                 self.registry.take_job(fact, source)
             case QueueFact():
                 self.registry.queues[source] = fact
+            case PartitionFact():
+                self.registry.partitions[source] = fact.partitions
             case ProcessFact():
                 self.registry.take_processes(fact)
             case ServerFact():

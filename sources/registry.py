@@ -30,6 +30,7 @@ from coldaisle.sources.source import (
     Kind,
     NodeFact,
     NodeRef,
+    Partition,
     PodFact,
     PortRef,
     ProcessFact,
@@ -71,6 +72,20 @@ class Joined(NamedTuple):
     node: str
     how: str
     conflict: bool
+
+
+class Happened(NamedTuple):
+    """An event with the row of its entity."""
+
+    at: float
+    kind: Kind | None
+    """None: the cluster."""
+    row: int
+    """-1: the cluster."""
+    what: str
+    detail: str
+    job: JobFact | None = None
+    """Whose event it is, as it was then: jobs that have ended are forgotten before their events are."""
 
 
 class Moved(NamedTuple):
@@ -167,6 +182,8 @@ class Registry:
         """Changes with ``jobs``."""
         self.queues: dict[str, QueueFact] = {}
         """By source."""
+        self.partitions: dict[str, tuple[Partition, ...]] = {}
+        """By source."""
         self._told: dict[str, dict[str, JobFact]] = {}
         """Job → source → what that one says of it."""
         self._runs: list[JobFact] = []
@@ -181,8 +198,7 @@ class Registry:
         """By the server's row."""
         self.services: dict[str, ServiceFact] = {}
         self.joins: deque[Joined] = deque(maxlen=1000)
-        self.events: deque[tuple[float, Kind | None, int, str, str]] = deque(maxlen=5000)
-        """(at, kind and row of the entity, what, detail); None and -1: the cluster."""
+        self.events: deque[Happened] = deque(maxlen=5000)
         self.moved: list[Moved] = []
         """For the history; whoever applies them clears the list."""
         self._aliases = dict(aliases or {})
@@ -272,7 +288,9 @@ class Registry:
         """A driver that is another one than before is an event."""
         known = record.fact.driver if record.fact is not None else None
         if known and fact.driver and known != fact.driver:
-            self.events.append((fact.at, Kind.NODE, record.row, "driver", f"driver {known} -> {fact.driver}"))
+            self.events.append(
+                Happened(fact.at, Kind.NODE, record.row, "driver", f"driver {known} -> {fact.driver}")
+            )
 
     def take_gpu_fact(self, source: str, fact: GpuFact) -> None:
         """Learn what a board is."""
@@ -340,11 +358,12 @@ class Registry:
     def take_event(self, source: str, event: Event) -> None:
         """Keep an event with the row of its entity."""
         if event.entity is None:
-            self.events.append((event.at, None, -1, event.kind, event.detail))
+            self.events.append(Happened(event.at, None, -1, event.kind, event.detail))
             return
         row = self.row_of(source, event.entity, event.at)
         if row >= 0:
-            self.events.append((event.at, _kind_of(event.entity), row, event.kind, event.detail))
+            job = self.jobs.get(event.entity.job) if isinstance(event.entity, JobRef) else None
+            self.events.append(Happened(event.at, _kind_of(event.entity), row, event.kind, event.detail, job))
 
     def jobs_at(self, at: float) -> list[JobFact]:
         """Jobs that ran at an instant; pods as their owners' jobs, as far as owners are known."""
@@ -408,7 +427,8 @@ class Registry:
 
     def shift(self, seconds: float) -> None:
         """Our clock was set: events move with it."""
-        self.events = deque(((at + seconds, *rest) for at, *rest in self.events), maxlen=self.events.maxlen)  # type: ignore[misc]
+        moved = (event._replace(at=event.at + seconds) for event in self.events)
+        self.events = deque(moved, maxlen=self.events.maxlen)
 
     # --- nodes ---------------------------------------------------------------------------------
 
@@ -646,7 +666,7 @@ class Registry:
         record.past = [*record.past, (at, record.uuid)][-MAX_PAST:]
         self._uuids.pop(record.uuid or "", None)
         self._addressed.pop((record.node, "uuid", record.uuid), None)
-        self.events.append((at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}"))
+        self.events.append(Happened(at, Kind.GPU, record.row, "gpu_replaced", f"{record.uuid} -> {ref.uuid}"))
         record.uuid, record.fact, record.since = ref.uuid, None, at
         _fill(record, ref)
         self._index_gpu(record)

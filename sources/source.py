@@ -323,6 +323,40 @@ class QueueFact:
     """(partition, running, waiting)"""
 
 
+class Partition(NamedTuple):
+    """A queue of a scheduler, as its configuration has it. None: not told, or without a limit."""
+
+    name: str
+    state: str
+    """``up``, ``down`` (jobs may be submitted, none starts), ``drain`` (none may be submitted, those that wait start),
+    ``inactive`` (neither)."""
+    is_default: bool | None
+    limit_s: float | None
+    """The longest that a job of it may run."""
+    default_s: float | None
+    """The time limit of a job that names none."""
+    most_nodes: int | None
+    """A job may have."""
+    nodes: int | None
+    cpus: int | None
+    gpus: int | None
+    memory: int | None
+    """Bytes, of all its nodes."""
+    accounts: tuple[str, ...]
+    """Who alone may use it; empty: everybody."""
+    accounts_denied: tuple[str, ...]
+    tier: int | None
+    """Jobs of a higher one are looked at first, and may preempt those of lower ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFact:
+    """All partitions of a scheduler, by name; replaces the last one of its source."""
+
+    at: float
+    partitions: tuple[Partition, ...]
+
+
 class Process(NamedTuple):
     """A process on a GPU. ``user`` and ``command`` are other people's text."""
 
@@ -405,7 +439,17 @@ class PodFact:
     """Why it does not run, where that is exported: ``Unschedulable``, ``ImagePullBackOff``."""
 
 
-Fact: TypeAlias = NodeFact | GpuFact | JobFact | QueueFact | ProcessFact | ServerFact | ServiceFact | PodFact
+Fact: TypeAlias = (
+    NodeFact
+    | GpuFact
+    | JobFact
+    | QueueFact
+    | PartitionFact
+    | ProcessFact
+    | ServerFact
+    | ServiceFact
+    | PodFact
+)
 
 
 class TargetState(StrEnum):

@@ -48,6 +48,8 @@ WINDOW_S = 900.0
 LONGEST_WINDOW_S = 6 * 3600.0
 PATIENCE_S = 150.0
 """Without --for: the longest that is waited for sources to answer, and for the evidence that detectors need."""
+NOBODY_S = 10.0
+"""Where every source has said why it does not answer, no longer is waited."""
 GRACE_S = 3.0
 """After the evidence is there: findings that need two looks."""
 FLOOR = 0.5
@@ -195,6 +197,8 @@ async def _live(
             lacks = _lacks(monitor, newest, expected)
             say(f"{lacks or 'gathering'} ({now - begun:.0f} s of {patience:.0f} s at most)")
             if request.seconds is None:
+                if now > begun + NOBODY_S and _is_in_vain(newest, expected):
+                    break
                 enough_at = min(enough_at, now) if not lacks else float("inf")
                 if now >= enough_at + GRACE_S:
                     break
@@ -203,6 +207,13 @@ async def _live(
     finally:
         watching.cancel()
         await asyncio.wait({watching}, timeout=1.0)
+
+
+def _is_in_vain(snapshot: Snapshot, expected: Mapping[str, int]) -> bool:
+    """Whether no source answers, and each has said why."""
+    return not any(
+        has_answered(one) or not is_settled(one, expected.get(one.name, 0)) for one in snapshot.sources
+    )
 
 
 def _lacks(monitor: Monitor, snapshot: Snapshot, expected: Mapping[str, int]) -> str:

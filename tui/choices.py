@@ -34,11 +34,11 @@ class Choices:
         self._columns = self._read()
 
     def columns(self, screen: str) -> frozenset[str] | None:
-        """What was chosen for a screen; None: nothing yet, everything is shown."""
+        """What was chosen for a screen; None: nothing yet, whatever has anything is shown."""
         return self._columns.get(screen)
 
     def choose(self, screen: str, columns: Sequence[str] | None) -> str:
-        """Keep a choice (None: everything again); what hinders that, or an empty text."""
+        """Keep a choice (None: none any more); what hinders that, or an empty text."""
         known = {**self._read(), **self._columns}  # another dashboard may have written meanwhile
         known.pop(screen, None)
         if columns is not None:

@@ -355,7 +355,9 @@ def check(
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "findings"]))
+@click.argument(
+    "what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "partitions", "events", "findings"])
+)
 @click.option("--where", metavar="FILTER", default="", help="Only what matches: 'util<5 & power>300'.")
 @click.option("--columns", metavar="A,B,C", default="", help="Which columns; --columns help lists them.")
 @click.option("--sort", metavar="COLUMN", default="", help="In this order; -COLUMN: the highest first.")
@@ -384,7 +386,7 @@ def list_(
     ascii: bool | None,
     **given: Any,
 ) -> int:
-    """GPUs, nodes, jobs, inference servers or findings as rows, for pipes and screen readers.
+    """GPUs, nodes, jobs, inference servers, partitions, events or findings as rows, for pipes and screen readers.
 
     \b
     coldaisle list gpus --where 'util<5 & power>300'

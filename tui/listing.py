@@ -46,11 +46,14 @@ SECOND_S = 5.0
 
 KINDS: Mapping[str, Entity] = {
     "gpus": Entity.GPU, "nodes": Entity.NODE, "jobs": Entity.JOB, "servers": Entity.SERVER,
+    "partitions": Entity.PARTITION, "events": Entity.EVENT,
 }  # fmt: skip
 COLUMNS: Mapping[Entity, str] = {
     Entity.GPU: "gpu,model,status,job,user,util,sm_active,mem_used,power,temp",
     Entity.NODE: "node,rack,state,status,gpus,cpu_util,node.mem_ratio,util,power,age,problem",
     Entity.JOB: "job,jobname,user,account,partition,state,gpus,node,runtime,left,util,power,reason",
+    Entity.PARTITION: "partition,state,default,limit,nodes,gpus,running,gpus_running,waiting,gpus_waiting,tier,accounts",
+    Entity.EVENT: "time,entity,job,kind,detail",
     Entity.SERVER: "server,service,model,engine,status,running,waiting,kv_usage,ttft_p50,ttft_p99,gen_tokens",
 }
 """What is listed where nobody chooses."""

@@ -196,9 +196,9 @@ def why_silent(snapshot: Snapshot, index: int) -> str:
 
 def event_words(kind: str) -> str:
     """A kind of event as people say it: ``job started`` for ``job_start``."""
-    from coldaisle.analyzers.happenings import KIND_WORDS
+    from coldaisle.analyzers.happenings import kind_words
 
-    return KIND_WORDS.get(kind) or plain(kind.replace("_", " "), 24)
+    return plain(kind_words(kind), 24)
 
 
 def event_token(kind: str) -> str:
@@ -219,7 +219,28 @@ def entity_words(key: str) -> str:
 
 def whose(event: EventView) -> str:
     """Whom an event is of, as people say it; of a task of an array ``job 4700_3``."""
-    return plain(f"job {event.display}") if event.display else entity_words(event.entity)
+    return _called(event.entity, event.job)
+
+
+def is_same_day(at: float, now: float) -> bool:
+    """Whether an instant is of the day of another, where this machine stands."""
+    return time.localtime(at)[:3] == time.localtime(now)[:3]
+
+
+def clock(at: float, now: float) -> str:
+    """``03:12:41``, or ``28 Feb`` of another day, in eight cells."""
+    return time.strftime("%H:%M:%S" if is_same_day(at, now) else "%d %b  ", time.localtime(at))
+
+
+def who_was(snapshot: Snapshot, key: str) -> str:
+    """A job that may be gone, by its id, as people say it: then as its last event has it."""
+    there = (job for job in (*snapshot.jobs, *snapshot.queue) if job.id == key)
+    told = (event.job for event in reversed(snapshot.events) if event.entity == key and event.job is not None)
+    return _called(key, next(there, None) or next(told, None))
+
+
+def _called(key: str, job: Job | None) -> str:
+    return plain(f"job {job.display}") if job is not None and job.display else entity_words(key)
 
 
 def job_words(job: Job) -> str:

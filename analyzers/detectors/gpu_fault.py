@@ -26,7 +26,8 @@ from coldaisle.sources.source import Kind, Missing
 
 LOOKBACK_S = 900.0
 NAME = "gpu_fault"
-_XID = re.compile(r"\b(?:xid\D{0,3})?(\d{1,4})\b", re.IGNORECASE | re.ASCII)
+_XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
+"""As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 
@@ -256,7 +257,7 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
         values = window.recent(key, rules.frozen_s, rules.frozen_polls).values[-polls:]
         have = present(values)
         same &= have.sum(axis=0) >= max(rules.frozen_polls, int(0.7 * polls))
-        same &= np.nanmax(np.where(have, values, -np.inf), axis=0) == np.nanmin(
+        same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
             np.where(have, values, np.inf), axis=0
         )
     busy = mean(window.recent("gpu.util", rules.frozen_s, rules.frozen_polls).values) > 0.02

@@ -54,7 +54,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     limit = np.fmax(rules.preempted, np.nan_to_num(rules.preempted_share * finished))
     preempting = pushed / limit
     full = (level >= rules.full) & (queued >= 0.7) & room
-    left = _left(usage.values, usage.step)
+    left = _left(window.recent("serve.kv_usage", 3 * rules.window_s).values, usage.step)
     filling = (level >= rules.nearly) & (left <= rules.ahead_s) & room & ~full
     found = np.flatnonzero((preempting >= rules.keep) | full | filling)
     if not len(found):
@@ -74,7 +74,8 @@ def batch_share(window: Window, seconds: float) -> Floats:
     running = median(window.recent("serve.running", seconds).values)
     most = window.current("serve.max_running")
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(most > 0, running / most, np.nan).astype(np.float32)
+        filled: Floats = np.where(most > 0, running / most, np.nan).astype(np.float32)
+    return filled
 
 
 def queue_share(window: Window, seconds: float) -> Floats:
@@ -88,16 +89,19 @@ def queue_share(window: Window, seconds: float) -> Floats:
     running = median(window.recent("serve.running", seconds).values)
     # By Little's law, where latencies are not told.
     little = queue / np.maximum(queue + running, 1e-6)
-    return np.where(np.isnan(told), little, told).astype(np.float32)
+    queued: Floats = np.where(np.isnan(told), little, told).astype(np.float32)
+    return queued
 
 
 def _left(values: Floats, step: float) -> Floats:
-    """[server] seconds until the cache is full at the rate of the window; inf: it does not grow."""
-    half = max(len(values) // 2, 1)
-    early, late = mean(values[:half]), mean(values[half:])
-    slope = (late - early) / max(step * half, step)
+    """[server] seconds until the cache is full, of those that grow all along the window; inf: it does not."""
+    third = max(len(values) // 3, 1)
+    parts = [mean(values[at : at + third]) for at in (0, third, len(values) - third)]
+    grows = (parts[1] - parts[0] > 0.02) & (parts[2] - parts[1] > 0.02)
+    slope = (parts[2] - parts[0]) / max(step * (len(values) - third), step)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(slope > 0, (1 - late) / slope, np.inf).astype(np.float32)
+        left: Floats = np.where(grows & (slope > 0), (1 - parts[2]) / slope, np.inf).astype(np.float32)
+    return left
 
 
 def _since(window: Window, rules: Thresholds) -> Times:

@@ -14,6 +14,7 @@ import numpy as np
 
 from coldaisle.analyzers.features import reference_clock
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
+from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, share
 from coldaisle.sources.source import Floats
@@ -149,7 +150,8 @@ def _candidate(
     wanted = float(signs.peers[gpu] if variant == "unequal" else signs.default[gpu])
     clock = float(min(signs.clock[gpu], 1.0)) if not np.isnan(signs.clock[gpu]) else float("nan")
     capped = (float(signs.limit[gpu]) / wanted) ** rules.exponent if wanted > 0 else 1.0
-    loss = 1 - (capped if np.isnan(clock) else 1 / (0.85 / max(clock, 0.05) + 0.15))
+    alone = 1 - (capped if np.isnan(clock) else 1 / (0.85 / max(clock, 0.05) + 0.15))
+    loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
     begun = (
         float(since[gpu]) if not np.isnan(since[gpu]) and variant != "brake" else window.at - rules.window_s
     )

@@ -24,6 +24,7 @@ from coldaisle.analyzers.finding import (
     Warming,
     severity_of,
 )
+from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
 from coldaisle.sources.source import Floats
 
@@ -169,7 +170,8 @@ def _candidate(
     key = window.layout.gpus[gpu].key
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
-    loss = 1 - 1 / (follows / max(clock, 0.05) + 1 - follows)
+    alone = 1 - 1 / (follows / max(clock, 0.05) + 1 - follows)
+    loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
     evidence = [Evidence("gpu.sm_clock", key, clock, "ratio", f"<= {rules.clock_share:g} of its reference")]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from coldaisle.sources.errors import SourceError, Unusable
-from coldaisle.sources.slurm import json_answers, text_answers
+from coldaisle.sources.slurm import json_answers, partitions, text_answers
 from coldaisle.sources.slurm.accounting import FIELDS, SEPARATOR, read_sacct
 from coldaisle.sources.slurm.problems import problem_said
-from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, SlurmJob, Topology
+from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, Partitions, SlurmJob, Topology
 from coldaisle.sources.slurm.topology import read_conf
 from coldaisle.sources.text import plain
 
@@ -114,6 +114,18 @@ class Commands:
         out = await self._ask(["scontrol", "--all", "-o", "-d", "show", "node"], MAX_ANSWER)
         return text_answers.read_nodes(
             _whole_lines(out, b"NodeName=", b"No nodes in the system", self.target)
+        )
+
+    async def partitions(self) -> Partitions:
+        """By scontrol: one request. sinfo would tell no more, but for which of their nodes are alike."""
+        release = await self._known()
+        if release.has_json_of_nodes and not self._is_text:
+            out = await self._json(["scontrol", "--all", "show", "partitions"])
+            if out is not None:
+                return partitions.read_json(out, self.target)
+        out = await self._ask(["scontrol", "--all", "-o", "show", "partition"], MAX_SMALL)
+        return partitions.read_text(
+            _whole_lines(out, b"PartitionName=", b"No partitions in the system", self.target)
         )
 
     async def diagnosis(self) -> Diagnosis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, SlurmJob, Topology
+from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, Partitions, SlurmJob, Topology
 
 
 class Door(Protocol):
@@ -21,6 +21,10 @@ class Door(Protocol):
 
     async def nodes(self) -> Nodes:
         """All nodes."""
+        ...
+
+    async def partitions(self) -> Partitions:
+        """All partitions, hidden ones too."""
         ...
 
     async def diagnosis(self) -> Diagnosis:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from coldaisle.sources.source import Gres
+from coldaisle.sources.source import Gres, Partition
 
 MAX_JOBS = 200_000
 MAX_NODES = 20_000
+MAX_PARTITIONS = 1_000
 MAX_WORDS = 400
 """Characters of a name or a reason that are kept."""
 
@@ -114,6 +115,13 @@ class Nodes(NamedTuple):
     """All nodes at an instant."""
 
     nodes: list[SlurmNode]
+    left_out: int = 0
+
+
+class Partitions(NamedTuple):
+    """All partitions at an instant."""
+
+    partitions: list[Partition]
     left_out: int = 0
 
 

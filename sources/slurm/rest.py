@@ -28,11 +28,11 @@ from coldaisle.sources.errors import (
 )
 from coldaisle.sources.http_errors import cause_of, is_web_page, no_connection, said_by, unpacker
 from coldaisle.sources.settings import SlurmSettings
-from coldaisle.sources.slurm import json_answers
+from coldaisle.sources.slurm import json_answers, partitions
 from coldaisle.sources.slurm.accounting import read_accounting
 from coldaisle.sources.slurm.commands import MAX_ANSWER, MAX_SMALL
 from coldaisle.sources.slurm.problems import TOKEN, problem_said
-from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, SlurmJob, Topology
+from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, Partitions, SlurmJob, Topology
 from coldaisle.sources.text import is_loopback, plain
 from coldaisle.sources.tokens import token_of
 
@@ -110,6 +110,10 @@ class Rest:
     async def nodes(self) -> Nodes:
         """All of them."""
         return await json_answers.read_nodes(await self._ask("nodes", MAX_ANSWER), self.target)
+
+    async def partitions(self) -> Partitions:
+        """All of them."""
+        return partitions.read_json(await self._ask("partitions", MAX_SMALL), self.target)
 
     async def diagnosis(self) -> Diagnosis:
         """``/diag``"""

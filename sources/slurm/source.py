@@ -1,7 +1,7 @@
-"""Slurm as a source: jobs and nodes every minute, the fabric every half hour, and less while slurmctld is busy.
+"""Slurm as a source: jobs and nodes every minute, fabric and partitions every half hour, less while slurmctld is busy.
 
 Only questions about everything, never one about a job: at most four requests a minute reach slurmctld in the
-default setting (jobs one, nodes two, and now and then sdiag and the topology).
+default setting (jobs one, nodes two, and now and then sdiag, the topology and the partitions).
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 DIAGNOSIS_EVERY_S = 300.0
 TOPOLOGY_EVERY_S = 1800.0
+PARTITIONS_EVERY_S = 1800.0
+DOUBT_S = 300.0
+"""So old must be what is known of partitions to be asked for again, where the queue speaks against it."""
 BUSY_THREADS = 100
 """Of the 256 requests that slurmctld works on at a time."""
 SLOW_S = 10.0
@@ -137,7 +140,21 @@ class SlurmSource:
             for item in teller.take_jobs(jobs, self._clock()):
                 yield item
             self._left_out = jobs.left_out + nodes.left_out
+            if teller.doubts_partitions(jobs):
+                schedule.partitions_at = min(schedule.partitions_at, schedule.partitions_asked + DOUBT_S)
+        if schedule.partitions_at <= now:
+            schedule.partitions_asked, schedule.partitions_at = now, now + PARTITIONS_EVERY_S
+            for item in await self._partitions(teller):
+                yield item
         self._adapt(self._is_busy or time.monotonic() - began > SLOW_S)
+
+    async def _partitions(self, teller: Teller) -> list[Item]:
+        """Whoever may not ask for them, goes without."""
+        try:
+            return teller.take_partitions(await self._door.partitions(), self._clock())
+        except Unusable as error:
+            log.info("slurm %s: partitions: %s", self.name, error)
+            return []
 
     async def _diagnose(self, teller: Teller) -> None:
         """How busy it is, and what its clock says. Whoever may not ask goes without."""
@@ -193,7 +210,7 @@ class Schedule:
 
     def forget(self) -> None:
         """Everything is due: slurmctld may be another one now."""
-        self.diagnosis_at = self.topology_at = float("-inf")
+        self.diagnosis_at = self.topology_at = self.partitions_at = self.partitions_asked = float("-inf")
 
 
 def door_to(settings: SlurmSettings, secrets: Secrets | None = None) -> Door:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.registry import boards_of, is_mig_type
 from coldaisle.sources.slurm import topology as places
-from coldaisle.sources.slurm.records import Jobs, Nodes, SlurmJob, SlurmNode, Topology
+from coldaisle.sources.slurm.records import Jobs, Nodes, Partitions, SlurmJob, SlurmNode, Topology
 from coldaisle.sources.slurm.words import COMPLETING, PENDING
 from coldaisle.sources.source import (
     Demand,
@@ -23,6 +23,8 @@ from coldaisle.sources.source import (
     JobRef,
     NodeFact,
     NodeRef,
+    Partition,
+    PartitionFact,
     QueueFact,
 )
 from coldaisle.sources.text import is_loopback
@@ -36,6 +38,8 @@ _OUT = ("drain", "down", "fail", "maint")
 """States of a node that gets no new work; the events of these names tell why."""
 _CALM = {"idle", "mix", "alloc", "comp", "resv"}
 """States between which a node changes as jobs come and go."""
+_STOPPED = ("PartitionDown", "PartitionInactive")
+"""What slurmctld says of a job whose partition starts none."""
 _OFFERED = (None, "Resources", "Priority", "None", "")
 """Reasons of jobs that would run if the cluster were larger; None: not looked at by the scheduler yet."""
 
@@ -57,6 +61,7 @@ class Teller:
         self._nodes: dict[str, NodeFact] = {}
         self._seen: dict[int, SlurmJob] = {}
         self._jobs: dict[int, JobFact] = {}
+        self._partitions: tuple[Partition, ...] = ()
         self._is_first = True
 
     @property
@@ -135,6 +140,37 @@ class Teller:
             )
             items.append(Event(at, NodeRef(name), "node_state", "Slurm has no such node any more"))
         return items
+
+    # --- partitions -------------------------------------------------------------------------------
+
+    def take_partitions(self, said: Partitions, at: float) -> list[Item]:
+        """All partitions, if any is another than before; GPUs that TRES do not count are counted node by node."""
+        boards: dict[str, int] = {}
+        for fact in self._nodes.values():
+            for name in fact.partitions or ():
+                boards[name] = boards.get(name, 0) + boards_of(fact.gres or ())
+        counted = (
+            one if one.gpus is not None or not boards else one._replace(gpus=boards.get(one.name, 0))
+            for one in said.partitions
+        )
+        told = tuple(sorted(counted, key=lambda one: one.name))
+        if told == self._partitions:
+            return []
+        self._partitions = told
+        return [PartitionFact(at, told)]
+
+    def doubts_partitions(self, said: Jobs) -> bool:
+        """Whether jobs wait for reasons that do not fit to what is known of their partitions' states."""
+        stopped = {one.name: one.state in ("down", "inactive") for one in self._partitions}
+        blamed = {name for job in said.jobs if job.reason in _STOPPED for name in _names(job.partition)}
+        queued = {
+            job.partition
+            for job in said.jobs
+            if job.is_waiting and job.reason in ("Resources", "Priority") and job.partition
+        }
+        return any(not stopped.get(name, False) for name in blamed) or any(
+            stopped.get(name, False) for name in queued - blamed
+        )
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -286,6 +322,11 @@ class Teller:
         return at - self.offset_s
 
 
+def _names(partition: str | None) -> list[str]:
+    """A job that waits may name several, between commas."""
+    return partition.split(",") if partition else []
+
+
 def _has_gpus(node: SlurmNode) -> bool:
     return any(one.name in ("gpu", "shard", "mps") for one in node.gres)
 
@@ -375,5 +416,5 @@ def _job_events(before: JobFact | None, now: JobFact, at: float) -> list[Item]:
 
 
 def _where(job: JobFact) -> str:
-    count = f"{job.gpu_count} GPUs of " if job.gpu_count else ""
+    count = f"{job.gpu_count} GPU{'s' * (job.gpu_count != 1)} of " if job.gpu_count else ""
     return f"{count}{fold(job.nodes)[:120]}" if job.nodes else "no node"

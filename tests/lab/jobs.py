@@ -80,7 +80,13 @@ def with_queue(snapshot: Snapshot, waiting: int = 12) -> Snapshot:
 
 def _demand(jobs: Iterable[Job]) -> Demand:
     jobs = tuple(jobs)
-    return Demand(len(jobs), sum(job.gpu_count or len(job.gpus) for job in jobs))
+    gpus = sum((job.gpu_count or len(job.gpus)) * job.tasks for job in jobs)
+    return Demand(sum(job.tasks for job in jobs), gpus)
+
+
+def ended(at: float) -> Job:
+    """An array's task that is there no more."""
+    return Job("slurm:4650", "eval", "kim", at - 9000.0, ("r01n01",), (), "nlp", "gpu", display="4600_2")
 
 
 def _events(snapshot: Snapshot, jobs: list[Job]) -> tuple[EventView, ...]:
@@ -88,13 +94,11 @@ def _events(snapshot: Snapshot, jobs: list[Job]) -> tuple[EventView, ...]:
     found = [
         *snapshot.events,
         EventView(at - 90_000, node, "driver", "driver 570.86.15 -> 580.95.05"),
+        EventView(at - 3000, jobs[2].id, "job_requeue", "rsun's vit-large waits again: BeginTime", jobs[2]),
         EventView(
-            at - 3000, jobs[2].id, "job_requeue", "rsun's vit-large waits again: BeginTime", jobs[2].display
+            at - 2400, "slurm:4650", "job_end", "kim's eval ended: COMPLETED on 8 GPUs of r01n01", ended(at)
         ),
-        EventView(at - 2400, "slurm:4650", "job_end", "kim's eval ended: COMPLETED on 8 GPUs of r01n01"),
-        EventView(
-            at - 1800, jobs[0].id, "job_start", "kim's train-moe started on 8 GPUs of r01n01", jobs[0].display
-        ),
+        EventView(at - 1800, jobs[0].id, "job_start", "kim's train-moe started on 8 GPUs of r01n01", jobs[0]),
         EventView(at - 900, snapshot.layout.nodes[-1].key, "drain", "idle -> drain: bad DIMM (root)"),
         EventView(at - 30, f"{node}/2", "xid", "XID 31: memory page fault"),
     ]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coldaisle.sources.cluster import build_layout
 from coldaisle.sources.errors import Garbled
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import MAX_BOARDS, MAX_INSTANCES, MAX_NODES, Registry
-from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, Kind, NodeFact, NodeRef, PortRef
+from coldaisle.sources.registry import (
+    ENDED_JOB_KEPT_S,
+    JOBS_PRUNED_EVERY_S,
+    MAX_BOARDS,
+    MAX_INSTANCES,
+    MAX_NODES,
+    Happened,
+    Registry,
+)
+from coldaisle.sources.source import Event, GpuFact, GpuRef, JobFact, JobRef, Kind, NodeFact, NodeRef, PortRef
 
 AT = 1_700_000_000.0
 
@@ -139,7 +149,7 @@ def test_another_board_at_an_address_restarts_its_baselines() -> None:
     changed = (refs[0], refs[1]._replace(uuid="GPU-new"), *refs[2:])
     assert registry.rows_of("ssh", Kind.GPU, changed, AT + 60)[1] == row
     assert registry.moved[-1].old == registry.moved[-1].new == row
-    assert registry.events[-1][3] == "gpu_replaced"
+    assert registry.events[-1].what == "gpu_replaced"
     gpu = build_layout(registry, RackRules()).gpus[1]
     assert (gpu.uuid, gpu.model, gpu.since) == ("GPU-new", None, AT + 60)
 
@@ -168,7 +178,7 @@ def test_ports_and_events_have_stable_rows() -> None:
     ports = (PortRef("n03", "mlx5_0/1"), PortRef("n03", "eth0"))
     rows = registry.rows_of("ssh", Kind.PORT, ports, AT)
     registry.take_event("ssh", Event(AT, PortRef("n03", "mlx5_0/1"), "link_down", "polling"))
-    assert registry.events[-1][2] == rows[0]
+    assert registry.events[-1].row == rows[0]
     layout = build_layout(registry, RackRules())
     assert [part.key for part in layout.ports] == ["n03/eth0", "n03/mlx5_0/1"]
     assert layout.rows[Kind.PORT].tolist() == [1, 0]
@@ -252,4 +262,19 @@ def test_another_driver_is_an_event() -> None:
     assert not registry.events
     registry.take_node_fact("ssh", NodeFact(AT + 3, "n03", driver="580.95.05"))
     row = registry.node("n03", AT).row
-    assert [*registry.events] == [(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")]
+    assert [*registry.events] == [Happened(AT + 3, Kind.NODE, row, "driver", "driver 570.86.15 -> 580.95.05")]
+
+
+def test_an_event_keeps_its_job_when_the_job_is_forgotten() -> None:
+    registry = Registry()
+    task = JobFact(AT, None, "slurm:4733", "sweep", "kim", ("n03",), (), display="4700_3")
+    registry.take_job(task, "slurm")
+    registry.take_event("slurm", Event(AT, JobRef("slurm:4733"), "job_start", "started"))
+    registry.take_job(replace(task, until=AT + 60), "slurm")
+    for number in range(100):
+        later = AT + 2 * ENDED_JOB_KEPT_S + number * JOBS_PRUNED_EVERY_S
+        registry.take_job(JobFact(later, None, f"slurm:{number}", "a", "kim", (), ()), "slurm")
+    assert "slurm:4733" not in registry.jobs
+    (told,) = registry.events
+    assert told.job is not None
+    assert (told.job.display, told.job.user, told.job.nodes) == ("4700_3", "kim", ("n03",))

@@ -124,7 +124,7 @@ async def test_one_that_waits_says_why(night: Snapshot) -> None:
         said = text(pilot)
         assert "(Dependency) afterok:4711" in said
         assert "asks for 32 GPUs on 4 nodes" in said
-        assert screen._panes(night.queue[3]) == OF_WAITING
+        assert screen.panes == OF_WAITING
         await pilot.press("m", "plus", "enter", "r", "tab", "tab")
         assert pilot.app.screen is screen
 

@@ -311,7 +311,9 @@ async def test_sums_by_user(night: Snapshot) -> None:
         assert set(keys(screen)) == {HEAD + name for name in ("kim", "mlee", "rsun", "kpark", "asingh", "")}
         kpark = next(line for line in lines(screen) if line.startswith("+ kpark"))
         gpus = sum(len(job.gpus) for job in night.jobs if job.user == "kpark")
-        assert f" {gpus} asks " in kpark
+        waits = [job for job in night.queue if job.user == "kpark"]
+        asked = sum(job.gpu_count or 0 for job in waits)
+        assert f" {gpus} {len(waits)} wait for {asked}" in kpark
         assert any(line.startswith("+ not told") for line in lines(screen))
         await pilot.press("space")
         assert any(key.startswith(JOB) for key in keys(screen))
@@ -413,6 +415,27 @@ async def test_chosen_columns_are_kept(night: Snapshot) -> None:
         await pilot.press("c", "a", "enter")
         await pilot.pause()
         assert "user" in lines(screen)[0]
+
+
+async def test_columns_without_values_stay_away_until_they_are_chosen(night: Snapshot) -> None:
+    quiet = replace(
+        night,
+        jobs=tuple(replace(job, qos=None, cpus=None, memory_bytes=None, restarts=0) for job in night.jobs),
+        columns={key: column for key, column in night.columns.items() if key != "gpu.power"},
+    )
+    async with app_of(quiet).run_test(size=(200, 50)) as pilot:
+        screen = await opened(pilot)
+        head = lines(screen)[0]
+        assert not {"QOS", "CPUs", "again", "power"} & set(head.split())
+        assert "a wider terminal" not in status(screen)
+        await pilot.press("c", *["down"] * 4, "space", "escape")
+        await pilot.pause()
+        assert {"QOS", "user"} <= set(lines(screen)[0].split())
+        assert "CPUs" not in lines(screen)[0], "choosing one does not bring the other empty ones"
+        await pilot.press("c", "a", "escape")
+        await pilot.pause()
+        assert lines(screen)[0] == head
+    assert screen.choices.columns("jobs") is None
 
 
 async def test_a_broken_file_of_columns_is_told(night: Snapshot) -> None:

@@ -57,7 +57,15 @@ def program(*arguments: str, tmp_path: Path, **environ: str) -> subprocess.Compl
 def test_every_kind_has_its_columns_and_rows(what: str) -> None:
     request, listing = asked(what)
     assert [column.name for column in listing.columns] == COLUMNS[KINDS[what]].split(",")
-    assert len(listing.rows) == listing.total == {"gpus": 512, "nodes": 64, "jobs": 27, "servers": 1}[what]
+    counts = {
+        "gpus": 512,
+        "nodes": 64,
+        "jobs": 27,
+        "servers": 1,
+        "events": len(NIGHT.events),
+        "partitions": 0,
+    }
+    assert len(listing.rows) == listing.total == counts[what]
     lines = text_lines(listing)
     assert len(lines) == listing.total + 1
     found = as_object(listing, request)
@@ -158,7 +166,7 @@ def test_mistakes_say_what_would_be_right() -> None:
 @pytest.mark.parametrize("what", KINDS)
 def test_every_column_of_the_help_can_be_listed(what: str) -> None:
     names = [line.split()[0] for line in column_help(what) if not line.startswith("#")]
-    assert len(names) == len(set(names)) > 100
+    assert len(names) == len(set(names)) > (10 if what == "partitions" else 100)
     _, listing = asked(what, "", ",".join(names))
     assert len(listing.columns) == len(names)
 

@@ -14,7 +14,7 @@ from coldaisle.tui.widgets.lines import Row, Run
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 MARK = Column("mark", "", 4, keep=0)
-NAME = Column("name", "Space ticks, a all, Esc goes back", 24, keep=1, grows=True)
+NAME = Column("name", "Space ticks, a as at first, Esc back", 24, keep=1, grows=True)
 
 
 class ColumnsScreen(ModalScreen[None]):
@@ -22,7 +22,7 @@ class ColumnsScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "tick", "Show or hide"),
-        Binding("a", "all", "All of them"),
+        Binding("a", "reset", "As at first"),
         Binding("escape,c,q", "back", "Back"),
     ]
     DEFAULT_CSS = """
@@ -33,14 +33,24 @@ class ColumnsScreen(ModalScreen[None]):
     def __init__(
         self,
         columns: Sequence[tuple[Column, str]],
-        shown: Collection[str],
+        shown: Collection[str] | None,
         fixed: str,
         chosen: Callable[[Sequence[str] | None], None],
+        empty: Collection[str] = (),
     ) -> None:
-        """``columns`` with what they say; ``fixed`` cannot be hidden; ``chosen`` is told the keys, or None for all."""
+        """``columns`` with what they say.
+
+        Args:
+            shown: what was chosen; None: nothing was, those are shown that have anything.
+            fixed: cannot be hidden.
+            chosen: is told the keys, or None: nothing is chosen any more.
+            empty: columns that have nothing now.
+        """
         super().__init__()
         self._names = {column.key: name for column, name in columns}
-        self._shown = {key for key in self._names if key in shown}
+        self._empty = empty
+        self._at_first = {key for key in self._names if key not in empty}
+        self._shown = set(self._at_first) if shown is None else {key for key in self._names if key in shown}
         self._fixed = fixed
         self._chosen = chosen
 
@@ -62,9 +72,9 @@ class ColumnsScreen(ModalScreen[None]):
         self._shown ^= {key}
         self._tell()
 
-    def action_all(self) -> None:
-        """Show all columns that there is room for."""
-        self._shown = set(self._names)
+    def action_reset(self) -> None:
+        """Show those that have anything, now and later."""
+        self._shown = set(self._at_first)
         self._tell()
 
     def action_back(self) -> None:
@@ -76,8 +86,8 @@ class ColumnsScreen(ModalScreen[None]):
         self.dismiss()
 
     def _tell(self) -> None:
-        everything = len(self._shown) == len(self._names)
-        self._chosen(None if everything else [key for key in self._names if key in self._shown])
+        is_as_at_first = self._shown == self._at_first
+        self._chosen(None if is_as_at_first else [key for key in self._names if key in self._shown])
         self._draw()
 
     def _draw(self) -> None:
@@ -86,5 +96,8 @@ class ColumnsScreen(ModalScreen[None]):
 
     def _cells(self, key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
         mark: Row = (Run(" [", "dim"), Run("x" if key in self._shown else " ", "accent"), Run("]", "dim"))
-        cells: dict[str, Cell] = {"mark": mark, "name": Run(self._names[key])}
+        name: Row = (Run(self._names[key]),)
+        if key in self._empty:
+            name = (Run("empty: ", "dim"), Run(self._names[key], "dim"))
+        cells: dict[str, Cell] = {"mark": mark, "name": name}
         return [cells[item.column.key] for item in placed]

@@ -12,12 +12,12 @@ from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import ELLIPSIS, plain
 from coldaisle.sources.units import age
-from coldaisle.tui.reading import entity_words, event_token, event_words, whose
+from coldaisle.tui.reading import event_token, event_words, is_same_day, who_was, whose
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.tiles import tail
-from coldaisle.tui.widgets.header import TopLines
-from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
+from coldaisle.tui.widgets.header import Piece, TopLines, fitted
+from coldaisle.tui.widgets.lines import Lines, Row, Run, cut, row_text, wrap
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ COLUMNS = (
     Column("ago", "ago", 6, right=True, keep=4),
     Column("whose", "whose", 16, keep=2),
     Column("kind", "what", 14, keep=3),
-    Column("detail", "", 20, keep=5, grows=True),
+    Column("detail", "detail", 20, keep=5, grows=True),
 )
 HERE, REST = "here", "rest"
 """Keys of the two headings."""
+DETAIL_ROWS, MOST_DETAIL = 2, 1000
+"""Rows in which the whole of an event is told, and characters of it."""
 DATED = 14
 """Cells of a time with its date."""
 
@@ -46,8 +48,8 @@ class EventsScreen(FilteredScreen):
         Binding("escape,e", "back", "Back"),
     ]
     ROWS, COUNTED = "event", "events"
+    DEFAULT_CSS = f"EventsScreen #detail {{ height: {DETAIL_ROWS}; }}"
     FILTER_HINT = "kim, xid, kind==drain, rack==r07, detail~=fell & age<1h; Tab completes, Up recalls"
-    DEFAULT_CSS = "EventsScreen #status { height: 1; }"
 
     def __init__(self, about: str = "") -> None:
         """``about``: the key of what the cursor stood on; empty: nothing in particular."""
@@ -56,22 +58,21 @@ class EventsScreen(FilteredScreen):
         self._events: dict[str, EventView] = {}
         """By the key of its row."""
         self._made_of: tuple[object, ...] = ()
+        self._mask = b""
         self._keys: list[str] = []
         self._near = 0
         self._moved = False
 
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="events")
+        yield Lines(id="detail")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """What is new stands on top; the cursor stays on what it stands on."""
         self._arrange(snapshot)
         table = self.query_one(Table)
-        dated = any(not _is_today(event.at, snapshot.at) for event in self._events.values())
+        dated = any(not is_same_day(event.at, snapshot.at) for event in self._events.values())
         table.set_columns([_dated(column) if dated and column.key == "at" else column for column in COLUMNS])
 
         def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
@@ -82,6 +83,7 @@ class EventsScreen(FilteredScreen):
         if not self._moved or (before in (HERE, REST)):
             self._start(table)
         self.query_one(TopLines).set_note((Run("events, newest first", "title"),))
+        self.query_one("#detail", Lines).show(self._detail())
         self.query_one("#status", Lines).show([self._status(snapshot)])
 
     def under_cursor(self) -> str:
@@ -92,6 +94,7 @@ class EventsScreen(FilteredScreen):
     @on(Table.Moved)
     def _stepped(self) -> None:
         self._moved = True
+        self.query_one("#detail", Lines).show(self._detail())
 
     @on(Table.Opened)
     def _opened(self, event: Table.Opened) -> None:
@@ -99,10 +102,6 @@ class EventsScreen(FilteredScreen):
         found = self._events.get(event.key)
         if found is not None and self.snapshot is not None:
             open_entity(self, self.snapshot, found.entity)
-
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
 
     def _start(self, table: Table) -> None:
         """The cursor on the newest that concerns what was asked about, else on the newest of all."""
@@ -116,25 +115,24 @@ class EventsScreen(FilteredScreen):
         from coldaisle.analyzers.happenings import kin_of, newest_first
 
         kept = self.kept(snapshot)
-        # A filter may ask how long ago it was, or of the GPUs: what it keeps can be another in every snapshot.
-        made_of = (snapshot.events, kept, snapshot.layout, snapshot.jobs)
-        if self._made_of and all(a is b for a, b in zip(self._made_of, made_of, strict=True)):
-            return
-        self._made_of = made_of
-        kin = kin_of(snapshot, self.about)
-        told = [event for at, event in enumerate(snapshot.events) if kept is None or kept[at]]
-        wanted = newest_first(event for event in told if event.at <= snapshot.at + 1.0)
+        # a filter may ask how long ago it was, or of the GPUs: what it keeps can be another in every snapshot
+        mask = b"" if kept is None else kept.tobytes()
+        made_of = (snapshot.events, snapshot.layout, snapshot.jobs, snapshot.queue)
+        if mask != self._mask or not _same(made_of, self._made_of):
+            self._mask, self._made_of = mask, made_of
+            kin = kin_of(snapshot, self.about)
+            told = [event for at, event in enumerate(snapshot.events) if kept is None or kept[at]]
+            wanted = newest_first(event for event in told if event.at <= snapshot.at + 1.0)
+            self._events, self._keys = _rows(wanted, kin)
+            self._near = sum(kin.concerns(event) for event in wanted)
         if kept is not None:
-            self.tell_kept(len(wanted), len(snapshot.events))
-        self._events, self._keys = _rows(wanted, kin)
-        self._near = sum(kin.concerns(event) for event in wanted)
+            self.tell_kept(len(self._events), len(snapshot.events))
 
     def _cells(self, snapshot: Snapshot, key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
         event = self._events.get(key)
         if event is None:
-            return _heading(
-                self.about if key == HERE else "", self._near, len(self._events) - self._near, placed
-            )
+            about = who_was(snapshot, self.about) if key == HERE else ""
+            return _heading(about, self._near, len(self._events) - self._near, placed)
         made: dict[str, Cell] = {
             "mark": Run(">" if key.startswith(HERE) else " ", "match"),
             "at": Run(_when(event.at, snapshot.at)),
@@ -156,14 +154,34 @@ class EventsScreen(FilteredScreen):
 
     def _status(self, snapshot: Snapshot) -> Row:
         total, shown = len(snapshot.events), len(self._events)
-        runs = [Run(f"{shown} of {total} events" if shown != total else f"{total} events")]
+        pieces = [Piece(0, (Run(f"{shown} of {_counted(total)}" if shown != total else _counted(total)),))]
         if snapshot.events:
-            runs.append(Run(f" since {_when(snapshot.events[0].at, snapshot.at)}", "dim"))
+            pieces.append(Piece(2, (Run(f"since {_when(snapshot.events[0].at, snapshot.at)}", "dim"),)))
         if filtered := self.filter_runs(40):
-            runs += [Run("  "), *filtered]
+            pieces.append(Piece(0, tuple(filtered)))
         if not snapshot.live:
-            runs.append(Run("  up to the instant that is shown", "dim"))
-        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+            pieces.append(Piece(1, (Run("up to the instant that is shown", "dim"),)))
+        return fitted(pieces, self.query_one("#status", Lines).room.width)
+
+    def _detail(self) -> list[Row]:
+        """All that is told of the event under the cursor: its row may be too short for that."""
+        event = self._events.get(self.query_one(Table).key or "")
+        if event is None:
+            return []
+        width = max(20, self.query_one("#detail", Lines).room.width)
+        rows = wrap(f"{whose(event) or 'the cluster'}: {plain(event.detail[:MOST_DETAIL])}", width)
+        return (
+            rows
+            if len(rows) <= DETAIL_ROWS
+            else [
+                *rows[: DETAIL_ROWS - 1],
+                cut((Run(" ".join(row_text(row) for row in rows[DETAIL_ROWS - 1 :])),), width),
+            ]
+        )
+
+
+def _same(before: Sequence[object], now: Sequence[object]) -> bool:
+    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
 
 
 def _rows(events: Sequence[EventView], kin: Kin) -> tuple[dict[str, EventView], list[str]]:
@@ -183,17 +201,17 @@ def _rows(events: Sequence[EventView], kin: Kin) -> tuple[dict[str, EventView], 
 def _heading(about: str, near: int, rest: int, placed: Sequence[Placed]) -> list[Cell]:
     """A row between events; it stands across the columns that are wide enough."""
     text = f"of {about}" if about else "of the others"
-    made = {"whose": Run(text, "title"), "kind": Run(f"{near if about else rest} events", "dim")}
+    made = {"whose": Run(text, "title"), "kind": Run(_counted(near if about else rest), "dim")}
     return [made.get(item.column.key, Run("")) for item in placed]
 
 
-def _is_today(at: float, now: float) -> bool:
-    return time.localtime(at)[:3] == time.localtime(now)[:3]
+def _counted(events: int) -> str:
+    return f"{events} event{'s' * (events != 1)}"
 
 
 def _when(at: float, now: float) -> str:
     """``03:12:41``, with the date unless it is of the same day."""
-    return time.strftime("%H:%M:%S" if _is_today(at, now) else "%d %b %H:%M:%S", time.localtime(at))
+    return time.strftime("%H:%M:%S" if is_same_day(at, now) else "%d %b %H:%M:%S", time.localtime(at))
 
 
 def _dated(column: Column) -> Column:
@@ -218,7 +236,7 @@ def open_entity(screen: LiveScreen, snapshot: Snapshot, entity: str) -> None:
         index = next((part.node for part in parts if part.key == entity), None)
     if index is None:
         if (say := getattr(screen.app, "say", None)) is not None:
-            say(f"{entity_words(entity) or 'the cluster'} has no screen of its own now")
+            say(f"{who_was(snapshot, entity) or 'the cluster'} has no screen of its own now")
         return
     node = layout.nodes[index]
     screen.app.push_screen(NodeScreen(node.key, 0 if gpu is None else gpu - node.gpus.start))

@@ -32,10 +32,15 @@ class FilteredScreen(LiveScreen):
     FILTER_BEFORE: ClassVar[str] = "KeyLine"
     """What the line stands above."""
 
+    DEFAULT_CSS = "FilteredScreen #status { height: 1; }"
+
     def __init__(self) -> None:
         super().__init__()
         self.matching = Matching(self.ROWS)
         self._counted = ""
+
+    def on_mount(self) -> None:
+        self.unfiltered_focus()
 
     @property
     def filter(self) -> str:
@@ -113,8 +118,8 @@ class FilteredScreen(LiveScreen):
         self.unfiltered_focus()
 
     def unfiltered_focus(self) -> None:
-        """Where keys go when the line is gone."""
-        self.set_focus(None)
+        """Where keys go when the line is gone, as at the start: to the first table, if there is one."""
+        self.set_focus(next(iter(self.query("Table")), None))
 
     def on_filter_box_typed(self, event: FilterBox.Typed) -> None:
         self.set_filter(event.text)

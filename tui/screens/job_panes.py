@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from coldaisle.analyzers.partitions import hindrance, partitions_of, summary
 from coldaisle.sources.text import ELLIPSIS, clip, fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
@@ -15,7 +16,7 @@ from coldaisle.tui.screens.gpu_panes import Block, Metric, View, gpu_metrics, se
 from coldaisle.tui.screens.job_rows import Jobs, folded, hours, ratio, watts, why_waiting
 from coldaisle.tui.screens.node_panes import event_row, host_metrics
 from coldaisle.tui.tiles import tail
-from coldaisle.tui.widgets.chart import Scale, heat, nice, time_axis
+from coldaisle.tui.widgets.chart import Scale, heat, nice, spread, time_axis
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, cut, pad
 from coldaisle.tui.widgets.table import Cell, Column, cells_row, place
 
@@ -157,12 +158,11 @@ def strip_pane(
     room = max(8, view.width - name - 2 - sum(item.width + 1 for item in placed))
     heads = cells_row([Run(item.column.title, "dim") for item in placed], placed)
     axis = pad(time_axis(view.span, room, now=edge(snapshot)), room)
+    began = _began_at(job, answer, room)
     rows: list[Row] = [(Run(" " * name), *axis, Run("  "), *heads)]
     for at, values in zip(shown, series, strict=True):
         line = found[at]
-        strip = heat(
-            values, room, scale, ink=view.ink, paint=lambda value: f"scale{round(scale.share(value) * 10)}"
-        )
+        strip = _strip(values, room, scale, began, view)
         now = cells_row(
             [_tail(snapshot, metric, line.place, item.column.key, view) for item in placed], placed
         )
@@ -172,12 +172,33 @@ def strip_pane(
         )
     unit = read(snapshot, metric.key, found[0].place).unit
     below = f"0-9: tenths of {view.show(scale.high, unit)}, one scale for all; {view.ink.gap} no sample"
+    if began is not None:
+        below += f"; {view.ink.axis} the job started"
     if len(shown) < len(found):
         below += f"; {shown.start + 1} to {shown.stop} of {len(found)} in sight"
     rows.append((Run(below, "dim"),))
     return Block(
         [cut(row, view.width) for row in rows], range(cursor - shown.start + 1, cursor - shown.start + 2)
     )
+
+
+def _began_at(job: Job, answer: SeriesAnswer | None, room: int) -> int | None:
+    """The column of a strip in which the job started: what stands before it is not of this job. None: it ran all the time."""
+    if answer is None or answer.query.start >= job.since:
+        return None
+    asked = answer.query
+    return min(int((job.since - asked.start) / (asked.end - asked.start) * room), room - 1)
+
+
+def _strip(values: Sequence[float], room: int, scale: Scale, began: int | None, view: View) -> Row:
+    def drawn(part: Sequence[float]) -> Row:
+        paint = lambda value: f"scale{round(scale.share(value) * 10)}"  # noqa: E731
+        return heat(part, len(part), scale, ink=view.ink, paint=paint)
+
+    columns = spread(values, room)
+    if began is None:
+        return drawn(columns)
+    return (*drawn(columns[:began]), Run(view.ink.axis, "accent"), *drawn(columns[began + 1 :]))
 
 
 def strip_columns(pane: str, width: int) -> int:
@@ -289,9 +310,11 @@ def _facts(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:
     yield "name", job.name or NO_VALUE, "text"
     yield "user", job.user or "not told", "text"
     yield "account", job.account or NO_VALUE, "text"
-    yield "partition", f"{job.partition or NO_VALUE}{f'  QOS {job.qos}' if job.qos else ''}", "text"
+    yield "partition", f"{_partition(jobs.snapshot, job)}{f'  QOS {job.qos}' if job.qos else ''}", "text"
     reason = f"  ({job.reason})" if job.reason and job.reason != "None" else ""
     yield "state", f"{job.state}{reason}", "warn" if job.is_waiting else "text"
+    if said := hindrance(jobs.snapshot, job):
+        yield "hindered", said, "warn"
     if job.dependency:
         yield "depends on", job.dependency, "text"
     for name, at in (("submitted", job.submitted_at), ("eligible", job.eligible_at)):
@@ -309,6 +332,12 @@ def _facts(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:
         yield "started again", f"{job.restarts} times", "warn"
     if job.tasks > 1:
         yield "tasks", f"{job.tasks} of an array that wait together", "text"
+
+
+def _partition(snapshot: Snapshot, job: Job) -> str:
+    """Its name with what sets it apart: ``late (limit 1 d)``."""
+    said = "; ".join(filter(None, map(summary, partitions_of(snapshot, job))))
+    return f"{job.partition or NO_VALUE}{f' ({said})' if said else ''}"
 
 
 def _sizes(jobs: Jobs, job: Job, number: int) -> Iterator[tuple[str, str, str]]:

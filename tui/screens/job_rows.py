@@ -13,6 +13,7 @@ from coldaisle.sources.text import cell_width, clip, natural_key, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
 from coldaisle.tui.reading import read
+from coldaisle.tui.widgets.header import Piece
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, merged, wrap
 from coldaisle.tui.widgets.table import Cell, Column, Placed
 
@@ -125,7 +126,7 @@ class Roll:
     place: Mapping[str, int]
     """By job id: index into ``held.jobs``, or behind these into ``waiting``."""
     empty: frozenset[str] = frozenset()
-    """Columns in which no job has anything: they are shown only when they were chosen."""
+    """Columns of which no job tells anything; see :func:`empty_columns`."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -174,7 +175,22 @@ _MAY_BE_EMPTY: Mapping[str, Callable[[Job], object]] = {
     "cpus": lambda job: job.cpus,
     "ram": lambda job: job.memory_bytes,
     "restarts": lambda job: job.restarts,
+    "cells": lambda job: job.gpus,
 }
+"""Columns that a scheduler may say nothing of."""
+
+
+def empty_columns(jobs: Jobs) -> frozenset[str]:
+    """Columns in which no job has anything: none of them tells it, or nobody delivers the metric."""
+    needs = {
+        "active": jobs.seen.metric,
+        "spread": jobs.seen.metric,
+        "memory": "gpu.mem_ratio",
+        "power": "gpu.power",
+        **{column.key: column.key for column, _ in known_columns() if column.key.startswith("job.")},
+    }
+    unmeasured = (key for key, metric in needs.items() if metric not in jobs.snapshot.columns)
+    return jobs.roll.empty.union(unmeasured)
 
 
 def _empty(*jobs: Sequence[Job]) -> frozenset[str]:
@@ -496,14 +512,15 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     whole = not one.unsized
     running = f"{'' if whole else '>'}{one.gpus}"
     pending = not one.running
-    counts = f"{len(one.running)} run" if one.running else ""
-    if one.waiting:
-        counts += (", " if counts else "") + f"{len(one.waiting)} wait"
     name = plain(one.name) or "not told"
+    is_section = one.name in (RUNNING, PENDING)
+    waits = sum(jobs.roll.waiting[number].tasks for number in one.waiting)  # as the line below counts them
+    count = len(one.running) + waits if is_section else len(one.running)
+    counts = f" {count}{'' if is_section else ' run'}" if count else ""
     made: dict[str, Cell] = {
-        "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(f" {counts}" if name not in (RUNNING, PENDING) else f" {len(one.running) + len(one.waiting)}", "dim")),
+        "job": (Run("- " if opened else "+ ", "accent"), Run(name, "title"), Run(counts, "dim")),
         "gpus": Run(str(one.pending) if one.name == PENDING and pending else running, "title"),
-        "nodes": _asks(one, next((item.width for item in placed if item.column.key == "nodes"), 0))
+        "nodes": _asks(one, waits, next((item.width for item in placed if item.column.key == "nodes"), 0))
         if one.waiting
         else Run(""),
         "active": Run("") if pending else ratio(use.active, 1, 1),
@@ -514,26 +531,26 @@ def head_cells(jobs: Jobs, one: Group, placed: Sequence[Placed], *, opened: bool
     return [made.get(item.column.key, Run("")) for item in placed]
 
 
-def _asks(one: Group, width: int) -> Run:
-    """How many GPUs are asked for, where no column has it, and how many of these wait for something else than hardware."""
+def _asks(one: Group, waits: int, width: int) -> Run:
+    """How much waits, for how many GPUs where no column has it, and how many of these wait for something else than hardware."""
     held = one.pending - one.offered
-    asked = f"asks {one.pending}" if one.running or one.name != PENDING else ""
+    asked = f"{waits} wait for {one.pending}" if one.name != PENDING else ""
     if held <= 0:
         return Run(asked, "accent")
     whole = f"{asked} ({held} held)".strip()
     return Run(whole if len(whole) <= width else asked, "warn")
 
 
-def load_runs(load: Load, now: float) -> list[Run]:
+def load_pieces(load: Load, now: float) -> list[Piece]:
     """What runs, what waits for hardware, what is held, and when the next one starts."""
-    runs = [Run(f"{load.running.jobs} run on {load.running.gpus} GPUs")]
+    pieces = [Piece(0, (Run(f"{load.running.jobs} run on {load.running.gpus} GPUs"),))]
     if load.waiting.jobs:
-        runs.append(Run(f"  {load.waiting.jobs} wait for {load.waiting.gpus}", "accent"))
-        if load.next_start_at is not None and load.next_start_at > now:
-            runs.append(Run(f", the next starts in {age(load.next_start_at - now)}", "dim"))
+        pieces.append(Piece(1, (Run(f"{load.waiting.jobs} wait for {load.waiting.gpus}", "accent"),)))
     if load.held.jobs:
-        runs.append(Run(f"  {load.held.jobs} held ({load.held.gpus})", "warn"))
-    return runs
+        pieces.append(Piece(1, (Run(f"{load.held.jobs} held ({load.held.gpus})", "warn"),)))
+    if load.waiting.jobs and load.next_start_at is not None and load.next_start_at > now:
+        pieces.append(Piece(4, (Run(f"next starts in {age(load.next_start_at - now)}", "dim"),)))
+    return pieces
 
 
 HOW: tuple[tuple[str, str], ...] = (

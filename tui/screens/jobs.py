@@ -17,8 +17,8 @@ from coldaisle.tui.choices import Choices
 from coldaisle.tui.screens import job_rows as rows
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.job_rows import GROUPINGS, HEAD, JOB, SORTS, Jobs, Roll, Watch
-from coldaisle.tui.widgets.header import TopLines
-from coldaisle.tui.widgets.lines import Lines, Row, Run, cut
+from coldaisle.tui.widgets.header import Piece, TopLines, fitted
+from coldaisle.tui.widgets.lines import Lines, Row, Run
 from coldaisle.tui.widgets.table import Cell, Column, Placed, Table
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ class JobsScreen(FilteredScreen):
     TAB = "Jobs"
     ROWS, COUNTED = "job", "jobs"
     FILTER_HINT = "kim, state==pending, user==alice & util<30, left<30m, gpus>=16; Tab completes, Up recalls"
-    DEFAULT_CSS = "JobsScreen #status { height: 1; }"
 
     def __init__(self, at: str = "", choices: Choices | None = None) -> None:
         """``at``: the id of a job that the cursor shall stand on."""
@@ -73,9 +72,6 @@ class JobsScreen(FilteredScreen):
     def body(self) -> ComposeResult:
         yield Table(rows.columns("", 80, None), id="jobs")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Rows in the order that was chosen; values of what is in sight."""
@@ -129,10 +125,9 @@ class JobsScreen(FilteredScreen):
         """Choose the columns."""
         from coldaisle.tui.screens.columns import ColumnsScreen
 
-        known = rows.known_columns()
+        empty = () if self._view is None else rows.empty_columns(self._view)
         chosen = self.choices.columns(NAME)
-        shown = {column.key for column, _ in known} if chosen is None else chosen
-        self.app.push_screen(ColumnsScreen(known, shown, "job", self._choose))
+        self.app.push_screen(ColumnsScreen(rows.known_columns(), chosen, "job", self._choose, empty))
 
     def action_fold(self) -> None:
         """Open or close the group under the cursor, or that of the job."""
@@ -170,10 +165,6 @@ class JobsScreen(FilteredScreen):
             self.action_fold()
         else:
             self.app.push_screen(JobScreen(event.key.removeprefix(JOB)))
-
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
 
     def _choose(self, keys: Sequence[str] | None) -> None:
         problem = self.choices.choose(NAME, keys)
@@ -255,6 +246,8 @@ class JobsScreen(FilteredScreen):
             return ()
         active = cells.metric_of(view.seen.metric).label
         by = f"by {self.grouping}  " if self.grouping else ""
+        if view.seen.metric not in view.snapshot.columns:
+            return (Run(by.rstrip(), "accent"),)
         return (
             Run(by, "accent"),
             Run(f"{active}" if view.metric.label == active else f"GPUs: {view.metric.label}", "title"),
@@ -264,19 +257,19 @@ class JobsScreen(FilteredScreen):
         table, roll = self.query_one(Table), view.roll
         if not roll.place:
             return ()
-        runs = rows.load_runs(roll.load, view.snapshot.at)
+        pieces = rows.load_pieces(roll.load, view.snapshot.at)
         if filtered := self.filter_runs(40):
-            runs = [Run(f"{self._shown} of {len(roll.place)} jobs  ", "accent"), *filtered]
-        runs.append(Run(f"  by {self.sort.name} (s)", "dim"))
-        if self.sort.moves:
-            runs.append(Run(f", as it was {self._ordered_when(view.snapshot)}", "dim"))
+            shown = Run(f"{self._shown} of {len(roll.place)} jobs", "accent")
+            pieces = [Piece(0, (shown,)), Piece(0, tuple(filtered))]
+        moved = f", as it was {self._ordered_when(view.snapshot)}" if self.sort.moves else ""
+        pieces.append(Piece(2, (Run(f"by {self.sort.name} (s){moved}", "dim"),)))
         hidden = len(self._columns(view, 0)) - len(table.placed)
         if hidden:
-            runs.append(Run(f"  {hidden} columns need a wider terminal, c chooses", "dim"))
-        return cut(tuple(runs), self.query_one("#status", Lines).room.width)
+            pieces.append(Piece(5, (Run(f"{hidden} columns need a wider terminal, c chooses", "dim"),)))
+        return fitted(pieces, self.query_one("#status", Lines).room.width)
 
     def _columns(self, view: Jobs, width: int) -> tuple[Column, ...]:
-        return rows.columns(view.seen.metric, width, self.choices.columns(NAME), view.roll.empty)
+        return rows.columns(view.seen.metric, width, self.choices.columns(NAME), rows.empty_columns(view))
 
     def _ordered_when(self, snapshot: Snapshot) -> str:
         if snapshot.live:

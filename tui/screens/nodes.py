@@ -131,7 +131,6 @@ class NodesScreen(FilteredScreen):
     TAB = "Nodes"
     ROWS, COUNTED = "node", "nodes"
     FILTER_HINT = "r07, drain, kim, util<5, cpu>90 & node.power>8kW; Tab completes, Up recalls"
-    DEFAULT_CSS = "NodesScreen #status { height: 1; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,9 +144,6 @@ class NodesScreen(FilteredScreen):
         self._columns = columns()
         yield Table(self._columns, id="nodes")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     def redraw(self, snapshot: Snapshot) -> None:
         """Rows in the order that was chosen; values of what is in sight."""
@@ -183,10 +179,6 @@ class NodesScreen(FilteredScreen):
         from coldaisle.tui.screens.node import NodeScreen
 
         self.app.push_screen(NodeScreen(event.key))
-
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
 
     def _cell_metric(self, snapshot: Snapshot) -> cells.CellMetric:
         """The metric that Racks shows."""

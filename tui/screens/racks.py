@@ -254,9 +254,9 @@ class RacksScreen(FilteredScreen):
             return None
         job = next((job for job in snapshot.jobs if job.id == self.lit), None)
         if job is None and snapshot.live:
-            from coldaisle.tui.reading import entity_words
+            from coldaisle.tui.reading import who_was
 
-            self.home.say(f"{entity_words(self.lit)} runs no more")
+            self.home.say(f"{who_was(snapshot, self.lit)} runs no more")
             self.light("")
         return job
 
@@ -267,7 +267,7 @@ class RacksScreen(FilteredScreen):
         job = self._lit_job(snapshot)
         if job is None:
             return ()
-        words = f"job {job_words(job)}, {len(job.gpus)} GPUs"
+        words = f"job {job_words(job)}, {len(job.gpus)} GPU{'s' * (len(job.gpus) != 1)}"
         return (Run(clip(words, max(20, width // 2)), "match"), Run(" (r or Esc ends)  ", "dim"))
 
     def _cursor_index(self, snapshot: Snapshot) -> int | None:
@@ -327,7 +327,8 @@ class RacksScreen(FilteredScreen):
         self._ids["changed"] = ids
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
-            rows += changes(snapshot.events, room.width, lines - 1) or [(Run("nothing so far", "dim"),)]
+            told = changes(snapshot.events, room.width, lines - 1, snapshot.at)
+            rows += told or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
 
     def _worst_first(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:

@@ -60,7 +60,6 @@ class ServingScreen(FilteredScreen, SeriesScreen):
     TAB = "Serving"
     ROWS, COUNTED = "serve", "replicas"
     FILTER_HINT = "chat, r07, stale, engine==vllm, kv>90 | ttft>2s, waiting>0; Tab completes"
-    DEFAULT_CSS = "ServingScreen #status { height: 1; }"
 
     def __init__(self, at: str = "") -> None:
         """``at``: the key of a service or of a server that the cursor shall stand on."""
@@ -80,9 +79,6 @@ class ServingScreen(FilteredScreen, SeriesScreen):
     def body(self) -> ComposeResult:
         yield Table(COLUMNS, id="services")
         yield Lines(id="status")
-
-    def on_mount(self) -> None:
-        self.query_one(Table).focus()
 
     @property
     def glyphs(self) -> Glyphs:
@@ -195,10 +191,6 @@ class ServingScreen(FilteredScreen, SeriesScreen):
             self.action_fold()
         else:
             self.action_charts()
-
-    def unfiltered_focus(self) -> None:
-        """The table."""
-        self.query_one(Table).focus()
 
     def _seen(self, snapshot: Snapshot) -> Serving:
         settings = getattr(self.app, "serving", None)

@@ -59,9 +59,6 @@ class SourcesScreen(FilteredScreen):
         yield Lines(id="pane")
         yield Lines(id="detail")
 
-    def on_mount(self) -> None:
-        self.query_one("#sources", Table).focus()
-
     def redraw(self, snapshot: Snapshot) -> None:
         """Fill the tables from a snapshot; only the pane in sight."""
         by_name = {source.name: source for source in snapshot.sources}
@@ -135,10 +132,6 @@ class SourcesScreen(FilteredScreen):
     @property
     def _width(self) -> int:
         return max(20, self.query_one("#cost", Lines).room.width)
-
-    def unfiltered_focus(self) -> None:
-        """The sources, as at the start."""
-        self.query_one("#sources", Table).focus()
 
     def _show_targets(self, snapshot: Snapshot, source: SourceView | None) -> None:
         kept = self._kept_targets(snapshot, source)

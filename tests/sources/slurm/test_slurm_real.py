@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from coldaisle.sources.errors import AccessDenied, SourceError, Unusable
 from coldaisle.sources.settings import SlurmSettings
 from coldaisle.sources.slurm.commands import Commands
 from coldaisle.sources.slurm.local import LocalRunner
-from coldaisle.sources.slurm.source import SlurmSource, door_to
+from coldaisle.sources.slurm.source import (
+    DIAGNOSIS_EVERY_S,
+    DOUBT_S,
+    TOPOLOGY_EVERY_S,
+    Schedule,
+    SlurmSource,
+    door_to,
+)
 from coldaisle.sources.slurm.text_answers import read_diagnosis
 from coldaisle.sources.source import Event, JobFact, JobRef, NodeRef, TargetState
 
@@ -225,8 +233,6 @@ async def test_slurmctld_sees_at_most_four_requests_a_minute(slurm: SlurmLab, qu
     """A turn a minute; the less frequent questions are in the first of them."""
     source = SlurmSource(SlurmSettings())
     teller = source._teller()
-    from coldaisle.sources.slurm.source import DIAGNOSIS_EVERY_S, TOPOLOGY_EVERY_S, Schedule
-
     schedule = Schedule()
     first: list[str] = []
     second: list[str] = []
@@ -240,8 +246,10 @@ async def test_slurmctld_sees_at_most_four_requests_a_minute(slurm: SlurmLab, qu
         counts += [name for name, count in asked.items() for _ in range(count) if name.startswith("REQUEST_")]
     quiet = [name for name in second if name not in ("REQUEST_COMPLETE_BATCH_SCRIPT",)]
     assert sorted(quiet) == ["REQUEST_JOB_INFO", "REQUEST_NODE_INFO", "REQUEST_PARTITION_INFO"]
-    assert sorted(set(first) - set(quiet)) == ["REQUEST_STATS_INFO", "REQUEST_TOPO_INFO"]
-    assert len(quiet) + 60 / DIAGNOSIS_EVERY_S + 60 / TOPOLOGY_EVERY_S < 4
+    seldom = Counter(first) - Counter(quiet) - Counter(["REQUEST_COMPLETE_BATCH_SCRIPT"])
+    assert sorted(seldom.elements()) == ["REQUEST_PARTITION_INFO", "REQUEST_STATS_INFO", "REQUEST_TOPO_INFO"]
+    # partitions in the worst case: where the queue speaks against what is known of them all the time
+    assert len(quiet) + 60 / DIAGNOSIS_EVERY_S + 60 / TOPOLOGY_EVERY_S + 60 / DOUBT_S < 4
     assert SlurmSettings().interval == 60.0
 
 

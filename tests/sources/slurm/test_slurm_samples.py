@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
+from lab.slurm_samples import SAMPLES, VERSIONS, sample
 
 from coldaisle.sources.errors import AccessDenied, SourceError, Unusable
 from coldaisle.sources.slurm import accounting, json_answers, text_answers
 from coldaisle.sources.slurm.records import Board, SlurmJob, SlurmNode
 from coldaisle.sources.source import Gres
 
-SAMPLES = Path(os.environ.get("COLDAISLE_SAMPLES", "/nonexistent")) / "slurm"
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="no captured samples (COLDAISLE_SAMPLES)")
 
-VERSIONS = [
-    "24.05/v0.0.41",
-    "24.11/v0.0.41",
-    "24.11/v0.0.42",
-    *(f"25.11/v0.0.{one}" for one in (41, 42, 43, 44)),
-]
-"""release/parser of the answers that were captured of every kind"""
 MIXED = "24.11/v0.0.42"
 """Of another cluster: its nodes have GPUs of two types."""
 ALL = sorted(SAMPLES.glob("json-*/*.json"))
-
-
-def sample(version: str, kind: str) -> bytes:
-    release, parser = version.split("/")
-    return (SAMPLES / f"json-{release}" / f"slurmweb-{parser}-{kind}.json").read_bytes()
 
 
 async def job(version: str, kind: str) -> SlurmJob:
