@@ -374,14 +374,14 @@ def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
     """One code for a rack: its worst letter that means trouble, else its mean value, else what its cells say."""
     import numpy as np
 
-    there = set(codes.tolist())
+    there: set[int] = set(codes.tolist())
     for mark in (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE):
         if mark in there:
             return mark
     shown = (codes >= LEVEL_0) & (codes < MARK_0)
     if shown.any():
         return int(levels(np.nanmean(values[shown], keepdims=True).astype(np.float32), metric)[0]) + LEVEL_0
-    return int(codes.max()) if len(codes) else BLANK
+    return max(there, default=BLANK)
 
 
 @dataclass(frozen=True, slots=True)

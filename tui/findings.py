@@ -12,11 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-<<<<<<< HEAD
 from coldaisle.sources.text import clip, fit, plain
-=======
-from coldaisle.sources.text import clip, plain
->>>>>>> main
 from coldaisle.tui.reading import entity_words, server_name
 from coldaisle.tui.widgets.lines import Row, Run, cut, wrap
 
@@ -324,18 +320,7 @@ def worst_first(
         line = _line(snapshot, row, title, place, when, marked=row.finding.id == selected)
         found.append((cut(line, width), row.finding.id))
     if foot and room:
-<<<<<<< HEAD
         found.append((_foot(snapshot, rows, len(rows) - len(shown), width, changed=changed), ""))
-=======
-        more = len(rows) - len(shown)
-        runs = [Run(f"+{more} more   ", "accent")] if more else []
-        story = changes_of(
-            snapshot, [row.finding for row in rows], width - sum(len(r.text) for r in runs) - 8
-        )
-        if changed and story:
-            runs += [Run("CHANGED ", "title"), Run(story, "text")]
-        found.append(pad(tuple(runs), 0) if not runs else cut(tuple(runs), width))
->>>>>>> main
     return found
 
 

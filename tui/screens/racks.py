@@ -327,8 +327,8 @@ class RacksScreen(FilteredScreen):
         self._ids["changed"] = ids
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
-            told = changes(snapshot.events, room.width, lines - 1, snapshot.at)
-            rows += told or [(Run("nothing so far", "dim"),)]
+            happened = changes(snapshot.events, room.width, lines - 1, snapshot.at)
+            rows += happened or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
 
     def _worst_first(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
