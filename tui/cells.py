@@ -6,6 +6,7 @@ Pure: a snapshot in, small arrays out. numpy is imported by the functions, when 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -374,14 +375,14 @@ def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
     """One code for a rack: its worst letter that means trouble, else its mean value, else what its cells say."""
     import numpy as np
 
-    there: set[int] = set(codes.tolist())
-    for mark in (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE):
-        if mark in there:
-            return mark
+    there = set(codes.tolist())
+    worst: Sequence[int] = (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE)
+    if (found := next((mark for mark in worst if mark in there), None)) is not None:
+        return found
     shown = (codes >= LEVEL_0) & (codes < MARK_0)
     if shown.any():
         return int(levels(np.nanmean(values[shown], keepdims=True).astype(np.float32), metric)[0]) + LEVEL_0
-    return max(there, default=BLANK)
+    return int(max(there, default=BLANK))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ FEET = ("rack.power", "node.power", "gpu.power", "node.inlet_temp", "rack.inlet_
 """Of what a line under a rack tells."""
 CHANGED = 4
 """Lines that the events would like, with their rule, before the map gets more room than it needs."""
+WORST = 7
+"""The same of the findings, where they stand under the map: a rule, five of them, and how many more there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,21 +192,23 @@ class RacksScreen(FilteredScreen):
         self._group(snapshot)
         halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
         foot = self.grouping == "rack" and any(snapshot.column(key) for key in FEET)
-        planned = (self._grouped, width, height, self.zoom, halves, foot)
+        listed = bool(snapshot.diagnosis.at)
+        planned = (self._grouped, width, height, self.zoom, halves, foot, listed)
         if self.plan is None or self._planned != planned:
             self._planned = planned
-            self.plan = self._best(width, height, foot=foot, halves=halves)
+            self.plan = self._best(width, height, foot=foot, halves=halves, listed=listed)
             self._follow = True
         return self.plan, room_of(width, height, side=self.plan.width < width)
 
-    def _best(self, width: int, height: int, *, foot: bool, halves: bool) -> Plan:
-        """With the side panel and lines for events where there is room; without them rather than without titles."""
+    def _best(self, width: int, height: int, *, foot: bool, halves: bool, listed: bool) -> Plan:
+        """With the side panel and lines for findings and events where there is room; without them rather than without titles."""
         from coldaisle.tui.tiles import plan_map
 
         with_side, without = room_of(width, height, side=True), room_of(width, height, side=False)
+        wanted = WORST if listed and not with_side.side else CHANGED
         tries = [
             plan_map(
-                self.groups, with_side.width, with_side.map - CHANGED, self.zoom, foot=foot, halves=halves
+                self.groups, with_side.width, with_side.map - wanted, self.zoom, foot=foot, halves=halves
             ),
             plan_map(self.groups, with_side.width, with_side.map, self.zoom, foot=False, halves=halves),
             plan_map(self.groups, without.width, without.map, self.zoom, foot=False, halves=halves),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
 import re
 import sys
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import SeriesAnswer, SeriesQuery, Snapshot
     from coldaisle.tui.app import ColdaisleApp
 
-log = logging.getLogger(__name__)
-
 WIDE_AT = (120, 30)
 """From these columns and lines on the detail stands beside the list."""
 PRINTED_WIDTH = 100
@@ -48,7 +46,7 @@ class FindingTable(Table, inherit_bindings=False):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Previous", show=False),
-        Binding("down,j", "move(1)", "Next"),
+        Binding("down,j", "move(1)", "Next", key_display="j"),
         Binding("home", "edge(0)", "First", show=False),
         Binding("end", "edge(1)", "Last", show=False),
     ]
@@ -100,6 +98,8 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         self._copied = ("", -1)
         """The finding of which a command was copied last, and which."""
         self._has_told = False
+        self._tall_for: tuple[str, int, int] = ("", 0, 0)
+        self._tall_charts = 0
 
     def body(self) -> ComposeResult:
         with Container(id="panes"):
@@ -194,7 +194,10 @@ class TriageScreen(FilteredScreen, SeriesScreen):
                 for query in self._questions(snapshot):
                     if (answer := await self._answered(query)) is not None:
                         answers[query.keys[0].partition(".")[0]] = answer
-                if self.is_mounted and key == self.query_one(FindingTable).key:
+                await asyncio.sleep(0)  # a question that needs no answer must not hold the screen
+                if not self.is_mounted:
+                    return
+                if key == (self.query_one(FindingTable).key or ""):
                     self._answers, self._answered_for = answers, key
                     self._draw_detail(self.snapshot)
                 else:
@@ -386,9 +389,21 @@ class TriageScreen(FilteredScreen, SeriesScreen):
             lines.show(self._without_rows(snapshot, width))
             return
         answers = self._answers if self._answered_for == item.key else {}
-        tall = width >= panes.TALL_AT and self.size.height >= WIDE_AT[1]
-        detail = Detail(snapshot, item, answers, self.ink, self.glyphs.rule, width, tall)
-        lines.show(panes.detail_rows(detail))
+        detail = Detail(snapshot, item, answers, self.ink, self.glyphs.rule, width, 0)
+        lines.show(panes.detail_rows(detail._replace(tall=self._tall(detail, lines.room.height))))
+
+    def _tall(self, detail: Detail, height: int) -> int:
+        """How many charts may be tall so that the commands are still in sight; it stays while the row does."""
+        place = (detail.item.key, detail.width, height)
+        if self._tall_for != place:
+            self._tall_for, self._tall_charts = place, 0
+            if detail.width >= panes.TALL_AT and height >= 20 and detail.item.finding is not None:
+                most = len(detail.item.finding.evidence)
+                fits = (
+                    n for n in range(most, 0, -1) if len(panes.detail_rows(detail._replace(tall=n))) <= height
+                )
+                self._tall_charts = next(fits, 0)
+        return self._tall_charts
 
     def _without_rows(self, snapshot: Snapshot, width: int) -> list[Row]:
         """What has been looked for, and what is still warming up."""

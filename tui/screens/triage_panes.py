@@ -91,8 +91,8 @@ class Detail(NamedTuple):
     ink: Ink
     rule: str
     width: int
-    tall: bool
-    """Whether charts are taller than a line."""
+    tall: int
+    """How many pieces of evidence get charts taller than a line."""
     drawn: bool = True
     """Whether there are charts at all."""
 
@@ -106,6 +106,8 @@ def rule_of(evidence: Evidence) -> Rule | None:
     if known is None or found is None or known.unit != evidence.unit:
         return None
     value = float(found[2])
+    if not found[1] and found[3].strip() not in ("", evidence.unit):
+        return None  # "1 h before: 27" is a story, no level
     return Rule(found[1] or "", value) if math.isfinite(value) else None
 
 
@@ -265,11 +267,17 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
         for one in finding.evidence
         if (one.metric, one.entity) not in drawn
     ]
-    for trace in found:
-        rows += _drawn(detail, finding, trace, name, label)
+    tall = 0
+    for at, trace in enumerate(found):
+        peers = found[at + 1] if at + 1 < len(found) and found[at + 1].evidence is None else None
+        tall += trace.evidence is not None
+        if tall > detail.tall:
+            rows.append(_strip(detail, finding, trace, name, label))
+        elif trace.evidence is not None:
+            rows += _tall(detail, finding, trace, peers)
     if not finding.evidence:
         rows.append((Run("none is told", "dim"),))
-    elif found and detail.tall:
+    elif found and detail.tall >= tall:
         room = max(detail.width - _TALL_FRAME, LEAST_STRIP)
         edge = "now" if detail.snapshot.live else time.strftime("%H:%M", time.localtime(detail.snapshot.at))
         rows.append((Run(" " * _TALL_FRAME), *time_axis(SPAN_S, room, now=edge)))
@@ -289,40 +297,42 @@ def _told(one: Evidence, name: int, label: int, width: int) -> Row:
     )  # fmt: skip
 
 
-def _drawn(detail: Detail, finding: Finding, trace: Trace, name: int, label: int) -> list[Row]:
+def _strip(detail: Detail, finding: Finding, trace: Trace, name: int, label: int) -> Row:
+    """A trace in one line: who, what, over time, its values, its rule."""
     values, start, end = series_of(trace, detail.answers)
     one = trace.evidence
-    rule = rule_of(one) if one is not None else _rule_of_metric(finding, trace.metric)
+    said = f"  {rule_words(one)}" if one is not None else ""
     words = _now_words(trace, values)
-    token = "title" if one is not None else "dim"
-    who = Run(fit(tail(trace.name, name, ELLIPSIS), name) + " ", "text" if one is not None else "dim")
+    who = Run(fit(tail(trace.name, name, ELLIPSIS), name) + " ", "dim" if one is None else "text")
     what = Run(fit(metric_words(trace.metric), label) + " ", "dim")
-    said = rule_words(one) if one is not None else ""
-    if not detail.tall:
-        told = f" {words}" + (f"  {said}" if said else "")
-        room = detail.width - name - label - 2 - min(cell_width(told), 24)
-        if room < LEAST_STRIP:
-            return [(who, what, Run(words, token), Run(f"  {said}", "dim"))]
-        chart = _chart(detail, finding, trace, values, (start, end), room, 1, rule)
-        return [(who, what, *chart[0], Run(f" {words}", token), *([Run(f"  {said}", "dim")] if said else []))]
-    room = max(detail.width - _TALL_FRAME, LEAST_STRIP)
-    height = TALL if one is not None else 1
-    head: Row = (
-        who,
-        Run(f" {metric_words(trace.metric)}  ", "dim"),
-        Run(words, token),
-        Run(f"  {said}", "dim"),
-    )
-    scale, marks = _scale(trace, values, rule)
-    chart = _chart(detail, finding, trace, values, (start, end), room, height, rule)
-    unit = _unit(trace.metric)
-    if height == 1:
-        return [
-            (Run(fit("peers", _TALL_FRAME - 1) + " ", "dim"), *chart[0]),
-            (Run(" " * _TALL_FRAME), Run(f"{trace.name}  {words}", "dim")),
-        ]
+    told = (Run(f" {words}", "dim" if one is None else "title"), Run(said, "dim"))
+    room = detail.width - name - label - 2 - min(row_width(told), max(24, detail.width // 3))
+    if room < LEAST_STRIP:
+        return (who, what, *told)
+    chart = _chart(detail, finding, trace, values, (start, end), room, 1)
+    return (who, what, *chart[0], *told)
+
+
+def _tall(detail: Detail, finding: Finding, trace: Trace, peers: Trace | None) -> list[Row]:
+    """A trace with its axis and its rule, its peers in a line below."""
+    values, start, end = series_of(trace, detail.answers)
+    one = trace.evidence
+    assert one is not None
+    head = [
+        Run(f"{trace.name} ", "text"), Run(f"{metric_words(trace.metric)}  ", "dim"),
+        Run(_now_words(trace, values), "title"), Run(f"  {rule_words(one)}", "dim"),
+    ]  # fmt: skip
+    scale, marks = _scale(trace, values, rule_of(one))
+    unit, room = _unit(trace.metric), max(detail.width - _TALL_FRAME, LEAST_STRIP)
+    chart = _chart(detail, finding, trace, values, (start, end), room, TALL)
     rows = framed(chart, scale, lambda value: show(value, unit), ink=detail.ink, marks=marks)
-    return [head, *(_aligned(row, _TALL_FRAME) for row in rows)]
+    rows = [_aligned(row, _TALL_FRAME) for row in rows]
+    if peers is not None:
+        others, start, end = series_of(peers, detail.answers)
+        head.append(Run(f"   {peers.name} {_now_words(peers, others)}", "dim"))
+        below = _chart(detail, finding, peers, others, (start, end), room, 1)[0]
+        rows.append((Run(fit("peers", _TALL_FRAME - 1) + " ", "dim"), *below))
+    return [tuple(head), *rows]
 
 
 def _aligned(row: Row, frame: int) -> Row:
@@ -330,11 +340,6 @@ def _aligned(row: Row, frame: int) -> Row:
     axis, *rest = row
     text = fit(axis.text, frame, right=True) if cell_width(axis.text) <= frame else axis.text[-frame:]
     return (Run(text, axis.token), *rest)
-
-
-def _rule_of_metric(finding: Finding, metric: str) -> Rule | None:
-    first = next((one for one in finding.evidence if one.metric == metric), None)
-    return rule_of(first) if first is not None else None
 
 
 def _unit(metric: str) -> str:
@@ -376,9 +381,11 @@ def _scale(trace: Trace, values: Sequence[float], rule: Rule | None) -> tuple[Sc
 
 def _chart(
     detail: Detail, finding: Finding, trace: Trace, values: Sequence[float], span: tuple[float, float], width: int,
-    height: int, rule: Rule | None,
+    height: int,
 ) -> list[Row]:  # fmt: skip
     """An area with its rule, and ``|`` where the finding began."""
+    first = trace.evidence or next((one for one in finding.evidence if one.metric == trace.metric), None)
+    rule = rule_of(first) if first is not None else None
     if not values:
         waits = fit("reading ...", width)
         return [(Run(waits, "dim"),), *[(Run(" " * width),)] * (height - 1)]
@@ -532,7 +539,7 @@ Told = tuple[str, str, str]
 
 def act(snapshot: Snapshot, one: Finding) -> Iterator[Told]:
     """Why now, what to do, who, where, what changed: what a person needs first."""
-    why = ". ".join(filter(None, (plain(one.cause).rstrip("."), plain(one.urgency_why).rstrip("."))))
+    why = "; ".join(filter(None, (plain(one.cause).rstrip("."), plain(one.urgency_why).rstrip("."))))
     urgency = plain(str(one.urgency), 6).upper()
     yield f"WHY {urgency}", why, "bad" if one.urgency == "now" else "text"
     do = steps(one.remedy)
@@ -690,7 +697,7 @@ def _command(line: Command, width: int) -> list[Row]:
 
 def printed(snapshot: Snapshot, item: Item, width: int) -> str:
     """One row as plain lines, for the scrollback: its evidence in numbers, without charts."""
-    rows = detail_rows(Detail(snapshot, item, {}, ASCII, "-", width, tall=False, drawn=False))
+    rows = detail_rows(Detail(snapshot, item, {}, ASCII, "-", width, tall=0, drawn=False))
     return text_of(rows) + "\n"
 
 

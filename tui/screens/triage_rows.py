@@ -68,7 +68,7 @@ class Item(NamedTuple):
 
 HEADINGS = {
     "NOW": "NOW", "today": "TODAY", "later": "LATER", "ack": "ACKNOWLEDGED, SNOOZED",
-    "alert": "ALERTS THAT NO FINDING EXPLAINS", "doubt": "CANNOT BE TOLD", "clear": "CLEARED IN THE LAST HOUR",
+    "alert": "ALERTS NOT EXPLAINED", "doubt": "CANNOT BE TOLD", "clear": "CLEARED IN THE LAST HOUR",
 }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def _of_text(item: Item) -> dict[str, Cell]:
     return {
         "number": Run("a", "warn"),
         "urgency": Run("alert", "warn"),
-        "title": Run(f"{name}, not explained", "warn"),
+        "title": Run(f"{name}: no finding explains it", "warn"),
         "where": Run(where, "text"),
     }
 

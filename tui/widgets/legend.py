@@ -52,9 +52,9 @@ def legend(
     if mono and any(code & FADED for code in codes):
         pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(f" outside {outside}", "dim"))))
     if feet:
-        pieces.append(Piece(4, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
+        pieces.append(Piece(30, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
     if gpu_feet:
-        pieces.append(Piece(4, (Run("GPU kW", "text"), Run(" of its GPUs alone", "dim"))))
+        pieces.append(Piece(30, (Run("GPU kW", "text"), Run(" of its GPUs alone", "dim"))))
     if out_of_view:
         pieces.append(Piece(0, (Run(f"{out_of_view} out of view (PgDn, z)", "warn"),)))
     return fitted(pieces, width)
