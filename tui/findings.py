@@ -287,6 +287,27 @@ def _rank(finding: Finding) -> int:
     return {"now": 0, "today": 1}.get(str(finding.urgency), 2)
 
 
+def mark_of(snapshot: Snapshot, kind: str, index: int) -> Run:
+    """The worst finding that touches an entity: its letter and its detector in a word; nothing where there is none.
+
+    Args:
+        kind: ``gpus``, ``nodes``, ``jobs`` or ``servers``.
+        index: of the entity in Layout, or in Snapshot.jobs.
+    """
+    from coldaisle.analyzers.touching import touching
+    from coldaisle.tui.cells import letter_of
+
+    found = touching(snapshot)
+    hits = getattr(found, kind).get(index, ())
+    if not hits:
+        return Run("")
+    one = found.findings[hits[0].finding]
+    more = f" +{len(hits) - 1}" if len(hits) > 1 else ""
+    if hits[0].is_victim:
+        return Run(f"w {short_name(one.detector)}{more}", "waits")
+    return Run(f"{letter_of(one.detector)} {short_name(one.detector)}{more}", severity_token(one.severity))
+
+
 # --- rows under and beside the map ------------------------------------------------------------------
 
 
@@ -301,27 +322,28 @@ def worst_first(
         selected: the id of the finding that Enter opens.
         changed: whether the last line tells what changed.
     """
-    diagnosis = snapshot.diagnosis
-    cost = " GPU.h/h"
     place, when = (34, 7) if width >= 100 else (18, 6)
     title = max(width - 9 - place - 1 - when - 1 - 7, 8)
-    head = "worst first "
-    named = " scope "
-    at = 9 + title
-    first = f"{rule * 2} {head}".ljust(at, rule)[:at]
-    heading = f"{first}{named}".ljust(max(width - len(cost), 0), rule)[: max(width - len(cost), 0)] + cost
-    found: list[tuple[Row, str]] = [(cut((Run(heading, "rule"),), width), "")]
-    room = max(lines - 1, 0)
+    found = [] if lines == 1 else [(_table_head(width, 9 + title, rule), "")]
+    room = lines - len(found)
     if not rows:
-        return [*found, *([(cut(nothing_found(diagnosis), width), "")] if room else [])]
-    foot = changed or len(rows) > room
-    shown = rows[: max(room - 1, 0)] if foot else rows
+        return [*found, (cut(nothing_found(snapshot.diagnosis), width), "")][:lines]
+    foot = lines > 1 and (changed or len(rows) > room)
+    shown = rows[: max(room - foot, 0)]
     for row in shown:
         line = _line(snapshot, row, title, place, when, marked=row.finding.id == selected)
         found.append((cut(line, width), row.finding.id))
-    if foot and room:
+    if foot:
         found.append((_foot(snapshot, rows, len(rows) - len(shown), width, changed=changed), ""))
     return found
+
+
+def _table_head(width: int, at: int, rule: str) -> Row:
+    """``── worst first ──── scope ──── GPU.h/h``; ``at``: where the scopes begin."""
+    cost = " GPU.h/h"
+    first = f"{rule * 2} worst first ".ljust(at - 1, rule)[: at - 1]
+    middle = f"{first} scope ".ljust(max(width - len(cost), 0), rule)[: max(width - len(cost), 0)]
+    return cut((Run(middle + cost, "rule"),), width)
 
 
 def _foot(snapshot: Snapshot, rows: Sequence[Stand], more: int, width: int, *, changed: bool) -> Row:

@@ -323,7 +323,7 @@ class RacksScreen(FilteredScreen):
         rows: list[Row] = [*no_gpu(snapshot, room.width), ()] if gpu is None else []
         lines -= len(rows)
         ids = [""] * len(rows)
-        if snapshot.diagnosis.at and not room.side and lines >= 2:
+        if snapshot.diagnosis.at and not room.side and lines >= 1:
             told = self._worst_first(snapshot, room.width, lines)
             lines -= len(told)
             rows += [row for row, _ in told]

@@ -267,12 +267,16 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
         for one in finding.evidence
         if (one.metric, one.entity) not in drawn
     ]
+    beside = max(
+        (row_width(_beside(trace, series_of(trace, detail.answers)[0])) for trace in found), default=0
+    )
+    beside = min(beside, max(26, detail.width // 3))  # one for all, so that they are on one scale of time
     tall = 0
     for at, trace in enumerate(found):
         peers = found[at + 1] if at + 1 < len(found) and found[at + 1].evidence is None else None
         tall += trace.evidence is not None
         if tall > detail.tall:
-            rows.append(_strip(detail, finding, trace, name, label))
+            rows.append(_strip(detail, finding, trace, name, label, beside))
         elif trace.evidence is not None:
             rows += _tall(detail, finding, trace, peers)
     if not finding.evidence:
@@ -297,20 +301,24 @@ def _told(one: Evidence, name: int, label: int, width: int) -> Row:
     )  # fmt: skip
 
 
-def _strip(detail: Detail, finding: Finding, trace: Trace, name: int, label: int) -> Row:
-    """A trace in one line: who, what, over time, its values, its rule."""
-    values, start, end = series_of(trace, detail.answers)
+def _beside(trace: Trace, values: Sequence[float]) -> Row:
+    """What stands behind a strip: its values, and what they are held against."""
     one = trace.evidence
     said = f"  {rule_words(one)}" if one is not None else ""
-    words = _now_words(trace, values)
-    who = Run(fit(tail(trace.name, name, ELLIPSIS), name) + " ", "dim" if one is None else "text")
+    return (Run(f" {_now_words(trace, values)}", "dim" if one is None else "title"), Run(said, "dim"))
+
+
+def _strip(detail: Detail, finding: Finding, trace: Trace, name: int, label: int, beside: int) -> Row:
+    """A trace in one line: who, what, over time, its values, its rule."""
+    values, start, end = series_of(trace, detail.answers)
+    token = "dim" if trace.evidence is None else "text"
+    who = Run(fit(tail(trace.name, name, ELLIPSIS), name) + " ", token)
     what = Run(fit(metric_words(trace.metric), label) + " ", "dim")
-    told = (Run(f" {words}", "dim" if one is None else "title"), Run(said, "dim"))
-    room = detail.width - name - label - 2 - min(row_width(told), max(24, detail.width // 3))
+    room = detail.width - name - label - 2 - beside
+    told = _beside(trace, values)
     if room < LEAST_STRIP:
         return (who, what, *told)
-    chart = _chart(detail, finding, trace, values, (start, end), room, 1)
-    return (who, what, *chart[0], *told)
+    return (who, what, *_chart(detail, finding, trace, values, (start, end), room, 1)[0], *told)
 
 
 def _tall(detail: Detail, finding: Finding, trace: Trace, peers: Trace | None) -> list[Row]:
