@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -595,13 +595,12 @@ class RacksScreen(FilteredScreen):
         if event.twice:
             self.action_open()
 
-    def on_click(self, event: events.Click) -> None:
+    @on(Rows.Pointed)
+    def _pointed(self, event: Rows.Pointed) -> None:
         """A line of a finding opens it."""
-        name = event.widget.id if isinstance(event.widget, Rows) else None
-        ids = self._ids.get(name or "", [])
-        line = event.screen_y - event.widget.region.y if event.widget is not None else -1
-        if 0 <= line < len(ids) and ids[line]:
-            self._open_finding(ids[line])
+        ids = self._ids.get(event.rows.id or "", [])
+        if event.line < len(ids) and ids[event.line]:
+            self._open_finding(ids[event.line])
 
 
 def _can_group(snapshot: Snapshot, by: str) -> bool:

@@ -381,6 +381,7 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         if key is not None:
             self._wanted = ""
             table.select(key)
+            table.reveal()
 
     def _draw_detail(self, snapshot: Snapshot) -> None:
         lines, item = self.query_one("#detail", Lines), self._item()
@@ -444,6 +445,7 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         kept = home.acknowledged
         done, problem = kept.snooze(item.finding) if snoozed else kept.toggle(item.finding)
         self.again()
+        self.query_one(FindingTable).reveal()
         self._say(f"{title_words(item.finding)[:32]}: {done}" + (f" ({problem})" if problem else ""))
 
     def _print(self, text: str) -> None:

@@ -50,6 +50,8 @@ LABEL = 10
 TALL_AT = 64
 """From this width on charts are taller than a line."""
 LEAST_STRIP = 8
+MOST_LEVEL = 1e15
+"""No metric gets there: what a rule says above it is no level."""
 _RULE = re.compile(
     r"(>=|<=|>|<|peers|usual|limit|reference)?\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d.]|\s*%|\s+of\b)(.*)"
 )
@@ -108,7 +110,7 @@ def rule_of(evidence: Evidence) -> Rule | None:
     value = float(found[2])
     if not found[1] and found[3].strip() not in ("", evidence.unit):
         return None  # "1 h before: 27" is a story, no level
-    return Rule(found[1] or "", value) if math.isfinite(value) else None
+    return Rule(found[1] or "", value) if abs(value) < MOST_LEVEL else None
 
 
 def rule_words(evidence: Evidence) -> str:
@@ -149,7 +151,8 @@ def traces(snapshot: Snapshot, finding: Finding) -> list[Trace]:
     """The evidence that can be drawn, each metric's peers behind the first line of it."""
     found: list[Trace] = []
     compared: set[str] = set()
-    for one in finding.evidence:
+    drawable = any(_members(snapshot, one) for one in finding.evidence)
+    for one in finding.evidence if drawable else _usual(snapshot, finding):
         members = _members(snapshot, one)
         if not members or len(found) >= MOST_CHARTS:
             continue
@@ -159,6 +162,17 @@ def traces(snapshot: Snapshot, finding: Finding) -> list[Trace]:
             compared.add(one.metric)
             found.append(Trace(peers[0], one.metric, tuple(peers[1][:MOST_PEERS]), None))
     return found
+
+
+def _usual(snapshot: Snapshot, finding: Finding) -> list[Evidence]:
+    """Where the evidence is an event alone: what its first GPU does, to hold against its peers."""
+    from coldaisle.analyzers.finding import Evidence
+    from coldaisle.sources.catalog import catalog
+
+    gpu = next((key for key in finding.scope.gpus if key in snapshot.layout.gpu_of), None)
+    activity = next((key for key in ("gpu.sm_active", "gpu.util") if key in snapshot.columns), "gpu.util")
+    keys = ("gpu.power", activity) if gpu is not None else ()
+    return [Evidence(key, gpu or "", math.nan, catalog()[key].unit, "") for key in keys]
 
 
 def _members(snapshot: Snapshot, evidence: Evidence) -> tuple[str, ...]:
@@ -258,8 +272,9 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
     ]
     most = 12 if detail.width < TALL_AT else 18
     name = min(max((cell_width(one) for one in names), default=0), most)
+    metrics = [*(one.metric for one in finding.evidence), *(trace.metric for trace in found)]
     label = min(
-        max((cell_width(metric_words(one.metric)) for one in finding.evidence), default=0),
+        max((cell_width(metric_words(one)) for one in metrics), default=0),
         12 if detail.width < TALL_AT else 18,
     )
     rows = [
@@ -279,7 +294,7 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
             rows.append(_strip(detail, finding, trace, name, label, beside))
         elif trace.evidence is not None:
             rows += _tall(detail, finding, trace, peers)
-    if not finding.evidence:
+    if not rows:
         rows.append((Run("none is told", "dim"),))
     elif found and detail.tall >= tall:
         room = max(detail.width - _TALL_FRAME, LEAST_STRIP)
