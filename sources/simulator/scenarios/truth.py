@@ -98,7 +98,7 @@ def evident_at(stage: Stage, number: int, real: Recorded) -> float:
     share = np.convolve(shows, np.ones(STEADY_S) / STEADY_S, mode="full")[: len(shows)]
     share[: int(piece.start)] = 0.0
     seen = np.flatnonzero(share >= SHOWS)
-    return float(seen[0]) if len(seen) else float(stage.seconds)
+    return max(float(seen[0]), piece.start) if len(seen) else float(stage.seconds)
 
 
 def _shows(stage: Stage, number: int, piece: Piece, real: Recorded) -> Bools:

@@ -210,8 +210,8 @@ class Recorder:
         programs = [piece.program or {} for piece in stage.pieces]
         self._write = np.array([piece.host.write for piece in stage.pieces])
         self._alone = np.array([p.get("alone", 0.0) > 0 for p in programs])
-        later = np.array([p.get("save_async", 0.0) for p in programs])
-        pause = np.array([p.get("save_for", 0.0) for p in programs])
+        later = np.array([p.get("save_async", 0.0) for p in programs], dtype=float)
+        pause = np.array([p.get("save_for", 0.0) for p in programs], dtype=float)
         self._later = np.divide(pause, later, out=np.zeros_like(pause), where=later > 0)
         self._is_later = later > 0
         first = np.zeros(stage.nodes, dtype=np.bool_)
