@@ -1,4 +1,4 @@
-"""``python -m coldaisle.sources.simulator.scenarios NAME [SEED [BOARD]]``: an episode to look at, a minute a line.
+"""``python -m coldaisle.sources.simulator.scenarios NAME [SEED [BOARD [MINUTES]]]``: an episode to look at, a minute a line.
 
 Where some boards (nodes, servers) are the cause, their median stands before the median of all others: ``1140 1980``.
 """
@@ -43,12 +43,19 @@ def main(arguments: list[str]) -> int:
         say("\n".join(f"{s.name:22}{s.condition or '-':26}{s.help}" for s in SCENARIOS.values()))
         return 2
     seed = int(arguments[1]) if len(arguments) > 1 else 1
-    made = world(arguments[:1], seed, parts=arguments[2:3] or ("H100",))
+    minutes = float(arguments[3]) if len(arguments) > 3 else None
+    made = world(arguments[:1], seed, parts=arguments[2:3] or ("H100",), minutes=minutes)
     label = made.labels[0]
     start, evident, end = (at - made.start for at in (label.start, label.evident, label.end))
-    say(f"{label.scenario}: {label.condition or 'nothing to find'} {label.variant}, like {', '.join(label.lookalike_of)}")
-    say(f"from {start:.0f} s, seen from {evident:.0f} s, until {end:.0f} s; lost {label.loss:.0%}, weak: {label.is_weak}")
-    say(f"cause: {' '.join((*label.racks, *label.nodes, *label.gpus, *label.servers)) or '-'}; job {' '.join(label.jobs) or '-'}")
+    say(
+        f"{label.scenario}: {label.condition or 'nothing to find'} {label.variant}, like {', '.join(label.lookalike_of)}"
+    )
+    say(
+        f"from {start:.0f} s, seen from {evident:.0f} s, until {end:.0f} s; lost {label.loss:.0%}, weak: {label.is_weak}"
+    )
+    say(
+        f"cause: {' '.join((*label.racks, *label.nodes, *label.gpus, *label.servers)) or '-'}; job {' '.join(label.jobs) or '-'}"
+    )
     for line in _lines(made, label):
         say(line)
     return 0
