@@ -53,8 +53,8 @@ PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
 CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
 
 DIAGNOSIS_LIMITS = Limits(full_s=BEFORE_S, minutes=90, full_bytes=2 * MOST_BYTES)
-DIAGNOSIS_BUDGET_S = 10.0
-"""So much time the looks at the instants of a span may take together."""
+MOST_LOOKS = 60_000
+"""Looks times GPUs, over a span: on large clusters older instants are looked at less often."""
 
 MakeView = Callable[[Collector], View]
 Work = Callable[[], Coroutine[None, None, None]]
@@ -258,7 +258,7 @@ class Traveller:
 
         end = span.anchor + (span.end - span.anchor) // span.step * span.step
         whole = instants(span.start + span.step, end, span.step)
-        await fold_over(replay, diagnoser, whole, budget_s=DIAGNOSIS_BUDGET_S, seen=seen)
+        await fold_over(replay, diagnoser, whole, most=MOST_LOOKS, seen=seen)
         self._show_diagnoses(diagnoses)
 
     def _show_diagnoses(self, diagnoses: list[Diagnosis]) -> None:

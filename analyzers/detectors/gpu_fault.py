@@ -26,7 +26,8 @@ from coldaisle.sources.source import Kind, Missing
 
 LOOKBACK_S = 900.0
 NAME = "gpu_fault"
-_XID = re.compile(r"\b(?:xid\D{0,3})?(\d{1,4})\b", re.IGNORECASE | re.ASCII)
+_XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
+"""As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.progress import progress
-from coldaisle.analyzers.window import Window, mean, present
+from coldaisle.analyzers.window import Bools, Window, mean, present
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
 
