@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.finding import Finding
 from coldaisle.analyzers.happenings import holder_then, kind_words
 from coldaisle.analyzers.partitions import demand_of, hindrance
 from coldaisle.analyzers.snapshot import EventView, Snapshot, Status
+from coldaisle.analyzers.touching import touching
 from coldaisle.sources.catalog import catalog
 from coldaisle.sources.cluster import Gpu, Job, Node, Rack, Server
 from coldaisle.sources.source import Codes, Partition, Target
@@ -37,6 +39,7 @@ class Entity(StrEnum):
     TARGET = "target"
     EVENT = "event"
     PARTITION = "partition"
+    FINDING = "finding"
 
 
 TEXT = "text"
@@ -147,6 +150,40 @@ def _sources(snapshot: Snapshot, entity: Entity) -> Texts:
     return Texts(np.where(told == 0, -1, codes).astype(np.intp), tuple(spelled))
 
 
+def _findings(snapshot: Snapshot, kind: str, size: int) -> Texts:
+    """What is wrong with each entity: the detectors of the findings that touch it, the worst first, and their ids."""
+    found = touching(snapshot)
+    spelled: dict[Spellings, int] = {}
+    codes = np.full(size, -1, dtype=np.intp)
+    for at, hits in getattr(found, kind).items():
+        touched = [found.findings[hit.finding] for hit in hits]
+        words = dict.fromkeys([*(one.detector for one in touched), *(one.id for one in touched)])
+        codes[at] = spelled.setdefault(tuple(words), len(spelled))
+    return Texts(codes, tuple(spelled))
+
+
+def _severities(snapshot: Snapshot, kind: str, size: int) -> Texts:
+    """The worst severity of the findings that touch each entity."""
+    found = touching(snapshot)
+    codes = np.full(size, -1, dtype=np.intp)
+    for at, hits in getattr(found, kind).items():
+        codes[at] = max(found.findings[hit.finding].severity for hit in hits)
+    return Texts(codes, (("info",), ("warning",), ("critical",)))
+
+
+def _diagnosed(kind: str, size: Callable[[Snapshot], int]) -> tuple[Fact, ...]:
+    return (
+        Fact(
+            "finding", TEXT, "what is wrong with it: thermal_throttling",
+            column=lambda s: _findings(s, kind, size(s)),
+        ),
+        Fact(
+            "severity", TEXT, "the worst of its findings: info, warning, critical",
+            column=lambda s: _severities(s, kind, size(s)),
+        ),
+    )  # fmt: skip
+
+
 _GPU: tuple[Fact, ...] = (
     Fact("gpu", TEXT, "node and slot: n03/5", lambda gpu, _: gpu.key),
     Fact("slot", "1", "its place in the node", lambda gpu, _: gpu.slot),
@@ -158,6 +195,7 @@ _GPU: tuple[Fact, ...] = (
     Fact("status", TEXT, "ok, stale, lost, unknown", column=lambda s: _status(s.gpu_status)),
     Fact("age", "s", "since it was last heard of", column=lambda s: _age(s, s.gpu_seen)),
     Fact("source", TEXT, "which sources tell of it", column=lambda s: _sources(s, Entity.GPU)),
+    *_diagnosed("gpus", lambda s: len(s.layout.gpus)),
 )
 _NODE: tuple[Fact, ...] = (
     Fact(
@@ -186,6 +224,7 @@ _NODE: tuple[Fact, ...] = (
     Fact("age", "s", "since it was last heard of", column=lambda s: _age(s, s.node_seen)),
     Fact("uptime", "s", "since it booted", column=_uptime),
     Fact("source", TEXT, "which sources tell of it", column=lambda s: _sources(s, Entity.NODE)),
+    *_diagnosed("nodes", lambda s: len(s.layout.nodes)),
 )
 _JOB: tuple[Fact, ...] = (
     Fact("job", TEXT, "its id; of a task also its array's", lambda job, _: _ids(job)),
@@ -213,6 +252,7 @@ _JOB: tuple[Fact, ...] = (
     Fact("ncpus", "1", "CPUs given to it", lambda job, _: job.cpus),
     Fact("memory", "B", "memory given to it", lambda job, _: job.memory_bytes),
     Fact("restarts", "1", "times it was started anew", lambda job, _: job.restarts),
+    *_diagnosed("jobs", lambda s: len(s.jobs) + len(s.queue)),
 )
 _SERVER: tuple[Fact, ...] = (
     Fact("server", TEXT, "node and port: n03/8000", lambda server, _: server.key),
@@ -225,6 +265,7 @@ _SERVER: tuple[Fact, ...] = (
     Fact("gpus", "1", "GPUs it is known to run on", lambda server, _: len(server.gpus) or None),
     Fact("status", TEXT, "ok, stale, lost, unknown", column=lambda s: _status(s.server_status)),
     Fact("age", "s", "since it was last heard of", column=lambda s: _age(s, s.server_seen)),
+    *_diagnosed("servers", lambda s: len(s.layout.servers)),
 )
 _RACK: tuple[Fact, ...] = (Fact("rack", TEXT, "its name", lambda rack, _: rack.name, is_name=True),)
 _PARTITION: tuple[Fact, ...] = (
@@ -285,9 +326,22 @@ _EVENT: tuple[Fact, ...] = (
     ),
 )
 
+_FINDING: tuple[Fact, ...] = (
+    Fact("finding", TEXT, "what it is: thermal_throttling", lambda one, _: (one.detector, one.id)),
+    Fact("severity", TEXT, "info, warning, critical", lambda one, _: one.severity.name.lower()),
+    Fact("urgency", TEXT, "now, today, later", lambda one, _: str(one.urgency)),
+    Fact("owner", TEXT, "hardware, facility, fabric, storage, serving, job owner", lambda one, _: one.owner),
+    Fact("title", TEXT, "what is told of it", lambda one, _: one.title),
+    Fact("loss", "ratio", "of the work of what it touches", lambda one, _: one.loss.fraction),
+    Fact("cost", "1", "GPU-hours an hour", lambda one, _: one.loss.gpu_hours_per_hour),
+    Fact("confidence", "ratio", "how sure it is", lambda one, _: one.confidence),
+    Fact("age", "s", "since it began", lambda one, s: max(s.at - one.since, 0.0)),
+)
+
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
     Entity.GPU: _GPU, Entity.NODE: _NODE, Entity.JOB: _JOB, Entity.SERVER: _SERVER, Entity.RACK: _RACK,
     Entity.TARGET: _TARGET, Entity.EVENT: _EVENT, Entity.PARTITION: _PARTITION,
+    Entity.FINDING: _FINDING,
 }  # fmt: skip
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -424,6 +478,7 @@ Things: TypeAlias = (
     | Sequence[Target]
     | Sequence[EventView]
     | Sequence[Partition]
+    | Sequence[Finding]
 )
 
 
@@ -443,6 +498,8 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
             return layout.racks
         case Entity.EVENT:
             return snapshot.events
+        case Entity.FINDING:
+            return (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]
         case Entity.PARTITION:

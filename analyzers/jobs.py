@@ -177,17 +177,17 @@ def load_of(snapshot: Snapshot, held: Held, waiting: Sequence[Job]) -> Load:
         return Load(running, _demand(offered), _demand(rest), _first(job.expected_at for job in waiting))
     facts = snapshot.queues.values()
     known = [job for job in held.jobs if job.workload_key is not None]
-    pods = [job for job in waiting if job.workload_key is not None and is_offered(job)]
+    pods = [job for job in waiting if job.workload_key is not None]
     return Load(
         _added([*(fact.running for fact in facts), _demand(known)]),
-        _added([*(fact.waiting for fact in facts), _demand(pods)]),
-        _added([fact.held for fact in facts]),
+        _added([*(fact.waiting for fact in facts), _demand([*filter(is_offered, pods)])]),
+        _added([*(fact.held for fact in facts), _demand([pod for pod in pods if not is_offered(pod)])]),
         _first(fact.next_start_at for fact in facts),
     )
 
 
 def _demand(jobs: Sequence[Job]) -> Demand:
-    """Tasks of an array that wait together are a job each, and each asks for the GPUs of the entry."""
+    """Tasks of an array that wait together are a job each, and ask for GPUs each."""
     gpus = (gpus_of(job) * job.tasks for job in jobs)
     return Demand(sum(job.tasks for job in jobs), int(sum(number for number in gpus if not np.isnan(number))))
 

@@ -342,6 +342,7 @@ def _words(tree: Words, row: Entity) -> Judge:
             _one_of(word.casefold(), at)
     words = tree.words
     last: list[tuple[Layout, Flags]] = []
+    heard = _Heard(words)
 
     def meant(layout: Layout) -> Flags:
         """[node] whether any word means it; asked again when the layout is another one."""
@@ -358,17 +359,34 @@ def _words(tree: Words, row: Entity) -> Judge:
         nodes = scope.of.get(Entity.NODE)
         if nodes is not None:
             yes |= _taken(meant(snapshot.layout), nodes)
-        for entity, said in _SAID.items():
+        for entity in _SAID:
             index = scope.of.get(entity)
             if (
                 row is not Entity.GPU
                 and index is not None
                 and (entity is row or entity in _HEARD.get(row, ()))
             ):
-                yes |= _taken(_says(said(snapshot), words), index)
+                yes |= _taken(heard.of(entity, snapshot), index)
         return Answer(yes, ~yes)
 
     return judge
+
+
+class _Heard:
+    """Of which entities words are said; of jobs, which may be thousands, the same is said tick after tick."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._last: tuple[tuple[Job, ...], tuple[Job, ...], Flags] | None = None
+
+    def of(self, entity: Entity, snapshot: Snapshot) -> Flags:
+        """[entity] whether any word is said of it."""
+        if entity is not Entity.JOB:
+            return _says(_SAID[entity](snapshot), self._words)
+        last = self._last
+        if last is None or last[0] is not snapshot.jobs or last[1] is not snapshot.queue:
+            last = self._last = snapshot.jobs, snapshot.queue, _says(_said_of_jobs(snapshot), self._words)
+        return last[2]
 
 
 def _is_node_set(word: str) -> bool:
@@ -434,6 +452,21 @@ def _said_of_events(snapshot: Snapshot) -> list[str]:
     ]
 
 
+def _said_of_findings(snapshot: Snapshot) -> list[str]:
+    return [
+        _folded(
+            one.id,
+            one.detector.replace("_", " "),
+            one.title,
+            one.owner,
+            str(one.urgency),
+            one.severity.name,
+            *one.scope.servers,
+        )
+        for one in (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
+    ]
+
+
 def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
@@ -449,8 +482,12 @@ _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.TARGET: _said_of_targets,
     Entity.EVENT: _said_of_events,
     Entity.PARTITION: _said_of_partitions,
+    Entity.FINDING: _said_of_findings,
 }
-_HEARD: dict[Entity, tuple[Entity, ...]] = {Entity.NODE: (Entity.JOB,)}
+_HEARD: dict[Entity, tuple[Entity, ...]] = {
+    Entity.NODE: (Entity.JOB,),
+    Entity.FINDING: (Entity.JOB, Entity.SERVER),
+}
 """Whose words a row answers to besides its own: a node to its jobs'."""
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.fields import Column, Entity, Field, Spellings, Texts, Value, things
+from coldaisle.analyzers.finding import Finding
 from coldaisle.analyzers.snapshot import Column as Measured
 from coldaisle.analyzers.snapshot import EventView, Snapshot
+from coldaisle.analyzers.touching import Places
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import Floats, Missing
 
@@ -73,7 +76,7 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION):
+        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION, Entity.FINDING):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -119,6 +122,7 @@ class Tables:
             return self._places_of_events(own)
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,
+            Entity.FINDING: self._parts_of_findings,
         }[row]()  # fmt: skip
         return _joined(own, pairs)
 
@@ -226,6 +230,28 @@ class Tables:
         owner = np.repeat(np.arange(len(servers), dtype=np.intp), counts)
         gpu = np.fromiter((gpu for server in servers for gpu in server.gpus), np.intp, sum(counts))
         return Scope(len(gpu), owner, {**self._of_gpus(gpu), Entity.SERVER: owner})
+
+    def _parts_of_findings(self) -> Scope:
+        """Every GPU that a finding is about or that suffers from it; and its nodes, jobs and servers for themselves."""
+        places = Places(self.snapshot)
+        pairs: dict[Entity, list[tuple[int, int]]] = {
+            Entity.GPU: [], Entity.NODE: [], Entity.JOB: [], Entity.SERVER: []
+        }  # fmt: skip
+        for number, one in enumerate(things(self.snapshot, Entity.FINDING)):
+            assert isinstance(one, Finding)
+            for reach in (places.reach(one.scope), places.reach(one.victims)):
+                pairs[Entity.GPU] += [(number, at) for at in reach.gpus]
+                pairs[Entity.NODE] += [(number, at) for at in reach.nodes]
+                pairs[Entity.JOB] += [(number, at) for at in reach.jobs]
+                pairs[Entity.SERVER] += [(number, at) for at in reach.servers]
+        scopes = []
+        for entity, found in pairs.items():
+            owner, at = np.array(found, dtype=np.intp).reshape(-1, 2).T
+            of = self._of_gpus(at) if entity is Entity.GPU else {entity: at}
+            if entity is Entity.NODE:
+                of[Entity.RACK] = _pick(self._node_rack(), at)
+            scopes.append(Scope(len(at), owner, {**of, Entity.FINDING: owner}))
+        return reduce(_joined, scopes)
 
     def _nodes_of(self, job: Job) -> list[int]:
         known = self.snapshot.layout.node_of

@@ -69,15 +69,36 @@ class Mark(NamedTuple):
 
 
 MARKS: Final = (
-    Mark("X", "lost", "lost"),
+    Mark("X", "lost", "lost, or faulty"),
     Mark("?", "stale", "stale"),
     Mark("-", "nodata", "no data"),
     Mark(".", "free", "free"),
     Mark("d", "drained", "drained"),
     Mark("#", "held", "allocated, without readings"),
     Mark("D", "down", "down, says the scheduler"),
+    Mark("w", "waits", "waits on a peer"),
+    Mark("G", "trouble", "telemetry gap"),
+    Mark("T", "trouble", "thermal"),
+    Mark("i", "trouble", "allocated, idle"),
+    Mark("C", "trouble", "checkpoint stalls"),
+    Mark("M", "trouble", "memory full"),
+    Mark("s", "trouble", "starves"),
+    Mark("L", "trouble", "link degraded"),
+    Mark("N", "trouble", "network saturated"),
+    Mark("R", "trouble", "slow rank"),
+    Mark("H", "trouble", "hangs, or waits in communication"),
+    Mark("P", "trouble", "power capped"),
+    Mark("K", "trouble", "KV cache full"),
+    Mark("Q", "trouble", "requests queue"),
 )
-"""What can be told without a diagnosis; its letters join at the end of this table."""
+"""What is told without a diagnosis, then what a finding says of the GPUs that it is about."""
+LETTERS: Final = {
+    "gpu_fault": "X", "telemetry_gap": "G", "thermal_throttling": "T", "idle_allocation": "i",
+    "checkpoint_stall": "C", "memory_exhaustion": "M", "data_loader_starvation": "s",
+    "interconnect_degraded": "L", "interconnect_saturation": "N", "straggler": "R", "communication_stall": "H",
+    "power_capping": "P", "kv_cache_pressure": "K", "request_queueing": "Q",
+}  # fmt: skip
+"""By the detector of a finding: the letter of MARKS."""
 
 BLANK: Final = 0
 LEVEL_0: Final = 1
@@ -85,11 +106,19 @@ LEVEL_0: Final = 1
 MARK_0: Final = 12
 FADED: Final = 64
 """Added to a code: the filter does not match it."""
-LOST, STALE, NO_DATA, FREE, DRAINED, HELD, DOWN = range(MARK_0, MARK_0 + 7)
+LOST, STALE, NO_DATA, FREE, DRAINED, HELD, DOWN, WAITS = range(MARK_0, MARK_0 + 8)
 FULL_SHARE: Final = 0.995
 
 THERMAL_BITS: Final = 0x20 | 0x40
 POWER_BRAKE_BITS: Final = 0x08 | 0x80
+
+
+CODE_OF: Final = {mark.letter: MARK_0 + at for at, mark in enumerate(MARKS)}
+
+
+def letter_of(detector: str) -> str:
+    """The letter of a detector's findings; ``!`` where it has none."""
+    return LETTERS.get(detector, "!")
 
 
 def letter(code: int) -> str:
@@ -205,7 +234,56 @@ def levels(values: Floats, metric: CellMetric) -> Codes:
 
 
 def cell_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
-    """[gpu] the code of each cell; what hides a value wins over it, the worst first."""
+    """[gpu] the code of each cell: the letter of the worst finding about it, else what it reads."""
+    return with_findings(snapshot, value_codes(snapshot, metric))
+
+
+def with_findings(snapshot: Snapshot, codes: Codes) -> Codes:
+    """[gpu] the codes with the letters of findings; that a GPU is lost, stale or down says more than they do.
+
+    What is only worth knowing (severity info) leaves the digit; who waits for another GPU is told by ``w``.
+    """
+    from coldaisle.analyzers.touching import touching
+
+    found = touching(snapshot)
+    if not found.gpus:
+        return codes
+    from coldaisle.analyzers.finding import Severity
+
+    codes = codes.copy()
+    worth = [finding.severity > Severity.INFO for finding in found.findings]
+    own = [CODE_OF.get(letter_of(finding.detector), 0) for finding in found.findings]
+    for gpu, hits in found.gpus.items():
+        told = next((hit for hit in hits if worth[hit.finding]), None)
+        if told is not None and (code := WAITS if told.is_victim else own[told.finding]):
+            if int(codes[gpu]) not in SAYS_MORE:
+                codes[gpu] = code
+    return codes
+
+
+SAYS_MORE: Final = frozenset({LOST, STALE, DOWN})
+
+
+def urgent(snapshot: Snapshot) -> Codes:
+    """[gpu] 2: a finding about it, or about its node or a part of that, needs somebody now; 1: today; 0: neither."""
+    import numpy as np
+
+    from coldaisle.analyzers.finding import Severity, Urgency
+    from coldaisle.analyzers.touching import touching
+
+    found = touching(snapshot)
+    marks = np.zeros(len(snapshot.layout.gpus), dtype=np.uint8)
+    weight = {Urgency.NOW: 2, Urgency.TODAY: 1}
+    for finding, reach in zip(found.findings, found.reach, strict=True):
+        if finding.severity == Severity.INFO or finding.urgency not in weight:
+            continue
+        gpus = reach.gpus or [gpu for node in reach.nodes for gpu in snapshot.layout.nodes[node].gpus]
+        marks[list(gpus)] = np.maximum(marks[list(gpus)], weight[finding.urgency])
+    return marks
+
+
+def value_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
+    """[gpu] what each cell reads; what hides a value wins over it, the worst first."""
     import numpy as np
 
     from coldaisle.analyzers.snapshot import Status
@@ -294,7 +372,7 @@ def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
     """One code for a rack: its worst letter that means trouble, else its mean value, else what its cells say."""
     import numpy as np
 
-    for mark in (LOST, STALE):
+    for mark in (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE):
         if (codes == mark).any():
             return mark
     shown = (codes >= LEVEL_0) & (codes < MARK_0)

@@ -20,11 +20,13 @@ from coldaisle.tui.cells import (
     METRICS,
     STALE,
     CellMetric,
-    cell_codes,
     group_code,
     letter,
     token,
+    urgent,
+    value_codes,
     values_of,
+    with_findings,
 )
 from coldaisle.tui.glyphs import Glyphs, ascii_of
 from coldaisle.tui.theme import Palette
@@ -83,14 +85,15 @@ class MapView(NamedTuple):
 def map_rows(snapshot: Snapshot, view: MapView, glyphs: Glyphs) -> tuple[list[MapRow], frozenset[int]]:
     """All lines of the map, also those out of view, and the codes in use."""
     plan = view.plan
-    codes = cell_codes(snapshot, view.metric)
+    read = value_codes(snapshot, view.metric)
+    codes = with_findings(snapshot, read)
     values = values_of(snapshot, view.metric.key)
     cells = _group_cells(view, codes, values) if plan.zoom is Zoom.GROUPS else codes[plan.gpu]
     if view.matched is not None:
         cells = cells + (~_matched_cells(view) * FADED).astype(cells.dtype)
     picture = frame(plan, cells)
     labels: dict[int, list[Label]] = {}
-    titles = _titles(view, codes, values) if plan.labels else []
+    titles = _titles(view, read, values, urgent(snapshot)) if plan.labels else []
     for line in plan.labels:
         words = (
             _foot(snapshot, view, line) if line.is_foot else _title(view, titles[line.group], line, glyphs)
@@ -128,12 +131,17 @@ class Title(NamedTuple):
 
     mean: float
     mark: str
-    """``!`` something in it is lost, ``*`` something is stale, else blank."""
+    """``!`` something in it is lost or needs somebody now, ``*`` something is stale or needs somebody today, else blank."""
     faded: bool
 
 
-def _titles(view: MapView, codes: Codes, values: Floats) -> list[Title]:
-    """Of each group: the mean over the cells that show a value, and the worst that is the matter."""
+def _titles(view: MapView, codes: Codes, values: Floats, urgency: Codes) -> list[Title]:
+    """Of each group: the mean over the GPUs that have a value, and the worst that is the matter.
+
+    Args:
+        codes: [gpu] what they read, without the letters of findings.
+        urgency: [gpu] see cells.urgent.
+    """
     import numpy as np
 
     gpus = np.array([g for group in view.groups for row in group.rows for g in row], dtype=np.intp)
@@ -142,8 +150,8 @@ def _titles(view: MapView, codes: Codes, values: Floats) -> list[Title]:
     shown = (codes[gpus] >= LEVEL_0) & (codes[gpus] < MARK_0) & np.isfinite(values[gpus])
     count = np.bincount(group[shown], minlength=len(sizes))
     total = np.bincount(group[shown], weights=values[gpus][shown], minlength=len(sizes))
-    lost = np.bincount(group[codes[gpus] == LOST], minlength=len(sizes))
-    old = np.bincount(group[codes[gpus] == STALE], minlength=len(sizes))
+    lost = np.bincount(group[(codes[gpus] == LOST) | (urgency[gpus] == 2)], minlength=len(sizes))
+    old = np.bincount(group[(codes[gpus] == STALE) | (urgency[gpus] == 1)], minlength=len(sizes))
     seen = (
         np.ones(len(sizes))
         if view.matched is None

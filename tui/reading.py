@@ -222,6 +222,16 @@ def whose(event: EventView) -> str:
     return _called(event.entity, event.job)
 
 
+def is_same_day(at: float, now: float) -> bool:
+    """Whether an instant is of the day of another, where this machine stands."""
+    return time.localtime(at)[:3] == time.localtime(now)[:3]
+
+
+def clock(at: float, now: float) -> str:
+    """``03:12:41``, or ``28 Feb`` of another day, in eight cells."""
+    return time.strftime("%H:%M:%S" if is_same_day(at, now) else "%d %b  ", time.localtime(at))
+
+
 def who_was(snapshot: Snapshot, key: str) -> str:
     """A job that may be gone, by its id, as people say it: then as its last event has it."""
     there = (job for job in (*snapshot.jobs, *snapshot.queue) if job.id == key)

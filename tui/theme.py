@@ -25,10 +25,12 @@ NO_COLOUR = "mono"
 TOKENS = frozenset(
     {
         "text", "dim", "rule", "accent", "title", "key", "ok", "warn", "bad", "info", "stale", "lost", "free",
-        "drained", "held", "down", "nodata", "live", "past", "cursor", "match",
+        "drained", "held", "down", "nodata", "live", "past", "cursor", "match", "trouble", "waits",
     }
 )  # fmt: skip
-CELL_TOKENS = frozenset({"lost", "stale", "nodata", "free", "drained", "held", "down", "faded"})
+CELL_TOKENS = frozenset(
+    {"lost", "stale", "nodata", "free", "drained", "held", "down", "faded", "trouble", "waits"}
+)
 OWN_COLOURED = (
     "ansi-background", "ansi-foreground", "border", "border-blurred", "block-cursor-foreground", "block-cursor-background",
     "block-hover-background", "input-cursor-background", "input-cursor-foreground", "input-selection-background",

@@ -416,5 +416,5 @@ def _job_events(before: JobFact | None, now: JobFact, at: float) -> list[Item]:
 
 
 def _where(job: JobFact) -> str:
-    count = f"{job.gpu_count} GPUs of " if job.gpu_count else ""
+    count = f"{job.gpu_count} GPU{'s' * (job.gpu_count != 1)} of " if job.gpu_count else ""
     return f"{count}{fold(job.nodes)[:120]}" if job.nodes else "no node"

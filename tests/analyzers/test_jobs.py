@@ -139,7 +139,15 @@ def test_without_a_schedulers_sum_jobs_are_counted(night: Snapshot) -> None:
     offered = [job for job in counted.queue if is_offered(job)]
     assert load.running.jobs == len(night.jobs)
     assert load.waiting.jobs == sum(job.tasks for job in offered), "each task of an array is a job"
-    assert load.waiting.gpus == sum((job.gpu_count or 0) * job.tasks for job in offered)
+    assert load.waiting.gpus == sum((job.gpu_count or 0) * job.tasks for job in offered), "and asks for GPUs"
+
+
+def test_what_waits_for_something_else_is_held_pods_too(night: Snapshot) -> None:
+    pod = replace(night.queue[-1], reason="ImagePullBackOff")
+    load = load_of(night, held_by(night.layout, night.jobs), (*night.queue[:-1], pod))
+    fact = night.queues["slurm"]
+    assert load.waiting == fact.waiting
+    assert load.held == (fact.held.jobs + 1, fact.held.gpus + 8)
 
 
 @pytest.mark.parametrize("by", ["user", "account", "partition"])

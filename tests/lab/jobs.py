@@ -80,7 +80,8 @@ def with_queue(snapshot: Snapshot, waiting: int = 12) -> Snapshot:
 
 def _demand(jobs: Iterable[Job]) -> Demand:
     jobs = tuple(jobs)
-    return Demand(len(jobs), sum(job.gpu_count or len(job.gpus) for job in jobs))
+    gpus = sum((job.gpu_count or len(job.gpus)) * job.tasks for job in jobs)
+    return Demand(sum(job.tasks for job in jobs), gpus)
 
 
 def ended(at: float) -> Job:

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import ELLIPSIS, plain
 from coldaisle.sources.units import age
-from coldaisle.tui.reading import event_token, event_words, who_was, whose
+from coldaisle.tui.reading import event_token, event_words, is_same_day, who_was, whose
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.screens.live import LiveScreen
 from coldaisle.tui.tiles import tail
@@ -72,7 +72,7 @@ class EventsScreen(FilteredScreen):
         """What is new stands on top; the cursor stays on what it stands on."""
         self._arrange(snapshot)
         table = self.query_one(Table)
-        dated = any(not _is_today(event.at, snapshot.at) for event in self._events.values())
+        dated = any(not is_same_day(event.at, snapshot.at) for event in self._events.values())
         table.set_columns([_dated(column) if dated and column.key == "at" else column for column in COLUMNS])
 
         def cells_of(key: str, placed: Sequence[Placed]) -> Sequence[Cell]:
@@ -209,13 +209,9 @@ def _counted(events: int) -> str:
     return f"{events} event{'s' * (events != 1)}"
 
 
-def _is_today(at: float, now: float) -> bool:
-    return time.localtime(at)[:3] == time.localtime(now)[:3]
-
-
 def _when(at: float, now: float) -> str:
     """``03:12:41``, with the date unless it is of the same day."""
-    return time.strftime("%H:%M:%S" if _is_today(at, now) else "%d %b %H:%M:%S", time.localtime(at))
+    return time.strftime("%H:%M:%S" if is_same_day(at, now) else "%d %b %H:%M:%S", time.localtime(at))
 
 
 def _dated(column: Column) -> Column:

@@ -68,7 +68,7 @@ NEXT: tuple[tuple[str, str], ...] = (
 FILTER: tuple[tuple[str, str], ...] = (
     (
         "r07 r08",
-        "a part of a name: any of them; r0*, r[01-04]n02; on Nodes and Serving also a job, a user, a state",
+        "a part of a name: any of them; r0*, r[01-04]n02; elsewhere than on Racks also a job, a user, a state, what happened",
     ),
     (
         "util<5 & power>300",

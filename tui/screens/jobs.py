@@ -246,6 +246,8 @@ class JobsScreen(FilteredScreen):
             return ()
         active = cells.metric_of(view.seen.metric).label
         by = f"by {self.grouping}  " if self.grouping else ""
+        if view.seen.metric not in view.snapshot.columns:
+            return (Run(by.rstrip(), "accent"),)
         return (
             Run(by, "accent"),
             Run(f"{active}" if view.metric.label == active else f"GPUs: {view.metric.label}", "title"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
+    clock,
     edge,
     event_token,
     event_words,
@@ -161,7 +161,7 @@ def event_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
 def event_row(event: EventView, now: float) -> Row:
     """An event: when, whose, what."""
     return (
-        Run(time.strftime("%H:%M:%S", time.localtime(event.at))),
+        Run(fit(clock(event.at, now), 8)),
         Run(f"  {fit(age(now - event.at) + ' ago', 10)}  ", "dim"),
         Run(fit(whose(event), 16) + " "),
         Run(fit(event_words(event.kind), 14) + " ", event_token(event.kind)),

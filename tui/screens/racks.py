@@ -261,7 +261,7 @@ class RacksScreen(FilteredScreen):
         job = self._lit_job(snapshot)
         if job is None:
             return ()
-        words = f"job {job_words(job)}, {len(job.gpus)} GPUs"
+        words = f"job {job_words(job)}, {len(job.gpus)} GPU{'s' * (len(job.gpus) != 1)}"
         return (Run(clip(words, max(20, width // 2)), "match"), Run(" (r or Esc ends)  ", "dim"))
 
     def _cursor_index(self, snapshot: Snapshot) -> int | None:
@@ -314,7 +314,8 @@ class RacksScreen(FilteredScreen):
         lines -= len(rows)
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
-            rows += changes(snapshot.events, room.width, lines - 1) or [(Run("nothing so far", "dim"),)]
+            told = changes(snapshot.events, room.width, lines - 1, snapshot.at)
+            rows += told or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
 
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:

@@ -70,7 +70,7 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
 
 
 def _job_pieces(job: Job) -> Iterator[Piece]:
-    count = f"{len(job.gpus)} GPUs"
+    count = f"{len(job.gpus)} GPU{'s' * (len(job.gpus) != 1)}"
     if job.workload_key is not None:  # a Kubernetes workload: its title has its name
         yield Piece(1, (Run(f"job {plain(job.title, 48)}", "text"),))
         yield Piece(3, (Run(count, "dim"),))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
 from coldaisle.tui.picture import OUTSIDE
-from coldaisle.tui.reading import event_token, event_words, whose
+from coldaisle.tui.reading import clock, event_token, event_words, whose
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
 from coldaisle.tui.widgets.lines import Row, Run, cut
@@ -67,7 +66,7 @@ def legend(
     return fitted(pieces, width)
 
 
-def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
+def changes(events: Iterable[EventView], width: int, lines: int, now: float) -> list[Row]:
     """The last events, oldest first; foreign text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
     names = [whose(event) for event in newest]
@@ -77,7 +76,7 @@ def changes(events: Iterable[EventView], width: int, lines: int) -> list[Row]:
     return [
         cut(
             (
-                Run(time.strftime("%H:%M:%S  ", time.localtime(event.at)), "dim"),
+                Run(fit(clock(event.at, now), 10), "dim"),
                 Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
                 Run(fit(word, word_width) + "  ", event_token(event.kind)),
                 Run(plain(event.detail), "text"),

@@ -13,7 +13,8 @@ from coldaisle.sources.simulator.scenarios.episodes import SCENARIOS, piece
 from coldaisle.sources.simulator.scenarios.labels import Label, Observed, Scenario
 from coldaisle.sources.simulator.scenarios.observing import View
 from coldaisle.sources.simulator.scenarios.parts import part_named
-from coldaisle.sources.simulator.scenarios.world import Stage, label_of, losses
+from coldaisle.sources.simulator.scenarios.truth import Names, label_of
+from coldaisle.sources.simulator.scenarios.world import Stage
 from coldaisle.sources.source import Item
 
 __all__ = ["SCENARIOS", "Label", "Observed", "Scenario", "World", "world"]
@@ -28,38 +29,17 @@ class World:
         self.start = start
         self.end = start + stage.seconds
         self._stage = stage
+        self._names = Names(stage)
         self._recorded = stage.play()
-        healthy = stage.play(with_causes=False, only_progress=True)
-        self._racks = tuple(f"r{number + 1:02}" for number in range(len(stage.pieces)))
-        self._nodes = tuple(
-            f"{rack}n{node + 1:02}"
-            for rack, one in zip(self._racks, stage.pieces, strict=True)
-            for node in range(one.nodes)
-        )
-        self._server_names = tuple(self._server_name(p, w) for p, w in stage.servers)
-        keys = tuple(f"{name.partition(':')[0]}/{name}" for name in self._server_names)
-        lost = losses(stage, self._recorded, healthy)
+        healthy = stage.play(with_causes=False)
         self.labels = tuple(
-            label_of(stage, number, lost[number], start, self._nodes, self._racks, keys)
+            label_of(stage, number, self._recorded, healthy, start, self._names)
             for number in range(len(stage.pieces))
         )
 
-    def _server_name(self, piece_number: int, which: int) -> str:
-        node = self._nodes[int(self._stage.server_gpus(piece_number, which)[0]) // 8]
-        return f"{node}:{8000 + which}"
-
     def items(self, observed: Observed, seed: int = 0) -> Iterator[Item]:
         """What sources would tell of it, in time order."""
-        return View(
-            self._stage,
-            self._recorded,
-            self.start,
-            self._nodes,
-            self._racks,
-            self._server_names,
-            observed,
-            seed,
-        ).items()
+        return View(self._stage, self._recorded, self.start, self._names, observed, seed).items()
 
 
 def world(

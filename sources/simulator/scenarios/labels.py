@@ -66,3 +66,5 @@ class Observed:
     """Share of samples that are lost."""
     noise: bool = True
     """Whether feeds stick, values blank and instants jitter."""
+    jobs: bool = True
+    """Whether a scheduler or a label tells whose GPUs they are."""

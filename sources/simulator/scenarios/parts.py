@@ -49,6 +49,8 @@ class Boards:
     """Factor of the resistance between core and HBM."""
     app_clock: Array
     """MHz that the operator locked; inf: none."""
+    lame_clock: Array
+    """MHz that a board does not pass, without a word why; inf: none."""
     brake: Bools
     # what follows
     clock: Array
@@ -92,10 +94,11 @@ def boards(parts: tuple[Part, ...], draw: np.random.Generator) -> Boards:
         spin_sm=draw.uniform(0.14, 0.20, count),
         spin_power=draw.uniform(22, 58, count) / scale,
         limit=limit,
-        inlet=np.full(count, float(draw.uniform(22, 27))),
+        inlet=draw.uniform(20, 25) + draw.uniform(-1, 1, (count + 7) // 8).repeat(8)[:count],
         cooling=np.ones(count),
         hbm=np.ones(count),
         app_clock=np.full(count, np.inf),
+        lame_clock=np.full(count, np.inf),
         brake=np.zeros(count, dtype=np.bool_),
         clock=clock.copy(),
         thermal_clock=clock.copy(),
@@ -145,22 +148,19 @@ def settle(
     )
     b.thermal_clock = np.clip(b.thermal_clock, b.clock_idle, b.clock_max)
     over = core >= b.slowdown + 3.0
-    ceiling = np.minimum(np.minimum(power_clock, b.thermal_clock), b.app_clock)
+    ceiling = np.minimum(np.minimum(power_clock, b.thermal_clock), np.minimum(b.app_clock, b.lame_clock))
     ceiling = np.where(over, np.minimum(ceiling, b.clock_max / 2), ceiling)
-    b.clock = np.where(
-        kernel > 0,
-        np.maximum(ceiling, b.clock_idle),
-        np.where(context, np.minimum(ceiling, b.clock), b.clock_idle),
-    )
+    b.clock = np.where((kernel > 0) | context, np.maximum(ceiling, b.clock_idle), b.clock_idle)
     ratio = b.clock / b.clock_max
     target = np.where(kernel > 0, floor + np.maximum(wanted - floor, 0.0) * ratio**DVFS_EXPONENT, floor)
     b.power = np.minimum(target, 1.02 * budget)
     b.slow_c += (b.r_slow * b.cooling * b.power - b.slow_c) * (1 - np.exp(-seconds / b.tau))
     b.mem_c += (b.r_mem * b.hbm * b.power - b.mem_c) * (1 - np.exp(-seconds / MEM_TAU_S))
     busy = kernel > 0
+    binding = np.minimum(ceiling, b.clock_max - 1)
     return Held(
-        by_power=busy & (power_clock < b.clock_max - 1) & (power_clock <= b.thermal_clock),
-        by_heat=busy & (b.thermal_clock < b.clock_max - 1) & (b.thermal_clock <= power_clock),
+        by_power=busy & (power_clock <= binding),
+        by_heat=busy & ((b.thermal_clock <= binding) | over),
         by_hw_heat=busy & over,
         by_app=busy & (b.app_clock < b.clock_max),
     )
@@ -170,3 +170,30 @@ def temperature(b: Boards) -> Array:
     """Core, Celsius."""
     core: Array = b.inlet + b.r_fast * b.power + b.slow_c
     return core
+
+
+def full_load(b: Boards) -> Array:
+    """Watts of a dense job, for what a cause of heat is measured by."""
+    watts: Array = 0.93 * b.limit
+    return watts
+
+
+def cooling_for(b: Boards, over: float) -> Array:
+    """[gpu] factor of the slow resistance at which a dense job would settle ``over`` degrees above the slowdown."""
+    watts = full_load(b)
+    factor: Array = (b.slowdown + over - b.inlet - b.r_fast * watts) / (b.r_slow * watts)
+    return np.maximum(factor, 1.0)
+
+
+def hbm_for(b: Boards, over: float) -> Array:
+    """[gpu] factor of the resistance of HBM at which a dense job would settle ``over`` degrees above HBM's limit."""
+    watts = full_load(b)
+    core = b.inlet + (b.r_fast + b.r_slow * b.cooling) * watts
+    factor: Array = (b.mem_max + over - core) / (b.r_mem * watts)
+    return np.maximum(factor, 1.0)
+
+
+def inlet_for(b: Boards, gpus: Array, under: float) -> float:
+    """Air with which the hottest of these boards settles ``under`` degrees below its slowdown in a dense job."""
+    rise = (b.r_fast + b.r_slow) * full_load(b)
+    return float(np.min((b.slowdown - rise)[gpus]) - under)

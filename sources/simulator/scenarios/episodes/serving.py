@@ -1,0 +1,183 @@
+"""Inference: caches that are too small, queues, and servers that are only busy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from coldaisle.sources.simulator.plan import Part
+from coldaisle.sources.simulator.scenarios.episodes.registry import Draw, begin, scenario
+from coldaisle.sources.simulator.scenarios.labels import Scenario
+from coldaisle.sources.simulator.scenarios.pieces import Cause, Host, Piece
+from coldaisle.sources.simulator.scenarios.serving import Service
+
+CACHE, QUEUE = "kv_cache_pressure", "request_queueing"
+BANDWIDTH = 0.62
+"""Achieved share of memory bandwidth in decoding."""
+FLOPS = 0.42
+
+
+def service(part: Part, draw: Draw, gpus: int = 2, **over: float) -> Service:
+    """A model that takes a third of its boards' memory; what is left is KV cache."""
+    room = part.memory * gpus
+    weights = float(draw.uniform(0.3, 0.6)) * room
+    params = weights / 2
+    token = params * 4.7e-6
+    prompt, answer = float(draw.uniform(600, 2600)), float(draw.uniform(200, 900))
+    made = Service(
+        kv_tokens=(0.9 * room - weights) / token,
+        max_running=256,
+        arrivals=1.0,
+        prompt=prompt,
+        answer=answer,
+        burst=float(draw.uniform(1, 2)),
+        base=0.004 + weights / (part.hbm * gpus * BANDWIDTH),
+        per_token=token / (part.hbm * gpus * BANDWIDTH),
+        prefill=part.flops * gpus * FLOPS / (2 * params),
+        prefix=float(draw.uniform(0.1, 0.5)),
+    )
+    return replace(made, **over)  # type: ignore[arg-type]
+
+
+def asked(part: Part, draw: Draw, share: float, gpus: int = 2, **over: float) -> Service:
+    """A server whose cache is filled to a share on average, by Little's law, as far as prefill allows."""
+    s = service(part, draw, gpus, **over)
+    running = min(share * s.kv_tokens / (s.prompt + s.answer / 2), 0.8 * s.max_running)
+    held = running * (s.prompt + s.answer / 2)
+    for share_of_prefill in (0.3, 0.3):
+        seconds = s.answer * (s.base + s.per_token * held) / (1 - share_of_prefill)
+    rate = min(running / seconds, 0.45 * s.prefill / (s.prompt * (1 - s.prefix)))
+    return replace(s, arrivals=rate)
+
+
+def small(s: Service, share: float) -> Service:
+    """With so small a cache that what is asked fills this share of it."""
+    per_request = s.prompt + s.answer / 2
+    seconds = s.answer * s.base * 1.4
+    return replace(
+        s, kv_tokens=max(s.arrivals * seconds * per_request / share, 6 * s.prompt), max_running=512
+    )
+
+
+def servers(s: Scenario, part: Part, services: tuple[Service, ...], **over: object) -> Piece:
+    """A node of servers."""
+    made = Piece(s, part, 1, services=services, memory=0.92, host=Host(cpu=0.06))
+    return replace(made, **over)  # type: ignore[arg-type]
+
+
+def _pressed(s: Scenario, part: Part, draw: Draw, at: float, cause: Cause, which: int) -> Piece:
+    each = tuple(
+        small(asked(part, draw, 0.3, prompt=float(draw.uniform(800, 3000)), answer=float(draw.uniform(400, 1200))), float(draw.uniform(0.35, 0.55)))
+        for _ in range(4)
+    )  # fmt: skip
+    return servers(
+        s, part, each, start=at, evident_by="preemptions", root_servers=(which,), is_demand=True, causes=(cause,)
+    )  # fmt: skip
+
+
+@scenario("kv_pressure", "more is asked than the cache holds: requests are pushed out", CACHE, (QUEUE,), "preempting", nodes=1)  # fmt: skip
+def _kv(s: Scenario, part: Part, draw: Draw) -> Piece:
+    at, which = begin(draw), int(draw.integers(4))
+    what = str(draw.choice(("arrivals", "length")))
+    return _pressed(s, part, draw, at, Cause(what, float(draw.uniform(1.8, 3.5)), (which,), at), which)
+
+
+@scenario(
+    "kv_ramp", "the cache fills slowly until it is full", CACHE, (QUEUE,), "filling", nodes=1, minutes=25
+)
+def _ramp(s: Scenario, part: Part, draw: Draw) -> Piece:
+    at, which = begin(draw), int(draw.integers(4))
+    more = Cause("arrivals", float(draw.uniform(2.2, 3.2)), (which,), at, ramp=float(draw.uniform(300, 600)))
+    return _pressed(s, part, draw, at, more, which)
+
+
+@scenario(
+    "kv_stable", "the cache is nearly full all the time, and nobody waits", like=(CACHE, QUEUE), nodes=1
+)
+def _stable(s: Scenario, part: Part, draw: Draw) -> Piece:
+    made = service(
+        part, draw, prompt=float(draw.uniform(500, 1500)), answer=float(draw.uniform(300, 700)), spread=12.0
+    )
+    clients = int(np.clip(made.kv_tokens / (made.prompt + made.answer / 2), 40, 240))
+    filled = clients * (made.prompt + made.answer / 2) / float(draw.uniform(0.88, 0.93))
+    return servers(s, part, tuple(replace(made, clients=clients, kv_tokens=filled) for _ in range(4)))
+
+
+@scenario("kv_full_healthy", "the cache is full of prefixes, nobody waits", like=(CACHE,), nodes=1)
+def _prefixes(s: Scenario, part: Part, draw: Draw) -> Piece:
+    return servers(s, part, tuple(asked(part, draw, 0.4, keeps_prefixes=1.0) for _ in range(4)))
+
+
+@scenario(
+    "seq_limited", "the batch is full of sequences, the cache is not", QUEUE, (CACHE,), "limit", nodes=1
+)
+def _limited(s: Scenario, part: Part, draw: Draw) -> Piece:
+    most = int(draw.integers(16, 64))
+    made = service(part, draw, prompt=float(draw.uniform(300, 900)), answer=float(draw.uniform(200, 600)))
+    seconds = made.answer * (made.base + made.per_token * 0.2 * made.kv_tokens) * 1.1
+    rate = min(float(draw.uniform(0.5, 0.7)) * most / seconds, 0.15 * made.prefill / made.prompt)
+    each = tuple(replace(made, max_running=most, arrivals=rate) for _ in range(4))
+    at = begin(draw)
+    more = Cause("arrivals", float(draw.uniform(1.6, 3.5)), None, at)
+    return servers(s, part, each, start=at, evident_by="waiting", is_demand=True, causes=(more,))
+
+
+@scenario(
+    "arrival_burst", "long prompts come faster than they can be read", QUEUE, (CACHE,), "burst", nodes=1
+)
+def _burst(s: Scenario, part: Part, draw: Draw) -> Piece:
+    made = asked(
+        part,
+        draw,
+        0.2,
+        prompt=float(draw.uniform(2500, 5000)),
+        answer=float(draw.uniform(80, 200)),
+        max_running=1024,
+    )
+    rate = 0.35 * made.prefill / (made.prompt * (1 - made.prefix))
+    at = begin(draw)
+    more = Cause("arrivals", float(draw.uniform(2.6, 5.0)), None, at, at + float(draw.uniform(240, 500)))
+    roomy = max(made.kv_tokens, 60 * made.prompt)
+    each = tuple(replace(made, arrivals=rate, kv_tokens=roomy) for _ in range(4))
+    return servers(
+        s, part, each, start=at, end=more.end, evident_by="waiting", is_demand=True, causes=(more,)
+    )
+
+
+@scenario("prefill_bound", "long prompts, short answers, nobody waits long", like=(QUEUE, CACHE), nodes=1)
+def _prefill(s: Scenario, part: Part, draw: Draw) -> Piece:
+    made = service(
+        part,
+        draw,
+        prompt=float(draw.uniform(2500, 5000)),
+        answer=float(draw.uniform(30, 90)),
+        max_running=512,
+    )
+    rate = float(draw.uniform(0.3, 0.45)) * made.prefill / (made.prompt * (1 - made.prefix))
+    return servers(s, part, tuple(replace(made, arrivals=rate, burst=1.0) for _ in range(4)))
+
+
+@scenario("decode_bound", "a large batch decodes: slow tokens, nobody waits", like=(QUEUE, CACHE, "communication_stall"), nodes=1)  # fmt: skip
+def _decode(s: Scenario, part: Part, draw: Draw) -> Piece:
+    made = asked(
+        part,
+        draw,
+        0.65,
+        prompt=float(draw.uniform(300, 800)),
+        answer=float(draw.uniform(600, 1200)),
+        max_running=512,
+    )
+    return servers(s, part, tuple(replace(made, burst=1.0) for _ in range(4)))
+
+
+@scenario("low_rate_inference", "servers that are asked little", like=("data_loader_starvation", "idle_allocation", CACHE), nodes=1)  # fmt: skip
+def _low(s: Scenario, part: Part, draw: Draw) -> Piece:
+    return servers(
+        s, part, tuple(service(part, draw, arrivals=float(draw.uniform(0.02, 0.4))) for _ in range(4))
+    )
+
+
+@scenario("zero_traffic", "servers that nobody asks", like=("idle_allocation", CACHE), minutes=45, nodes=1)
+def _zero(s: Scenario, part: Part, draw: Draw) -> Piece:
+    return servers(s, part, tuple(service(part, draw, arrivals=0.0) for _ in range(4)))
