@@ -53,7 +53,7 @@ PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
 CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
 
 DIAGNOSIS_LIMITS = Limits(full_s=BEFORE_S, minutes=90, full_bytes=2 * MOST_BYTES)
-MOST_LOOKS = 20_000
+MOST_LOOKS = 10_000
 """Looks times GPUs, up to the instant that was asked for: somebody waits. Older instants are looked at less often."""
 
 MakeView = Callable[[Collector], View]
