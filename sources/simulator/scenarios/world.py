@@ -212,7 +212,7 @@ class Recorder:
         self._alone = np.array([p.get("alone", 0.0) > 0 for p in programs])
         later = np.array([p.get("save_async", 0.0) for p in programs])
         pause = np.array([p.get("save_for", 0.0) for p in programs])
-        self._later = np.divide(pause, later, out=np.zeros_like(pause), where=later > 0)
+        self._later = np.divide(pause, later, out=np.zeros(len(pause)), where=later > 0)
         self._is_later = later > 0
         first = np.zeros(stage.nodes, dtype=np.bool_)
         first[stage.first[:-1] // SLOTS] = True
