@@ -243,7 +243,8 @@ def _jobs(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
         if number < 0:
             continue
         job = window.jobs[number]
-        is_told = any(crowd.held[member].candidate.roots.jobs for member in members)
+        roots = [crowd.held[member].candidate.roots for member in members]
+        is_told = any(one.jobs and len(one.gpus) != 1 for one in roots)
         share = len(crowd.gpus(members)) / max(len(job.gpus), 1)
         anchor = job_anchor(job.id)
         if is_told or (len(members) > 1 and share >= crowd.threshold("job", anchor)):
@@ -369,7 +370,7 @@ def anchor_of(window: Window, roots: Scope) -> str:
     if roots.servers:
         servers = {server.key: server.name for server in window.layout.servers if server.key in roots.servers}
         return servers.get(roots.servers[0], roots.servers[0])
-    if roots.jobs:
+    if roots.jobs and len(roots.gpus) != 1:
         return job_anchor(roots.jobs[0])
     for names in (roots.gpus, roots.ports, roots.nodes, roots.racks):
         if len(names) == 1:
