@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.boards import sheet_power
 from coldaisle.analyzers.teams import Teams, serving, teams
-from coldaisle.analyzers.window import Bools, Recent, Window, mean, quantile
+from coldaisle.analyzers.window import Bools, Recent, Window, mean, quantile, variance
 from coldaisle.sources.source import Floats, Kind
 
 CONTEXT_SHARE = 0.17
@@ -215,8 +215,8 @@ def synchrony(window: Window, seconds: float = 120.0) -> Floats:
 
 
 def _synchrony(team: Teams, values: Floats) -> Floats:
-    together = np.nanvar(team.mean(values), axis=0) if len(values) else np.full(len(team), np.nan)
-    apart = team.mean(np.nanvar(values, axis=0)[None])[0]
+    together = variance(team.mean(values)) if len(values) else np.full(len(team), np.nan)
+    apart = team.mean(variance(values)[None])[0]
     size = np.maximum(team.size, 2)
     found = (together / np.where(apart > 1e-5, apart, np.nan) * size - 1) / (size - 1)
     return np.where(team.size > 1, np.clip(found, 0, 1), np.nan).astype(np.float32)
@@ -339,7 +339,7 @@ class Line(NamedTuple):
 
 
 def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.0) -> Line:
-    """The mean of some GPUs (or nodes) over the last hour."""
+    """The mean of some GPUs (or nodes) over the last hour; where nothing is known, one point without a value at its end."""
     recent, minutes = window.recent(key, seconds), window.minutes(key).mean
     end = window.at // 60 * 60
     times = end - 60 * np.arange(len(minutes), 0, -1.0) + 30
@@ -351,6 +351,8 @@ def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.
         )
     times = np.concatenate([times[older], recent.times])
     known = ~np.isnan(values)
+    if not known.any():
+        return Line(np.array([window.at]), np.array([np.nan]))
     return Line(times[known], values[known].astype(np.float64))
 
 

@@ -2,7 +2,8 @@
 
 Always two independent signals. That heat holds it back: the violation counters (exact at any poll), else the duty of the
 thermal bits, else that it is hot (near its slowdown, or HBM at its own limit or far above its peers'). And that it is slow:
-its clock below what it or its peers ran at, while it is busy and power is not what holds it.
+its clock below what it or its peers ran at, while it is busy and power is not what holds it. Who has been hot and slow for
+longer than the window reaches, without peers, is held against the highest clock of its model, and has to lie far below it.
 
 Loss: 1 - f / f_ref, by the share of the work that follows the clock (most of it where tensor cores work, little where
 memory binds); of a job that runs in lock-step it is everybody's.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from coldaisle.analyzers.boards import sheet_clock
 from coldaisle.analyzers.features import power_limit, reference_clock
 from coldaisle.analyzers.finding import (
     Candidate,
@@ -45,6 +47,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy: float
     blind_clock_share: float
     blind_power_share: float
+    blind_top_share: float
     near_c: float
     hot_mem_c: float
     mem_spread_c: float
@@ -63,6 +66,8 @@ class Signs(msgspec.Struct):
     """Duty of the hardware's thermal bit."""
     clock: Floats
     """Of the reference."""
+    of_top: Floats
+    """Of the highest clock of its model."""
     busy: Floats
     power: Floats
     """Of the limit."""
@@ -88,14 +93,13 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     # Held back so much and hot: no reference is needed, it may have been slow for as long as is known.
     plain = told & hot & (np.nan_to_num(signs.held) >= rules.plain)
     by_counter = told & ((slow & (signs.busy >= rules.busy) & (~near_power | hot)) | plain)
-    blind = (
-        ~told
-        & (signs.clock <= rules.blind_clock_share)
-        & (signs.busy >= rules.busy)
-        & hot
-        & ~(signs.power >= rules.blind_power_share)
-    )
-    strength = np.where(blind, 1.0, np.where(by_counter, strength, 0.0))
+    suspect = ~told & (signs.busy >= rules.busy) & hot & ~(signs.power >= rules.blind_power_share)
+    blind = suspect & (signs.clock <= rules.blind_clock_share)
+    far_below = suspect & (signs.of_top <= rules.blind_top_share)
+    lingering = suspect & (signs.of_top <= rules.blind_clock_share)
+    strength = np.where(by_counter, strength, 0.0)
+    strength = np.where(blind | far_below, 1.0, np.where(lingering, rules.keep, strength))
+    signs.clock = np.where(far_below | lingering, np.fmin(signs.clock, signs.of_top), signs.clock)
     found = np.flatnonzero(enough & (strength >= rules.keep) & window.groups.is_board)
     if not len(found):
         return Verdict()
@@ -117,12 +121,14 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
             counted = np.fmax(counted, mean(window.recent(key, rules.window_s).values))
     # A bit is a glimpse: its duty counts as the counter would, scaled so that both open at the same strength.
     held = np.where(np.isnan(counted), duty * (rules.violation / rules.duty), counted)
+    clock = median(window.recent("gpu.sm_clock", rules.window_s).values)
     temp = median(window.recent("gpu.temp", rules.window_s).values)
     mem = median(window.recent("gpu.mem_temp", rules.window_s).values)
     return Signs(
         held=held.astype(np.float32),
         hardware=hardware,
-        clock=median(window.recent("gpu.sm_clock", rules.window_s).values) / reference_clock(window),
+        clock=clock / reference_clock(window),
+        of_top=clock / _top_clock(window),
         busy=mean(window.recent("gpu.util", rules.window_s).values),
         power=median(window.recent("gpu.power", rules.window_s).values) / power_limit(window),
         temp=temp,
@@ -130,6 +136,13 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
         near_core=temp >= _slowdown(window) - rules.near_c,
         near_mem=_near_mem(window, rules, mem),
     )
+
+
+def _top_clock(window: Window) -> Floats:
+    """[gpu] MHz; what the model is known by where it is not exported. NaN: not known."""
+    told = window.current("gpu.sm_clock_max")
+    sheet = np.array([sheet_clock(model) or np.nan for model in window.groups.models], dtype=np.float32)
+    return np.where(np.isnan(told), sheet[window.groups.gpu_model], told).astype(np.float32)
 
 
 def _slowdown(window: Window) -> Floats:

@@ -238,9 +238,9 @@ class Replayed(NamedTuple):
         return told.detector == "telemetry_gap" or seen.first >= lost_at
 
 
-def replay(root: Path, incident: Incident) -> Replayed:
-    """Fold the whole diagnosis over a file."""
-    return Replayed(incident, watch(items(path_of(root, incident)), POLL_S))
+def replay(root: Path, incident: Incident, only: frozenset[str] | None = None) -> Replayed:
+    """Fold the whole diagnosis over a file; ``only``: of these detectors."""
+    return Replayed(incident, watch(items(path_of(root, incident)), POLL_S, only))
 
 
 def replay_rows(root: str | None) -> str:
