@@ -232,8 +232,8 @@ class Replayed(NamedTuple):
         lost_at = seconds(of.lost_at) if of.lost else np.inf
         if told.detector == "gpu_fault":
             return seen.first >= lost_at
-        if told.detector == "thermal_throttling":
-            return bool(set(told.scope.gpus) & {f"{of.node}/{gpu}" for gpu in of.hot})
+        if told.scope.gpus and set(told.scope.gpus) <= {f"{of.node}/{gpu}" for gpu in of.hot}:
+            return True  # it is hot, and whoever works with it waits for it
         # A gap is one, whatever it comes from; and what corpses do after their death is no measure.
         return told.detector == "telemetry_gap" or seen.first >= lost_at
 
