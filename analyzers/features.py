@@ -194,7 +194,7 @@ def aligned(samples: Recent, times: NDArray[np.float64], step: float) -> Floats:
         return samples.values
     last = len(samples.times) - 1
     place = last + np.rint((times - samples.times[-1]) / samples.step).astype(np.intp)
-    picked = samples.values[np.clip(place, 0, last)].copy()
+    picked: Floats = samples.values[np.clip(place, 0, last)].copy()
     picked[(place < 0) | (place > last)] = np.nan
     return picked
 

@@ -99,7 +99,8 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
     if window.has("gpu.tensor_active"):
         tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
-    return lack.astype(np.float32)
+    hungry: Floats = lack.astype(np.float32)
+    return hungry
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
