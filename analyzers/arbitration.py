@@ -70,7 +70,9 @@ TABLE: tuple[Explains, ...] = (
     *_rows("thermal_throttling", Shared.GPU, "power_capping", "straggler"),
     *_rows("thermal_throttling", Shared.JOB, "straggler", "communication_stall", "interconnect_saturation"),
     *_rows("thermal_throttling", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),
-    *_rows("idle_allocation", Shared.GPU, "straggler", "communication_stall", "data_loader_starvation", is_bound=False),
+    # Who does not come to a collective runs nothing, and its job hangs: that is more than idleness.
+    *_rows("communication_stall", Shared.JOB, "idle_allocation", is_bound=False),
+    *_rows("idle_allocation", Shared.GPU, "straggler", "data_loader_starvation", is_bound=False),
     *_rows("checkpoint_stall", Shared.JOB, "data_loader_starvation", "communication_stall", "straggler",
            "interconnect_saturation"),
     *_rows("memory_exhaustion", Shared.NODE, "data_loader_starvation"),
@@ -92,7 +94,7 @@ TABLE: tuple[Explains, ...] = (
     *_rows("straggler", Shared.JOB, "communication_stall"),
     *_rows("kv_cache_pressure", Shared.SERVICE, "request_queueing", is_bound=False),
 )  # fmt: skip
-"""In the order in which causes are believed (DETECTION 0.8): of several the first explains."""
+"""In the order in which causes are believed (faults before heat, heat before waiting): of several the first explains."""
 
 
 class Held(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import intensity
+from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
@@ -38,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy: float
     keep: float
     blind: float
+    stalled: float
     blind_share: float
 
 
@@ -69,6 +70,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     lost = progress(window, rules.window_s).lost
     busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
     hungry = _hungry(window, rules, team)
+    seen = activity(window, 60.0)
+    computes = ~(
+        team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
+    )  # else it waits, and not for bytes
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
@@ -76,7 +81,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         )
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero((strength >= rules.keep) & slow & (busy >= rules.busy)).tolist():
+        for number in np.flatnonzero(
+            (strength >= rules.keep) & slow & (busy >= rules.busy) & computes
+        ).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(

@@ -41,6 +41,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: float
     blind: float
     stalled: float
+    alive: float
 
 
 class Slow(NamedTuple):
@@ -70,7 +71,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         slow = _by_clock(rules, team.members(number), clock) or _by_gaps(
             window, rules, team.members(number), busy, seconds
         )
-        if slow is None:
+        if slow is None or not _persists(window, rules, slow, seconds, team.members(number)):
             continue
         if np.isnan(lost[number]) and slow.lack < rules.blind:
             why = "one rank differs from the others; cannot tell a straggler from an uneven split before the job's own pace is known"
@@ -111,7 +112,8 @@ def _by_gaps(
     samples = max(seconds / max(window.step("gpu.util"), 0.5), 1.0)
     noise = max(0.015, float(np.sqrt(max(middle * (1 - middle), 0.01) / samples)))
     low = (middle - values >= rules.gap) & (middle - values >= rules.z * noise)
-    if middle < rules.busy or not low.any():
+    # Who never runs a kernel is not slow: it does not come.
+    if middle < rules.busy or not low.any() or float(values[low].max()) < rules.alive:
         return None
     node = window.groups.gpu_node[members]
     if low.sum() <= max(rules.few * len(members), 1):
@@ -125,6 +127,34 @@ def _by_gaps(
     ):
         return Slow(members[node == slow_nodes[0]], "host", float(middle - values[low].mean()))
     return None
+
+
+def _persists(
+    window: Window, rules: Thresholds, slow: Slow, seconds: float, members: NDArray[np.intp]
+) -> bool:
+    """Whether it is slow all along: in both halves of the window; and with gaps in every step, not a long pause now and then."""
+    key = (
+        "gpu.sm_clock"
+        if slow.variant == "clock"
+        else "gpu.gr_active"
+        if window.has("gpu.gr_active")
+        else "gpu.util"
+    )
+    values = window.recent(key, seconds).values
+    own = mean(values[:, slow.gpus].T)
+    others = median(values[:, np.setdiff1d(members, slow.gpus)].T)
+    lacks = 1 - own / np.where(others > 0, others, np.nan) if slow.variant == "clock" else others - own
+    known = lacks[~np.isnan(lacks)]
+    half = len(known) // 2
+    if half < 2 or min(float(known[:half].mean()), float(known[half:].mean())) < 0.5 * slow.lack:
+        return False
+    if slow.variant == "clock":
+        return True
+    late = np.nan_to_num(lacks) > rules.gap / 2
+    if key == "gpu.gr_active":
+        return bool(late.mean() >= 0.5)
+    begins = late & ~np.concatenate([[False], late[:-1]])
+    return bool(begins.sum() >= 3)  # glimpses: at least so many gaps apart
 
 
 def _cpu(window: Window) -> Floats:
