@@ -5,10 +5,16 @@ References are learnt from the window's own past minutes and from peers, never f
 
 from __future__ import annotations
 
-import numpy as np
+import warnings
+from typing import NamedTuple
 
-from coldaisle.analyzers.window import Bools, Recent, Window, quantile
-from coldaisle.sources.source import Floats
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.analyzers.boards import sheet_power
+from coldaisle.analyzers.teams import Teams, serving, teams
+from coldaisle.analyzers.window import Bools, Recent, Window, mean, quantile
+from coldaisle.sources.source import Floats, Kind
 
 CONTEXT_SHARE = 0.17
 """Of the power limit, drawn by an idle board with a CUDA context, where it was never seen idle (H100: 120 of 700 W, measured)."""
@@ -21,10 +27,30 @@ def power_limit(window: Window) -> Floats:
 
     def make() -> Floats:
         limit = window.current("gpu.power_limit")
-        facts = np.array([gpu.power_limit_w or np.nan for gpu in window.layout.gpus], dtype=np.float32)
-        return np.where(np.isnan(limit), facts, limit)
+        facts = np.array(
+            [gpu.power_limit_w or sheet_power(gpu.model or "") or np.nan for gpu in window.layout.gpus],
+            dtype=np.float32,
+        )
+        return _fill(limit, _fill(facts, _highest_power(window)))
 
     return window.cached("power_limit", make)
+
+
+def _fill(values: Floats, other: Floats) -> Floats:
+    """``other`` where there is no value."""
+    return np.where(np.isnan(values), other, values)
+
+
+def _highest_power(window: Window) -> Floats:
+    """[gpu] the highest minute of the last hour among the GPUs of the same model: less than the limit, if anything."""
+    own = np.fmax(
+        np.fmax.reduce(window.minutes("gpu.power").high, axis=0, initial=np.nan),
+        np.fmax.reduce(window.recent("gpu.power").values, axis=0, initial=np.nan),
+    )
+    highest = np.full(len(window.groups.models), np.nan, dtype=np.float32)
+    np.fmax.at(highest, window.groups.gpu_model, own)
+    found: Floats = highest[window.groups.gpu_model]
+    return found
 
 
 def idle_power(window: Window) -> Floats:
@@ -53,18 +79,18 @@ def intensity(window: Window, seconds: float = 120.0, step: float | None = None)
 
 
 def reference_clock(window: Window) -> Floats:
-    """[gpu] MHz of healthy work: what it or its peers ran at in the last hour's busy minutes, on average a minute.
+    """[gpu] MHz of healthy work: the 90th percentile of the last hour's busy minutes, of the GPU or of its peers.
 
-    Means, not maxima: at the power limit the clock of dense work lies far below the highest, and that is healthy. Peers are
-    the GPUs of the same model in the same job: a GPU that has been slow for an hour must not be its own reference.
-    NaN: nothing to hold it against.
+    Peers are the GPUs of the same model in the same job, then all of the same model: a GPU that has been slow for
+    an hour must not be its own reference. NaN: nothing to hold it against.
     """
 
     def make() -> Floats:
         clock, util = window.minutes("gpu.sm_clock"), window.minutes("gpu.util")
-        busy = np.where(util.mean >= 0.7, clock.mean, np.nan)
+        busy = np.where(util.mean >= 0.5, clock.high, np.nan)
         own = quantile(busy, 0.9)
-        return np.fmax(own, _peer_quantile(own, window))
+        peers = _peer_quantile(own, window)
+        return np.fmax(own, peers)
 
     return window.cached("reference_clock", make)
 
@@ -85,9 +111,263 @@ def allocated(window: Window) -> Bools:
     """[gpu] held by a job, or serving; where nobody says who holds what, every GPU with work on it."""
 
     def make() -> Bools:
-        held = window.gpu_job >= 0
-        for server in window.layout.servers:
-            held[list(server.gpus)] = True
-        return held
+        return (window.gpu_job >= 0) | serving(window)
 
     return window.cached("allocated", make)
+
+
+# --- what GPUs do, sample by sample, and what their hosts do meanwhile ----------------------------
+
+QUIET, SPINNING = 0.05, 0.95
+"""Utilisation at most, and at least."""
+QUIET_INTENSITY, SPIN_INTENSITY = 0.08, 0.17
+"""A context without kernels; NCCL's waiting kernels draw 22 to 58 W above it (H100, measured: 4 to 10 % of the range)."""
+SPIN_TENSOR, SPIN_DRAM, SPIN_MEMORY = 0.02, 0.03, 0.10
+"""Tensor cores, memory interface and memory controller are all but idle while kernels only wait (measured: .005, .015)."""
+
+
+class Activity(NamedTuple):
+    """What GPUs did, [time, gpu] each, on one time axis."""
+
+    times: NDArray[np.float64]
+    step: float
+    busy: Floats
+    """Share of the time with a kernel, by the best signal there is. NaN: not known."""
+    intensity: Floats
+    quiet: Bools
+    """No kernel."""
+    spin: Bools
+    """Kernels that only wait for a peer: busy at little more than idle power."""
+    have: Bools
+
+
+def activity(window: Window, seconds: float = 120.0) -> Activity:
+    """Of the last ``max(seconds, 8 polls)``."""
+
+    def make() -> Activity:
+        step = max(
+            window.step("gpu.util" if window.has("gpu.util") else "gpu.gr_active"), window.step("gpu.power")
+        )
+        strong = intensity(window, seconds, step)
+        busy = _on(window, "gpu.util", seconds, strong)
+        if window.has("gpu.gr_active"):
+            busy = _fill(busy, _on(window, "gpu.gr_active", seconds, strong))
+        level = strong.values
+        have = ~np.isnan(busy)
+        return Activity(
+            strong.times,
+            step,
+            busy,
+            level,
+            (busy <= QUIET) & ~(level > QUIET_INTENSITY + 0.1),
+            (busy >= SPINNING) & (level <= SPIN_INTENSITY) & _is_still(window, seconds, strong),
+            have,
+        )
+
+    return window.cached(("activity", seconds), make)
+
+
+def _is_still(window: Window, seconds: float, on: Recent) -> Bools:
+    """[time, gpu] neither tensor cores nor memory work, where either is measured."""
+    still = np.ones(on.values.shape, dtype=np.bool_)
+    for key, most in (
+        ("gpu.tensor_active", SPIN_TENSOR),
+        ("gpu.dram_active", SPIN_DRAM),
+        ("gpu.mem_util", SPIN_MEMORY),
+    ):
+        if window.has(key):
+            still &= ~(_on(window, key, seconds, on) > most)
+    return still
+
+
+def _on(window: Window, key: str, seconds: float, on: Recent) -> Floats:
+    return aligned(window.recent(key, seconds, step=on.step), on.times, on.step)
+
+
+def aligned(samples: Recent, times: NDArray[np.float64], step: float) -> Floats:
+    """Samples on another time axis of the same kind: the nearest within a step. [time, entity], NaN: none."""
+    if (
+        samples.step == step
+        and len(samples.times) == len(times)
+        and abs(samples.times[-1] - times[-1]) < step / 2
+    ):
+        return samples.values
+    last = len(samples.times) - 1
+    place = last + np.rint((times - samples.times[-1]) / samples.step).astype(np.intp)
+    picked: Floats = samples.values[np.clip(place, 0, last)].copy()
+    picked[(place < 0) | (place > last)] = np.nan
+    return picked
+
+
+def synchrony(window: Window, seconds: float = 120.0) -> Floats:
+    """[team] how far its GPUs move in step: the mean correlation of any two of them, 0..1. NaN: one GPU, or nothing moves.
+
+    From variances alone: that of the mean of n is (1 + (n - 1) r) / n of the mean one.
+    """
+
+    def make() -> Floats:
+        team = teams(window)
+        values = activity(window, seconds).busy
+        level = activity(window, seconds).intensity
+        return np.fmax(_synchrony(team, values), _synchrony(team, level))
+
+    return window.cached(("synchrony", seconds), make)
+
+
+def _synchrony(team: Teams, values: Floats) -> Floats:
+    together = np.nanvar(team.mean(values), axis=0) if len(values) else np.full(len(team), np.nan)
+    apart = team.mean(np.nanvar(values, axis=0)[None])[0]
+    size = np.maximum(team.size, 2)
+    found = (together / np.where(apart > 1e-5, apart, np.nan) * size - 1) / (size - 1)
+    return np.where(team.size > 1, np.clip(found, 0, 1), np.nan).astype(np.float32)
+
+
+READS = ("node.disk_read", "node.nfs_read", "node.lustre_read", "node.gpfs_read")
+WRITES = ("node.disk_write", "node.nfs_write", "node.lustre_write", "node.gpfs_write")
+FABRIC = ("port.rx", "port.tx")
+HOST = (
+    "node.cpu_util",
+    "node.psi_cpu_some",
+    "node.psi_io_some",
+    "node.cpu_iowait",
+    "node.load1",
+    *READS,
+    *WRITES,
+)
+
+
+def storage(window: Window, keys: tuple[str, ...], seconds: float, step: float) -> Recent | None:
+    """Bytes a second of all file systems together, [time, node]; None: nobody measures any."""
+
+    def make() -> Recent | None:
+        parts = [window.recent(key, seconds, step=step) for key in keys if window.has(key)]
+        if not parts:
+            return None
+        values = np.stack([aligned(part, parts[0].times, step) for part in parts])
+        total = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(values, axis=0)).astype(np.float32)
+        return parts[0]._replace(values=total)
+
+    return window.cached(("storage", keys, seconds, step), make)
+
+
+def fabric(window: Window, seconds: float = 120.0) -> Floats:
+    """[node] bytes a second over all its ports, both directions, the mean of the window. NaN: not measured."""
+
+    def make() -> Floats:
+        nodes = len(window.layout.nodes)
+        total = np.full(nodes, np.nan)
+        for key in FABRIC:
+            if window.has(key):
+                rate = mean(window.recent(key, seconds).values)
+                known = ~np.isnan(rate)
+                place = window.groups.port_node[known]
+                total[np.unique(place)] = np.nan_to_num(total[np.unique(place)])
+                np.add.at(total, place, rate[known])
+        return total.astype(np.float32)
+
+    return window.cached(("fabric", seconds), make)
+
+
+def nvlink(window: Window, seconds: float = 120.0) -> Floats:
+    """[gpu] bytes a second over NVLink, both directions, the mean of the window. NaN: not measured."""
+
+    def make() -> Floats:
+        total = np.full(len(window.layout.gpus), np.nan, dtype=np.float32)
+        if window.has("gpu.nvlink_tx"):
+            total = mean(window.recent("gpu.nvlink_tx", seconds).values)
+            if window.has("gpu.nvlink_rx"):
+                total = total + mean(window.recent("gpu.nvlink_rx", seconds).values)
+        if window.has("gpu.nvlink_bandwidth"):
+            total = _fill(total, mean(window.recent("gpu.nvlink_bandwidth", seconds).values))
+        return total
+
+    return window.cached(("nvlink", seconds), make)
+
+
+class Hosts(NamedTuple):
+    """The hosts of each team over a window, [team] each, mean over time and nodes; NaN: not measured."""
+
+    cpu: Floats
+    waits_cpu: Floats
+    """Share of the time some task waited for a CPU: of the worst node."""
+    waits_io: Floats
+    """The same for I/O: pressure, where there is none the time idle for I/O; of the worst node."""
+    reads: Floats
+    writes: Floats
+    """Bytes a second a node."""
+
+    @property
+    def known(self) -> Bools:
+        """Whether anything is known of them."""
+        known: Bools = ~(np.isnan(self.cpu) & np.isnan(self.waits_cpu) & np.isnan(self.waits_io))
+        return known
+
+
+def hosts(window: Window, seconds: float = 120.0) -> Hosts:
+    """What the hosts of the teams did."""
+
+    def make() -> Hosts:
+        team = teams(window)
+
+        def over(key: str) -> Floats:
+            return mean(window.recent(key, seconds).values)
+
+        def moved(keys: tuple[str, ...]) -> Floats:
+            step = max((window.step(key) for key in keys if window.has(key)), default=window.poll)
+            found = storage(window, keys, seconds, step)
+            return team.node_mean(mean(found.values) if found else np.full(window.size(Kind.NODE), np.nan))
+
+        return Hosts(
+            team.node_mean(over("node.cpu_util")),
+            team.node_high(over("node.psi_cpu_some")),
+            np.fmax(team.node_high(over("node.psi_io_some")), team.node_high(over("node.cpu_iowait"))),
+            moved(READS),
+            moved(WRITES),
+        )
+
+    return window.cached(("hosts", seconds), make)
+
+
+# --- when it began --------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """One number over time, oldest first: whole minutes, then samples where these are kept."""
+
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.0) -> Line:
+    """The mean of some GPUs (or nodes) over the last hour."""
+    recent, minutes = window.recent(key, seconds), window.minutes(key).mean
+    end = window.at // 60 * 60
+    times = end - 60 * np.arange(len(minutes), 0, -1.0) + 30
+    older = times < recent.times[0] - 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        values = np.concatenate(
+            [np.nanmean(minutes[older][:, gpus], axis=1), np.nanmean(recent.values[:, gpus], axis=1)]
+        )
+    times = np.concatenate([times[older], recent.times])
+    known = ~np.isnan(values)
+    return Line(times[known], values[known].astype(np.float64))
+
+
+def shifted(one: Line, least: float, start: float = -np.inf) -> tuple[float, bool]:
+    """When the mean of a line last changed by at least ``least``, and whether it may have been earlier.
+
+    The split into before and after that leaves the least spread; a line without such a step has been so all along.
+    """
+    keep = one.times >= start
+    times, values = one.times[keep], one.values[keep]
+    if len(values) < 4:
+        return (float(times[0]) if len(times) else start), True
+    count = np.arange(1, len(values))
+    before = np.cumsum(values)[:-1] / count
+    after = (values.sum() - np.cumsum(values)[:-1]) / (len(values) - count)
+    gain = count * (len(values) - count) * (before - after) ** 2
+    best = int(np.argmax(gain))
+    if abs(before[best] - after[best]) < least:
+        return float(times[0]), True
+    return float(times[best + 1]), False
