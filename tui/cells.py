@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.touching import Touching
     from coldaisle.sources.catalog import Metric
     from coldaisle.sources.cluster import Layout
     from coldaisle.sources.source import Codes, Floats
@@ -246,25 +247,43 @@ def with_findings(snapshot: Snapshot, codes: Codes) -> Codes:
 
     What is only worth knowing (severity info) leaves the digit; who waits for another GPU is told by ``w``.
     """
+    import numpy as np
+
     from coldaisle.analyzers.touching import touching
 
     found = touching(snapshot)
     if not found.gpus:
         return codes
+    if _Letters.of is not found:
+        _Letters.codes, _Letters.of = _letters(found, len(codes)), found
+    letters = _Letters.codes
+    return np.where((letters > 0) & ~np.isin(codes, SAYS_MORE), letters, codes)
+
+
+class _Letters:
+    """Those of the last diagnosis: with 8,192 GPUs in findings they cost more than all the rest of a map."""
+
+    of: Touching | None = None
+    codes: Codes
+
+
+def _letters(found: Touching, size: int) -> Codes:
+    """[gpu] the code of the worst finding that says something of it; 0: none does."""
+    import numpy as np
+
     from coldaisle.analyzers.finding import Severity
 
-    codes = codes.copy()
     worth = [finding.severity > Severity.INFO for finding in found.findings]
     own = [CODE_OF.get(letter_of(finding.detector), 0) for finding in found.findings]
+    codes = np.zeros(size, dtype=np.uint8)
     for gpu, hits in found.gpus.items():
         told = next((hit for hit in hits if worth[hit.finding]), None)
-        code = 0 if told is None else WAITS if told.is_victim else own[told.finding]
-        if code and int(codes[gpu]) not in SAYS_MORE:
-            codes[gpu] = code
+        if told is not None:
+            codes[gpu] = WAITS if told.is_victim else own[told.finding]
     return codes
 
 
-SAYS_MORE: Final = frozenset({LOST, STALE, DOWN})
+SAYS_MORE: Final = (LOST, STALE, DOWN)
 
 
 def urgent(snapshot: Snapshot) -> Codes:
