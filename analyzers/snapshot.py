@@ -122,6 +122,8 @@ class Cost:
     history_bytes: int
 
 
+SCHEDULERS = ("slurm",)
+"""Kinds of source that know who holds what, and measure nothing."""
 LIVE_ONLY = "live only"
 """The state, at a past instant, of a source that remembers nothing."""
 TOLD_NOTHING = "no data"
@@ -201,6 +203,11 @@ class Snapshot:
     """By source: what its queue comes to."""
     partitions: tuple[Partition, ...] = ()
     """Of all schedulers that have some."""
+
+    @property
+    def is_jobs_only(self) -> bool:
+        """Whether schedulers are all that is asked: they measure nothing, and no node is silent for that."""
+        return bool(self.sources) and all(source.kind in SCHEDULERS for source in self.sources)
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""
