@@ -79,11 +79,11 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
+        # Copies need no kernel; exchange is one.
+        runs = (busy >= rules.busy) | (load.variant == "pcie")
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero(
-            (strength >= rules.keep) & slow & (busy >= rules.busy) & computes
-        ).tolist():
+        for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
