@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import intensity
+from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
@@ -38,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy: float
     keep: float
     blind: float
+    stalled: float
     blind_share: float
 
 
@@ -69,14 +70,20 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     lost = progress(window, rules.window_s).lost
     busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
     hungry = _hungry(window, rules, team)
+    seen = activity(window, 60.0)
+    computes = ~(
+        team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
+    )  # else it waits, and not for bytes
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
+        # Copies need no kernel; exchange is one.
+        runs = (busy >= rules.busy) | (load.variant == "pcie")
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero((strength >= rules.keep) & slow & (busy >= rules.busy)).tolist():
+        for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
@@ -92,7 +99,8 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
     if window.has("gpu.tensor_active"):
         tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
-    return lack.astype(np.float32)
+    hungry: Floats = lack.astype(np.float32)
+    return hungry
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:

@@ -12,7 +12,16 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, Warming
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Severity,
+    Verdict,
+    Warming,
+    severity_of,
+)
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Window, began, mean, median, present, share
 from coldaisle.sources.source import Floats, Kind
@@ -136,7 +145,10 @@ def _candidate(
         NAME,
         variant,
         Scope(servers=(key,)),
-        Severity.CRITICAL if loss >= 0.3 else Severity.WARNING,
+        max(
+            severity_of(loss),
+            Severity.WARNING if variant == "preempting" and preempting >= 1 else Severity.INFO,
+        ),
         begun,
         loss,
         0.95 if variant == "preempting" else 0.8,
