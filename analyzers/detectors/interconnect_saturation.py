@@ -16,7 +16,7 @@ from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, by_group, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, by_group, mean, present, quantile, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.parts import nvlink_achievable, pcie_achievable, port_efficiency
 from coldaisle.sources.source import Floats
@@ -24,6 +24,8 @@ from coldaisle.sources.units import show
 
 LOOKBACK_S = 3600.0
 NAME = "interconnect_saturation"
+MORE = 1.15
+"""Times what a team's links used to carry."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +83,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         )
         # Copies need no kernel; exchange is one.
         runs = (busy >= rules.busy) | (load.variant == "pcie")
+        rises = _rises(window, team, load)
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & rises)
         for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
@@ -90,6 +93,19 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
                     window, rules, team, load, number, float(strength[number]), lost, hungry
                 )
     return Verdict(tuple(found.values()))
+
+
+def _rises(window: Window, team: Teams, load: Load) -> Bools:
+    """[team] whether its traffic is more than it used to be: what was so all along costs nothing of its own best pace."""
+    minutes = window.minutes(load.metric).mean
+    if load.variant == "network":
+        group = _only_team(window, team)[window.groups.port_node]
+        past = np.stack([by_group(row, group, len(team)) for row in minutes]) if len(minutes) else minutes
+    else:
+        past = team.mean(minutes)
+    usual = quantile(past, 0.25) / (2 if load.metric == "gpu.nvlink_bandwidth" else 1)
+    rises: Bools = ~(load.rate < MORE * usual)
+    return rises
 
 
 def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
