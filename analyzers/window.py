@@ -264,12 +264,6 @@ def mean(values: Floats) -> Floats:
     return means
 
 
-def variance(values: Floats) -> Floats:
-    """NaN where there is no sample."""
-    centred = (values - mean(values)).astype(np.float64)
-    return mean((centred * centred).astype(np.float32))
-
-
 def share(condition: Bools, have: Bools) -> Floats:
     """Of the samples that are there, those for which a condition holds: the duty. NaN where there is no sample."""
     count = have.sum(axis=0)

@@ -264,9 +264,9 @@ def _goes_on(window: Window) -> Bools:
 MOVING = ("gpu.power", "gpu.temp", "gpu.sm_clock")
 """What moves in every board that works."""
 TREMBLING = ("gpu.util", "gpu.mem_util", "gpu.mem_temp", "gpu.energy")
-"""What moves besides, where it is exported: a board that hardly works keeps its watts for minutes, but not all of these."""
-WORKS, WORKS_MUCH = 0.02, 0.2
-"""Utilisation above that of a board at rest; and above that of one whose watts may stand for minutes (GWDG: 3 to 7 %)."""
+"""What moves besides, where it is exported: watts and degrees may stand for an hour of steady work, but not all of these (GWDG)."""
+WORKS = 0.02
+"""Utilisation above that of a board at rest."""
 
 
 def frozen(window: Window, least_s: float, least_polls: int) -> Bools:
@@ -279,12 +279,11 @@ def frozen(window: Window, least_s: float, least_polls: int) -> Bools:
     for key in keys:
         still, have = _repeats_itself(window, key, least_s, least_polls, polls)
         same &= still & (have >= max(least_polls, int(0.7 * polls)))
-    level = mean(window.recent("gpu.util", least_s, least_polls).values)
-    same &= level > WORKS
+    same &= mean(window.recent("gpu.util", least_s, least_polls).values) > WORKS
     if same.any():
         for key in TREMBLING:
             if window.has(key):
-                same &= (level > WORKS_MUCH) | _repeats_itself(window, key, least_s, least_polls, polls)[0]
+                same &= _repeats_itself(window, key, least_s, least_polls, polls)[0]
     return same
 
 

@@ -142,8 +142,7 @@ def _grew(window: Window, key: str) -> Bools:
     rows = np.where(present(values), np.arange(len(values))[:, None], 0)
     np.maximum.accumulate(rows, axis=0, out=rows)
     filled = values[rows, np.arange(values.shape[1])[None, :]]
-    grew: Bools = (np.diff(filled, axis=0) > 0).any(axis=0)
-    return grew
+    return np.asarray((np.diff(filled, axis=0) > 0).any(axis=0), dtype=np.bool_)
 
 
 def _port(

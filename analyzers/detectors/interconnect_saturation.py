@@ -16,7 +16,7 @@ from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, by_group, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, by_group, mean, present, quantile, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.parts import nvlink_achievable, pcie_achievable, port_efficiency
 from coldaisle.sources.source import Floats
@@ -24,6 +24,8 @@ from coldaisle.sources.units import show
 
 LOOKBACK_S = 3600.0
 NAME = "interconnect_saturation"
+MORE = 1.15
+"""Times what a team's links used to carry."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,17 +81,31 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
+        # Copies need no kernel; exchange is one.
+        runs = (busy >= rules.busy) | (load.variant == "pcie")
+        rises = _rises(window, team, load)
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero(
-            (strength >= rules.keep) & slow & (busy >= rules.busy) & computes
-        ).tolist():
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & rises)
+        for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
                     window, rules, team, load, number, float(strength[number]), lost, hungry
                 )
     return Verdict(tuple(found.values()))
+
+
+def _rises(window: Window, team: Teams, load: Load) -> Bools:
+    """[team] whether its traffic is more than it used to be: what was so all along costs nothing of its own best pace."""
+    minutes = window.minutes(load.metric).mean
+    if load.variant == "network":
+        group = _only_team(window, team)[window.groups.port_node]
+        past = np.stack([by_group(row, group, len(team)) for row in minutes]) if len(minutes) else minutes
+    else:
+        past = team.mean(minutes)
+    usual = quantile(past, 0.25) / (2 if load.metric == "gpu.nvlink_bandwidth" else 1)
+    rises: Bools = ~(load.rate < MORE * usual)
+    return rises
 
 
 def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
@@ -99,7 +115,8 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
     if window.has("gpu.tensor_active"):
         tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
-    return lack.astype(np.float32)
+    hungry: Floats = lack.astype(np.float32)
+    return hungry
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:

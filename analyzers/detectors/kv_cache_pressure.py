@@ -145,10 +145,7 @@ def _candidate(
         NAME,
         variant,
         Scope(servers=(key,)),
-        max(
-            severity_of(loss),
-            Severity.WARNING if variant == "preempting" and preempting >= 1 else Severity.INFO,
-        ),
+        _severity(variant, loss, waiting),
         begun,
         loss,
         0.95 if variant == "preempting" else 0.8,
@@ -169,6 +166,12 @@ def _candidate(
             "ttft": "" if np.isnan(ttft) else f", TTFT p99 {ttft:.1f} s",
         },
     )
+
+
+def _severity(variant: str, loss: float, waiting: float) -> Severity:
+    """Preemptions that make requests wait will cost more soon; now and then one is pushed out and nobody waits for it."""
+    rises = variant == "preempting" and waiting > 0 and loss >= 0.05
+    return max(severity_of(loss), Severity.WARNING if rises else Severity.INFO)
 
 
 def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> float:

@@ -105,13 +105,17 @@ def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
 
 
 def _is_steady(values: Floats) -> bool:
-    """Whether it grew over time, not in one leap: a program that starts takes its memory at once."""
+    """Whether it grew by and by and still does, not in one leap and not up and down: programs take their memory at the start,
+    and give some back."""
     have = values[present(values)]
     if len(have) < 4:
         return False
     steps = np.diff(have)
     total = float(have[-1] - have[0])
-    return total > 0 and float(steps.max()) <= 0.5 * total and float((steps > 1e-4).mean()) >= 0.3
+    falls = -float(steps[steps < 0].sum())
+    goes_on = float(have[-1]) > float(have[len(have) // 2])
+    by_and_by = float(steps.max()) <= 0.5 * total and float((steps > 1e-4).mean()) >= 0.3
+    return total > 0 and goes_on and by_and_by and falls <= 0.25 * total
 
 
 def _slope(window: Window, values: Floats, step: float) -> Floats:

@@ -71,6 +71,8 @@ class Incident:
     """The first sample with XID 79, UTC."""
     hot: tuple[int, ...] = ()
     """Boards that really were too hot: the lost one, and its hot sibling."""
+    full: tuple[int, ...] = ()
+    """Boards whose memory really grew to 99 %, for whatever came of it."""
     silent_from: str = ""
     """The first sample that is missing because the monitoring was down, together with other nodes."""
 
@@ -85,7 +87,7 @@ INCIDENTS = (
     Incident("ggpu142_2025-03-15_unknown-error-possibly-nongpu", (0, 1, 2, 3), "2025-03-15 13:50"),
     Incident("ggpu142_2025-09-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-09-08 12:20"),
     Incident("ggpu143_2025-03-21_gpu-problem", silent_from="2025-03-21 12:00"),
-    Incident("ggpu149_2025-06-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-06-11 16:10"),
+    Incident("ggpu149_2025-06-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-06-11 16:10", full=(1, 2)),
 )  # fmt: skip
 
 
@@ -234,6 +236,10 @@ class Replayed(NamedTuple):
             return seen.first >= lost_at
         if told.scope.gpus and set(told.scope.gpus) <= {f"{of.node}/{gpu}" for gpu in of.hot}:
             return True  # it is hot, and whoever works with it waits for it
+        if told.detector == "memory_exhaustion" and set(told.scope.gpus) <= {
+            f"{of.node}/{gpu}" for gpu in of.full
+        }:
+            return True
         # A gap is one, whatever it comes from; and what corpses do after their death is no measure.
         return told.detector == "telemetry_gap" or seen.first >= lost_at
 
