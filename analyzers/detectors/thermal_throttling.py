@@ -27,6 +27,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.progress import slowed
+from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
 from coldaisle.sources.source import Floats
 
@@ -76,6 +77,8 @@ class Signs(msgspec.Struct):
     mem_temp: Floats
     near_core: Bools
     near_mem: Bools
+    by_top: Bools
+    """Held against the model's highest clock: no healthy one is known."""
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -100,7 +103,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     lingering = suspect & (signs.of_top <= rules.blind_clock_share)
     strength = np.where(by_counter, strength, 0.0)
     strength = np.where(blind | far_below, 1.0, np.where(lingering, rules.keep, strength))
-    signs.clock = np.where(far_below | lingering, np.fmin(signs.clock, signs.of_top), signs.clock)
+    signs.by_top = (far_below | lingering) & ~blind
+    signs.clock = np.where(signs.by_top, signs.of_top, signs.clock)
     found = np.flatnonzero(enough & (strength >= rules.keep) & window.groups.is_board)
     if not len(found):
         return Verdict()
@@ -136,6 +140,7 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
         mem_temp=mem,
         near_core=temp >= _slowdown(window) - rules.near_c,
         near_mem=_near_mem(window, rules, mem),
+        by_top=np.zeros(len(duty), dtype=np.bool_),
     )
 
 
@@ -163,23 +168,33 @@ def _near_mem(window: Window, rules: Thresholds, mem: Floats) -> Bools:
     return at_limit | far
 
 
-def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Floats, Bools]:
-    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is the window's beginning."""
+def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Times, Bools]:
+    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is all that is known."""
+    reference = np.where(signs.by_top, _top_clock(window), reference_clock(window))
     recent = window.recent("gpu.sm_clock", 900.0)
-    reference = reference_clock(window)
-    slow = ~(recent.values > rules.clock_share * reference)  # a missing sample breaks nothing
-    slow &= present(recent.values).any(axis=0)
-    since = began(slow, recent.times)
+    since = _slow_since(rules, recent.values, reference, recent.times)
     util = window.recent("gpu.util", 900.0, step=recent.step)
-    if util.values.shape == slow.shape:
-        busy = ~(util.values < 0.5)
-        since = np.fmax(since, began(busy, recent.times))
-    first = max(window.since, float(recent.times[0]))
-    return np.where(np.isnan(since), window.at, since), since <= first + recent.step
+    if util.values.shape == recent.values.shape:
+        since = np.fmax(since, began(~(util.values < 0.5), recent.times))
+    minutes = window.minutes("gpu.sm_clock").mean
+    times = window.at // 60 * 60 - 60.0 * np.arange(len(minutes), 0, -1.0)
+    known = times >= window.since - 60.0
+    if known.any():
+        longer = since <= recent.times[0] + recent.step
+        earlier = _slow_since(rules, minutes[known], reference, times[known])
+        since = np.where(longer, np.fmin(since, earlier), since)
+    since = np.maximum(np.where(np.isnan(since), window.at, since), window.since)
+    first = max(window.since, window.at - LOOKBACK_S)
+    return since, since <= first + max(recent.step, 60.0)
+
+
+def _slow_since(rules: Thresholds, clock: Floats, reference: Floats, times: Times) -> Times:
+    slow = ~(clock > rules.clock_share * reference)  # a missing sample breaks nothing
+    return began(slow & present(clock).any(axis=0), times)
 
 
 def _candidate(
-    window: Window, rules: Thresholds, signs: Signs, gpu: int, strength: float, since: Floats, bound: Bools
+    window: Window, rules: Thresholds, signs: Signs, gpu: int, strength: float, since: Times, bound: Bools
 ) -> Candidate:
     key = window.layout.gpus[gpu].key
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
