@@ -20,6 +20,7 @@ from coldaisle.analyzers.finding import Severity
 from coldaisle.sources.source import Batch, EntityRef, GpuFact, GpuRef, Item, Kind, NodeFact, NodeRef, PortRef
 
 POLL_S = 600.0
+WINDOW_S = 9 * POLL_S
 
 
 class Field(NamedTuple):
@@ -69,6 +70,8 @@ class Incident:
     """Boards that fell off the bus."""
     lost_at: str = ""
     """The first sample with XID 79, UTC."""
+    back_at: str = ""
+    """The first one after the node was started again."""
     hot: tuple[int, ...] = ()
     """Boards that really were too hot: the lost one, and its hot sibling."""
     full: tuple[int, ...] = ()
@@ -82,12 +85,12 @@ class Incident:
 
 
 INCIDENTS = (
-    Incident("ggpu129_2026-01-09_gpu-lost", (3,), "2026-01-07 23:10", hot=(2, 3)),
-    Incident("ggpu139_2025-03-21_gpus-dropped-off-bus-maybe", (0, 1, 2, 3), "2025-03-19 09:10", silent_from="2025-03-21 12:00"),
-    Incident("ggpu142_2025-03-15_unknown-error-possibly-nongpu", (0, 1, 2, 3), "2025-03-15 13:50"),
-    Incident("ggpu142_2025-09-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-09-08 12:20"),
+    Incident("ggpu129_2026-01-09_gpu-lost", (3,), "2026-01-07 23:10", "2026-01-11 13:40", hot=(2, 3)),
+    Incident("ggpu139_2025-03-21_gpus-dropped-off-bus-maybe", (0, 1, 2, 3), "2025-03-19 09:10", "2025-03-19 10:40", silent_from="2025-03-21 12:00"),
+    Incident("ggpu142_2025-03-15_unknown-error-possibly-nongpu", (0, 1, 2, 3), "2025-03-15 13:50", "2025-03-17 15:10"),
+    Incident("ggpu142_2025-09-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-09-08 12:20", "2025-09-12 11:50"),
     Incident("ggpu143_2025-03-21_gpu-problem", silent_from="2025-03-21 12:00"),
-    Incident("ggpu149_2025-06-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-06-11 16:10", full=(1, 2)),
+    Incident("ggpu149_2025-06-12_gpus-dropped-off-bus", (0, 1, 2, 3), "2025-06-11 16:10", "2025-06-12 16:00", full=(1, 2)),
 )  # fmt: skip
 
 
@@ -231,17 +234,17 @@ class Replayed(NamedTuple):
         told, of = seen.finding, self.incident
         if seen.worst < Severity.WARNING:
             return True
-        lost_at = seconds(of.lost_at) if of.lost else np.inf
+        # What corpses do is no measure, nor what lies in the same window.
+        is_dead = bool(of.lost) and seconds(of.lost_at) <= seen.first <= seconds(of.back_at) + WINDOW_S
         if told.detector == "gpu_fault":
-            return seen.first >= lost_at
+            return is_dead
         if told.scope.gpus and set(told.scope.gpus) <= {f"{of.node}/{gpu}" for gpu in of.hot}:
             return True  # it is hot, and whoever works with it waits for it
         if told.detector == "memory_exhaustion" and set(told.scope.gpus) <= {
             f"{of.node}/{gpu}" for gpu in of.full
         }:
             return True
-        # A gap is one, whatever it comes from; and what corpses do after their death is no measure.
-        return told.detector == "telemetry_gap" or seen.first >= lost_at
+        return told.detector == "telemetry_gap" or is_dead  # a gap is one, whatever it comes from
 
 
 def replay(root: Path, incident: Incident, only: frozenset[str] | None = None) -> Replayed:
