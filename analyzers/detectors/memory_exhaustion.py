@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.detectors.gpu_fault import xids
+from coldaisle.analyzers.features import activity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
-from coldaisle.analyzers.window import Window, mean, present
+from coldaisle.analyzers.window import Window, mean, present, share
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import age as in_words
 
@@ -211,6 +212,8 @@ def _host(
 
 
 def _works(window: Window, node: int) -> bool:
-    """Whether the boards of a node go on working."""
-    util = window.current("gpu.util")[list(window.layout.nodes[node].gpus)]
-    return bool((util > 0.3).any())
+    """Whether the boards of a node go on computing: neither at rest nor waiting for one that is gone."""
+    boards = list(window.layout.nodes[node].gpus)
+    seen = activity(window, 30.0)
+    waits = share((seen.spin | seen.quiet)[-4:], seen.have[-4:])[boards]
+    return bool((waits < 0.5).any())

@@ -7,7 +7,7 @@ is not part of this project: the folder ``gwdg`` is looked for in that of the en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +133,7 @@ def _facts(node: str, table: pd.DataFrame, at: float) -> Iterator[Item]:
         yield GpuFact(at, ref, model=str(boards["modelName"].iloc[0]))
 
 
-def _gpu_refs(node: str, table: pd.DataFrame) -> dict[str, EntityRef]:
+def _gpu_refs(node: str, table: pd.DataFrame) -> dict[str, GpuRef]:
     """By the exporter's index."""
     boards = table[table["metric"] == "DCGM_FI_DEV_GPU_TEMP"].drop_duplicates("gpu").sort_values("gpu")
     return {
@@ -161,7 +161,7 @@ def _batches(kind: Kind, node: str, table: pd.DataFrame) -> Iterator[Batch]:
     keys, values = _with_ratios(kind, keys, values)
     subsets: dict[bytes, tuple[EntityRef, ...]] = {}
     for at, row in zip(times.tolist(), values.astype(np.float32), strict=True):
-        there = ~np.isnan(row).all(axis=1)
+        there = np.asarray(~np.isnan(row).all(axis=1))
         some = subsets.setdefault(
             there.tobytes(),
             tuple(ref for ref, is_there in zip(refs.values(), there, strict=True) if is_there),
@@ -170,7 +170,7 @@ def _batches(kind: Kind, node: str, table: pd.DataFrame) -> Iterator[Batch]:
             yield Batch(at, kind, some, keys, row[there])
 
 
-def _refs(kind: Kind, node: str, rows: pd.DataFrame) -> dict[str, EntityRef]:
+def _refs(kind: Kind, node: str, rows: pd.DataFrame) -> Mapping[str, EntityRef]:
     if kind is Kind.GPU:
         return _gpu_refs(node, rows)
     if kind is Kind.NODE:

@@ -28,7 +28,6 @@ class Told:
         self.interval = interval
 
     async def stream(self) -> AsyncGenerator[Item, None]:
-        """Nothing by itself."""
         return
         yield
 

@@ -210,6 +210,35 @@ def test_a_dead_board_behind_a_frozen_feed(step: float) -> None:
     assert candidate.since == AT - (polls - 1) * step
 
 
+def test_a_feed_that_froze_without_its_utilisation() -> None:
+    cells = idle(
+        dense(len(GPUS), fields="default"), [g for g in range(len(GPUS)) if g != 3], slice(-30, None)
+    )
+    cells["gpu.util"][-30:, 3] = np.nan
+    assert one(said(corpse(cells, 3, 30))).variant == "frozen"
+
+
+def test_steady_work_may_keep_its_watts_and_degrees() -> None:
+    """As on GWDG's ggpu139: 128 W, 27 C, 1410 MHz at 100 % for forty minutes, and alive: the energy counter goes on."""
+    cells = dense(len(GPUS), fields="default")
+    for key in ("gpu.power", "gpu.temp", "gpu.sm_clock", "gpu.util", "gpu.mem_util"):
+        cells[key][-40:, 3] = cells[key][-40, 3]
+    assert said(cells, jobs=()) == ()
+
+
+def test_where_samples_get_lost_silence_has_to_last_longer() -> None:
+    cells = dense(len(GPUS), fields="default")
+    draw = np.random.default_rng(6)
+    dropped = draw.random(cells["gpu.util"].shape) < 0.1
+    dropped[-5:, 3] = True
+    for values in cells.values():
+        values[dropped] = np.nan
+    assert said(cells, jobs=()) == ()
+    for values in cells.values():
+        values[-12:, 3] = np.nan
+    assert one(said(cells, jobs=())).roots.gpus == ("n01/3",)
+
+
 def test_a_feed_that_stands_for_a_moment_is_alive() -> None:
     assert said(corpse(dense(len(GPUS)), 3, 4), jobs=()) == ()
 
