@@ -24,7 +24,8 @@ from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Ve
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
 from coldaisle.analyzers.window import Bools, Window, mean, present, share
-from coldaisle.sources.source import Kind, Missing
+from coldaisle.sources.cluster import Rows
+from coldaisle.sources.source import Floats, Kind, Missing
 
 LOOKBACK_S = 900.0
 NAME = "gpu_fault"
@@ -91,6 +92,10 @@ def _worse(known: Candidate | None, new: Candidate) -> Candidate:
 
 def xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
     """By GPU: what was reported lately, oldest first, from events and from changes of the sticky gauge."""
+    return window.cached(("xids", seconds), lambda: _xids(window, seconds))
+
+
+def _xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
     found: dict[int, list[Xid]] = defaultdict(list)
     for event in window.events(seconds):
         gpu = window.layout.gpu_of.get(event.entity)
@@ -105,17 +110,19 @@ def xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
 
 def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
     recent = window.recent("gpu.xid_last", seconds)
-    values = recent.values
-    last = _filled(values)
+    moved = _moved(recent.values)
+    last = _filled(recent.values[:, moved])
     changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
-    places = np.argwhere(changed)
-    return [
-        (
-            int(gpu),
-            Xid(float(recent.times[row + 1]), int(last[row + 1, gpu]), f"XID {int(last[row + 1, gpu])}"),
-        )
-        for row, gpu in places.tolist()
-    ]
+    made = []
+    for row, column in np.argwhere(changed).tolist():
+        code = int(last[row + 1, column])
+        made.append((int(moved[column]), Xid(float(recent.times[row + 1]), code, f"XID {code}")))
+    return made
+
+
+def _moved(values: Floats) -> Rows:
+    """The few whose samples are not all the same, cheaply."""
+    return np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
@@ -172,29 +179,26 @@ def _repeats(reports: list[Xid]) -> bool:
 # --- memory, remaps, what boards say of themselves --------------------------------------------------
 
 
+def _grown(window: Window, key: str, seconds: float) -> dict[int, Candidate]:
+    """Boards on which errors were counted; a counter that falls back was reset."""
+    recent = window.recent(key, seconds)
+    moved = _moved(recent.values)
+    steps = np.nan_to_num(np.diff(_filled(recent.values[:, moved]), axis=0))
+    made = {}
+    for column in np.flatnonzero((steps > 0).any(axis=0)).tolist():
+        gpu, counted = int(moved[column]), np.maximum(steps[:, column], 0.0)
+        count, at = float(counted.sum()), float(recent.times[int(np.argmax(counted > 0)) + 1])
+        evidence = (Evidence(key, window.layout.gpus[gpu].key, count, "1", "> 0 new"),)
+        how = f"{count:.0f} uncorrectable errors"
+        made[gpu] = _made(window, gpu, "memory", Severity.CRITICAL, 1.0, at, [], how, evidence)
+    return made
+
+
 def _by_memory(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     made: dict[int, Candidate] = {}
     for key in ("gpu.ecc_dbe", "gpu.remapped_uncorrectable"):
         if window.has(key):
-            recent = window.recent(key, rules.lookback_s)
-            last = _filled(recent.values)
-            steps = np.diff(last, axis=0)
-            grown = np.where(steps > 0, steps, 0.0)
-            for gpu in np.flatnonzero(np.nansum(grown, axis=0) > 0).tolist():
-                row = int(np.flatnonzero(np.nan_to_num(grown[:, gpu]) > 0)[0])
-                count = float(np.nansum(grown[:, gpu]))
-                evidence = (Evidence(key, window.layout.gpus[gpu].key, count, "1", "> 0 new"),)
-                made[gpu] = _made(
-                    window,
-                    gpu,
-                    "memory",
-                    Severity.CRITICAL,
-                    1.0,
-                    float(recent.times[row + 1]),
-                    [],
-                    f"{count:.0f} uncorrectable errors",
-                    evidence,
-                )
+            made |= _grown(window, key, rules.lookback_s)
     for key, variant, severity, how in (
         ("gpu.remap_failure", "memory", Severity.CRITICAL, "a row could not be remapped: replace the board"),
         ("gpu.remap_pending", "remap", Severity.INFO, "a row remap waits for a reset"),
@@ -339,7 +343,7 @@ def _fell_off(window: Window) -> Bools:
 def frozen_since(window: Window, gpu: int) -> float:
     """When a board's power was another for the last time."""
     recent = window.recent("gpu.power", 900.0)
-    last = _filled(recent.values)[:, gpu]
+    last = _filled(recent.values[:, [gpu]])[:, 0]
     moved = np.flatnonzero(last != last[-1])
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 
