@@ -2,7 +2,8 @@
 
 Two signals: all ranks fall to idle or waiting power together, and while they do, their nodes write (file systems, network
 storage) or wait for I/O, far more than otherwise. Dips alone prove nothing: evaluations dip too. It is a finding when it
-comes at regular intervals and costs, or when one save takes long. Loss is the work missing from the dips of the time seen.
+comes at regular intervals and costs, or when one save takes long. Loss is the work
+missing from the dips, of the time between them; all of it while one long save goes on.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cv: float
     share: float
     long_s: float
+    critical_s: float
     keep: float
 
 
@@ -220,6 +222,8 @@ def _bursts(rules: Thresholds, written: Series, waited: Series) -> tuple[Bools, 
 def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
     """Dips that lie together."""
     stalls = []
+    fine = past.level[past.dips & (past.width <= rules.slow_poll_s)]
+    floor = float(np.clip(np.median(fine), 0.0, 0.5)) if len(fine) else 0.05
     places = np.flatnonzero(past.dips)
     gaps = (
         np.flatnonzero(np.diff(past.times[places]) > 2.5 * past.width[places][1:]) + 1 if len(places) else []
@@ -228,7 +232,6 @@ def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
         if len(run):
             first, last = int(run[0]), int(run[-1])
             around = np.arange(max(first - 1, 0), min(last + 2, len(past.times)))
-            floor = max(min(float(np.median(past.level[run])), 0.5), 0.0)
             missing = np.clip(1 - past.level[around], 0, None) / (1 - floor)
             missing[(around < first) | (around > last)] *= (
                 past.level[around][(around < first) | (around > last)] < 0.9
@@ -255,12 +258,10 @@ def _long(
     """One save that takes minutes, while it goes on or has just ended."""
     last = saving[-1]
     lasts = last.end - last.start
-    recently = max(rules.start_s, 4 * float(past.width[-1]))
-    if lasts < rules.long_s or window.at - last.end > recently or len(saving) >= rules.events:
+    goes_on = window.at - last.end <= max(rules.long_s, 2.5 * float(past.width[-1]))
+    if lasts < rules.long_s or not goes_on or len(saving) >= rules.events:
         return None
-    seen = min(rules.window_s, window.at - float(past.times[0]))
-    within = sum(one.cost_s for one in saving if one.end > window.at - seen)
-    loss = float(np.clip(within / max(seen, last.cost_s, 1.0), 0.0, 1.0))
+    loss = 1.0  # nothing is computed while it lasts
     return _candidate(window, rules, number, past, "long", last, loss, last.start, lasts, 0.0, len(saving))
 
 
@@ -339,8 +340,8 @@ def _candidate(
             Evidence("node.psi_io_some", scope.nodes[0], past.waited, "ratio", f">= {rules.psi_io}")
         )
     severity = severity_of(loss)
-    if variant == "long":
-        severity = max(severity, Severity.WARNING)
+    if variant == "long" and lasts < rules.critical_s:
+        severity = Severity.WARNING
     return Candidate(
         NAME,
         variant,
