@@ -2,8 +2,8 @@
 
 Two signals: all ranks fall to idle or waiting power together, and while they do, their nodes write (file systems, network
 storage) or wait for I/O, far more than otherwise. Dips alone prove nothing: evaluations dip too. It is a finding when it
-comes at regular intervals and costs, or when one save takes long. Loss is the work
-missing from the dips, of the time between them; all of it while one long save goes on.
+comes at regular intervals and costs, or when one save takes long. Loss is the work missing from the dips, of the time
+between them; all of it while one long save goes on.
 """
 
 from __future__ import annotations
@@ -221,13 +221,11 @@ def _bursts(rules: Thresholds, written: Series, waited: Series) -> tuple[Bools, 
 
 def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
     """Dips that lie together."""
-    stalls = []
+    stalls: list[Stall] = []
     fine = past.level[past.dips & (past.width <= rules.slow_poll_s)]
     floor = float(np.clip(np.median(fine), 0.0, 0.5)) if len(fine) else 0.05
     places = np.flatnonzero(past.dips)
-    gaps = (
-        np.flatnonzero(np.diff(past.times[places]) > 2.5 * past.width[places][1:]) + 1 if len(places) else []
-    )
+    gaps = np.flatnonzero(np.diff(past.times[places]) > 2.5 * past.width[places][1:]) + 1
     for run in np.split(places, gaps):
         if len(run):
             first, last = int(run[0]), int(run[-1])
