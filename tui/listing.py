@@ -356,7 +356,10 @@ def _has_answered(source: SourceView) -> bool:
 def _complaints(sources: Sequence[SourceView]) -> Iterator[str]:
     for source in sources:
         if source.state == "connecting":
-            yield f"{source.name}: no answer yet"
+            doing = next(
+                (one for one in source.targets if one.state is TargetState.CONNECTING and one.remedy), None
+            )
+            yield f"{source.name}: no answer yet" + (f": {doing.detail} -> {doing.remedy}" if doing else "")
         elif source.state not in ("ok", "slow"):
             remedy = f" -> {source.remedy}" if source.remedy else ""
             yield f"{source.name}: {source.state}: {source.why or 'no reason is given'}{remedy}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lab.front import Front, Request, front, reply
 from lab.listening import listening
+from lab.watching import watching
 
 from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, TimedOut, Unreachable, Unusable
 from coldaisle.sources.settings import SlurmSettings
@@ -206,6 +207,18 @@ async def test_a_source_says_what_is_wrong_and_recovers(command: Write) -> None:
         target = await heard.until_state("slurmctld", TargetState.OK)
         assert target.what == "Slurm 23.02.7, JSON by this machine"
         assert heard.nodes["n1"].gpus_used == 2
+
+
+async def test_while_nothing_comes_it_says_what_to_do(command: Write) -> None:
+    command("squeue", f"{VERSION}sleep 60")
+    command("sdiag", "sleep 60")
+    command("sacct", "sleep 60")
+    async with watching(SlurmSource(SlurmSettings(interval=0.2, timeout=30.0))) as seen:
+        # an accounting that hangs keeps nobody waiting
+        await seen.until("it is asked", lambda one: bool(one.now.sources[0].targets), 20.0)
+        (target,) = seen.now.sources[0].targets
+        assert (target.state, target.detail) == (TargetState.CONNECTING, "asking slurmctld")
+        assert "scontrol ping" in target.remedy
 
 
 async def test_a_controller_that_is_slow_is_asked_less_often(
