@@ -105,7 +105,10 @@ class SlurmSource:
             await self._door.aclose()
 
     async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
-        """Jobs that accounting knows between two instants, oldest first. Raises SourceError where there is none."""
+        """Jobs that accounting knows between two instants, oldest first, and before them the nodes that they ran on.
+
+        Raises SourceError where there is no accounting.
+        """
         teller = self._teller()
         door = self._given or door_to(self._settings, self._secrets)
         try:
@@ -117,10 +120,12 @@ class SlurmSource:
                 offset = _offset(said, self._clock())
                 self._known = self._ahead = known = Glimpse(await door.nodes(), said, offset)
             teller.offset_s = offset = known.offset_s
-            # not told: as they are now, not then; but they have as many GPUs
             teller.take_nodes(known.nodes, self._clock())
-            for item in teller.past(await door.past(start + offset, end + offset), start, end):
-                yield item
+            jobs = teller.past(await door.past(start + offset, end + offset), start, end)
+            for fact in teller.nodes_then(jobs, start):
+                yield fact
+            for job in jobs:
+                yield job
         finally:
             if self._given is None:
                 await door.aclose()

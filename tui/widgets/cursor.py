@@ -59,7 +59,8 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
         if job.limit_at is not None:
             pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
     elif len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed[gpu]:
-        pieces.append(Piece(1, (Run("pods here hold GPUs, not known which", "dim"),)))
+        whose = "jobs" if snapshot.layout.nodes[board.node].gres else "pods"
+        pieces.append(Piece(1, (Run(f"{whose} here hold GPUs, not known which", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
     if (server := server_of(snapshot, gpu)) is not None:
@@ -70,7 +71,7 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
 
 
 def _job_pieces(job: Job) -> Iterator[Piece]:
-    count = f"{len(job.gpus)} GPUs"
+    count = f"{len(job.gpus)} GPU{'s' * (len(job.gpus) != 1)}"
     if job.workload_key is not None:  # a Kubernetes workload: its title has its name
         yield Piece(1, (Run(f"job {plain(job.title, 48)}", "text"),))
         yield Piece(3, (Run(count, "dim"),))

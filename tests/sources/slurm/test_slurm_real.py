@@ -27,7 +27,7 @@ from coldaisle.sources.slurm.source import (
     door_to,
 )
 from coldaisle.sources.slurm.text_answers import read_diagnosis
-from coldaisle.sources.source import Event, JobFact, JobRef, NodeRef, TargetState
+from coldaisle.sources.source import Event, JobFact, JobRef, NodeFact, NodeRef, TargetState
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -324,6 +324,9 @@ async def test_the_past_from_accounting(slurm: SlurmLab, tmp_path: Path) -> None
         facts = {item.id: item for item in items if isinstance(item, JobFact)}
         whole, some = facts[f"slurm:{job}"], facts[f"slurm:{part}"]
         assert whole.nodes == ("n001", "n002")
+        nodes = {item.node: item for item in items if isinstance(item, NodeFact)}
+        assert nodes["n003"].gres == (("gpu", "h100", 8),)
+        assert {(one.state, one.reason, one.gpus_used) for one in nodes.values()} == {(None, None, None)}
         assert [(gpu.node, gpu.slurm) for gpu in whole.gpus] == [
             (node, number) for node in ("n001", "n002") for number in range(8)
         ]
