@@ -76,6 +76,7 @@ class SlurmSource:
         self._door = door or door_to(settings, secrets)
         self._is_busy = False
         self._left_out = 0
+        self._unplaced = 0
         self._known: Glimpse | None = None
         """What was told last, for a past to lean on: it is not asked for again."""
         self._ahead: Glimpse | None = None
@@ -158,6 +159,7 @@ class SlurmSource:
             for item in teller.take_jobs(jobs, self._clock()):
                 yield item
             self._left_out = jobs.left_out + nodes.left_out
+            self._unplaced = sum(job.state == "RUNNING" and not job.nodes for job in jobs.jobs)
             if teller.doubts_partitions(jobs):
                 schedule.partitions_at = min(schedule.partitions_at, schedule.partitions_asked + DOUBT_S)
         if schedule.partitions_at <= now:
@@ -199,6 +201,10 @@ class SlurmSource:
             said.append(f"its clock is {abs(teller.offset_s):.0f} s {side} ours")
         if self._left_out:
             said.append(f"{self._left_out} jobs or nodes left out: not readable, or too many")
+        if self._unplaced:
+            said.append(
+                f"running jobs without nodes: {self._unplaced}; their node lists cannot be read, or name too many"
+            )
         if self.slowness > 1:
             said.append(f"slurmctld is busy: asked every {self.interval * self.slowness:.0f} s")
         state = TargetState.SLOW if self.slowness > 1 else TargetState.OK

@@ -174,6 +174,14 @@ async def test_hostile_answers(command: Write) -> None:
         (1, (), 400), (2, (), 0), (3, (), 0), (4, ("n1",), 8),
     ]  # fmt: skip
     assert jobs.jobs[3].user == "7"
+    command("scontrol", f"cat <<'EOF'\n{NODES}\nEOF")
+    async with listening(SlurmSource(SlurmSettings(interval=0.2))) as heard:
+        target = await heard.until_state("slurmctld", TargetState.OK)
+        assert "1 jobs or nodes left out: not readable" in target.detail
+        assert (
+            "running jobs without nodes: 1; their node lists cannot be read, or name too many"
+            in target.detail
+        )
 
 
 async def test_a_name_that_looks_like_the_next_job() -> None:
