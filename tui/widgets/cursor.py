@@ -223,8 +223,13 @@ def _gpu_table(snapshot: Snapshot, at: int, metric: CellMetric) -> Iterator[Row]
 def _node_rows(snapshot: Snapshot, node: int) -> Iterator[Row]:
     word, token = status_word(int(snapshot.node_status[node]))
     facts = snapshot.layout.nodes[node]
-    state = f", {plain(facts.state, 12)}" if facts.state else ""
-    yield (Run("  state      ", "dim"), Run(word, token), Run(state, "text"))
+    if snapshot.is_jobs_only:
+        yield (Run("  state      ", "dim"), Run(plain(facts.state or "not told", 12), "text"))
+    else:
+        state = f", {plain(facts.state, 12)}" if facts.state else ""
+        yield (Run("  state      ", "dim"), Run(word, token), Run(state, "text"))
+    if facts.reason:
+        yield (Run("  reason     ", "dim"), Run(plain(facts.reason, 60), "warn"))
     if facts.problem:
         yield (Run("  problem    ", "dim"), Run(plain(facts.problem, 60), "warn"))
     for key, name in NODE_VALUES:
@@ -254,7 +259,7 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
         Run("  nodes      ", "dim"),
         Run(f"{len(place.nodes)}"),
         Run("   GPUs ", "dim"),
-        Run(f"{len(answering)}/{len(status)}"),
+        Run(str(len(status)) if snapshot.is_jobs_only else f"{len(answering)}/{len(status)}"),
     )
     if np.isfinite(values).any():
         yield (
