@@ -99,15 +99,16 @@ class Monitor:
         self.traveller.go(at)
         until = time.monotonic() + seconds
         try:
-            while (picture := self.traveller.picture) is None:
+            while True:
                 if (said := self.traveller.travel(None)) is not None and said.problem:
                     raise ColdaisleError(said.problem, said.remedy)
+                if self.traveller.picture is not None:
+                    return self.traveller.picture
                 if time.monotonic() > until:
                     raise ColdaisleError(
                         f"no source has told of then within {seconds:.0f} s", "give it more time"
                     )
                 await asyncio.sleep(LOOK_S)
-            return picture
         finally:
             self.traveller.stop()
 

@@ -115,10 +115,10 @@ class SlurmSource:
         try:
             known = self._known
             if known is None:
-                said = Diagnosis(None, None, None, {})
+                said, began = Diagnosis(None, None, None, {}), self._clock()
                 with suppress(Unusable):
                     said = await door.diagnosis()
-                offset = _offset(said, self._clock())
+                offset = _offset(said, began, self._clock())
                 self._known = self._ahead = known = Glimpse(await door.nodes(), said, offset)
             teller.offset_s = offset = known.offset_s
             teller.take_nodes(known.nodes, self._clock())
@@ -184,7 +184,7 @@ class SlurmSource:
             else:
                 began = self._clock()
                 said = await self._door.diagnosis()
-                teller.offset_s = _offset(said, (began + self._clock()) / 2)
+                teller.offset_s = _offset(said, began, self._clock())
             self._is_busy = said.threads is not None and said.threads >= BUSY_THREADS
         except Unusable as error:
             log.info("slurm %s: sdiag: %s", self.name, error)
@@ -263,9 +263,10 @@ def door_to(settings: SlurmSettings, secrets: Secrets | None = None) -> Door:
     return Rest(settings)
 
 
-def _offset(said: Diagnosis, ours: float) -> float:
-    """slurmctld's clock minus ours; it counts whole seconds."""
-    return 0.0 if said.at is None else said.at + 0.5 - ours
+def _offset(said: Diagnosis, began: float, ended: float) -> float:
+    """slurmctld's clock minus ours; 0 within what the time of asking leaves open. It counts whole seconds."""
+    offset = 0.0 if said.at is None else said.at + 0.5 - (began + ended) / 2
+    return offset if abs(offset) > (ended - began) / 2 + 0.5 else 0.0
 
 
 def read_topology_file(path: Path) -> Topology:

@@ -367,3 +367,20 @@ async def test_a_time_without_jobs_has_an_empty_past(monkeypatch: pytest.MonkeyP
         way = rest(one)
         assert await way.past(0.0, 60.0) == []
         await way.aclose()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "took", "found"), [(0.0, 0.1, 0.0), (3.0, 0.2, 3.5), (-60.0, 1.0, -59.5), (4.0, 10.0, 0.0), (90.0, 10.0, 90.5)]
+)  # fmt: skip
+async def test_a_slow_answer_says_little_of_the_clock(
+    ahead: float, took: float, found: float, command: Write
+) -> None:
+    """Half of the time of asking may have passed before it looked at its clock, or all of it."""
+    now = 1_800_000_000.0
+    times = iter([now - took / 2, now + took / 2])
+    command("squeue", VERSION)
+    command("sdiag", f"echo 'sdiag output at Thu Jan 01 00:00:00 1970 ({now + ahead:.0f})'")
+    source = SlurmSource(SlurmSettings(), clock=lambda: next(times))
+    teller = source._teller()
+    await source._diagnose(teller, None)
+    assert teller.offset_s == pytest.approx(found)
