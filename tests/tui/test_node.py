@@ -13,7 +13,7 @@ from lab.snapshots import AT, FakeFeed, Faults, make_answer, make_snapshot, with
 from textual.pilot import Pilot
 
 from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, SeriesQuery, Snapshot
-from coldaisle.sources.source import GpuRef, Missing, Process
+from coldaisle.sources.source import GpuRef, Gres, Missing, Partition, Process
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.reading import read, throttle_words
 from coldaisle.tui.screens import gpu_panes
@@ -240,6 +240,25 @@ def test_facts_tell_how_the_place_is_known(night: Snapshot) -> None:
     assert "known from: pattern" in said
     assert "580.95.05" in said
     assert "8 of 8" in said
+
+
+def test_facts_tell_what_the_scheduler_says(night: Snapshot) -> None:
+    node = replace(
+        night.layout.nodes[0], state="drain", flags=("idle", "drain"), reason="fan \x1b[31mbroken", reason_by="root",
+        reason_at=night.at - 7200, gres=(Gres("gpu", "h100", 8), Gres("tmp", "", 5)), gpus_used=3, cpus_used=12,
+        memory_used_bytes=2**30, partitions=("gpu", "late"), features=("rack-1", "h100"), switches=("leaf1", "spine"),
+    )  # fmt: skip
+    late = Partition("late", "down", False, 86400.0, None, None, 2, 128, 16, None, (), (), 1)
+    layout = replace(night.layout, nodes=(node, *night.layout.nodes[1:]))
+    said = text_of(
+        panes.fact_pane(replace(night, layout=layout, partitions=(late,)), 0, gpu_panes.View(100, 40))
+    )
+    assert "\x1b" not in said
+    for words in (
+        "drain  (idle, drain)", "broken, root, 2h00 ago", "8 gpu h100, 5 tmp", "3 GPUs, 12 CPUs, 1.00 GiB of memory",
+        "gpu, late (down, limit 1 d)", "rack-1, h100", "leaf1 < spine",
+    ):  # fmt: skip
+        assert words in said
 
 
 def test_no_fact_is_cut(night: Snapshot) -> None:

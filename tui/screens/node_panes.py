@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from coldaisle.analyzers.partitions import summary
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
@@ -86,7 +87,9 @@ def title(snapshot: Snapshot, index: int, width: int) -> Row:
         Run(plain(node.key), "title"),
         Run(f"  rack {plain(rack.name)}", "dim"),
         Run("  "),
-        Run(f"{word}, heard {heard}" + ("" if heard == "never" else " ago"), token),
+        Run("no telemetry", "dim")
+        if snapshot.is_jobs_only
+        else Run(f"{word}, heard {heard}" + ("" if heard == "never" else " ago"), token),
         *_scheduler_state(node),
         *_board_words(snapshot, node),
         *_job_words(snapshot, node),
@@ -444,7 +447,7 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "rack", f"{rack.name}  (known from: {rack.place})", "text"
     yield "host name", node.hostname or NO_VALUE, "text"
     yield "also known as", ", ".join(node.aliases) or "no other name", "text"
-    yield "scheduler says", node.state or "no scheduler is read", "text"
+    yield from _scheduler_facts(snapshot, node)
     is_silent = snapshot.node_status[index] != 1
     problem = node.problem or (why_silent(snapshot, index) if is_silent else "")
     yield "problem", problem or "none known", "bad" if problem else "text"
@@ -455,6 +458,32 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "memory", show(float(node.memory_bytes), "B") if node.memory_bytes else NO_VALUE, "text"
     yield "GPUs", _gpu_count(snapshot, node), "text"
     yield "clock", _clock(node.clock_offset_s), "warn" if abs(node.clock_offset_s or 0.0) > 1 else "text"
+
+
+def _scheduler_facts(snapshot: Snapshot, node: Node) -> Iterator[tuple[str, str, str]]:
+    """Its state with why and since when, what it gives away, where it belongs; other people's text."""
+    flags = f"  ({', '.join(node.flags)})" if node.flags and node.flags != (node.state,) else ""
+    yield "scheduler says", f"{node.state}{flags}" if node.state else "no scheduler is read", "text"
+    if node.reason:
+        by = f", {node.reason_by}" if node.reason_by else ""
+        since = f", {age(snapshot.at - node.reason_at)} ago" if node.reason_at else ""
+        yield "because", f"{node.reason}{by}{since}", "warn"
+    if node.gres:
+        said = ", ".join(f"{one.number} {' '.join(filter(None, (one.name, one.type)))}" for one in node.gres)
+        yield "GRES", said, "text"
+    given = [("GPUs", node.gpus_used), ("CPUs", node.cpus_used)]
+    parts = [f"{count} {name}" for name, count in given if count is not None]
+    if node.memory_used_bytes is not None:
+        parts.append(f"{show(float(node.memory_used_bytes), 'B')} of memory")
+    if parts:
+        yield "allocated", ", ".join(parts), "text"
+    if node.partitions:
+        states = {one.name: f" ({said})" for one in snapshot.partitions if (said := summary(one))}
+        yield "partitions", ", ".join(name + states.get(name, "") for name in node.partitions), "text"
+    if node.features:
+        yield "features", ", ".join(node.features), "text"
+    if node.switches:
+        yield "switches", " < ".join(node.switches), "text"
 
 
 def _uptime(now: float, booted: float | None) -> str:
