@@ -64,12 +64,12 @@ def expected_rates(snapshot: Snapshot) -> Floats:
     ports for storage or management, all nodes like it do, and these are not degraded.
     """
     rate, layout = _newest(snapshot, "port.rate"), snapshot.layout
-    node, role = port_nodes(layout), port_roles(layout)
-    beside = np.where(_members(rate, node) >= 3, peer_median(rate, node), np.float32(np.nan))
+    group, role = port_groups(layout), port_roles(layout)
+    beside = np.where(_members(rate, group) >= 3, peer_median(rate, group), np.float32(np.nan))
     alike = np.where(_members(rate, role) >= 4, peer_median(rate, role), np.float32(np.nan))
     # Without nodes alike: few slow ports of a node are degraded, several are of another kind.
-    slower = by_group((rate < ALIKE * beside).astype(np.float32), node, len(layout.nodes))[node]
-    beside = np.where(np.isnan(alike) & (slower * _members(rate, node) > FEW), np.float32(np.nan), beside)
+    slower = by_group((rate < ALIKE * beside).astype(np.float32), group, 2 * len(layout.nodes))[group]
+    beside = np.where(np.isnan(alike) & (slower * _members(rate, group) > FEW), np.float32(np.nan), beside)
     expected: Floats = np.fmax(rate, np.fmin(beside, alike))
     return np.where(np.isnan(rate), np.float32(np.nan), expected)
 
@@ -80,7 +80,7 @@ class Ports(NamedTuple):
     expected: Floats
     """See :func:`expected_rates`."""
     usual_wait: Floats
-    """What the other ports of the node wait to send, ticks a second; NaN: it has none."""
+    """What its siblings on the node wait to send, ticks a second; NaN: it has none."""
     unsound: NDArray[np.bool_]
     """It is not up, slower than it should be, errs or waits far more than they do. Traffic is no sign: rails that a job
     does not use by design are idle, not lame."""
@@ -95,15 +95,15 @@ def compared(snapshot: Snapshot) -> Ports:
         if f"port.{name}" in snapshot.columns:
             unsound |= _newest(snapshot, f"port.{name}") > 0
     waits = _newest(snapshot, "port.xmit_wait")
-    usual = peer_median(waits, port_nodes(snapshot.layout))
+    usual = peer_median(waits, port_groups(snapshot.layout))
     unsound |= (waits >= WAITS) & (waits >= WAITS_ABOVE * usual)
     return Ports(expected, usual, unsound)
 
 
 @lru_cache(maxsize=2)
-def port_nodes(layout: Layout) -> Rows:
-    """[port] its node."""
-    return np.array([port.node for port in layout.ports], dtype=np.intp)
+def port_groups(layout: Layout) -> Rows:
+    """[port] equal for the ports of one node that are rails (RDMA), and for its others."""
+    return np.array([2 * port.node + (RDMA in port.name) for port in layout.ports], dtype=np.intp)
 
 
 @lru_cache(maxsize=2)

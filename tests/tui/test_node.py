@@ -199,7 +199,7 @@ def test_a_port_that_is_down_is_not_called_up(night: Snapshot) -> None:
     down = replace(column, values=column.values.copy())
     down.values[night.layout.nodes[0].ports[0]] = 1.0
     sick = replace(night, columns={**night.columns, "port.state": down})
-    first = text_of(link_panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[1]
+    first = text_of(link_panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[3]
     assert "down" in first.split()
 
 

@@ -31,14 +31,14 @@ OF_WAITING = (FACTS, EVENTS)
 STRIPS = (GPUS, HOSTS, LINKS)
 """Panes of one line an entity, with time from left to right."""
 LINK_METRICS: tuple[Metric, ...] = (
-    Metric("port.tx", "network sent"),
-    Metric("port.rx", "network received"),
-    Metric("port.xmit_wait", "waits to send"),
-    Metric("gpu.nvlink_tx", "NVLink sent"),
-    Metric("gpu.nvlink_rx", "NVLink received"),
-    Metric("gpu.nvlink_bandwidth", "NVLink, both ways"),
-    Metric("gpu.pcie_tx", "PCIe sent"),
-    Metric("gpu.pcie_rx", "PCIe received"),
+    Metric("port.tx", "net sent"),
+    Metric("port.rx", "net recv"),
+    Metric("port.xmit_wait", "xmit wait"),
+    Metric("gpu.nvlink_tx", "NVLink tx"),
+    Metric("gpu.nvlink_rx", "NVLink rx"),
+    Metric("gpu.nvlink_bandwidth", "NVLink"),
+    Metric("gpu.pcie_tx", "PCIe tx"),
+    Metric("gpu.pcie_rx", "PCIe rx"),
 )
 NAMES = 16
 """Cells that the name of an entity takes at most."""
@@ -283,7 +283,7 @@ _TAILS: dict[str, tuple[Column, ...]] = {
     ),
     LINKS: (
         Column("now", "now", 9, right=True, keep=0),
-        Column("reach", "of what it can", 14, right=True, keep=1),
+        Column("reach", "of reachable", 14, right=True, keep=1),
         Column("errors", "errors", 8, right=True, keep=3),
         Column("nvlink", "NVLink", 6, right=True, keep=2),
         Column("pcie", "PCIe", 5, right=True, keep=4),

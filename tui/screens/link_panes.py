@@ -204,8 +204,10 @@ def links_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view
     """A line a port and a board, each against what it can reach, what is wrong with them, and traffic over time."""
     node = snapshot.layout.nodes[index]
     boards = [gpu for gpu in node.gpus if snapshot.layout.gpus[gpu].parent < 0]
-    rows = [*_port_rows(snapshot, node.ports, view), *_board_rows(snapshot, boards, view)]
-    rows += _trouble_rows(snapshot, node.ports, boards, view)
+    troubles = list(_trouble_rows(snapshot, node.ports, boards, view))
+    rows = [*troubles, *_port_rows(snapshot, node.ports, view), *_board_rows(snapshot, boards, view), BLANK]
+    if not troubles:
+        rows.append((Run("no error is counted on any link, none is slower than its siblings", "dim"),))
     rows += wrap(_ceiling_words(snapshot, node.ports, boards, view), view.width, "dim")
     if node.ports:
         rows += [BLANK, *_strip_rows(snapshot, node.ports, answer, view)]
@@ -234,8 +236,11 @@ def _port_rows(snapshot: Snapshot, ports: range, view: View) -> Iterator[Row]:
     )
     placed = place(columns, view.width)
     yield cells_row([Run(item.column.title, "dim") for item in placed], placed)
+    troubles = port_troubles(snapshot, ports)
     for port in ports:
         cells = _port_cells(snapshot, port, wide, view)
+        if words := troubles.get(port):
+            cells["name"] = Run(plain(snapshot.layout.ports[port].name), words[0][1])
         yield cells_row([cells[item.column.key] for item in placed], placed)
 
 
@@ -319,7 +324,6 @@ def _trouble_rows(
     snapshot: Snapshot, ports: Sequence[int], boards: Sequence[int], view: View
 ) -> Iterator[Row]:
     """What is wrong, by link; a state that is normal needs no line."""
-    yield BLANK
     layout = snapshot.layout
     said = [
         *((plain(layout.ports[port].name), words) for port, words in port_troubles(snapshot, ports).items()),
@@ -331,8 +335,8 @@ def _trouble_rows(
     for name, words in said:
         token = "bad" if any(token == "bad" for _, token in words) else "warn"
         yield from wrap(f"{name}: {', '.join(word for word, _ in words)}", view.width, token)
-    if not said:
-        yield (Run("no error is counted on any link, none is slower than its siblings", "dim"),)
+    if said:
+        yield BLANK
 
 
 def _ceiling_words(snapshot: Snapshot, ports: range, boards: Sequence[int], view: View) -> str:
