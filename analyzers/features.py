@@ -49,7 +49,8 @@ def _highest_power(window: Window) -> Floats:
     )
     highest = np.full(len(window.groups.models), np.nan, dtype=np.float32)
     np.fmax.at(highest, window.groups.gpu_model, own)
-    return highest[window.groups.gpu_model]
+    found: Floats = highest[window.groups.gpu_model]
+    return found
 
 
 def idle_power(window: Window) -> Floats:
@@ -78,18 +79,18 @@ def intensity(window: Window, seconds: float = 120.0, step: float | None = None)
 
 
 def reference_clock(window: Window) -> Floats:
-    """[gpu] MHz of healthy work: what it or its peers ran at in the last hour's busy minutes, on average a minute.
+    """[gpu] MHz of healthy work: the 90th percentile of the last hour's busy minutes, of the GPU or of its peers.
 
-    Means, not maxima: at the power limit the clock of dense work lies far below the highest, and that is healthy. Peers are
-    the GPUs of the same model in the same job: a GPU that has been slow for an hour must not be its own reference.
-    NaN: nothing to hold it against.
+    Peers are the GPUs of the same model in the same job, then all of the same model: a GPU that has been slow for
+    an hour must not be its own reference. NaN: nothing to hold it against.
     """
 
     def make() -> Floats:
         clock, util = window.minutes("gpu.sm_clock"), window.minutes("gpu.util")
-        busy = np.where(util.mean >= 0.7, clock.mean, np.nan)
+        busy = np.where(util.mean >= 0.5, clock.high, np.nan)
         own = quantile(busy, 0.9)
-        return np.fmax(own, _peer_quantile(own, window))
+        peers = _peer_quantile(own, window)
+        return np.fmax(own, peers)
 
     return window.cached("reference_clock", make)
 
@@ -242,13 +243,8 @@ def storage(window: Window, keys: tuple[str, ...], seconds: float, step: float) 
         parts = [window.recent(key, seconds, step=step) for key in keys if window.has(key)]
         if not parts:
             return None
-        total = parts[0].values
-        for part in parts[1:]:
-            total = (
-                _fill(total, np.float32(0))
-                + _fill(aligned(part, parts[0].times, step), np.float32(0))
-                + (0 * np.fmax(total, aligned(part, parts[0].times, step)))
-            )
+        values = np.stack([aligned(part, parts[0].times, step) for part in parts])
+        total = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(values, axis=0)).astype(np.float32)
         return parts[0]._replace(values=total)
 
     return window.cached(("storage", keys, seconds, step), make)

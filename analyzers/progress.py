@@ -1,7 +1,7 @@
-"""How fast a job gets on, seen from outside: by what its GPUs do only while they compute, against its own past.
+"""How fast a team gets on, seen from outside: by what its GPUs do only while they compute, against its own past.
 
 Tensor activity is zero while ranks wait for each other or for data; power above what a spinning collective draws says
-the same, less sharply. The reference is the job's own best minutes.
+the same, less sharply. The reference is the team's own best minutes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from typing import NamedTuple
 import numpy as np
 
 from coldaisle.analyzers.features import idle_power, power_limit
-from coldaisle.analyzers.window import Bools, Window, by_group, mean, quantile
+from coldaisle.analyzers.teams import Teams, teams
+from coldaisle.analyzers.window import Bools, Window, mean, quantile
 from coldaisle.sources.source import Floats
 
 SPIN_SHARE = 0.075
 """Power above context idle of a GPU that spins in a collective, of the room up to the limit (22 to 58 W of 580, measured)."""
+LEAST_MINUTES = 4
+"""Of its past, to hold anything against it."""
 START_MINUTES = 2
 """Of a job's beginning that are no reference."""
 
 
 class Progress(NamedTuple):
-    """[job] each."""
+    """[team] each."""
 
     now: Floats
     """Work a second over the last minutes, in units of its own."""
@@ -37,52 +40,65 @@ class Progress(NamedTuple):
 
 
 def progress(window: Window, seconds: float = 120.0) -> Progress:
-    """Of every job."""
+    """Of every team."""
     return window.cached(("progress", seconds), lambda: _progress(window, seconds))
 
 
+def team_of(window: Window, gpu: int) -> int:
+    """The team of a GPU; -1: none."""
+    return int(teams(window).of[gpu])
+
+
+def lost_by(window: Window, gpu: int) -> float:
+    """Share of its own best pace that the team of a GPU has lost; NaN: not known."""
+    team = team_of(window, gpu)
+    return float(progress(window).lost[team]) if team >= 0 else float("nan")
+
+
 def _progress(window: Window, seconds: float) -> Progress:
-    jobs = len(window.jobs)
-    if not jobs:
+    team = teams(window)
+    if not len(team):
         nothing = np.zeros(0, dtype=np.float32)
         return Progress(nothing, nothing)
-    key = "gpu.tensor_active" if _tells(window) else "gpu.power"
+    now, past = _work(window, "gpu.power", seconds)
+    now, past = team.mean(now[None])[0], team.mean(past)
+    if window.has("gpu.tensor_active"):
+        sharp, sharp_past = _work(window, "gpu.tensor_active", seconds)
+        sharp, sharp_past = team.mean(sharp[None])[0], team.mean(sharp_past)
+        # Not every program uses tensor cores.
+        uses = np.fmax.reduce(np.nan_to_num(sharp_past), axis=0, initial=0.0) > 0.02
+        now, past = np.where(uses, sharp, now), np.where(uses, sharp_past, past)
+    past = _since_start(window, team, past)
+    reference = np.where((~np.isnan(past)).sum(axis=0) >= LEAST_MINUTES, quantile(past, 0.85), np.nan)
+    return Progress(now.astype(np.float32), reference.astype(np.float32))
+
+
+def _work(window: Window, key: str, seconds: float) -> tuple[Floats, Floats]:
+    """[gpu] work over the last seconds, and [minute, gpu] in the minutes before."""
     now, past = mean(window.recent(key, seconds).values), window.minutes(key).mean
-    if key == "gpu.power":
-        idle, room = idle_power(window), np.maximum(power_limit(window) - idle_power(window), 1.0)
-        now, past = (np.maximum((v - idle) / room - SPIN_SHARE, 0.0) for v in (now, past))
-    of_job = by_group(now, window.gpu_job, jobs)
-    minutes = np.stack([by_group(row, window.gpu_job, jobs) for row in past]) if len(past) else past
-    minutes = _since_start(window, minutes)
-    return Progress(of_job, quantile(minutes, 0.85))
+    if key != "gpu.power":
+        return now, past
+    idle, room = idle_power(window), np.maximum(power_limit(window) - idle_power(window), 1.0)
+    now, past = (np.maximum((v - idle) / room - SPIN_SHARE, 0.0) for v in (now, past))
+    return now, past
 
 
-def _tells(window: Window) -> bool:
-    """Whether tensor activity is there and not idle everywhere: not every program uses tensor cores."""
-    if not window.has("gpu.tensor_active"):
-        return False
-    return bool((mean(window.recent("gpu.tensor_active", 120.0).values) > 0.02).any())
-
-
-def _since_start(window: Window, minutes: Floats) -> Floats:
-    """[minute, job] without what lies before a job's third minute."""
-    end = window.at // 60
-    starts = np.array([job.since // 60 + START_MINUTES for job in window.jobs])
-    number = end - len(minutes) + np.arange(len(minutes))
+def _since_start(window: Window, team: Teams, minutes: Floats) -> Floats:
+    """[minute, team] without what lies before a job's third minute."""
+    starts = np.nan_to_num(team.since // 60, nan=-np.inf) + START_MINUTES
+    number = window.at // 60 - len(minutes) + np.arange(len(minutes))
     return np.where(number[:, None] > starts[None, :], minutes, np.nan).astype(np.float32)
 
 
 def slowed(window: Window, gpu: int, alone: float, is_slow: Bools) -> float:
-    """Share of its job's work lost to boards that are slow for their clock.
+    """Share of its team's work lost to boards that are slow for their clock.
 
-    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are. Where few of a job's boards are slow the others
-    wait, and the job's pace tells how much that costs; where most are, all compute as much of the time as before, only slower.
+    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are. Where few of a team's boards are slow the
+    others wait, and the team's pace tells how much that costs; where most are, all compute as much of the time as before,
+    only slower.
     """
-    number = int(window.gpu_job[gpu])
-    if number < 0:
-        return alone
-    held = window.gpu_job == number
-    lost = float(progress(window).lost[number])
-    if np.isnan(lost) or is_slow[held].mean() > 0.5:
+    lost = lost_by(window, gpu)
+    team = team_of(window, gpu)
+    if np.isnan(lost) or is_slow[teams(window).members(team)].mean() > 0.5:
         return alone
     return float(min(lost, alone + 0.1))

@@ -247,7 +247,7 @@ class Tables:
         scopes = []
         for entity, found in pairs.items():
             owner, at = np.array(found, dtype=np.intp).reshape(-1, 2).T
-            of = self._of_gpus(at) if entity is Entity.GPU else {entity: at}
+            of: dict[Entity, Index] = self._of_gpus(at) if entity is Entity.GPU else {entity: at}
             if entity is Entity.NODE:
                 of[Entity.RACK] = _pick(self._node_rack(), at)
             scopes.append(Scope(len(at), owner, {**of, Entity.FINDING: owner}))

@@ -71,6 +71,7 @@ class Places:
         self.racks = {rack.name: number for number, rack in enumerate(layout.racks)}
         self.ports = {port.key: number for number, port in enumerate(layout.ports)}
         self.servers = {server.key: number for number, server in enumerate(layout.servers)}
+        self.server_of = {gpu: number for number, server in enumerate(layout.servers) for gpu in server.gpus}
         self.jobs = {job.id: number for number, job in enumerate(snapshot.jobs)}
 
     def reach(self, scope: Scope) -> Reach:
@@ -82,6 +83,7 @@ class Places:
         jobs = frozenset(_known(self.jobs, scope.jobs))
         gpus = self._gpus(scope, nodes, ports, servers, jobs)
         nodes |= {layout.gpus[gpu].node for gpu in gpus}
+        servers |= {self.server_of[gpu] for gpu in gpus if gpu in self.server_of}
         nodes |= {layout.ports[port].node for port in ports} | {layout.servers[one].node for one in servers}
         return Reach(gpus, frozenset(nodes), jobs, servers, ports, frozenset(_known(self.racks, scope.racks)))
 

@@ -173,7 +173,7 @@ _FLAGS_OF_KIND = {
 }  # fmt: skip
 _FLAGS_OF_TABLE = {
     "racks": ("pattern", "file"),
-    "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse"),
+    "screen": ("theme", "metric", "bytes_per_second", "ascii", "mouse", "bell"),
     "history": ("minutes", "memory"),
 }
 _IN_FLAGS = {

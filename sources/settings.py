@@ -261,6 +261,8 @@ class ScreenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bytes_per_second: Annotated[float, Meta(ge=1000, le=1e9)] = 50_000.0
     ascii: bool | None = None
     mouse: bool = True
+    bell: bool = True
+    """Whether a new critical finding rings the terminal's bell."""
 
 
 Latency: TypeAlias = Annotated[float, Meta(ge=1e-4, le=86400)] | Literal["none"]
@@ -363,5 +365,6 @@ class Flags:
     bytes_per_second: str | None = None
     ascii: bool | None = None
     mouse: bool | None = None
+    bell: bool | None = None
     minutes: float | None = None
     memory: str | None = None

@@ -127,7 +127,9 @@ class Acknowledged:
     def _locked(self) -> Iterator[None]:
         """Alone with the file. A file system that knows no locks is written without: the file is replaced whole anyway."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(
+            self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
             until = time.monotonic() + LOCK_S
             while True:
@@ -151,7 +153,9 @@ class Acknowledged:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            self.problem = f"{self._path.name} cannot be read ({error.strerror}): nothing counts as acknowledged"
+            self.problem = (
+                f"{self._path.name} cannot be read ({error.strerror}): nothing counts as acknowledged"
+            )
             return {}
         found = _parsed(text)
         if found is None:
@@ -210,6 +214,10 @@ def _entry(raw: object) -> Entry | None:
     if not isinstance(raw, dict):
         return None
     who, at, until = raw.get("who"), raw.get("at"), raw.get("until")
-    if not isinstance(who, str) or not isinstance(at, int | float) or not isinstance(until, int | float | None):
+    if (
+        not isinstance(who, str)
+        or not isinstance(at, int | float)
+        or not isinstance(until, int | float | None)
+    ):
         return None
     return Entry(plain(who, 32), float(at), None if until is None else float(until))

@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.sources.instants import Instant
     from coldaisle.sources.settings import ServingSettings
+    from coldaisle.tui.acknowledged import Acknowledged
+    from coldaisle.tui.alarm import Alarm
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
+    from coldaisle.tui.findings import Standing
+    from coldaisle.tui.focus import Focus
 
 STEP_S, JUMP_S = 10.0, 600.0
 """How far [ ] and { } go in time. A step is what a past is read in."""
@@ -43,6 +47,7 @@ STEPS, JUMPS = Binding.Group("Step"), Binding.Group("10 min")
 SETTLE_S = 10.0
 """Rates and profiling need a second sample: so long the default metric may still become a better one."""
 SCREENS = {
+    "Triage": ("coldaisle.tui.screens.triage", "TriageScreen"),
     "Jobs": ("coldaisle.tui.screens.jobs", "JobsScreen"),
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
     "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
@@ -130,6 +135,8 @@ class ColdaisleApp(PacedApp[None]):
         no_colour: bool | None = None,
         serving: ServingSettings | None = None,
         at: Instant | None = None,
+        focus: str = "",
+        bell: bool = True,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -140,6 +147,8 @@ class ColdaisleApp(PacedApp[None]):
             no_colour: None: as NO_COLOR says.
             serving: what inference services promise; None: nothing.
             at: the past instant to begin with; None: live.
+            focus: a host, GPU, job, server, service or finding to open as soon as it is known; empty: none.
+            bell: whether a new critical finding rings.
         """
         mono = "NO_COLOR" in os.environ if no_colour is None else no_colour
         super().__init__(ansi_color=True if mono else None)
@@ -154,6 +163,11 @@ class ColdaisleApp(PacedApp[None]):
         """The past instant that was asked for last; None: live."""
         self.metric: CellMetric | None = None
         self._said_first = at.note if at else ""
+        self._focus_name, self._rings = focus, bell
+        self._focus: Focus | None = None
+        self._alarm: Alarm | None = None
+        self._standing: Standing | None = None
+        self._acknowledged: Acknowledged | None = None
         self._wanted_metric = metric
         self._metric_settles_at: float | None = None
         self._has_painted = False
@@ -170,6 +184,24 @@ class ColdaisleApp(PacedApp[None]):
     def glyphs(self) -> Glyphs:
         """The characters of this terminal."""
         return glyphs(ascii_only=self.ascii_only)
+
+    @property
+    def standing(self) -> Standing:
+        """In which order findings stand, the same on every screen."""
+        if self._standing is None:
+            from coldaisle.tui.findings import Standing
+
+            self._standing = Standing()
+        return self._standing
+
+    @property
+    def acknowledged(self) -> Acknowledged:
+        """Which findings were set aside; read from the disk when it is first asked for."""
+        if self._acknowledged is None:
+            from coldaisle.tui.acknowledged import Acknowledged
+
+            self._acknowledged = Acknowledged(clock=self.now)
+        return self._acknowledged
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and where only ASCII is shown, the one that all text passes last."""
@@ -190,6 +222,7 @@ class ColdaisleApp(PacedApp[None]):
         if isinstance(event, events.Key) and not event.is_forwarded and self.screen_stack:
             for line in self.screen.query(KeyLine):
                 line.hush()
+            self._focus = None  # whoever presses a key has another wish by now
             if self.instant is None and self.snapshot is not None and self.snapshot.travel is not None:
                 self.feed.travel(None)  # it was refused, and that has been read
         await super().on_event(event)
@@ -198,8 +231,11 @@ class ColdaisleApp(PacedApp[None]):
         self.snapshot = message.snapshot
         self._take_travel(message.snapshot)
         self._choose_metric(message.snapshot)
+        self._take_findings(message.snapshot)
         if isinstance(self.screen, LiveScreen):
             self.screen.show(message.snapshot)
+        if self._focus is not None:
+            self._focus.look(self, message.snapshot)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """t asks for an instant, and in the past returns to live."""
@@ -317,6 +353,24 @@ class ColdaisleApp(PacedApp[None]):
         else:
             self.say("this is now" if self.instant is None else "later than that is now: t returns to live")
 
+    def _take_findings(self, snapshot: Snapshot) -> None:
+        """Give findings their places, and ring for a new critical one."""
+        if snapshot.diagnosis.at or self._standing is not None:
+            self.standing.take(snapshot.diagnosis, live=snapshot.live)
+        if not self._rings or not snapshot.live or not snapshot.diagnosis.at:
+            return
+        if self._alarm is None:
+            from coldaisle.tui.alarm import Alarm
+
+            self._alarm = Alarm(self.now())
+        fresh = self._alarm.fresh(snapshot.diagnosis, lambda one: self.acknowledged.of(one) is not None)
+        if fresh:
+            from coldaisle.tui.findings import title_words, where_words
+
+            self.bell()
+            more = f" (+{len(fresh) - 1} more)" if len(fresh) > 1 else ""
+            self.say(f"NEW, critical: {title_words(fresh[0])}, {where_words(snapshot, fresh[0])}{more}")
+
     def _take_travel(self, snapshot: Snapshot) -> None:
         """Where a journey was refused, this is still live."""
         travel = snapshot.travel
@@ -352,6 +406,10 @@ class ColdaisleApp(PacedApp[None]):
             self.feed.travel(self.instant)
         if self._said_first:
             self.say(self._said_first)
+        if self._focus_name:
+            from coldaisle.tui.focus import Focus
+
+            self._focus = Focus(self._focus_name, self.now())
         self.feed.start(
             lambda snapshot: self._post(SnapshotArrived(snapshot)),
             lambda error: self._post(FeedFailed(error)),

@@ -6,6 +6,7 @@ Pure: a snapshot in, small arrays out. numpy is imported by the functions, when 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -66,30 +67,32 @@ class Mark(NamedTuple):
     token: str
     """``cell.<token>`` of the palette."""
     meaning: str
+    short: str = ""
+    """The same where there is little room; empty: the meaning is short enough."""
 
 
 MARKS: Final = (
-    Mark("X", "lost", "lost, or faulty"),
+    Mark("X", "lost", "lost, or faulty", "lost"),
     Mark("?", "stale", "stale"),
     Mark("-", "nodata", "no data"),
     Mark(".", "free", "free"),
     Mark("d", "drained", "drained"),
-    Mark("#", "held", "allocated, without readings"),
-    Mark("D", "down", "down, says the scheduler"),
-    Mark("w", "waits", "waits on a peer"),
-    Mark("G", "trouble", "telemetry gap"),
+    Mark("#", "held", "allocated, without readings", "held"),
+    Mark("D", "down", "down, says the scheduler", "down"),
+    Mark("w", "waits", "waits on a peer", "waits"),
+    Mark("G", "trouble", "telemetry gap", "gap"),
     Mark("T", "trouble", "thermal"),
-    Mark("i", "trouble", "allocated, idle"),
-    Mark("C", "trouble", "checkpoint stalls"),
-    Mark("M", "trouble", "memory full"),
+    Mark("i", "trouble", "allocated, idle", "idle"),
+    Mark("C", "trouble", "checkpoint stalls", "checkpoint"),
+    Mark("M", "trouble", "memory full", "memory"),
     Mark("s", "trouble", "starves"),
-    Mark("L", "trouble", "link degraded"),
-    Mark("N", "trouble", "network saturated"),
-    Mark("R", "trouble", "slow rank"),
-    Mark("H", "trouble", "hangs, or waits in communication"),
-    Mark("P", "trouble", "power capped"),
-    Mark("K", "trouble", "KV cache full"),
-    Mark("Q", "trouble", "requests queue"),
+    Mark("L", "trouble", "link degraded", "link"),
+    Mark("N", "trouble", "network saturated", "network"),
+    Mark("R", "trouble", "slow rank", "slow"),
+    Mark("H", "trouble", "hangs, or waits in communication", "hangs"),
+    Mark("P", "trouble", "power capped", "power"),
+    Mark("K", "trouble", "KV cache full", "KV full"),
+    Mark("Q", "trouble", "requests queue", "queue"),
 )
 """What is told without a diagnosis, then what a finding says of the GPUs that it is about."""
 LETTERS: Final = {
@@ -255,9 +258,9 @@ def with_findings(snapshot: Snapshot, codes: Codes) -> Codes:
     own = [CODE_OF.get(letter_of(finding.detector), 0) for finding in found.findings]
     for gpu, hits in found.gpus.items():
         told = next((hit for hit in hits if worth[hit.finding]), None)
-        if told is not None and (code := WAITS if told.is_victim else own[told.finding]):
-            if int(codes[gpu]) not in SAYS_MORE:
-                codes[gpu] = code
+        code = 0 if told is None else WAITS if told.is_victim else own[told.finding]
+        if code and int(codes[gpu]) not in SAYS_MORE:
+            codes[gpu] = code
     return codes
 
 
@@ -372,13 +375,14 @@ def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
     """One code for a rack: its worst letter that means trouble, else its mean value, else what its cells say."""
     import numpy as np
 
-    for mark in (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE):
-        if (codes == mark).any():
-            return mark
+    there = set(codes.tolist())
+    worst: Sequence[int] = (LOST, *range(WAITS + 1, MARK_0 + len(MARKS)), WAITS, STALE)
+    if (found := next((mark for mark in worst if mark in there), None)) is not None:
+        return found
     shown = (codes >= LEVEL_0) & (codes < MARK_0)
     if shown.any():
         return int(levels(np.nanmean(values[shown], keepdims=True).astype(np.float32), metric)[0]) + LEVEL_0
-    return int(codes.max()) if len(codes) else BLANK
+    return int(max(there, default=BLANK))
 
 
 @dataclass(frozen=True, slots=True)

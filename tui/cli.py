@@ -169,6 +169,12 @@ _screen_options = _options(
     click.option(
         "--at", metavar="WHEN", help="Begin at a past instant: 03:12, '2h ago', 2026-03-01T03:12:00Z."
     ),
+    click.option(
+        "--focus",
+        metavar="NAME",
+        default="",
+        help="Open a host, GPU, job, server, service or finding, by name.",
+    ),
     click.option("--theme", metavar="NAME", shell_complete=_complete_theme, help="Colours: dark, light, ..."),
     click.option(
         "--metric",
@@ -182,6 +188,9 @@ _screen_options = _options(
     click.option("--racks-file", "file", metavar="CSV", help="Lines of host,rack; node sets too."),
     click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says."),
     click.option("--mouse/--no-mouse", default=None, help="Leave the mouse to the terminal with --no-mouse."),
+    click.option(
+        "--bell/--no-bell", default=None, help="Ring for a new critical finding, once; default: yes."
+    ),
     click.option("--bytes", "bytes_per_second", metavar="RATE", help="To the terminal, at most: 50kB/s."),
     click.option("--history", "minutes", type=float, metavar="MINUTES", help="Of full resolution."),
     click.option("--memory", metavar="SIZE", help="For full resolution, at most: 260MB."),
@@ -202,7 +211,8 @@ def main(context: click.Context, /, **given: Any) -> int | None:
     context.obj = given
     if context.invoked_subcommand is not None:
         return None
-    return _dashboard(_configured(given), confirmed=given["yes"], at=_instant(given["at"]))
+    at, focus = _instant(given["at"]), _focus(given["focus"])
+    return _dashboard(_configured(given), confirmed=given["yes"], at=at, focus=focus)
 
 
 @main.command(short_help="A simulated cluster; needs nothing.")
@@ -220,7 +230,9 @@ def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: A
     from coldaisle.sources.config import Settings
     from coldaisle.sources.settings import DEMO_SERVING
 
-    at = _instant(given["at"] or (click.get_current_context().obj or {}).get("at"))
+    before = click.get_current_context().obj or {}
+    at = _instant(given["at"] or before.get("at"))
+    focus = _focus(given["focus"] or before.get("focus", ""))
     simulator = {"kind": "simulator", "racks": racks, "nodes": nodes, "gpus": gpus, "seed": seed}
     given["name"] = given["name"] or "demo"
     settings = (
@@ -228,7 +240,7 @@ def demo(racks: int, nodes: int, gpus: int, seed: int, interval: str, **given: A
         .with_sources([simulator])
         .with_flags(_flags({**given, "interval": interval}))
     )
-    return _dashboard(settings, at=at)
+    return _dashboard(settings, at=at, focus=focus)
 
 
 @main.command()
@@ -519,13 +531,23 @@ def _instant(text: str | None) -> Instant | None:
         raise click.BadParameter(str(error), param_hint="--at") from None
 
 
-def _dashboard(settings: Settings, *, confirmed: bool = False, at: Instant | None = None) -> int:
+def _focus(name: str) -> str:
+    """What --focus names; whether it is there is only known when sources have told."""
+    name = name.strip()
+    if not name.isprintable() or len(name) > 200:
+        raise click.BadParameter("a name has at most 200 printable characters", param_hint="--focus")
+    return name
+
+
+def _dashboard(
+    settings: Settings, *, confirmed: bool = False, at: Instant | None = None, focus: str = ""
+) -> int:
     _needs_terminal(os.environ.get("TERM", ""), (sys.stdin, sys.stdout))
     _start_log()
     secrets = _asked_first(settings, confirmed=confirmed)
     from coldaisle.tui.dashboard import run_dashboard
 
-    return run_dashboard(settings, secrets, at)
+    return run_dashboard(settings, secrets, at, focus)
 
 
 def _asked_first(settings: Settings, *, confirmed: bool) -> dict[str, Secrets]:

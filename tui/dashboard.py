@@ -22,19 +22,27 @@ DEFAULT_INTERVAL_S = 2.0
 
 
 def run_dashboard(
-    settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS, at: Instant | None = None
+    settings: Settings,
+    secrets: Mapping[str, Secrets] = NO_SECRETS,
+    at: Instant | None = None,
+    focus: str = "",
 ) -> int:
     """Show the dashboard, live or ``at`` an instant, until it is left; the exit status.
 
+    ``focus``: what is opened as soon as it is known; see :mod:`.focus`.
+
     ``secrets`` are from preflight.ask_first.
     """
-    app = make_app(settings, secrets, at)
+    app = make_app(settings, secrets, at, focus)
     app.run(mouse=settings.screen.mouse)
     return app.return_code or 0
 
 
 def make_app(
-    settings: Settings, secrets: Mapping[str, Secrets] = NO_SECRETS, at: Instant | None = None
+    settings: Settings,
+    secrets: Mapping[str, Secrets] = NO_SECRETS,
+    at: Instant | None = None,
+    focus: str = "",
 ) -> ColdaisleApp:
     """The app with its feed; nothing is started, and nothing heavier than Textual imported."""
     terminal = capabilities(os.environ)
@@ -59,6 +67,8 @@ def make_app(
         no_colour=terminal.colours is Colours.NONE,
         serving=settings.serving,
         at=at,
+        focus=focus,
+        bell=screen.bell,
     )
     app.bytes_per_second = screen.bytes_per_second
     return app

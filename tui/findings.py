@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coldaisle.sources.text import clip, plain
+from coldaisle.sources.text import clip, fit, plain
 from coldaisle.tui.reading import entity_words, server_name
-from coldaisle.tui.widgets.lines import Row, Run
+from coldaisle.tui.widgets.lines import Row, Run, cut, wrap
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.finding import Diagnosis, Finding, Severity, Urgency
@@ -181,6 +181,22 @@ def steps(remedy: str) -> list[str]:
     return [part.strip() for part in plain(remedy).split(";") if part.strip()]
 
 
+def first_gpu(snapshot: Snapshot, finding: Finding) -> int | None:
+    """The GPU that a map shows for a finding: its first, else the first of its nodes, else of who suffers."""
+    from coldaisle.analyzers.touching import Places
+
+    places, layout = Places(snapshot), snapshot.layout
+    for scope in (finding.scope, finding.victims):
+        reach = places.reach(scope)
+        if reach.gpus:
+            return reach.gpus[0]
+        spans = [layout.nodes[node].gpus for node in sorted(reach.nodes)]
+        spans += [layout.racks[rack].gpus for rack in sorted(reach.racks)]
+        if found := next((span for span in spans if len(span)), None):
+            return found.start
+    return None
+
+
 # --- the order on the screen -----------------------------------------------------------------------
 
 
@@ -254,10 +270,7 @@ def _placed(
     before: Mapping[str, Finding],
 ) -> list[str]:
     """The ids in order: known ones as they stood, unless their urgency changed; new ones where they weigh."""
-    order: list[str] = []
-    for key in kept:
-        if _rank(standing[key]) == _rank(before[key]):
-            order.append(key)
+    order = [key for key in kept if _rank(standing[key]) == _rank(before[key])]
     here = set(order)
     for one in found:
         if one.id in here:
@@ -274,54 +287,75 @@ def _rank(finding: Finding) -> int:
     return {"now": 0, "today": 1}.get(str(finding.urgency), 2)
 
 
+def mark_of(snapshot: Snapshot, kind: str, index: int) -> Run:
+    """The worst finding that touches an entity: its letter and its detector in a word; nothing where there is none.
+
+    Args:
+        kind: ``gpus``, ``nodes``, ``jobs`` or ``servers``.
+        index: of the entity in Layout, or in Snapshot.jobs.
+    """
+    from coldaisle.analyzers.touching import touching
+    from coldaisle.tui.cells import letter_of
+
+    found = touching(snapshot)
+    hits = getattr(found, kind).get(index, ())
+    if not hits:
+        return Run("")
+    one = found.findings[hits[0].finding]
+    more = f" +{len(hits) - 1}" if len(hits) > 1 else ""
+    if hits[0].is_victim:
+        return Run(f"w {short_name(one.detector)}{more}", "waits")
+    return Run(f"{letter_of(one.detector)} {short_name(one.detector)}{more}", severity_token(one.severity))
+
+
 # --- rows under and beside the map ------------------------------------------------------------------
 
 
 def worst_first(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = "",
     changed: bool = True,
-) -> list[Row]:  # fmt: skip
-    """A heading and the findings, a line each; at the end how many more there are, and what changed.
+) -> list[tuple[Row, str]]:  # fmt: skip
+    """A heading and the findings, a line each with its id; at the end how many more there are, and what changed.
 
     Args:
         lines: that may be taken, with the heading.
         selected: the id of the finding that Enter opens.
         changed: whether the last line tells what changed.
     """
-    from coldaisle.tui.widgets.lines import cut, pad
-
-    diagnosis = snapshot.diagnosis
-    cost = " GPU.h/h"
     place, when = (34, 7) if width >= 100 else (18, 6)
     title = max(width - 9 - place - 1 - when - 1 - 7, 8)
-    head = "worst first "
-    named = " scope "
-    at = 9 + title
-    first = f"{rule * 2} {head}".ljust(at, rule)[:at]
-    heading = f"{first}{named}".ljust(max(width - len(cost), 0), rule)[: max(width - len(cost), 0)] + cost
-    found: list[Row] = [cut((Run(heading, "rule"),), width)]
-    room = max(lines - 1, 0)
+    found = [] if lines == 1 else [(_table_head(width, 9 + title, rule), "")]
+    room = lines - len(found)
     if not rows:
-        return [*found, *([cut(nothing_found(diagnosis), width)] if room else [])]
-    foot = changed or len(rows) > room
-    shown = rows[: max(room - 1, 0)] if foot else rows
+        return [*found, (cut(nothing_found(snapshot.diagnosis), width), "")][:lines]
+    foot = lines > 1 and (changed or len(rows) > room)
+    shown = rows[: max(room - foot, 0)]
     for row in shown:
-        found.append(cut(_line(snapshot, row, title, place, when, marked=row.finding.id == selected), width))
-    if foot and room:
-        more = len(rows) - len(shown)
-        runs = [Run(f"+{more} more   ", "accent")] if more else []
-        story = changes_of(
-            snapshot, [row.finding for row in rows], width - sum(len(r.text) for r in runs) - 8
-        )
-        if changed and story:
-            runs += [Run("CHANGED ", "title"), Run(story, "text")]
-        found.append(pad(tuple(runs), 0) if not runs else cut(tuple(runs), width))
+        line = _line(snapshot, row, title, place, when, marked=row.finding.id == selected)
+        found.append((cut(line, width), row.finding.id))
+    if foot:
+        found.append((_foot(snapshot, rows, len(rows) - len(shown), width, changed=changed), ""))
     return found
 
 
-def _line(snapshot: Snapshot, row: Stand, title: int, place: int, when: int, *, marked: bool) -> Row:
-    from coldaisle.sources.text import fit
+def _table_head(width: int, at: int, rule: str) -> Row:
+    """``── worst first ──── scope ──── GPU.h/h``; ``at``: where the scopes begin."""
+    cost = " GPU.h/h"
+    first = f"{rule * 2} worst first ".ljust(at - 1, rule)[: at - 1]
+    middle = f"{first} scope ".ljust(max(width - len(cost), 0), rule)[: max(width - len(cost), 0)]
+    return cut((Run(middle + cost, "rule"),), width)
 
+
+def _foot(snapshot: Snapshot, rows: Sequence[Stand], more: int, width: int, *, changed: bool) -> Row:
+    """``+2 more   CHANGED 03:03 r07 inlet rises``"""
+    runs = [Run(f"+{more} more (2)   ", "accent")] if more else []
+    taken = sum(len(run.text) for run in runs) + 8
+    if changed and (story := changes_of(snapshot, [row.finding for row in rows], width - taken)):
+        runs += [Run("CHANGED ", "title"), Run(story, "text")]
+    return tuple(runs)
+
+
+def _line(snapshot: Snapshot, row: Stand, title: int, place: int, when: int, *, marked: bool) -> Row:
     one = row.finding
     where = "  ".join(filter(None, (where_words(snapshot, one), whose_words(snapshot, one))))
     number = f"{row.number:>2}" if row.number else " -"
@@ -364,24 +398,16 @@ def changes_of(snapshot: Snapshot, findings: Sequence[Finding], width: int) -> s
     return line or (clip(told[0], max(width, 0)) if told else "")
 
 
-def by_urgency(
-    snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = ""
-) -> list[Row]:  # fmt: skip
-    """For a panel beside the map: NOW, TODAY, LATER, two lines a finding; then alerts that nobody explains."""
-    return [row for row, _ in side_lines(snapshot, rows, width, lines, rule, selected=selected)]
-
-
 def side_lines(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = ""
 ) -> list[tuple[Row, str]]:  # fmt: skip
-    """The same, each line with the id of the finding that it is of."""
+    """For a panel beside the map: NOW, TODAY, LATER, two lines a finding (one, where there is little room), each with its
+    id; then the alerts that nobody explains."""
     diagnosis = snapshot.diagnosis
     alerts = _alert_lines(diagnosis, width, rule)
     room = max(lines - len(alerts), 3)
     found: list[tuple[Row, str]] = []
     if not rows:
-        from coldaisle.tui.widgets.lines import wrap
-
         text = "".join(run.text for run in nothing_found(diagnosis))
         token = nothing_found(diagnosis)[0].token
         found += [
@@ -409,8 +435,6 @@ def _heading(name: str, tail: str, width: int, rule: str) -> Row:
 def _side_findings(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, rule: str, each: int, selected: str
 ) -> list[tuple[Row, str]]:
-    from coldaisle.sources.text import fit
-
     found: list[tuple[Row, str]] = []
     last = None
     for row in rows:
@@ -448,6 +472,3 @@ def _alert_lines(diagnosis: Diagnosis, width: int, rule: str) -> list[Row]:
     )
     names = ", ".join(plain(name, 40) for name in diagnosis.unexplained)
     return [head, *([(Run("  " + clip(names, width - 2), "warn"),)] if names else [])]
-
-
-Say = Callable[[str], None]

@@ -19,9 +19,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from coldaisle.analyzers.features import activity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
-from coldaisle.analyzers.window import Bools, Window, mean, present
+from coldaisle.analyzers.teams import teams
+from coldaisle.analyzers.window import Bools, Window, mean, present, share
 from coldaisle.sources.source import Kind, Missing
 
 LOOKBACK_S = 900.0
@@ -225,7 +227,8 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     said &= window.snapshot.gpu_status == Status.LOST
     if silent.sum() > MANY_GPUS * max(int(boards.sum()), 1):
         silent[:] = False
-    gone = (silent & fresh_on[window.groups.gpu_node]) | (said & boards)
+    # A job in lock-step cannot go on without one of its boards: where it does, only the samples are gone.
+    gone = (silent & fresh_on[window.groups.gpu_node] & ~_goes_on(window)) | (said & boards)
     made = {}
     for gpu in np.flatnonzero(gone).tolist():
         how = (
@@ -243,6 +246,18 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
         )
         made[gpu] = _made(window, gpu, "lost", Severity.CRITICAL, 1.0, at, [], how, evidence)
     return made
+
+
+def _goes_on(window: Window) -> Bools:
+    """[gpu] whether the others of its team compute as before."""
+    team = teams(window)
+    if not len(team):
+        return np.zeros(len(window.layout.gpus), dtype=np.bool_)
+    seen = activity(window, 30.0)
+    waits = team.mean(share((seen.spin | seen.quiet)[-4:], seen.have[-4:])[None])[0]
+    goes_on = (waits < 0.5) & (team.size >= 2) & (team.job >= 0)
+    found: Bools = goes_on[np.maximum(team.of, 0)] & (team.of >= 0)
+    return found
 
 
 def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
-from coldaisle.analyzers.progress import progress
+from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.window import Bools, Window, mean, present
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -211,7 +211,7 @@ def _lost(window: Window, node: int, slot: int) -> tuple[float, str]:
     number = own if own >= 0 else next(iter(numbers)) if len(numbers) == 1 else -1
     if number < 0:
         return 0.0, ""
-    lost = float(progress(window).lost[number])
+    lost = lost_by(window, int(next(iter(window.jobs[number].gpus), gpus[0])))
     return (0.0 if np.isnan(lost) or lost < NOTICEABLE else lost), window.jobs[number].id
 
 
@@ -332,7 +332,7 @@ def _gpu(
 ) -> Candidate:
     key = window.layout.gpus[gpu].key
     number = int(window.gpu_job[gpu])
-    lost = float(progress(window).lost[number]) if number >= 0 else 0.0
+    lost = lost_by(window, gpu)
     loss = 0.0 if np.isnan(lost) or lost < NOTICEABLE else lost
     evidence = [Evidence(metric, key, now, "1", f"siblings {normal:g}")]
     util = window.current("gpu.util")

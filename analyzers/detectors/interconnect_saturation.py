@@ -1,4 +1,4 @@
-"""Interconnect saturation: a job's exchange fills NVLink, its network rails or PCIe, and its compute waits for it.
+"""Interconnect saturation: a team's exchange fills NVLink, its network rails or PCIe, and its compute waits for it.
 
 Two signals: the rate, as a share of what is *achievable* (high on average, or at its top in most samples), and a job that is
 busy without computing: its pace below its own best, tensor activity or power low. A full link under full compute is good
@@ -13,9 +13,11 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.features import intensity
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Verdict, severity_of
+from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
+from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Window, by_group, mean, present, share
+from coldaisle.sources.cluster import Rows
 from coldaisle.sources.parts import nvlink_achievable, pcie_achievable, port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -35,15 +37,17 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tensor: float
     busy: float
     keep: float
+    blind: float
+    blind_share: float
 
 
 class Load(msgspec.Struct):
-    """One kind of link over the jobs, [job] each."""
+    """One kind of link over the teams, [team] each."""
 
     variant: str
     metric: str
     rate: Floats
-    """Bytes/s one way, the mean over the job's links that carry anything."""
+    """Bytes/s one way, the mean over the team's links that carry anything."""
     share: Floats
     """Of the achievable, on average."""
     duty: Floats
@@ -51,65 +55,58 @@ class Load(msgspec.Struct):
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
-    """One candidate a job."""
-    if not window.jobs:
+    """One candidate a team, of the link that is fullest."""
+    team = teams(window)
+    if not len(team):
         return Verdict()
     loads = [
         load
-        for load in (_nvlink(window, rules), _network(window, rules), _pcie(window, rules))
+        for load in (_nvlink(window, rules, team), _network(window, rules, team), _pcie(window, rules, team))
         if load is not None
     ]
     if not loads:
         return Verdict()
-    jobs = len(window.jobs)
     lost = progress(window, rules.window_s).lost
-    busy = by_group(mean(window.recent("gpu.util", rules.window_s).values), window.gpu_job, jobs)
-    hungry = _hungry(window, rules, jobs)
-    made = []
+    busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
+    hungry = _hungry(window, rules, team)
+    found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
-        slow = np.where(np.isnan(lost), hungry > 0, (lost >= rules.lost) & (hungry > -0.5))
-        found = np.flatnonzero((strength >= rules.keep) & slow & (busy >= rules.busy))
-        made += [
-            _candidate(window, rules, load, int(job), float(strength[job]), lost, hungry) for job in found
-        ]
-    return Verdict(tuple(made))
+        blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
+        for number in np.flatnonzero((strength >= rules.keep) & slow & (busy >= rules.busy)).tolist():
+            known = found.get(number)
+            if known is None or known.evidence[0].value < float(load.share[number]):
+                found[number] = _candidate(
+                    window, rules, team, load, number, float(strength[number]), lost, hungry
+                )
+    return Verdict(tuple(found.values()))
 
 
-def _hungry(window: Window, rules: Thresholds, jobs: int) -> Floats:
-    """[job] how far it is from computing, 0..1; below 0 it computes; NaN: not known."""
-    power = by_group(mean(intensity(window, rules.window_s).values), window.gpu_job, jobs)
+def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
+    """[team] how far it is from computing, 0..1; below 0 it computes; NaN: not known."""
+    power = team.mean(mean(intensity(window, rules.window_s).values)[None])[0]
     lack = 1 - power / rules.idle_intensity
     if window.has("gpu.tensor_active"):
-        tensor = by_group(
-            mean(window.recent("gpu.tensor_active", rules.window_s).values), window.gpu_job, jobs
-        )
+        tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
     return lack.astype(np.float32)
 
 
-def _nvlink(window: Window, rules: Thresholds) -> Load | None:
+def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
     ceiling = np.array([nvlink_achievable(gpu.model) for gpu in window.layout.gpus], dtype=np.float32)
     if window.has("gpu.nvlink_tx"):
-        return _of_gpus(
-            window,
-            rules,
-            "nvlink",
-            "gpu.nvlink_tx",
-            window.recent("gpu.nvlink_tx", rules.window_s).values,
-            ceiling,
-        )
+        sent = window.recent("gpu.nvlink_tx", rules.window_s).values
+        return _of_gpus(rules, team, "nvlink", "gpu.nvlink_tx", sent, ceiling)
     if window.has("gpu.nvlink_bandwidth"):
-        both = window.recent("gpu.nvlink_bandwidth", rules.window_s).values
-        return _of_gpus(
-            window, rules, "nvlink", "gpu.nvlink_bandwidth", np.asarray(both / 2, dtype=np.float32), ceiling
-        )
+        half = np.asarray(window.recent("gpu.nvlink_bandwidth", rules.window_s).values / 2, dtype=np.float32)
+        return _of_gpus(rules, team, "nvlink", "gpu.nvlink_bandwidth", half, ceiling)
     return None
 
 
-def _pcie(window: Window, rules: Thresholds) -> Load | None:
+def _pcie(window: Window, rules: Thresholds, team: Teams) -> Load | None:
     if not window.has("gpu.pcie_rx"):
         return None
     generation, lanes = window.current("gpu.pcie_gen_max"), window.current("gpu.pcie_width_max")
@@ -117,33 +114,26 @@ def _pcie(window: Window, rules: Thresholds) -> Load | None:
         [pcie_achievable(g, n) for g, n in zip(generation.tolist(), lanes.tolist(), strict=True)],
         dtype=np.float32,
     )
-    most: Floats = np.fmax(
-        window.recent("gpu.pcie_rx", rules.window_s).values,
-        window.recent("gpu.pcie_tx", rules.window_s).values,
+    sent, got = (window.recent(key, rules.window_s).values for key in ("gpu.pcie_tx", "gpu.pcie_rx"))
+    return _of_gpus(
+        rules, team, "pcie", "gpu.pcie_rx", np.asarray(np.fmax(sent, got), dtype=np.float32), ceiling
     )
-    return _of_gpus(window, rules, "pcie", "gpu.pcie_rx", np.asarray(most, dtype=np.float32), ceiling)
 
 
 def _of_gpus(
-    window: Window, rules: Thresholds, variant: str, metric: str, values: Floats, ceiling: Floats
+    rules: Thresholds, team: Teams, variant: str, metric: str, values: Floats, ceiling: Floats
 ) -> Load:
-    jobs = len(window.jobs)
     share_of = values / ceiling
-    return Load(
-        variant,
-        metric,
-        by_group(mean(values), window.gpu_job, jobs),
-        by_group(mean(share_of), window.gpu_job, jobs),
-        by_group(share(share_of >= rules.high, present(share_of)), window.gpu_job, jobs),
-    )
+    top = share(share_of >= rules.high, present(share_of))
+    return Load(variant, metric, *(team.mean(of[None])[0] for of in (mean(values), mean(share_of), top)))
 
 
-def _network(window: Window, rules: Thresholds) -> Load | None:
-    """Of the rails of a job's nodes those that carry anything; a node of several jobs tells of none."""
+def _network(window: Window, rules: Thresholds, team: Teams) -> Load | None:
+    """Of the rails of a team's nodes those that carry anything; a node of several teams tells of none."""
     if not window.has("port.tx") or not window.layout.ports:
         return None
-    job_of_node = _only_job(window)
-    group = job_of_node[window.groups.port_node]
+    group = _only_team(window, team)[window.groups.port_node]
+    count = len(team)
     rate = window.current("port.rate")
     roce = np.nan_to_num(window.current("port.roce")) > 0
     ceiling = rate * np.where(roce, port_efficiency(roce=True), port_efficiency())
@@ -152,82 +142,74 @@ def _network(window: Window, rules: Thresholds) -> Load | None:
     )
     share_of = (values / ceiling).astype(np.float32)
     level = mean(share_of)
-    jobs = len(window.jobs)
-    busiest = np.zeros(jobs, dtype=np.float32)
+    busiest = np.zeros(count, dtype=np.float32)
     np.fmax.at(busiest, group[group >= 0], np.nan_to_num(level)[group >= 0])
     used = np.where((group >= 0) & (level >= 0.5 * busiest[np.maximum(group, 0)]), group, -1)
-    return Load(
-        "network",
-        "port.tx",
-        by_group(mean(values), used, jobs),
-        by_group(level, used, jobs),
-        by_group(share(share_of >= rules.high, present(share_of)), used, jobs),
-    )
+    top = share(share_of >= rules.high, present(share_of))
+    return Load("network", "port.tx", *(by_group(of, used, count) for of in (mean(values), level, top)))
 
 
-def _only_job(window: Window) -> np.ndarray:
-    """[node] the job that alone holds its GPUs; -1."""
+def _only_team(window: Window, team: Teams) -> Rows:
+    """[node] the team that alone has GPUs there; -1."""
     nodes = len(window.layout.nodes)
-    low, high = np.full(nodes, len(window.jobs)), np.full(nodes, -1)
-    held = window.gpu_job >= 0
-    np.minimum.at(low, window.groups.gpu_node[held], window.gpu_job[held])
-    np.maximum.at(high, window.groups.gpu_node[held], window.gpu_job[held])
+    low, high = np.full(nodes, len(team), dtype=np.intp), np.full(nodes, -1, dtype=np.intp)
+    held = team.of >= 0
+    np.minimum.at(low, window.groups.gpu_node[held], team.of[held])
+    np.maximum.at(high, window.groups.gpu_node[held], team.of[held])
     return np.where(low == high, high, -1)
 
 
 def _candidate(
-    window: Window, rules: Thresholds, load: Load, number: int, strength: float, lost: Floats, hungry: Floats
+    window: Window,
+    rules: Thresholds,
+    team: Teams,
+    load: Load,
+    number: int,
+    strength: float,
+    lost: Floats,
+    hungry: Floats,
 ) -> Candidate:
-    job = window.jobs[number]
     told = float(lost[number])
     loss = told if not np.isnan(told) else float(np.clip(hungry[number], 0.0, 0.9))
-    at = _since(window, rules, load, number)
     rate, of = float(load.rate[number]), float(load.share[number])
+    scope = team.scope(window, number)
+    name = scope.jobs[0] if scope.jobs else scope.nodes[0]
     return Candidate(
         NAME,
         load.variant,
-        Scope(jobs=(job.id,), nodes=job.nodes, gpus=tuple(window.layout.gpus[g].key for g in job.gpus)),
+        scope,
         severity_of(loss),
-        at,
+        _since(window, rules, team, load, number),
         loss,
         0.8 if not np.isnan(told) else 0.6,
         (
-            Evidence(load.metric, job.id, rate, "B/s", f"{of:.0%} of the achievable, >= {rules.mean:.0%}"),
-            Evidence(
-                "gpu.tensor_active" if window.has("gpu.tensor_active") else "gpu.power",
-                job.id,
-                loss,
-                "ratio",
-                f"of its pace lost, >= {rules.lost:g}",
-            ),
+            Evidence(load.metric, name, of, "ratio", f"of the achievable, >= {rules.mean:.0%}"),
+            Evidence("gpu.tensor_active" if window.has("gpu.tensor_active") else "gpu.power", name, loss, "ratio", f"of its pace lost, >= {rules.lost:g}"),
         ),
         is_open=strength >= 1,
-        rejected=(
-            Rejected("data_loader_starvation", "kernels run all the time"),
-            Rejected("communication_stall", "bytes flow"),
-        ),
+        rejected=(Rejected("data_loader_starvation", "kernels run all the time"), Rejected("communication_stall", "bytes flow")),
         words={
             "rate": show(rate, "B/s"),
-            "share": f"{min(of, 1.0):.0%}"
-            + (" (bursts unseen at this poll)" if window.step(load.metric) > 10 else ""),
+            "share": f"{min(of, 1.0):.0%}" + (" (bursts unseen at this poll)" if window.step(load.metric) > 10 else ""),
             "lost": f"{loss:.0%}",
+            "job": name.removeprefix("slurm:"),
         },
-    )
+    )  # fmt: skip
 
 
-def _since(window: Window, rules: Thresholds, load: Load, number: int) -> float:
-    """When the job's traffic came up to what it is, in whole minutes."""
+def _since(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> float:
+    """When the team's traffic came up to what it is, in whole minutes."""
     if load.variant == "network":
-        group = _only_job(window)[window.groups.port_node]
+        mine = _only_team(window, team)[window.groups.port_node] == number
         minutes = window.minutes("port.tx").mean
     else:
-        group, minutes = window.gpu_job, window.minutes(load.metric).mean
-    if not len(minutes) or not (group == number).any():
+        mine, minutes = team.of == number, window.minutes(load.metric).mean
+    if not len(minutes) or not mine.any():
         return window.at - rules.window_s
-    line = mean(minutes[:, group == number].T)
+    line = mean(minutes[:, mine].T)
     low = np.flatnonzero(~(line >= 0.7 * np.fmax.reduce(line)))
     if not len(low):
-        return max(window.since, window.jobs[number].since)
+        return float(np.fmax(window.since, np.nan_to_num(team.since[number], nan=-np.inf)))
     return (
         float((window.at // 60 - len(line) + low[-1] + 1) * 60.0)
         if low[-1] < len(line) - 1

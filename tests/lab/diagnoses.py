@@ -139,7 +139,7 @@ def night_findings(snapshot: Snapshot) -> tuple[Finding, ...]:
             changed=("03:06 serve2 prompts 2x longer",),
         ),
         _finding(
-            "data_loader_starvation:4733",
+            f"data_loader_starvation:{job_at(snapshot, starving[0])[0].removeprefix('slurm:')}",
             since=AT - 5500.0,
             since_bound=True,
             scope=Scope(racks=("r09",), nodes=("r09n01", "r09n02", "r09n03"), gpus=starving, jobs=job_at(snapshot, starving[0])),

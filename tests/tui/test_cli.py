@@ -29,9 +29,12 @@ class Shown:
     def __init__(self) -> None:
         self.settings: Settings | None = None
         self.at: Instant | None = None
+        self.focus = ""
 
-    def __call__(self, settings: Settings, secrets: Mapping[str, Any], at: Instant | None = None) -> int:
-        self.settings, self.at = settings, at
+    def __call__(
+        self, settings: Settings, secrets: Mapping[str, Any], at: Instant | None = None, focus: str = ""
+    ) -> int:
+        self.settings, self.at, self.focus = settings, at, focus
         return 0
 
 
@@ -406,3 +409,21 @@ def test_completion_completes(words: str, found: str) -> None:
     }
     done = command(env=environ)
     assert found in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--focus", "r07n01", "demo"], ["demo", "--focus", "r07n01"]])
+def test_it_can_begin_at_what_a_page_names(shown: Shown, arguments: list[str]) -> None:
+    assert cli.run([*arguments]) == 0
+    assert shown.focus == "r07n01"
+
+
+def test_a_name_with_a_control_character_is_refused(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["demo", "--focus", "evil\x1b[2J"]) == 3
+    assert "printable" in capsys.readouterr().err
+    assert shown.settings is None
+
+
+def test_the_bell_can_be_switched_off(shown: Shown) -> None:
+    assert cli.run(["demo", "--no-bell"]) == 0
+    assert shown.settings is not None
+    assert shown.settings.screen.bell is False

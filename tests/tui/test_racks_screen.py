@@ -275,8 +275,8 @@ class TestKeys:
     async def test_a_later_screen_says_so(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
             await pilot.pause()
-            await pilot.press("2")
-            assert "Triage comes with a later version" in lines(pilot)[-1]
+            await pilot.press("6")
+            assert "Sizing comes with a later version" in lines(pilot)[-1]
 
     async def test_enter_opens_the_node_and_escape_comes_back(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:

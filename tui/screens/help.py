@@ -38,6 +38,18 @@ TIME: tuple[str, ...] = (
     "(processes, jobs of a scheduler that is read live) is left out.",
 )
 NEXT: tuple[tuple[str, str], ...] = (
+    (
+        "what is wrong",
+        "Racks lists it worst first; ! goes there, Enter opens it on Triage (2): why now, what to do, who, evidence, commands",
+    ),
+    (
+        "is it this GPU",
+        "f on Racks opens the finding that concerns it, its node, or whoever it waits for",
+    ),
+    (
+        "nothing is listed",
+        "Triage says which detectors are warming up, what cannot be told, and which alerts nobody explains",
+    ),
     ("what was it like then", "t and the instant; [ ] go 10 s, { } 10 minutes, on every screen"),
     (
         "a GPU looks idle",
@@ -65,6 +77,16 @@ NEXT: tuple[tuple[str, str], ...] = (
     ),
 )
 
+FINDINGS: tuple[str, ...] = (
+    "A rack's ! says that something in it needs somebody now, or is lost; * that something needs somebody today, or is stale. "
+    "Findings keep their place and number while their values change; one that is over stays a minute, then it stands "
+    "under what has cleared.",
+    "USEFUL is the share of the allocated GPUs' work that no finding takes away; while detectors warm up it is an upper "
+    "bound. pages 6/8 expl: six of eight firing alerts are explained by findings.",
+    "a acknowledges a finding until it ends or becomes worse, z snoozes it for 1, 4, 24 hours; both are kept for all your "
+    "dashboards. The bell rings once for a finding that is new and critical (--no-bell).",
+)
+
 FILTER: tuple[tuple[str, str], ...] = (
     (
         "r07 r08",
@@ -85,6 +107,10 @@ FILTER: tuple[tuple[str, str], ...] = (
     (
         "of what",
         "a row with any GPU that matches is kept; status is the row's own, gpu.status that of its GPUs",
+    ),
+    (
+        "findings",
+        "finding==thermal_throttling, severity==critical on every screen; on Triage also urgency==now, owner==fabric, cost>5",
     ),
     ("while typing", "Tab completes fields and values, Up and Down bring back what was typed before"),
 )
@@ -142,6 +168,7 @@ class HelpScreen(LiveScreen):
         rows = [*section(f"Keys on {title_of(self.about)}", key_rows(here, width))] if here else []
         rows += section("Keys everywhere", key_rows(everywhere, width))
         rows += section("Cells", legend_rows(width))
+        rows += section("Findings", paragraphs(FINDINGS, width))
         rows += section("Filter (/)", [row for pair in FILTER for row in entry(*pair, 26, width)])
         rows += section("Time", paragraphs(TIME, width))
         rows += section("What to trust", paragraphs(TRUST, width))

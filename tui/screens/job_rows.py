@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from coldaisle.sources.text import cell_width, clip, natural_key, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
+from coldaisle.tui.findings import mark_of
 from coldaisle.tui.reading import read
 from coldaisle.tui.widgets.header import Piece
 from coldaisle.tui.widgets.lines import BLANK, Row, Run, merged, wrap
@@ -49,7 +50,8 @@ _COLUMNS: tuple[tuple[Column, str], ...] = (
     (Column("spread", "min..max", 8, right=True, keep=9), "lowest and highest of its GPUs"),
     (Column("memory", "mem max", 7, right=True, keep=8), "memory of its fullest GPU"),
     (Column("power", "power", 8, right=True, keep=12), "what its GPUs draw"),
-    # the bound class and the loss of a job stand here once there is a diagnosis
+    (Column("finding", "finding", 13, keep=4), "the worst finding that touches it"),
+    (Column("bound", "bound by", 9, keep=9), "what its speed depends on"),
     (Column("cells", "each GPU", 9, keep=6, grows=True), "a cell a GPU, as on Racks"),
     (Column("hours", "GPU.h", 7, right=True, keep=14), "GPU-hours so far"),
     (Column("cpus", "CPUs", 5, right=True, keep=16), "CPUs it has, or asks for"),
@@ -190,7 +192,9 @@ def empty_columns(jobs: Jobs) -> frozenset[str]:
         **{column.key: column.key for column, _ in known_columns() if column.key.startswith("job.")},
     }
     unmeasured = (key for key, metric in needs.items() if metric not in jobs.snapshot.columns)
-    return jobs.roll.empty.union(unmeasured)
+    diagnosis = jobs.snapshot.diagnosis
+    untold = [*([] if diagnosis.at else ["finding"]), *([] if diagnosis.jobs else ["bound"])]
+    return jobs.roll.empty.union(unmeasured, untold)
 
 
 def _empty(*jobs: Sequence[Job]) -> frozenset[str]:
@@ -499,7 +503,17 @@ _OF_ALL: dict[str, Callable[[Jobs, Job], Cell]] = {
     "restarts": lambda jobs, job: Run(str(job.restarts), "warn") if job.restarts else Run(""),
 }  # fmt: skip
 _OF_QUEUE: dict[str, Callable[[Jobs, Job], Cell]] = {"starts": _starts}
+
+
+def _bound(jobs: Jobs, number: int) -> Run:
+    found = jobs.snapshot.diagnosis.jobs.get(jobs.roll.jobs[number].id)
+    if found is None or found.bound == "unknown":
+        return Run(NO_VALUE, "dim")
+    return Run("memory" if found.bound == "memory bandwidth" else plain(str(found.bound), 13))
+
+
 _OF_RUNNING: dict[str, Callable[[Jobs, int], Cell]] = {
+    "finding": lambda jobs, number: mark_of(jobs.snapshot, "jobs", number), "bound": _bound,
     "left": _left, "active": _active, "spread": _spread, "memory": _memory, "power": _power, "hours": _hours,
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui import cells
+from coldaisle.tui.findings import mark_of
 from coldaisle.tui.reading import latest, read, status_word, why_silent
 from coldaisle.tui.screens.filtered import FilteredScreen
 from coldaisle.tui.widgets.empty import no_node
@@ -42,8 +43,12 @@ COLUMNS = (
 )
 
 
-def columns() -> tuple[Column, ...]:
-    """The same with the site's own metrics of nodes, before what has no end."""
+FINDING = Column("finding", "finding", 13, keep=3)
+"""The worst that touches it; a column once there is a diagnosis."""
+
+
+def columns(*, diagnosed: bool = False) -> tuple[Column, ...]:
+    """The same with the site's own metrics of nodes, before what has no end, and with the finding behind the GPUs."""
     from coldaisle.sources.catalog import own_metrics
     from coldaisle.sources.source import Kind
 
@@ -51,7 +56,11 @@ def columns() -> tuple[Column, ...]:
         Column(one.key, one.label, max(9, min(len(one.label), 14)), right=True, keep=len(COLUMNS) + at)
         for at, one in enumerate(own_metrics(Kind.NODE))
     )
-    return (*COLUMNS[:-1], *own, COLUMNS[-1])
+    shown = (*COLUMNS[:-1], *own, COLUMNS[-1])
+    if not diagnosed:
+        return shown
+    at = next(at for at, column in enumerate(shown) if column.key == "gpus") + 1
+    return (*shown[:at], FINDING, *shown[at:])
 
 
 PSI = (("node.psi_cpu_some", "cpu"), ("node.psi_io_full", "io"), ("node.psi_mem_full", "mem"))
@@ -96,6 +105,7 @@ def node_cells(snapshot: Snapshot, index: int, columns: Sequence[str], gpus: Row
         "rack": lambda: Run(plain(snapshot.layout.racks[snapshot.layout.nodes[index].rack].name), "dim"),
         "state": lambda: _state(snapshot, index),
         "gpus": lambda: gpus,
+        "finding": lambda: mark_of(snapshot, "nodes", index),
         "cpu": lambda: _number(snapshot, "node.cpu_util", index),
         "memory": lambda: _number(snapshot, "node.mem_ratio", index),
         "psi": lambda: _pressure(snapshot, index),
@@ -159,6 +169,8 @@ class NodesScreen(FilteredScreen):
             return node_cells(snapshot, index, [item.column.key for item in placed], drawn)
 
         table = self.query_one(Table)
+        self._columns = columns(diagnosed=bool(snapshot.diagnosis.at))
+        table.set_columns(self._columns)
         empty = "no node matches the filter" if layout.nodes else no_node(snapshot, table.size.width - 1)
         table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
         self.query_one("#status", Lines).show([self._status(snapshot, len(keys))])

@@ -19,6 +19,7 @@ from coldaisle.tui.widgets.lines import Row, Run, row_width
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
+    from coldaisle.analyzers.finding import Finding
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.sources.cluster import Job
     from coldaisle.tui.app import ColdaisleApp
@@ -37,6 +38,8 @@ FEET = ("rack.power", "node.power", "gpu.power", "node.inlet_temp", "rack.inlet_
 """Of what a line under a rack tells."""
 CHANGED = 4
 """Lines that the events would like, with their rule, before the map gets more room than it needs."""
+WORST = 7
+"""The same of the findings, where they stand under the map: a rule, five of them, and how many more there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class RacksScreen(FilteredScreen):
     FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
-        Binding("exclamation_mark", "worst", "Worst"),
+        Binding("exclamation_mark", "worst", "Next worst"),
+        Binding("f", "finding", "Finding"),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),
@@ -104,6 +108,10 @@ class RacksScreen(FilteredScreen):
         """A GPU's key."""
         self._worst = ""
         """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
+        self.finding = ""
+        """The id of the finding that ``!`` went to: Enter opens it until the cursor moves."""
+        self._ids: dict[str, list[str]] = {}
+        """By the id of a widget: which finding each of its lines is of."""
         self.lit = ""
         """The id of the job whose GPUs alone keep their colours; empty: none."""
         self.plan: Plan | None = None
@@ -184,21 +192,23 @@ class RacksScreen(FilteredScreen):
         self._group(snapshot)
         halves = bool(self.glyphs.upper_half) and not self.home.palette.is_mono
         foot = self.grouping == "rack" and any(snapshot.column(key) for key in FEET)
-        planned = (self._grouped, width, height, self.zoom, halves, foot)
+        listed = bool(snapshot.diagnosis.at)
+        planned = (self._grouped, width, height, self.zoom, halves, foot, listed)
         if self.plan is None or self._planned != planned:
             self._planned = planned
-            self.plan = self._best(width, height, foot=foot, halves=halves)
+            self.plan = self._best(width, height, foot=foot, halves=halves, listed=listed)
             self._follow = True
         return self.plan, room_of(width, height, side=self.plan.width < width)
 
-    def _best(self, width: int, height: int, *, foot: bool, halves: bool) -> Plan:
-        """With the side panel and lines for events where there is room; without them rather than without titles."""
+    def _best(self, width: int, height: int, *, foot: bool, halves: bool, listed: bool) -> Plan:
+        """With the side panel and lines for findings and events where there is room; without them rather than without titles."""
         from coldaisle.tui.tiles import plan_map
 
         with_side, without = room_of(width, height, side=True), room_of(width, height, side=False)
+        wanted = WORST if listed and not with_side.side else CHANGED
         tries = [
             plan_map(
-                self.groups, with_side.width, with_side.map - CHANGED, self.zoom, foot=foot, halves=halves
+                self.groups, with_side.width, with_side.map - wanted, self.zoom, foot=foot, halves=halves
             ),
             plan_map(self.groups, with_side.width, with_side.map, self.zoom, foot=False, halves=halves),
             plan_map(self.groups, without.width, without.map, self.zoom, foot=False, halves=halves),
@@ -312,11 +322,30 @@ class RacksScreen(FilteredScreen):
 
         rows: list[Row] = [*no_gpu(snapshot, room.width), ()] if gpu is None else []
         lines -= len(rows)
+        ids = [""] * len(rows)
+        if snapshot.diagnosis.at and not room.side and lines >= 1:
+            told = self._worst_first(snapshot, room.width, lines)
+            lines -= len(told)
+            rows += [row for row, _ in told]
+            ids += [key for _, key in told]
+        self._ids["changed"] = ids
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
-            told = changes(snapshot.events, room.width, lines - 1, snapshot.at)
-            rows += told or [(Run("nothing so far", "dim"),)]
+            happened = changes(snapshot.events, room.width, lines - 1, snapshot.at)
+            rows += happened or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
+
+    def _worst_first(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
+        """The findings under the map: a line each where events have room below them, else as many as fit, and what changed."""
+        from coldaisle.tui.findings import worst_first
+
+        standing = self.home.standing.rows
+        need = 1 + max(len(standing), 1)
+        roomy = lines >= need + 4
+        return worst_first(
+            snapshot, standing, width, need if roomy else lines, self.glyphs.rule,
+            selected=self.finding, changed=not roomy,
+        )  # fmt: skip
 
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
         from coldaisle.tui.widgets.cursor import cursor_lines, side_rows
@@ -332,7 +361,19 @@ class RacksScreen(FilteredScreen):
         now = self.home.now() if snapshot.live else snapshot.at
         lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))
         if room.side:
-            side.show(side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule))
+            told = self._side_findings(snapshot, room.side, self.size.height - 4 - room.cursor)
+            self._ids["side"] = [key for _, key in told]
+            rest = side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule)
+            side.show([*(row for row, _ in told), *rest])
+
+    def _side_findings(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
+        """The findings beside the map, by urgency; the cursor's node has what they leave."""
+        from coldaisle.tui.findings import side_lines
+
+        if not snapshot.diagnosis.at:
+            return []
+        rows = self.home.standing.rows
+        return [*side_lines(snapshot, rows, width, lines, self.glyphs.rule, selected=self.finding), ((), "")]
 
     def _note(self, snapshot: Snapshot, plan: Plan) -> Row:
         """At the right end of line 3: filter, grouping, zoom, metric."""
@@ -367,9 +408,9 @@ class RacksScreen(FilteredScreen):
         if self.plan is not None and self.snapshot is not None:
             self.point_at(self.snapshot.layout.gpus[int(self.plan.gpu[cell])].key)
 
-    def point_at(self, gpu: str) -> None:
-        """Put the cursor on a GPU, by its key, and bring it into view."""
-        self.cursor = gpu
+    def point_at(self, gpu: str, finding: str = "") -> None:
+        """Put the cursor on a GPU, by its key, and bring it into view; ``finding``: what Enter opens there."""
+        self.cursor, self.finding = gpu, finding
         self._follow = True
         self.again()
 
@@ -417,10 +458,13 @@ class RacksScreen(FilteredScreen):
         return self.cursor
 
     def action_worst(self) -> None:
-        """To the GPU that most deserves a look; again: to the next."""
+        """To the worst finding, again: to the next; without findings to the GPU that most deserves a look."""
         from coldaisle.tui.cells import troubles
 
         if self.snapshot is None or self.home.metric is None:
+            return
+        if any(not row.is_cleared for row in self.home.standing.rows):
+            self._next_finding(self.snapshot)
             return
         found = troubles(self.snapshot, self.metric)
         if not found:
@@ -434,6 +478,49 @@ class RacksScreen(FilteredScreen):
         self._worst = self.snapshot.layout.gpus[places[at]].key
         self.point_at(self._worst)
         self.home.say(f"{at + 1} of {len(places)}, worst first: {found[at].why}")
+
+    def _next_finding(self, snapshot: Snapshot) -> None:
+        from coldaisle.tui.findings import first_gpu, title_words
+
+        rows = [row for row in self.home.standing.rows if not row.is_cleared]
+        ids = [row.finding.id for row in rows]
+        row = rows[(ids.index(self.finding) + 1) % len(rows) if self.finding in ids else 0]
+        gpu = first_gpu(snapshot, row.finding)
+        self.point_at(self.cursor if gpu is None else snapshot.layout.gpus[gpu].key, row.finding.id)
+        self.home.say(
+            f"{row.number} of {len(rows)}, worst first: {title_words(row.finding)} (Enter opens it)"
+        )
+
+    def show_finding(self, finding: Finding) -> None:
+        """Put the cursor on the first GPU of a finding."""
+        from coldaisle.tui.findings import first_gpu
+
+        gpu = None if self.snapshot is None else first_gpu(self.snapshot, finding)
+        if self.snapshot is not None and gpu is not None:
+            self.point_at(self.snapshot.layout.gpus[gpu].key, finding.id)
+        else:
+            self.home.say("no GPU of it is known")
+
+    def action_finding(self) -> None:
+        """Open what is wrong with the GPU under the cursor."""
+        from coldaisle.analyzers.touching import touching
+
+        if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        found = touching(self.snapshot)
+        node = self.snapshot.layout.gpus[gpu].node
+        one = found.worst(found.gpus, gpu) or found.worst(found.nodes, node)
+        if one is None:
+            self.home.say("no finding concerns this GPU or its node")
+        else:
+            self._open_finding(one.id)
+
+    def _open_finding(self, key: str) -> None:
+        from coldaisle.tui.screens.triage import TriageScreen
+
+        self.home.action_go("Triage")
+        if isinstance(self.app.screen, TriageScreen):
+            self.app.screen.stand_on(key)
 
     def action_metric(self, step: int) -> None:
         """Let the cells show the next metric that has values."""
@@ -481,8 +568,11 @@ class RacksScreen(FilteredScreen):
         ]
 
     def action_open(self) -> None:
-        """Open the node under the cursor."""
+        """Open the finding that ``!`` went to, else the node under the cursor."""
         if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
+            return
+        if self.finding:
+            self._open_finding(self.finding)
             return
         from coldaisle.tui.screens.node import NodeScreen
 
@@ -504,6 +594,13 @@ class RacksScreen(FilteredScreen):
         self._stand_on(cell)
         if event.twice:
             self.action_open()
+
+    @on(Rows.Pointed)
+    def _pointed(self, event: Rows.Pointed) -> None:
+        """A line of a finding opens it."""
+        ids = self._ids.get(event.rows.id or "", [])
+        if event.line < len(ids) and ids[event.line]:
+            self._open_finding(ids[event.line])
 
 
 def _can_group(snapshot: Snapshot, by: str) -> bool:

@@ -98,6 +98,7 @@ class ServingScreen(FilteredScreen, SeriesScreen):
         table = self.query_one(Table)
         known = bool(snapshot.layout.servers)
         empty = "no service matches the filter" if known else rows.no_server(snapshot, table.size.width - 1)
+        table.set_columns(rows.columns(diagnosed=bool(snapshot.diagnosis.at)))
         table.show(keys, cells_of, sorted_by=self.sort.column, empty=empty)
         self._stand_where_wanted(view)
         self.query_one(TopLines).set_note((Run("worst replica's percentiles", "dim"),) if known else ())
@@ -247,7 +248,8 @@ class ServingScreen(FilteredScreen, SeriesScreen):
 
     def _status(self, view: Serving) -> Row:
         ready, known = int(view.found.ready.sum()), len(view.found.ready)
-        hidden = len(COLUMNS) - len(self.query_one(Table).placed)
+        known_columns = rows.columns(diagnosed=bool(view.snapshot.diagnosis.at))
+        hidden = len(known_columns) - len(self.query_one(Table).placed)
         services = len(view.grouping.services)
         if not known:
             return ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
+from coldaisle.tui.findings import mark_of
 from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.reading import read, server_name, status_word
 from coldaisle.tui.widgets.empty import failures
@@ -48,6 +49,15 @@ COLUMNS = (
     Column("outside", "outside", 7, right=True, keep=9),
     Column("slo", "SLO", 11, keep=1, grows=True),
 )
+FINDING = Column("finding", "finding", 12, keep=2)
+"""The worst that touches it; a column once there is a diagnosis."""
+
+
+def columns(*, diagnosed: bool) -> tuple[Column, ...]:
+    """The columns, with the finding behind how many are ready."""
+    return (*COLUMNS[:2], FINDING, *COLUMNS[2:]) if diagnosed else COLUMNS
+
+
 SERVICE, REPLICA = "s ", "r "
 """What a row's key begins with; the key of a service or of a server follows."""
 KV_BAR = 5
@@ -204,6 +214,7 @@ def service_cells(
     makers: dict[str, Callable[[], Cell]] = {
         "name": lambda: (Run("- " if opened else "+ ", "dim"), Run(plain(service.name), "title")),
         "ready": lambda: ready_run(view, number),
+        "finding": lambda: _service_finding(view, service),
         "running": lambda: _sum(view, "serve.running", number, count),
         "waiting": lambda: _sum(view, "serve.waiting", number, count),
         "kv": lambda: _service_kv(view, number, glyphs),
@@ -265,6 +276,17 @@ def _sum(view: Serving, key: str, number: int, words: Callable[[float], str]) ->
     return Run((">" if partly else "") + words(figure.value))
 
 
+def _service_finding(view: Serving, service: Service) -> Run:
+    """The worst finding of any of its replicas."""
+    from coldaisle.analyzers.touching import touching
+
+    hits = touching(view.snapshot).servers
+    touched = [server for server in service.servers if server in hits]
+    if not touched:
+        return Run("")
+    return mark_of(view.snapshot, "servers", min(touched, key=lambda server: hits[server][0].finding))
+
+
 def _gpu_count(view: Serving, service: Service) -> Run:
     gpus = {gpu for server in service.servers for gpu in view.snapshot.layout.servers[server].gpus}
     return Run(f"{len(gpus)}") if gpus else Run(NO_VALUE, "dim")
@@ -292,6 +314,7 @@ def replica_cells(view: Serving, server: int, columns: Sequence[str], glyphs: Gl
     makers: dict[str, Callable[[], Cell]] = {
         "name": lambda: (Run("  "), Run(server_name(snapshot, server), state_of(view, server)[1])),
         "ready": lambda: Run(*state_of(view, server)),
+        "finding": lambda: mark_of(snapshot, "servers", server),
         "running": lambda: _replica(view, "serve.running", server, count),
         "waiting": lambda: _replica(view, "serve.waiting", server, count),
         "kv": lambda: _replica_kv(view, server, glyphs),

@@ -51,6 +51,7 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
     pieces = [
         Piece(0, (Run("> ", "accent"), Run(plain(board.key, 40), "title"))),
         *_state(snapshot, gpu, now),
+        *_findings(snapshot, gpu),
     ]
     job = job_of(snapshot, gpu)
     if job is not None:
@@ -67,6 +68,27 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
     if board.model or board.mig_profile:
         pieces.append(Piece(5, (Run(model_name(board), "dim"),)))
     return fitted(pieces, width)
+
+
+def _findings(snapshot: Snapshot, gpu: int) -> Iterator[Piece]:
+    """What is wrong with it, the worst first by name; or what it waits for."""
+    from coldaisle.analyzers.touching import touching
+    from coldaisle.tui.cells import letter_of
+    from coldaisle.tui.findings import long_name, severity_token
+
+    found = touching(snapshot)
+    hits = found.gpus.get(gpu, ())
+    if not hits:
+        return
+    one = found.findings[hits[0].finding]
+    name = long_name(one.detector)
+    more = f" +{len(hits) - 1}" if len(hits) > 1 else ""
+    if hits[0].is_victim:
+        whose = plain(one.id.partition(":")[2], 24)
+        yield Piece(1, (Run("w ", "waits"), Run(f"suffers from {name} {whose}{more} (f)", "waits")))
+    else:
+        token = severity_token(one.severity)
+        yield Piece(1, (Run(f"{letter_of(one.detector)} {name}{more} (f)", token),))
 
 
 def _job_pieces(job: Job) -> Iterator[Piece]:

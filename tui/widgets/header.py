@@ -290,7 +290,7 @@ def _useful(snapshot: Snapshot, width: int) -> list[Piece]:
             Piece(
                 0,
                 (
-                    Run("USEFUL ", "dim"),
+                    Run("USEFUL at most " if snapshot.diagnosis.warming else "USEFUL ", "dim"),
                     Run(f"{share * 100:.0f}%", "title"),
                     Run(f" of {useful.allocated} allocated"),
                 ),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
-from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric
+from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric, Mark
 from coldaisle.tui.picture import OUTSIDE
 from coldaisle.tui.reading import clock, event_token, event_words, whose
 from coldaisle.tui.tiles import Zoom, tail
 from coldaisle.tui.widgets.header import Piece, fitted
-from coldaisle.tui.widgets.lines import Row, Run, cut
+from coldaisle.tui.widgets.lines import Row, Run, cut, row_width
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.snapshot import EventView
@@ -47,23 +47,28 @@ def legend(
         if zoom is Zoom.HALVES:
             scale = tuple(Run(str(min(level, 9)), f"cell{level}") for level in range(11))
             pieces.append(Piece(1, (*scale, Run(" two GPUs a character", "dim"))))
-    for at, mark in enumerate(MARKS):
-        if MARK_0 + at in bare:
-            pieces.append(
-                Piece(
-                    2 if mark.letter in "X?" else 3,
-                    (Run(mark.letter, mark.token), Run(f" {mark.meaning}", "dim")),
-                )
-            )
+    marks = [mark for at, mark in enumerate(MARKS) if MARK_0 + at in bare]
+    pieces += _letters(marks, width - sum(row_width(piece.row) + 2 for piece in pieces))
     if mono and any(code & FADED for code in codes):
         pieces.append(Piece(1, (Run(OUTSIDE, "text"), Run(f" outside {outside}", "dim"))))
     if feet:
-        pieces.append(Piece(4, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
+        pieces.append(Piece(30, (Run("kW C", "text"), Run(" rack power, inlet", "dim"))))
     if gpu_feet:
-        pieces.append(Piece(4, (Run("GPU kW", "text"), Run(" of its GPUs alone", "dim"))))
+        pieces.append(Piece(30, (Run("GPU kW", "text"), Run(" of its GPUs alone", "dim"))))
     if out_of_view:
         pieces.append(Piece(0, (Run(f"{out_of_view} out of view (PgDn, z)", "warn"),)))
     return fitted(pieces, width)
+
+
+def _letters(marks: Sequence[Mark], room: int) -> list[Piece]:
+    """Letters with what they mean, in short where there is little room; what findings say stays longer than what is usual."""
+    whole = sum(len(mark.meaning) + 4 for mark in marks) <= room
+    found = []
+    for at, mark in enumerate(marks):
+        said = mark.meaning if whole else mark.short or mark.meaning
+        rank = 2 if mark.letter in "X?" else 5 + at if mark.token in ("trouble", "waits") else 40
+        found.append(Piece(rank, (Run(mark.letter, mark.token), Run(f" {said}", "dim"))))
+    return found
 
 
 def changes(events: Iterable[EventView], width: int, lines: int, now: float) -> list[Row]:

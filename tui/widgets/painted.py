@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
+from textual.events import Click
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -28,6 +30,13 @@ class Rows(Widget):
 
     DEFAULT_CSS = "Rows { width: 1fr; height: auto; }"
 
+    class Pointed(Message):
+        """Somebody clicked on a row."""
+
+        def __init__(self, rows: Rows, line: int) -> None:
+            super().__init__()
+            self.rows, self.line = rows, line
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.rows: tuple[Row, ...] = ()
@@ -39,6 +48,9 @@ class Rows(Widget):
         changed = [y for y in range(lines) if old[y : y + 1] != self.rows[y : y + 1]]
         if changed and self.size:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def on_click(self, event: Click) -> None:
+        self.post_message(self.Pointed(self, event.y))
 
     def render_line(self, y: int) -> Strip:
         return painted(self, self.rows[y] if y < len(self.rows) else (), self.size.width)

@@ -189,6 +189,10 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         if key in self._keys:
             self._go(self._keys.index(key))
 
+    def reveal(self) -> None:
+        """Bring the cursor's row into view, where it has moved with its key."""
+        self._reveal()
+
     def render_line(self, y: int) -> Strip:
         """The header, or one row."""
         from coldaisle.tui.theme import style_of  # the palette belongs to the running app

@@ -1,19 +1,35 @@
-"""``python -m coldaisle.sources.simulator.scenarios NAME [SEED]``: an episode to look at, half a minute a line."""
+"""``python -m coldaisle.sources.simulator.scenarios NAME [SEED [BOARD [MINUTES]]]``: an episode to look at, a minute a line.
+
+Where some boards (nodes, servers) are the cause, their median stands before the median of all others: ``1140 1980``.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
-from coldaisle.sources.simulator.scenarios import SCENARIOS, Observed, world
-from coldaisle.sources.source import Batch, Event
+from coldaisle.sources.simulator.scenarios import SCENARIOS, Label, Observed, World, world
+from coldaisle.sources.source import Batch, EntityRef, Event, GpuRef, Kind, PortRef, ServerRef
 
-KEYS = (
-    "gpu.util", "gpu.sm_active", "gpu.tensor_active", "gpu.power", "gpu.sm_clock", "gpu.temp", "gpu.mem_temp", "gpu.nvlink_tx",
-    "node.cpu_util", "node.psi_io_some", "node.nfs_write", "port.tx", "serve.kv_usage", "serve.running", "serve.waiting",
-    "serve.preemptions",
-)  # fmt: skip
+COLUMNS: dict[Kind, tuple[tuple[str, float], ...]] = {
+    Kind.GPU: (
+        ("util", 100), ("sm_active", 100), ("tensor_active", 100), ("dram_active", 100), ("power", 1), ("sm_clock", 1), ("temp", 1),
+        ("mem_temp", 1), ("throttle", 1), ("thermal_violation", 100), ("power_violation", 100), ("nvlink_tx", 1e-9),
+        ("pcie_rx", 1e-9), ("mem_ratio", 100),
+    ),
+    Kind.NODE: (
+        ("cpu_util", 100), ("cpu_iowait", 100), ("psi_cpu_some", 100), ("psi_io_some", 100), ("nfs_read", 1e-6), ("nfs_write", 1e-6),
+        ("nfs_rtt", 1e3), ("mem_ratio", 100),
+    ),
+    Kind.PORT: (("tx", 1e-9), ("xmit_wait", 1e-6), ("symbol_errors", 1)),
+    Kind.SERVER: (
+        ("kv_usage", 100), ("running", 1), ("waiting", 1), ("preemptions", 60), ("gen_tokens", 1), ("ttft_p99", 1), ("itl_p50", 1e3),
+    ),
+}  # fmt: skip
+"""With factors for people: per cent, GB/s (MB/s for storage), ms, preemptions a minute."""
+LINE_S = 60.0
 
 
 def say(text: object) -> None:
@@ -26,21 +42,63 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in SCENARIOS:
         say("\n".join(f"{s.name:22}{s.condition or '-':26}{s.help}" for s in SCENARIOS.values()))
         return 2
-    made = world(arguments[:1], int(arguments[1]) if len(arguments) > 1 else 1)
-    say(made.labels[0])
-    shown: dict[str, str] = {}
-    say("      s " + " ".join(f"{key.partition('.')[2][:11]:>13}" for key in KEYS))
-    for item in made.items(Observed(poll=30.0)):
-        if isinstance(item, Event):
-            say(f"{item.at - made.start:7.0f} {item.kind}: {item.detail}")
-        if isinstance(item, Batch):
-            for column, key in enumerate(item.metrics):
-                values = item.values[:, column]
-                known = values[~np.isnan(values)]
-                shown[key] = f"{np.median(known):.3g}/{known.min():.3g}" if len(known) else "-"
-            if item.kind == "gpu" and len(shown):
-                say(f"{item.at - made.start:7.0f} " + " ".join(f"{shown.get(key, '-'):>13}" for key in KEYS))
+    seed = int(arguments[1]) if len(arguments) > 1 else 1
+    minutes = float(arguments[3]) if len(arguments) > 3 else None
+    made = world(arguments[:1], seed, parts=arguments[2:3] or ("H100",), minutes=minutes)
+    label = made.labels[0]
+    start, evident, end = (at - made.start for at in (label.start, label.evident, label.end))
+    say(
+        f"{label.scenario}: {label.condition or 'nothing to find'} {label.variant}, like {', '.join(label.lookalike_of)}"
+    )
+    say(
+        f"from {start:.0f} s, seen from {evident:.0f} s, until {end:.0f} s; lost {label.loss:.0%}, weak: {label.is_weak}"
+    )
+    say(
+        f"cause: {' '.join((*label.racks, *label.nodes, *label.gpus, *label.servers)) or '-'}; job {' '.join(label.jobs) or '-'}"
+    )
+    for line in _lines(made, label):
+        say(line)
     return 0
+
+
+def _lines(made: World, label: Label) -> Iterable[str]:
+    shown: dict[str, str] = {}
+    headed = False
+    for item in made.items(Observed(poll=LINE_S, drops=0.0)):
+        if isinstance(item, Event):
+            yield f"{item.at - made.start:6.0f} {item.kind}: {item.detail}"
+        if not isinstance(item, Batch):
+            continue
+        if item.kind is Kind.GPU and shown:
+            if not headed:
+                yield "     s " + " ".join(f"{key.partition('.')[2][:9]:>9}" for key in shown)
+            headed = True
+            yield f"{item.at - made.start:6.0f} " + " ".join(f"{text:>9}" for text in shown.values())
+        roots = np.array([_is_root(ref, label) for ref in item.entities])
+        for name, factor in COLUMNS[item.kind]:
+            key = f"{item.kind}.{name}"
+            if key in item.metrics:
+                values = factor * item.values[:, item.metrics.index(key)].astype(float)
+                some = [values[roots], values[~roots]] if roots.any() and not roots.all() else [values]
+                shown[f"{item.kind}.{name}"] = " ".join(_short(each) for each in some)
+
+
+def _is_root(ref: EntityRef, label: Label) -> bool:
+    if isinstance(ref, GpuRef):
+        return f"{ref.node}/{ref.index}" in label.gpus
+    if isinstance(ref, PortRef):
+        return f"{ref.node}/{ref.port[5]}" in label.gpus
+    if isinstance(ref, ServerRef):
+        return f"{ref.node}/{ref.server}" in label.servers
+    return getattr(ref, "node", "") in label.nodes
+
+
+def _short(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return "-"
+    middle = float(np.median(known))
+    return f"{middle:.0f}" if abs(middle) >= 10 else f"{middle:.2g}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from coldaisle.sources.catalog import catalog
-from coldaisle.sources.simulator.plan import MIB, Array, Ints
+from coldaisle.sources.simulator.plan import MIB, Array, Bools, Ints
 from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Feed
 from coldaisle.sources.simulator.scenarios.world import Recorded, Stage
 from coldaisle.sources.source import Floats
@@ -72,7 +72,7 @@ class Columnist:
     poll: float
     feeds: list[Told]
     constant: Columns = field(init=False)
-    _drops_gen: Array = field(init=False)
+    _drops_gen: Bools = field(init=False)
     _sbe: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -244,10 +244,11 @@ class Columnist:
     def _storage(self, time: float, host: Columns, loading: Array, factor: Array) -> Columns:
         """What is read for batches and written for checkpoints, and how long an operation takes."""
         rows = self.recorded.node
-        slower = np.where((host["is_io"] > 0) & (host["at_ceiling"] == 0), factor, 1.0)
+        fills = (host["is_io"] > 0) & (host["at_ceiling"] > 0)
+        slower = np.where(fills, 1.0, factor)
         read = 2 * host["read"] * loading / slower
         write = mean(rows, "write", time, self.poll)
-        rtt = 0.0015 * slower * (1 + 6 * host["at_ceiling"] * loading) + 0.02 * mean(
+        rtt = 0.0015 * np.where(host["is_io"] > 0, slower, 1.0) * (1 + 6 * fills * loading) + 0.02 * mean(
             rows, "saving", time, self.poll
         )
         quiet = np.full(len(read), 1e6)
@@ -335,7 +336,8 @@ class Columnist:
         before = max(now - max(round(self.poll), 1), 0)
 
         def rate(key: str) -> Array:
-            return (rows[key][now].astype(float) - rows[key][before]) / max(now - before, 1)
+            rise: Array = rows[key][now].astype(float) - rows[key][before]
+            return rise / max(now - before, 1)
 
         service = [self.stage.pieces[p].services[w] for p, w in self.stage.servers]
         capacity = np.array([s.kv_tokens for s in service])

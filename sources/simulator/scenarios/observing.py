@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from coldaisle.sources.simulator.plan import Array, Bools
+from coldaisle.sources.simulator.plan import Bools
 from coldaisle.sources.simulator.scenarios.columns import Columnist, Columns, feeds_of
 from coldaisle.sources.simulator.scenarios.labels import Observed
 from coldaisle.sources.simulator.scenarios.pieces import CONSTANT, SLOTS, STUCK, Told
@@ -251,8 +251,8 @@ class View:
     def _blemish(self, keys: Sequence[str], values: Floats) -> None:
         draw = self.draw
         values[draw.random(values.shape) < _BLANK] = np.nan
-        prof = [i for i, key in enumerate(keys) if key in PROFILING]
-        values[np.ix_(np.flatnonzero(draw.random(len(values)) < _MULTIPLEX), prof)] = np.nan
+        prof = np.array([key in PROFILING for key in keys])
+        values[(draw.random(len(values)) < _MULTIPLEX)[:, None] & prof] = np.nan
         if self._last is not None:
             again = draw.random(len(values)) < _STALE
             values[again] = self._last[again]
@@ -272,7 +272,7 @@ class View:
         return values
 
     def _made(
-        self, at: float, kind: Kind, refs: tuple[EntityRef, ...], columns: Columns, lost: Array
+        self, at: float, kind: Kind, refs: tuple[EntityRef, ...], columns: Columns, lost: Bools
     ) -> Batch:
         values = self._noisy(columns)
         values[lost] = np.nan

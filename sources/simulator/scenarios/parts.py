@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coldaisle.sources.simulator.physics import CLOCK_BIN, DVFS_EXPONENT, demand
-from coldaisle.sources.simulator.plan import PARTS, R_FAST, Array, Bools, Part
+from coldaisle.sources.simulator.plan import PARTS, R_FAST, Array, Bools, Ints, Part
 
 MARGIN_C = 2.0
 """A board that slowed itself speeds up again when it is so much cooler."""
@@ -193,7 +193,7 @@ def hbm_for(b: Boards, over: float) -> Array:
     return np.maximum(factor, 1.0)
 
 
-def inlet_for(b: Boards, gpus: Array, under: float) -> float:
+def inlet_for(b: Boards, gpus: Ints, under: float) -> float:
     """Air with which the hottest of these boards settles ``under`` degrees below its slowdown in a dense job."""
     rise = (b.r_fast + b.r_slow) * full_load(b)
     return float(np.min((b.slowdown - rise)[gpus]) - under)

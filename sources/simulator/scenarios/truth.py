@@ -14,6 +14,8 @@ from coldaisle.sources.simulator.scenarios.world import Recorded, Stage
 STEADY_S = 10
 """What shows for a share of so many seconds has begun to show."""
 SHOWS = 0.1
+FULL = 0.9
+"""A KV cache that is this full has no room for the next prompt."""
 WITHOUT_LOSS = frozenset({"telemetry_gap", "gpu_fault", "memory_exhaustion"})
 """Conditions that are not weak because nothing is lost yet."""
 WEAK = 0.10
@@ -39,7 +41,7 @@ def label_of(
     costs = scenario.condition not in WITHOUT_LOSS
     weak = bool(scenario.condition) and costs and lost < WEAK if piece.weak is None else piece.weak
     return Label(
-        scenario.name, scenario.condition, scenario.lookalike_of, start + piece.start, start + evident, start + end,
+        scenario.name, scenario.condition, scenario.lookalike_of, start + min(piece.start, end), start + evident, start + end,
         gpus=roots,
         nodes=tuple(names.nodes[first + n] for n in piece.root_nodes),
         racks=(names.racks[number],) if piece.root_rack else (),
@@ -98,7 +100,7 @@ def evident_at(stage: Stage, number: int, real: Recorded) -> float:
     share = np.convolve(shows, np.ones(STEADY_S) / STEADY_S, mode="full")[: len(shows)]
     share[: int(piece.start)] = 0.0
     seen = np.flatnonzero(share >= SHOWS)
-    return float(seen[0]) if len(seen) else float(stage.seconds)
+    return max(float(seen[0]), piece.start) if len(seen) else float(stage.seconds)
 
 
 def _shows(stage: Stage, number: int, piece: Piece, real: Recorded) -> Bools:
@@ -108,9 +110,9 @@ def _shows(stage: Stage, number: int, piece: Piece, real: Recorded) -> Bools:
     what = piece.evident_by
     if what in ("starved", "saving"):
         shown: Bools = real.node[what][:, int(place.gpus[0]) // SLOTS] > 0
-    elif what == "preemptions":
-        total = real.server[what][:, _servers(stage, number)].sum(axis=1)
-        shown = np.diff(total, prepend=0.0) > 0
+    elif what == "pressed":
+        kv, waiting = (real.server[key][:, _servers(stage, number)] for key in ("kv", "waiting"))
+        shown = np.asarray(((kv >= FULL) & (waiting >= 1)).any(axis=1))
     elif what == "waiting":
         shown = real.server[what][:, _servers(stage, number)].max(axis=1) >= 1
     else:

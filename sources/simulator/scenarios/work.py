@@ -102,6 +102,8 @@ class Conditions:
     """[job] seconds of the host in every step, besides the program's own"""
     traffic: Array
     """[job] factor of the bytes of a step"""
+    copies: Array
+    """[job] factor of the bytes copied over PCIe in a step"""
     saves: Array
     """[job] factor of the time of a checkpoint"""
     launch: Array
@@ -120,7 +122,7 @@ class Conditions:
     """[gpu] off the bus"""
 
 
-JOB_CONDITIONS = frozenset({"loader", "host", "traffic", "saves"})
+JOB_CONDITIONS = frozenset({"loader", "host", "traffic", "copies", "saves"})
 """Those of :class:`Conditions` that belong to a job, not to a GPU."""
 
 
@@ -134,7 +136,7 @@ def conditions(jobs: int, gpus: int) -> Conditions:
         return np.zeros(gpus, dtype=np.bool_)
 
     return Conditions(
-        ones(jobs), np.zeros(jobs), ones(jobs), ones(jobs), ones(gpus), ones(gpus), ones(gpus), ones(gpus),
+        ones(jobs), np.zeros(jobs), ones(jobs), ones(jobs), ones(jobs), ones(gpus), ones(gpus), ones(gpus), ones(gpus),
         none(), none(), none(),
     )  # fmt: skip
 
@@ -287,10 +289,10 @@ class Crew:
         ends = time >= p.ends_at
         ready = (self.phase == Phase.LOAD) & (self.left <= 0) & (self.queue >= 1) & ~ends
         if ready.any():
-            self._begin(ready, seconds)
+            self._begin(ready, seconds, c)
         self.phase[ends & np.isin(self.phase, (Phase.LOAD, Phase.REST))] = Phase.NONE
 
-    def _begin(self, ready: Bools, seconds: float) -> None:
+    def _begin(self, ready: Bools, seconds: float, c: Conditions) -> None:
         """A step's compute, with a batch of the queue."""
         self.queue[ready] -= 1
         self.phase[ready] = Phase.COMPUTE
@@ -299,7 +301,7 @@ class Crew:
         jitter = self.draw.lognormal(0, SPREAD, int(mine.sum()))
         late = np.maximum(self.left[job], -seconds)
         self.work[mine] = self.program.compute[job] * self.role[mine] * self._spread[mine] * jitter + late
-        self.copy[mine] = self.program.pcie[job]
+        self.copy[mine] = self.program.pcie[job] * c.copies[job]
 
     def _enter(self, which: Bools, phase: Phase, left: Array) -> None:
         self.phase[which] = phase

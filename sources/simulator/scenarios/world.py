@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
-from coldaisle.sources.simulator.plan import Array, Ints
+from coldaisle.sources.simulator.plan import Array, Bools, Ints
 from coldaisle.sources.simulator.scenarios.changes import Changes, Place, rest
 from coldaisle.sources.simulator.scenarios.parts import Boards, Held, boards, settle, temperature
-from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Piece
+from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Cause, Piece
 from coldaisle.sources.simulator.scenarios.serving import Server, unbounded
 from coldaisle.sources.simulator.scenarios.work import (
     ACHIEVABLE,
@@ -139,7 +140,7 @@ class Stage:
             service = unbounded(service)
         return Server(service, np.random.default_rng((self.seed, 2, piece, which)))
 
-    def _causes(self, with_causes: bool) -> list[tuple]:  # type: ignore[type-arg]
+    def _causes(self, with_causes: bool) -> list[tuple[Cause, Place]]:
         return [
             (cause, place)
             for piece, place in zip(self.pieces, self.places, strict=True)
@@ -202,7 +203,7 @@ class Recorder:
             made.server = {
                 key: np.zeros((seconds, len(stage.servers)), dtype=np.float32) for key in SERVER_KEYS
             }
-        self._sums: dict[str, Array] = {}
+        self._sums: dict[str, Any] = {}
         self._count = 0
         self._phases = np.zeros((4, pieces))
         self._rested = np.ones(stage.gpus, dtype=np.bool_)
@@ -210,8 +211,8 @@ class Recorder:
         programs = [piece.program or {} for piece in stage.pieces]
         self._write = np.array([piece.host.write for piece in stage.pieces])
         self._alone = np.array([p.get("alone", 0.0) > 0 for p in programs])
-        later = np.array([p.get("save_async", 0.0) for p in programs])
-        pause = np.array([p.get("save_for", 0.0) for p in programs])
+        later = np.array([p.get("save_async", 0.0) for p in programs], dtype=float)
+        pause = np.array([p.get("save_for", 0.0) for p in programs], dtype=float)
         self._later = np.divide(pause, later, out=np.zeros_like(pause), where=later > 0)
         self._is_later = later > 0
         first = np.zeros(stage.nodes, dtype=np.bool_)
@@ -278,9 +279,9 @@ class Recorder:
         node["inlet"][second] = changes.boards.inlet[::SLOTS]
 
 
-def _bits(busy: Array, begins: Array, b: Boards, held: Held) -> Array:
+def _bits(busy: Bools, begins: Bools, b: Boards, held: Held) -> Ints:
     """Clock-event reasons of an instant; a load that sets in overshoots, which shows as the power cap for a moment."""
-    bits: Array = (
+    bits: Ints = (
         np.where(busy, 0, IDLE) | (held.by_power | begins) * POWER | held.by_heat * SW_HEAT
         | held.by_hw_heat * (HW | HW_HEAT) | held.by_app * APP | (b.brake & busy) * (HW | BRAKE)
     )  # fmt: skip

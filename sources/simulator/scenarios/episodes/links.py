@@ -60,8 +60,10 @@ def _pcie_full(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = train(s, part, draw, "sft", 1, compute=float(draw.uniform(1.0, 2.0)))
     assert made.program is not None
     rate = 0.9 * (5.6e10 if part.pcie_gen >= 5 else 2.6e10)
-    made = adapted(made, pcie=rate * made.program["compute"] * float(draw.uniform(1.3, 4.0)))
-    return replace(made, start=0.0, evident_after=60, loss=None, causes=(Cause("pcie", 1.0, None, 0.0),))
+    made = adapted(made, pcie=float(draw.uniform(0.3, 0.8)) * rate * made.program["compute"])
+    at = begin(draw)
+    more = Cause("copies", float(draw.uniform(2.0, 6.0)), None, at)
+    return replace(made, start=at, evident_after=3, causes=(more,))
 
 
 @scenario("bursty_ddp", "short bursts, 30 % on average", like=(FULL,), nodes=4)

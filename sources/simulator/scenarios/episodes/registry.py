@@ -76,7 +76,7 @@ def train(
 
 def heavy(s: Scenario, part: Part, draw: Draw, **over: float) -> Piece:
     """A dense job near the boards' power limit, which heat and caps are felt by."""
-    return train(s, part, draw, "llm-pretrain", **over)
+    return train(s, part, draw, "llm-pretrain", None, **over)
 
 
 def adapted(made: Piece, **over: float) -> Piece:

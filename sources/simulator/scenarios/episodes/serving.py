@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-
-import numpy as np
 
 from coldaisle.sources.simulator.plan import Part
 from coldaisle.sources.simulator.scenarios.episodes.registry import Draw, begin, scenario
@@ -40,24 +39,27 @@ def service(part: Part, draw: Draw, gpus: int = 2, **over: float) -> Service:
     return replace(made, **over)  # type: ignore[arg-type]
 
 
+def held(s: Service, rate: float) -> float:
+    """Tokens in the cache on average at a rate of requests, by Little's law; iterations grow with what is in the cache."""
+    per_rate = (
+        rate * s.answer * (s.prompt + s.answer / 2) / (1 - rate * s.prompt * (1 - s.prefix) / s.prefill)
+    )
+    return per_rate * s.base / (1 - per_rate * s.per_token) if per_rate * s.per_token < 0.95 else math.inf
+
+
 def asked(part: Part, draw: Draw, share: float, gpus: int = 2, **over: float) -> Service:
-    """A server whose cache is filled to a share on average, by Little's law, as far as prefill allows."""
+    """A server whose cache is filled to a share on average, as far as prefill and the batch allow."""
     s = service(part, draw, gpus, **over)
-    running = min(share * s.kv_tokens / (s.prompt + s.answer / 2), 0.8 * s.max_running)
-    held = running * (s.prompt + s.answer / 2)
-    for share_of_prefill in (0.3, 0.3):
-        seconds = s.answer * (s.base + s.per_token * held) / (1 - share_of_prefill)
-    rate = min(running / seconds, 0.45 * s.prefill / (s.prompt * (1 - s.prefix)))
+    most = min(share * s.kv_tokens, 0.7 * s.max_running * (s.prompt + s.answer / 2))
+    rate = 0.3 * s.prefill / (s.prompt * (1 - s.prefix))
+    while held(s, rate) > most:
+        rate *= 0.9
     return replace(s, arrivals=rate)
 
 
 def small(s: Service, share: float) -> Service:
     """With so small a cache that what is asked fills this share of it."""
-    per_request = s.prompt + s.answer / 2
-    seconds = s.answer * s.base * 1.4
-    return replace(
-        s, kv_tokens=max(s.arrivals * seconds * per_request / share, 6 * s.prompt), max_running=512
-    )
+    return replace(s, kv_tokens=max(held(s, s.arrivals) / share, 8 * s.prompt), max_running=512)
 
 
 def servers(s: Scenario, part: Part, services: tuple[Service, ...], **over: object) -> Piece:
@@ -68,11 +70,11 @@ def servers(s: Scenario, part: Part, services: tuple[Service, ...], **over: obje
 
 def _pressed(s: Scenario, part: Part, draw: Draw, at: float, cause: Cause, which: int) -> Piece:
     each = tuple(
-        small(asked(part, draw, 0.3, prompt=float(draw.uniform(800, 3000)), answer=float(draw.uniform(400, 1200))), float(draw.uniform(0.35, 0.55)))
+        small(asked(part, draw, 0.3, burst=1.0, prompt=float(draw.uniform(300, 1500)), answer=float(draw.uniform(700, 1600))), float(draw.uniform(0.35, 0.55)))
         for _ in range(4)
     )  # fmt: skip
     return servers(
-        s, part, each, start=at, evident_by="preemptions", root_servers=(which,), is_demand=True, causes=(cause,)
+        s, part, each, start=at, evident_by="pressed", root_servers=(which,), is_demand=True, causes=(cause,)
     )  # fmt: skip
 
 
@@ -96,11 +98,10 @@ def _ramp(s: Scenario, part: Part, draw: Draw) -> Piece:
     "kv_stable", "the cache is nearly full all the time, and nobody waits", like=(CACHE, QUEUE), nodes=1
 )
 def _stable(s: Scenario, part: Part, draw: Draw) -> Piece:
-    made = service(
-        part, draw, prompt=float(draw.uniform(500, 1500)), answer=float(draw.uniform(300, 700)), spread=12.0
-    )
-    clients = int(np.clip(made.kv_tokens / (made.prompt + made.answer / 2), 40, 240))
-    filled = clients * (made.prompt + made.answer / 2) / float(draw.uniform(0.88, 0.93))
+    prompt, answer = float(draw.uniform(300, 900)), float(draw.uniform(900, 1600))
+    made = service(part, draw, prompt=prompt, answer=answer, spread=4.0)
+    clients = int(draw.integers(90, 200))
+    filled = clients * (prompt + answer / 2 * (1 + 1 / made.spread)) / float(draw.uniform(0.84, 0.9))
     return servers(s, part, tuple(replace(made, clients=clients, kv_tokens=filled) for _ in range(4)))
 
 
@@ -160,15 +161,9 @@ def _prefill(s: Scenario, part: Part, draw: Draw) -> Piece:
 
 @scenario("decode_bound", "a large batch decodes: slow tokens, nobody waits", like=(QUEUE, CACHE, "communication_stall"), nodes=1)  # fmt: skip
 def _decode(s: Scenario, part: Part, draw: Draw) -> Piece:
-    made = asked(
-        part,
-        draw,
-        0.65,
-        prompt=float(draw.uniform(300, 800)),
-        answer=float(draw.uniform(600, 1200)),
-        max_running=512,
-    )
-    return servers(s, part, tuple(replace(made, burst=1.0) for _ in range(4)))
+    made = service(part, draw, prompt=float(draw.uniform(200, 600)), answer=float(draw.uniform(900, 1600)))
+    clients = int(min(0.6 * made.kv_tokens / (made.prompt + made.answer / 2), 200))
+    return servers(s, part, tuple(replace(made, clients=clients) for _ in range(4)))
 
 
 @scenario("low_rate_inference", "servers that are asked little", like=("data_loader_starvation", "idle_allocation", CACHE), nodes=1)  # fmt: skip

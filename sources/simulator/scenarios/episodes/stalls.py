@@ -69,7 +69,7 @@ def _compile(s: Scenario, part: Part, draw: Draw) -> Piece:
 @scenario("straggler_clock", "one board is slower, for no reason that it tells", SLOW, (STALL, "thermal_throttling", "power_capping"), "clock")  # fmt: skip
 def _clock(s: Scenario, part: Part, draw: Draw) -> Piece:
     gpu, at = (any_gpu(draw, s.nodes),), begin(draw)
-    slow = Cause("lame_clock", float(draw.uniform(0.4, 0.9)), gpu, at)
+    slow = Cause("lame_clock", float(draw.uniform(0.35, 0.75)), gpu, at)
     return replace(heavy(s, part, draw), roots=gpu, start=at, evident_after=3, causes=(slow,))
 
 

@@ -1,0 +1,164 @@
+"""Communication stalls: the GPUs of a team spin in a collective, send nothing, and somebody does not come.
+
+A GPU that waits in NCCL looks busy: utilisation 100 %, hardly any power, no tensor work. Two signals: that most of a team
+does so all the time, and that no bytes flow (else it is exchange, not waiting); where links are not measured, that nobody
+else of the team computes. The ones that do *not* spin are the culprits: idle in the host, gone, or still computing.
+
+Loss: all of the team's work while it lasts.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.analyzers.features import Activity, activity, fabric, nvlink
+from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict
+from coldaisle.analyzers.teams import Teams, teams
+from coldaisle.analyzers.window import Bools, Window, share
+from coldaisle.sources.source import Floats
+from coldaisle.sources.units import age as in_words
+
+LOOKBACK_S = 900.0
+NAME = "communication_stall"
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    window_s: float
+    spins: float
+    most: float
+    culprits: float
+    hung_s: float
+    nvlink: float
+    fabric: float
+    least: int
+    keep: float
+    young_s: float
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a team."""
+    team = teams(window)
+    if not len(team) or not window.has("gpu.power"):
+        return Verdict()
+    seen = activity(window, rules.window_s)
+    spins = share(seen.spin, seen.have)
+    enough = seen.have.sum(axis=0) >= 4
+    waits = (spins >= rules.spins) & enough
+    # Whose samples have ended may be the one that is waited for.
+    waiting = team.mean(waits[None].astype(np.float32))[0]
+    silent = _is_silent(window, rules, team)
+    young = window.at - team.since < rules.young_s
+    found = np.flatnonzero(
+        (team.size >= rules.least) & (waiting >= rules.most * rules.keep) & silent & ~young
+    )
+    made = [
+        _candidate(window, rules, team, int(number), waits, spins, seen, float(waiting[number]))
+        for number in found
+    ]
+    return Verdict(tuple(one for one in made if one is not None))
+
+
+def _is_silent(window: Window, rules: Thresholds, team: Teams) -> Bools:
+    """[team] nothing is sent, as far as links are measured."""
+    over_links = team.mean(nvlink(window, rules.window_s)[None])[0]
+    over_net = team.node_mean(fabric(window, rules.window_s)[None])[0]
+    silent: Bools = ~(over_links > rules.nvlink) & ~(over_net > rules.fabric)
+    return silent
+
+
+def _candidate(
+    window: Window,
+    rules: Thresholds,
+    team: Teams,
+    number: int,
+    waits: Bools,
+    spins: Floats,
+    seen: Activity,
+    waiting: float,
+) -> Candidate | None:
+    members = team.members(number)
+    late = members[~waits[members]]
+    begun, bound = _since(window, members[waits[members]])
+    lasted = window.at - begun
+    if len(late) > rules.culprits * len(members):
+        return None
+    if not len(late) and lasted < rules.hung_s:
+        return None
+    scope = team.scope(window, number)
+    keys = [window.layout.gpus[gpu].key for gpu in late.tolist()]
+    roots = Scope(gpus=tuple(keys), jobs=scope.jobs) if keys else scope
+    first = window.layout.gpus[int(members[waits[members]][0])].key
+    rejected = [Rejected("interconnect_saturation", "no bytes flow")]
+    if len(late):
+        rejected.append(Rejected("straggler", "the others do not compute at all"))
+    return Candidate(
+        NAME,
+        "culprit" if keys else "hung",
+        roots,
+        Severity.CRITICAL,
+        begun,
+        1.0,
+        0.9 if keys else 0.8,
+        (
+            Evidence(
+                "gpu.util",
+                first,
+                float(spins[members[waits[members]][0]]),
+                "ratio",
+                f"spins >= {rules.spins:g} of the time",
+            ),
+            Evidence(
+                "gpu.power",
+                first,
+                _now(window, "gpu.power", int(members[waits[members]][0])),
+                "W",
+                "little above idle",
+            ),
+        ),
+        since_bound=bound,
+        is_open=waiting >= rules.most,
+        victims=Scope(
+            gpus=tuple(window.layout.gpus[g].key for g in members[waits[members]].tolist()), nodes=scope.nodes
+        )
+        if keys
+        else Scope(),
+        rejected=tuple(rejected),
+        missing=()
+        if window.has("gpu.nvlink_tx") or window.has("gpu.nvlink_bandwidth") or window.has("port.tx")
+        else ("gpu.nvlink_tx: not exported",),
+        words={
+            "waiting": str(int(waits[members].sum())),
+            "culprits": ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else ""),
+            "what": _what(window, seen, late),
+            "how_long": in_words(lasted),
+        },
+    )
+
+
+def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:
+    """What those that are waited for do."""
+    if not len(late):
+        return ""
+    busy = share(seen.busy > 0.5, seen.have)[late]
+    if np.isnan(busy).all():
+        return "tells nothing"
+    return "does not run a kernel" if float(np.nan_to_num(busy).mean()) < 0.5 else "computes"
+
+
+def _now(window: Window, key: str, gpu: int) -> float:
+    return float(window.current(key)[gpu])
+
+
+def _since(window: Window, members: NDArray[np.intp]) -> tuple[float, bool]:
+    """Since when those that wait have waited, without a sample of work; and whether the window begins so."""
+    seen = activity(window, 900.0)
+    spins = share(seen.spin[:, members].T, seen.have[:, members].T)  # [time]: how many of them
+    worked = np.flatnonzero(spins < 0.7)
+    if not len(worked):
+        return float(seen.times[0]), True
+    last = int(worked[-1])
+    return float(seen.times[min(last + 1, len(seen.times) - 1)]), False

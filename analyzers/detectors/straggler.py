@@ -1,0 +1,222 @@
+"""Stragglers: one rank, or one node, is slower than the others of its team, and all wait for it.
+
+The sign is inverted: who waits in a collective is busy, the slow rank is the one with gaps (its host or its copies are late) or
+with a lower clock. Two signals: that a few GPUs, or those of one node, differ so from the others of their team, and that the
+team has lost of its own pace. What differs by design since the start (pipeline stages, experts) has lost nothing.
+
+Loss: what the team lost of its own best pace; where that is not known, what the slow rank lacks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.analyzers.features import activity, line, shifted
+from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Undecided, Verdict, severity_of
+from coldaisle.analyzers.progress import progress
+from coldaisle.analyzers.teams import Teams, teams
+from coldaisle.analyzers.window import Window, mean, median, share
+from coldaisle.sources.source import Floats
+
+LOOKBACK_S = 3600.0
+NAME = "straggler"
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    window_s: float
+    polls: int
+    least: int
+    gap: float
+    few: float
+    lost: float
+    z: float
+    slow_clock: float
+    busy: float
+    keep: float
+    blind: float
+    stalled: float
+
+
+class Slow(NamedTuple):
+    """The GPUs that the others of a team wait for."""
+
+    gpus: NDArray[np.intp]
+    variant: str
+    lack: float
+    """What they lack: of the others' clock, or of their time with a kernel."""
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a team."""
+    team = teams(window)
+    if not len(team) or not window.has("gpu.power"):
+        return Verdict()
+    seconds = max(rules.window_s, rules.polls * window.poll)
+    busy = _busy(window, seconds)
+    clock = median(window.recent("gpu.sm_clock", seconds).values)
+    lost = progress(window).lost
+    seen = activity(window, 60.0)
+    spins = team.mean(share(seen.spin, seen.have)[None])[0]  # nobody computes: that is a stall
+    worth = (team.size >= rules.least) & (team.high(busy[None])[0] >= rules.busy) & ~(spins >= rules.stalled)
+    worth &= ~(lost < rules.keep * rules.lost)
+    made, undecided = [], []
+    for number in np.flatnonzero(worth).tolist():
+        slow = _by_clock(rules, team.members(number), clock) or _by_gaps(
+            window, rules, team.members(number), busy, seconds
+        )
+        if slow is None or not _persists(window, rules, slow, seconds, team.members(number)):
+            continue
+        if np.isnan(lost[number]) and slow.lack < rules.blind:
+            why = "one rank differs from the others; cannot tell a straggler from an uneven split before the job's own pace is known"
+            undecided.append(Undecided(NAME, team.scope(window, number), why))
+            continue
+        made.append(_candidate(window, rules, team, number, slow, float(lost[number])))
+    return Verdict(tuple(made), tuple(undecided))
+
+
+def _busy(window: Window, seconds: float) -> Floats:
+    """[gpu] share of the time with a kernel: the engine's own average where it is measured, else by glimpses."""
+    glimpsed = mean(activity(window, seconds).busy)
+    if not window.has("gpu.gr_active"):
+        return glimpsed
+    averaged = mean(window.recent("gpu.gr_active", seconds).values)
+    return np.where(np.isnan(averaged), glimpsed, averaged).astype(np.float32)
+
+
+def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats) -> Slow | None:
+    values = clock[members]
+    middle = float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
+    low = values <= rules.slow_clock * middle
+    if not low.any() or low.sum() > max(rules.few * len(members), 1):
+        return None
+    return Slow(members[low], "clock", float(1 - np.median(values[low]) / middle))
+
+
+def _by_gaps(
+    window: Window, rules: Thresholds, members: NDArray[np.intp], busy: Floats, seconds: float
+) -> Slow | None:
+    """The few with gaps among others that are always busy; or the node whose GPUs have them."""
+    values = busy[members]
+    known = ~np.isnan(values)
+    members, values = members[known], values[known]
+    if len(members) < rules.least:
+        return None
+    middle = float(np.median(np.sort(values)[len(values) // 2 :]))  # of the busier half
+    samples = max(seconds / max(window.step("gpu.util"), 0.5), 1.0)
+    noise = max(0.015, float(np.sqrt(max(middle * (1 - middle), 0.01) / samples)))
+    low = (middle - values >= rules.gap) & (middle - values >= rules.z * noise)
+    if middle < rules.busy or not low.any():
+        return None
+    node = window.groups.gpu_node[members]
+    if low.sum() <= max(rules.few * len(members), 1):
+        return Slow(members[low], "unknown", float(middle - values[low].mean()))
+    slow_nodes = np.unique(node[low])
+    if (
+        len(slow_nodes) == 1
+        and len(np.unique(node)) > 1
+        and (node[low] == slow_nodes[0]).all()
+        and low.sum() >= 0.75 * (node == slow_nodes[0]).sum()
+    ):
+        return Slow(members[node == slow_nodes[0]], "host", float(middle - values[low].mean()))
+    return None
+
+
+def _persists(
+    window: Window, rules: Thresholds, slow: Slow, seconds: float, members: NDArray[np.intp]
+) -> bool:
+    """Whether it is slow all along: in both halves of the window; and with gaps in every step, not a long pause now and then."""
+    key = (
+        "gpu.sm_clock"
+        if slow.variant == "clock"
+        else "gpu.gr_active"
+        if window.has("gpu.gr_active")
+        else "gpu.util"
+    )
+    values = window.recent(key, seconds).values
+    own = mean(values[:, slow.gpus].T)
+    others = median(values[:, np.setdiff1d(members, slow.gpus)].T)
+    lacks = 1 - own / np.where(others > 0, others, np.nan) if slow.variant == "clock" else others - own
+    known = lacks[~np.isnan(lacks)]
+    half = len(known) // 2
+    if half < 2 or min(float(known[:half].mean()), float(known[half:].mean())) < 0.5 * slow.lack:
+        return False
+    if slow.variant == "clock":
+        return True
+    late = np.nan_to_num(lacks) > rules.gap / 2
+    if key == "gpu.gr_active":
+        return bool(late.mean() >= 0.5)
+    begins = late & ~np.concatenate([[False], late[:-1]])
+    return bool(begins.sum() >= 3)  # glimpses: at least so many gaps apart
+
+
+def _cpu(window: Window) -> Floats:
+    return mean(window.recent("node.cpu_util", 120.0).values)
+
+
+def _candidate(
+    window: Window, rules: Thresholds, team: Teams, number: int, slow: Slow, lost: float
+) -> Candidate:
+    others = np.setdiff1d(team.members(number), slow.gpus)
+    nodes, peers = (np.unique(window.groups.gpu_node[gpus]) for gpus in (slow.gpus, others))
+    loss = lost if not np.isnan(lost) else slow.lack
+    least = 0.04 * float(np.nanmedian(mean(window.recent("gpu.power", 120.0).values)[others]))
+    begun, bound = shifted(line(window, "gpu.power", others), least)
+    keys = tuple(window.layout.gpus[gpu].key for gpu in slow.gpus.tolist())
+    scope = team.scope(window, number)
+    cpu = _cpu(window)
+    metric, what = (
+        ("gpu.sm_clock", "below its peers' clock")
+        if slow.variant == "clock"
+        else ("gpu.util", "less of the time with a kernel than its peers")
+    )
+    evidence = [
+        Evidence(metric, keys[0], slow.lack, "ratio", what),
+        Evidence(
+            "gpu.power",
+            scope.jobs[0] if scope.jobs else keys[0],
+            loss,
+            "ratio",
+            f"of the team's pace lost, >= {rules.lost:g}",
+        ),
+    ]
+    if slow.variant == "host" and not np.isnan(cpu[nodes]).all():
+        evidence.append(
+            Evidence(
+                "node.cpu_util",
+                window.layout.nodes[int(nodes[0])].key,
+                float(cpu[nodes[0]]),
+                "ratio",
+                "its peers' hosts are less busy",
+            )
+        )
+    return Candidate(
+        NAME,
+        slow.variant,
+        Scope(gpus=keys, jobs=scope.jobs),
+        severity_of(loss),
+        begun,
+        loss,
+        0.85 if not np.isnan(lost) else 0.65,
+        tuple(evidence),
+        since_bound=bound,
+        is_open=not lost < rules.lost,
+        victims=Scope(gpus=tuple(window.layout.gpus[gpu].key for gpu in others.tolist())),
+        rejected=(Rejected("communication_stall", "the others compute in between"),),
+        words={
+            "lack": f"{slow.lack:.0%}",
+            "lost": f"{loss:.0%}",
+            "clock": f"{1 - slow.lack:.0%}",
+            "cpu": _percent(float(cpu[nodes].mean())),
+            "cpu_peers": _percent(float(np.median(cpu[peers])) if len(peers) else float("nan")),
+        },
+    )  # fmt: skip
+
+
+def _percent(value: float) -> str:
+    return "?" if np.isnan(value) else f"{value:.0%}"
