@@ -170,7 +170,7 @@ def _candidate(
     key = window.layout.gpus[gpu].key
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
-    alone = 1 - 1 / (follows / max(clock, 0.05) + 1 - follows)
+    alone = max(1 - 1 / (follows / max(clock, 0.05) + 1 - follows), 0.0)
     loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
