@@ -12,13 +12,13 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import intensity
+from coldaisle.analyzers.features import aligned, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
+from coldaisle.analyzers.links import nvlink_ceilings, pcie_ceilings, port_ceilings
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Window, by_group, mean, present, share
 from coldaisle.sources.cluster import Rows
-from coldaisle.sources.parts import nvlink_achievable, pcie_achievable, port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
 
@@ -92,11 +92,12 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
     if window.has("gpu.tensor_active"):
         tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
-    return lack.astype(np.float32)
+    found: Floats = lack.astype(np.float32)
+    return found
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
-    ceiling = np.array([nvlink_achievable(gpu.model) for gpu in window.layout.gpus], dtype=np.float32)
+    ceiling = nvlink_ceilings(window.snapshot)
     if window.has("gpu.nvlink_tx"):
         sent = window.recent("gpu.nvlink_tx", rules.window_s).values
         return _of_gpus(rules, team, "nvlink", "gpu.nvlink_tx", sent, ceiling)
@@ -107,17 +108,18 @@ def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
 
 
 def _pcie(window: Window, rules: Thresholds, team: Teams) -> Load | None:
-    if not window.has("gpu.pcie_rx"):
-        return None
-    generation, lanes = window.current("gpu.pcie_gen_max"), window.current("gpu.pcie_width_max")
-    ceiling = np.array(
-        [pcie_achievable(g, n) for g, n in zip(generation.tolist(), lanes.tolist(), strict=True)],
-        dtype=np.float32,
-    )
-    sent, got = (window.recent(key, rules.window_s).values for key in ("gpu.pcie_tx", "gpu.pcie_rx"))
-    return _of_gpus(
-        rules, team, "pcie", "gpu.pcie_rx", np.asarray(np.fmax(sent, got), dtype=np.float32), ceiling
-    )
+    ceiling = pcie_ceilings(window.snapshot)
+    ways = [key for key in ("gpu.pcie_rx", "gpu.pcie_tx") if window.has(key)]
+    if ways:
+        most = window.recent(ways[0], rules.window_s)
+        for key in ways[1:]:
+            other = aligned(window.recent(key, rules.window_s, step=most.step), most.times, most.step)
+            most = most._replace(values=np.fmax(most.values, other))
+        return _of_gpus(rules, team, "pcie", ways[0], most.values, ceiling)
+    if window.has("gpu.pcie_bandwidth"):  # most copies go one way
+        both = window.recent("gpu.pcie_bandwidth", rules.window_s).values
+        return _of_gpus(rules, team, "pcie", "gpu.pcie_bandwidth", both, ceiling)
+    return None
 
 
 def _of_gpus(
@@ -134,9 +136,7 @@ def _network(window: Window, rules: Thresholds, team: Teams) -> Load | None:
         return None
     group = _only_team(window, team)[window.groups.port_node]
     count = len(team)
-    rate = window.current("port.rate")
-    roce = np.nan_to_num(window.current("port.roce")) > 0
-    ceiling = rate * np.where(roce, port_efficiency(roce=True), port_efficiency())
+    ceiling = port_ceilings(window.snapshot)
     values = np.fmax(
         window.recent("port.tx", rules.window_s).values, window.recent("port.rx", rules.window_s).values
     )
