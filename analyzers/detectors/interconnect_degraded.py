@@ -205,7 +205,7 @@ def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate
         evidence.append(Evidence("gpu.power", job, loss, "ratio", "of its job's pace lost"))
     since, is_bound = (sign.since, False) if sign.since is not None else _since(window, sign, port)
     return Candidate(
-        NAME, sign.variant, Scope(ports=(part.key,)), _severity(sign, loss, rules), since, loss, 0.85 if is_known else 0.7,
+        NAME, sign.variant, Scope(ports=(part.key,)), _severity(sign, loss, rules, is_known=is_known), since, loss, 0.85 if is_known else 0.7,
         tuple(evidence), since_bound=is_bound, is_immediate=sign.variant in ("rate", "flap", "down"),
         words=_words(part.key, sign, loss, part.name),
     )  # fmt: skip
@@ -215,9 +215,9 @@ def _beside(sign: Sign) -> str:
     return f"siblings {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
 
 
-def _severity(sign: Sign, loss: float, rules: Thresholds) -> Severity:
+def _severity(sign: Sign, loss: float, rules: Thresholds, *, is_known: bool) -> Severity:
     """By what it costs; a link that is slow, down or sends much again costs something as soon as somebody needs it."""
-    if loss >= CRITICAL:
+    if loss >= CRITICAL and is_known:
         return Severity.CRITICAL
     is_plain = sign.variant in ("rate", "down") or (
         sign.variant == "flap" and sign.metric == "port.link_downed"
