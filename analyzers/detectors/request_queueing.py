@@ -42,6 +42,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flat: float
     least_waiting: float
     queue_share: float
+    keep: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -65,7 +66,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     limited = waits & ceiling & ~(usage >= 0.97)
     admission = waits & ~ceiling & (usage < rules.roomy)
     loss = queue_share(window, rules.window_s)
-    found = np.flatnonzero((limited | admission) & (loss >= rules.queue_share))
+    found = np.flatnonzero((limited | admission) & (loss >= rules.keep))
     undecided = _undecided(window, np.flatnonzero(waits & np.isnan(usage) & ~ceiling).tolist())
     if not len(found):
         return Verdict(undecided=undecided)
@@ -98,6 +99,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         made.append(
             Candidate(
                 NAME, variant, Scope(servers=(key,)), max(severity_of(share_lost), Severity.WARNING), begun, share_lost, 0.85, evidence,
+                is_open=share_lost >= rules.queue_share,
                 since_bound=begun <= float(recent.times[0]) + recent.step,
                 rejected=(Rejected("kv_cache_pressure", f"no preemptions, cache {_percent(usage[server])} full"),),
                 words={"waiting": f"{queued:.0f}", "running": f"{level[server]:.0f}", "usage": _percent(usage[server]),
