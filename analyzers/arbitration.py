@@ -35,11 +35,15 @@ class Explains(NamedTuple):
     """Whether the consequence can cost no more than its cause: what costs more has another cause as well."""
     variants: frozenset[str] = frozenset()
     """Of the consequence, only these; empty: all."""
+    least: float = 0.0
+    """The cause costs at least so much."""
 
 
-MORE, TWICE = 0.2, 2.0
-"""Engineering choice: a consequence that costs 20 points more than its cause, and twice as much, is not explained by it.
-Estimates of one loss from two sides differ by about half of that."""
+MORE = 0.25
+"""Engineering choice: a consequence that costs 25 points more than its cause is not explained by it. Estimates of one loss from
+two sides differ by about half of that."""
+STOPPED = 0.9
+"""Of a job's work: it stands still."""
 LATER_S = 300.0
 """Engineering choice: a cause is seen within five minutes of its consequence."""
 
@@ -66,7 +70,9 @@ TABLE: tuple[Explains, ...] = (
     *_rows("thermal_throttling", Shared.GPU, "power_capping", "straggler"),
     *_rows("thermal_throttling", Shared.JOB, "straggler", "communication_stall", "interconnect_saturation"),
     *_rows("thermal_throttling", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),
-    *_rows("idle_allocation", Shared.GPU, "straggler", "communication_stall", "data_loader_starvation", is_bound=False),
+    # Who does not come to a collective runs nothing, and its job hangs: that is more than idleness.
+    *_rows("communication_stall", Shared.JOB, "idle_allocation", is_bound=False),
+    *_rows("idle_allocation", Shared.GPU, "straggler", "data_loader_starvation", is_bound=False),
     *_rows("checkpoint_stall", Shared.JOB, "data_loader_starvation", "communication_stall", "straggler",
            "interconnect_saturation"),
     *_rows("memory_exhaustion", Shared.NODE, "data_loader_starvation"),
@@ -76,14 +82,19 @@ TABLE: tuple[Explains, ...] = (
     *_rows("interconnect_degraded", Shared.JOB, "interconnect_saturation", "straggler", "communication_stall",
            is_bound=False),
     *_rows("interconnect_degraded", Shared.SERVER, "request_queueing"),
-    *_rows("interconnect_saturation", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("interconnect_saturation", Shared.JOB, "straggler", "communication_stall", "data_loader_starvation"),
     *_rows("power_capping", Shared.GPU, "straggler"),
     *_rows("power_capping", Shared.JOB, "straggler", "communication_stall"),
     *_rows("power_capping", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),
+    # A job that stands still has no slow rank, and moves no bytes.
+    *(
+        Explains("communication_stall", one, Shared.JOB, False, least=STOPPED)
+        for one in ("straggler", "interconnect_saturation")
+    ),
     *_rows("straggler", Shared.JOB, "communication_stall"),
     *_rows("kv_cache_pressure", Shared.SERVICE, "request_queueing", is_bound=False),
 )  # fmt: skip
-"""In the order in which causes are believed (DETECTION 0.8): of several the first explains."""
+"""In the order in which causes are believed (faults before heat, heat before waiting): of several the first explains."""
 
 
 class Held(NamedTuple):
@@ -156,12 +167,13 @@ def _cause(effect: int, held: Sequence[Held], row: Explains, places: Mapping[int
 
 
 def _can_explain(cause: Held, consequence: Held, row: Explains) -> bool:
+    if cause.candidate.loss < row.least:
+        return False
     if cause.since > consequence.since + LATER_S and not cause.candidate.since_bound:
         return False
     if not row.is_bound:
         return True
-    most = max(cause.candidate.loss + MORE, TWICE * cause.candidate.loss)
-    return consequence.candidate.loss <= most
+    return consequence.candidate.loss <= cause.candidate.loss + MORE
 
 
 def _root(cause: int, found: Mapping[int, int]) -> int:

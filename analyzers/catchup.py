@@ -34,8 +34,8 @@ EARLIER_S, EARLIER_STEP_S = 3600.0, 60.0
 """The longest lookback of a detector."""
 WAIT_S = 30.0
 """So long sources have for telling the last quarter of an hour."""
-BUDGET_S = 6.0
-"""So much time the looks may take together: on a large cluster those of long ago are fewer."""
+MOST_LOOKS = 40_000
+"""Looks times GPUs: all looks of a quarter of an hour at 512 GPUs, a few seconds of work; on larger clusters older ones are fewer."""
 LIMITS = Limits(full_s=BACKFILL_S, minutes=90, full_bytes=2 * MOST_BYTES)
 
 
@@ -97,7 +97,7 @@ class CatchUp:
         replay = Replay(fine, self._make_collector(LIMITS))
         await replay.go_before(earlier)
         diagnoser = Diagnoser(self._make_view(replay.collector), self._live.detectors)
-        await fold_over(replay, diagnoser, instants(start + step, end, step), budget_s=BUDGET_S)
+        await fold_over(replay, diagnoser, instants(start + step, end, step), most=MOST_LOOKS)
         await replay.go(end)
         self._hand_over(diagnoser, earlier)
 

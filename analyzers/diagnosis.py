@@ -189,21 +189,22 @@ async def fold_over(
     diagnoser: Diagnoser,
     whole: Sequence[float],
     *,
-    budget_s: float = math.inf,
+    most: float = math.inf,
     seen: Callable[[Diagnosis], None] | None = None,
 ) -> None:
     """Look at a span's instants, one after another, in slices; ``replay`` tells the collector of the diagnoser's view.
 
-    Where all the looks would take longer than ``budget_s``, older ones are fewer. ``seen`` is told each diagnosis.
+    Where the looks, times the GPUs looked at, are more than ``most``, older ones are left out: by size, not by time, so that
+    the same is found every time. ``seen`` is told each diagnosis.
     """
-    stride, dearest = 1, 0.0
+    stride = 1
     for number, at in enumerate(whole):
         if number % stride and number < len(whole) - RECENT_LOOKS:
             continue
         await replay.go(at)
-        diagnosis = await diagnoser.look(diagnoser.view.snapshot(at, None, live=False))
-        dearest = max(dearest, diagnoser.look_s)
-        stride = max(1, round(dearest * len(whole) / budget_s))
+        snapshot = diagnoser.view.snapshot(at, None, live=False)
+        diagnosis = await diagnoser.look(snapshot)
+        stride = max(1, round(len(snapshot.layout.gpus) * len(whole) / most))
         if seen is not None:
             seen(diagnosis)
 

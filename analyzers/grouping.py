@@ -19,6 +19,7 @@ from coldaisle.analyzers.finding import Scope
 from coldaisle.analyzers.reach import service_of
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.window import Bools, Window
+from coldaisle.sources.cluster import Node
 
 ENTER, LEAVE = 0.5, 0.3
 """Shares of the exposed from which a common cause is seen, and below which it is given up. Engineering choice."""
@@ -64,7 +65,7 @@ LADDERS: Mapping[str, Ladder] = {
     "checkpoint_stall": ("group", "job"),
     "memory_exhaustion": ("job", "node", "user"),
     "data_loader_starvation": ("group", "job", "user"),
-    "interconnect_degraded": ("leaf", "rack", "node", "driver"),
+    "interconnect_degraded": ("leaf", "node", "driver"),
     "interconnect_saturation": ("leaf", "group", "job"),
     "straggler": ("node", "job"),
     "communication_stall": ("leaf", "job"),
@@ -149,15 +150,23 @@ def _exposed(window: Window, detector: str, held: Sequence[Held]) -> Bools:
 
 def _nodes(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
     layout = crowd.window.layout
-    for node, members in crowd.by_place(rest, np.arange(len(layout.nodes))).items():
-        exposed = np.flatnonzero(crowd.exposed[layout.nodes[node].gpus.start : layout.nodes[node].gpus.stop])
-        exposed = exposed + layout.nodes[node].gpus.start
-        key = layout.nodes[node].key
-        affected = crowd.gpus(members)
-        is_whole = any(not crowd.held[one].reach.gpus for one in members)
-        enough = len(affected) >= min(FEWEST_GPUS, max(len(layout.nodes[node].gpus), 2))
-        if is_whole or (enough and crowd.share(members, exposed) >= crowd.threshold("node", key)):
-            yield Group("node", key, tuple(members))
+    for number, members in crowd.by_place(rest, np.arange(len(layout.nodes))).items():
+        node = layout.nodes[number]
+        roots = [crowd.held[one].candidate.roots for one in members]
+        is_whole = any(not one.gpus and not one.ports for one in roots)
+        if is_whole or _is_most_of(crowd, node, members, roots):
+            yield Group("node", node.key, tuple(members))
+
+
+def _is_most_of(crowd: Crowd, node: Node, members: Sequence[int], roots: Sequence[Scope]) -> bool:
+    """Whether most of a node's exposed GPUs, or of its ports, are affected."""
+    enough = crowd.threshold("node", node.key)
+    ports = {port for one in roots for port in one.ports}
+    if ports:
+        return len(ports) > 1 and len(ports) / max(len(node.ports), 1) >= enough
+    here = np.flatnonzero(crowd.exposed[node.gpus.start : node.gpus.stop]) + node.gpus.start
+    fewest = min(FEWEST_GPUS, max(len(node.gpus), 2))
+    return len(crowd.gpus(members)) >= fewest and crowd.share(members, here) >= enough
 
 
 def _racks(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
@@ -234,7 +243,8 @@ def _jobs(crowd: Crowd, rest: Sequence[int]) -> Iterator[Group]:
         if number < 0:
             continue
         job = window.jobs[number]
-        is_told = any(crowd.held[member].candidate.roots.jobs for member in members)
+        roots = [crowd.held[member].candidate.roots for member in members]
+        is_told = any(one.jobs and len(one.gpus) != 1 for one in roots)
         share = len(crowd.gpus(members)) / max(len(job.gpus), 1)
         anchor = job_anchor(job.id)
         if is_told or (len(members) > 1 and share >= crowd.threshold("job", anchor)):
@@ -360,7 +370,7 @@ def anchor_of(window: Window, roots: Scope) -> str:
     if roots.servers:
         servers = {server.key: server.name for server in window.layout.servers if server.key in roots.servers}
         return servers.get(roots.servers[0], roots.servers[0])
-    if roots.jobs:
+    if roots.jobs and len(roots.gpus) != 1:
         return job_anchor(roots.jobs[0])
     for names in (roots.gpus, roots.ports, roots.nodes, roots.racks):
         if len(names) == 1:

@@ -31,6 +31,8 @@ SHORTEST_STEP_S, LONGEST_STEP_S = 5.0, 60.0
 SHORTEST_READ_S, LONGEST_READ_S = 300.0, 3600.0
 OVERLAP = 2
 """Steps that two readings share, so that what changes between them is seen."""
+MOST_LOOKS = 200_000
+"""Looks times GPUs, of what is read at once: every sample of half an hour at 512 GPUs; of more, older instants less often."""
 LIMITS = Limits(full_s=FINE_S, minutes=int(COARSE_S // 60) + 30, full_bytes=4 * MOST_BYTES)
 
 Say = Callable[[str], None]
@@ -71,7 +73,9 @@ class Hindsight:
                 await replay.go_before(coarse)
             is_first = False
             first = max(begin + step, at - window_s)
-            await fold_over(replay, diagnoser, instants(first, end, step) if first <= end else ())
+            await fold_over(
+                replay, diagnoser, instants(first, end, step) if first <= end else (), most=MOST_LOOKS
+            )
             await replay.go(end)
         for number, failure in failures.items():
             collector.supervised[number].error, collector.supervised[number].remedy = failure

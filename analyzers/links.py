@@ -49,11 +49,11 @@ def pcie_ceilings(snapshot: Snapshot) -> Floats:
     return ceilings
 
 
-def port_ceilings(snapshot: Snapshot) -> Floats:
-    """[port] bytes/s of the rate that the link runs at now; NaN: nobody tells it."""
+def port_ceilings(snapshot: Snapshot, rates: Floats) -> Floats:
+    """[port] bytes/s, of links that run at these rates."""
     roce = np.nan_to_num(_newest(snapshot, "port.roce")) > 0
     share = np.where(roce, np.float32(port_efficiency(roce=True)), np.float32(port_efficiency()))
-    ceilings: Floats = _newest(snapshot, "port.rate") * share
+    ceilings: Floats = rates * share
     return ceilings
 
 

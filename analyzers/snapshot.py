@@ -126,6 +126,8 @@ class Cost:
     """Wall time that the last look at what is wrong took."""
 
 
+SCHEDULERS = ("slurm",)
+"""Kinds of source that know who holds what, and measure nothing."""
 LIVE_ONLY = "live only"
 """The state, at a past instant, of a source that remembers nothing."""
 TOLD_NOTHING = "no data"
@@ -206,6 +208,11 @@ class Snapshot:
     """What is wrong, as triage stands by it at this instant."""
     partitions: tuple[Partition, ...] = ()
     """Of all schedulers that have some."""
+
+    @property
+    def is_jobs_only(self) -> bool:
+        """Whether schedulers are all that is asked: they measure nothing, and no node is silent for that."""
+        return bool(self.sources) and all(source.kind in SCHEDULERS for source in self.sources)
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -16,6 +16,10 @@ from coldaisle.analyzers.reach import reach_of
 from coldaisle.analyzers.window import POLLS, SHORTEST_S, Window
 
 LOOKS_TO_OPEN = 2
+PATIENCE_S: Mapping[str, float] = {
+    "straggler": 45.0, "communication_stall": 15.0, "interconnect_saturation": 30.0, "request_queueing": 15.0,
+}  # fmt: skip
+"""What is mostly a consequence has to hold longer, so that its cause has been seen before. Engineering choice."""
 DWELL_S = 60.0
 WINDOWS_TO_CLOSE = 2
 FLAP_S = 600.0
@@ -52,10 +56,14 @@ class Track:
     seen_at: float
     looks: int = 0
     """In which it was open, running."""
+    strong_at: float = 0.0
+    """When the first of them was."""
     opened_at: float | None = None
     """None: it is not open."""
     closed_at: float | None = None
     flaps: int = 0
+    cause: Key | None = None
+    """The track that explains it, as of the last look; what is not seen any more is over with its cause."""
     severity: Severity = Severity.INFO
     """The worst of the last window: what wavers about a limit does not waver on the screen."""
     severe_at: float = 0.0
@@ -83,6 +91,9 @@ class Tracks:
             elif track.seen_at < at:
                 track.looks = 0
                 self._miss(track, window, span)
+        for track in self.by_key.values():
+            if track.is_open and track.seen_at < at and self._is_over(track.cause):
+                track.opened_at, track.closed_at, track.cause = None, None, None
         return [track for track in self.by_key.values() if track.is_open]
 
     def shift(self, seconds: float) -> None:
@@ -91,6 +102,7 @@ class Tracks:
             track.since += seconds
             track.seen_at += seconds
             track.severe_at += seconds
+            track.strong_at += seconds
             track.opened_at = None if track.opened_at is None else track.opened_at + seconds
             track.closed_at = None if track.closed_at is None else track.closed_at + seconds
 
@@ -111,6 +123,8 @@ class Tracks:
             )
         track.candidate, track.seen_at = candidate, at
         track.looks = track.looks + 1 if candidate.is_open else 0
+        if track.looks == 1:
+            track.strong_at = at
         if candidate.severity >= track.severity or at - track.severe_at > span:
             track.severity, track.severe_at = candidate.severity, at
         if track.is_open:
@@ -118,11 +132,14 @@ class Tracks:
                 track.since, track.since_bound = candidate.since, candidate.since_bound
             return
         track.since, track.since_bound = candidate.since, candidate.since_bound
-        if track.looks >= LOOKS_TO_OPEN or (candidate.is_open and candidate.is_immediate):
+        if _has_held(track, at) or (candidate.is_open and candidate.is_immediate):
             came_back = track.closed_at is not None and at - track.closed_at <= FLAP_S
             track.flaps = track.flaps + 1 if came_back else 0
             track.opened_at, track.closed_at = at, None
             track.severity, track.severe_at = candidate.severity, at
+
+    def _is_over(self, cause: Key | None) -> bool:
+        return cause is not None and (cause not in self.by_key or not self.by_key[cause].is_open)
 
     def _miss(self, track: Track, window: Window, span: float) -> None:
         at = window.at
@@ -139,11 +156,17 @@ class Tracks:
             track.opened_at, track.closed_at = None, at
 
 
+def _has_held(track: Track, at: float) -> bool:
+    """Whether it was open for as long as it takes."""
+    return track.looks >= LOOKS_TO_OPEN and at - track.strong_at >= PATIENCE_S.get(track.key[0], 0.0)
+
+
 def key_of(candidate: Candidate) -> Key:
     """The same for as long as it is the same thing at the same place."""
     roots = candidate.roots
     # of a job's candidate the job, of a server's the server: its nodes and GPUs may change
-    names = roots.servers or roots.jobs or roots.gpus or roots.ports or roots.nodes or roots.racks
+    job = roots.jobs if len(roots.gpus) != 1 else ()
+    names = roots.servers or job or roots.gpus or roots.ports or roots.nodes or roots.racks
     return candidate.detector, candidate.variant if candidate.detector in APART else "", names
 
 

@@ -53,8 +53,8 @@ PICTURE_LIMITS = Limits(full_s=0.0, minutes=0)
 CHART_LIMITS = Limits(full_s=BEFORE_S + AFTER_S, minutes=90, full_bytes=2 * MOST_BYTES, extremes=False)
 
 DIAGNOSIS_LIMITS = Limits(full_s=BEFORE_S, minutes=90, full_bytes=2 * MOST_BYTES)
-DIAGNOSIS_BUDGET_S = 10.0
-"""So much time the looks at the instants of a span may take together."""
+MOST_LOOKS = 10_000
+"""Looks times GPUs, up to the instant that was asked for: somebody waits. Older instants are looked at less often."""
 
 MakeView = Callable[[Collector], View]
 Work = Callable[[], Coroutine[None, None, None]]
@@ -246,6 +246,7 @@ class Traveller:
         """Fold what was wrong over the span, up to its end; the picture that is shown gets its own as soon as it is there."""
         if not self._detectors:
             return
+        self._said = None  # all is read
         replay = Replay(span, self._make_collector(DIAGNOSIS_LIMITS))
         await replay.go_before(earlier)
         diagnoser = Diagnoser(self._make_view(replay.collector), self._detectors)
@@ -256,9 +257,11 @@ class Traveller:
             if self.picture is not None and diagnosis.at <= self.picture.at < diagnosis.at + span.step:
                 self._show_diagnoses(diagnoses)
 
+        before = instants(span.start + span.step, span.anchor, span.step)
+        await fold_over(replay, diagnoser, before, most=MOST_LOOKS, seen=seen)
         end = span.anchor + (span.end - span.anchor) // span.step * span.step
-        whole = instants(span.start + span.step, end, span.step)
-        await fold_over(replay, diagnoser, whole, budget_s=DIAGNOSIS_BUDGET_S, seen=seen)
+        after = instants(span.anchor + span.step, end, span.step) if end > span.anchor else []
+        await fold_over(replay, diagnoser, after, most=MOST_LOOKS, seen=seen)
         self._show_diagnoses(diagnoses)
 
     def _show_diagnoses(self, diagnoses: list[Diagnosis]) -> None:

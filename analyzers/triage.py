@@ -21,6 +21,8 @@ from typing import NamedTuple
 from coldaisle.analyzers.arbitration import TABLE, Held, causes
 from coldaisle.analyzers.circumstances import Alerts, changes, explained
 from coldaisle.analyzers.finding import (
+    NOWHERE,
+    Candidate,
     Diagnosis,
     Evidence,
     Finding,
@@ -84,13 +86,15 @@ class Triage:
         open_tracks = self._tracks.follow(window, verdicts)
         held = [
             Held(
-                replace(track.candidate, severity=track.severity),
+                _as_severe(track),
                 reach_of(window, track.candidate.roots),
                 track.since,
             )
             for track in open_tracks
         ]
         cause_of = causes(held)
+        for number, track in enumerate(open_tracks):
+            track.cause = open_tracks[cause_of[number]].key if number in cause_of else None
         roots = [number for number in range(len(held)) if number not in cause_of]
         groups = grouped(window, [held[number] for number in roots], self._known_groups())
         groups = [
@@ -140,7 +144,8 @@ class Triage:
     ) -> _Made:
         members = sorted(group.members, key=lambda member: _weight(held[member]))
         lead = held[members[0]].candidate
-        effects = [number for number, cause in cause_of.items() if cause in group.members]
+        own = set(members)
+        effects = [number for number, cause in cause_of.items() if cause in own]
         scope = _scope(window, [held[member] for member in members])
         lost, loss = lost_gpus(window, [held[member] for member in members])
         text = text_of(lead)
@@ -284,6 +289,12 @@ def _order(finding: Finding) -> tuple[int, float, str]:
     return URGENCIES.index(finding.urgency), -finding.loss.gpu_hours_per_hour, finding.id
 
 
+def _as_severe(track: Track) -> Candidate:
+    """The newest candidate of a track, as severe as it was within the last window."""
+    one = track.candidate
+    return one if one.severity is track.severity else replace(one, severity=track.severity)
+
+
 def _weight(held: Held) -> tuple[float, ...]:
     """The most telling first."""
     one = held.candidate
@@ -318,7 +329,7 @@ def _victims(window: Window, scope: Scope, members: Sequence[Held]) -> Scope:
     Replicas' peers are victims where the detector names them: they take over what a slow one cannot serve.
     """
     layout = window.layout
-    told = [reach_of(window, one.candidate.victims) for one in members]
+    told = [reach_of(window, one.candidate.victims) for one in members if one.candidate.victims != NOWHERE]
     own = {layout.gpu_of[key] for key in scope.gpus if key in layout.gpu_of}
     at = {layout.node_of[key] for key in scope.nodes if key in layout.node_of}
     jobs = {job for one in members for job in one.reach.jobs}

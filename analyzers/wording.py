@@ -38,7 +38,7 @@ def text_of(candidate: Candidate) -> Text:
 
 
 def words_of(snapshot: Snapshot, scope: Scope, step: str, anchor: str, loss: Loss, own: Words) -> Words:
-    """What placeholders stand for; ``own``: the candidate's words, which say more than ours."""
+    """What placeholders stand for; ``own``: the candidate's words, which say more than ours, and may be empty on purpose."""
     layout = snapshot.layout
     gpu = scope.gpus[0] if scope.gpus else ""
     index = layout.gpu_of.get(gpu)
@@ -46,7 +46,7 @@ def words_of(snapshot: Snapshot, scope: Scope, step: str, anchor: str, loss: Los
     job = next((job for job in snapshot.jobs if scope.jobs and job.id == scope.jobs[0]), None)
     server = next((one for one in layout.servers if scope.servers and one.key == scope.servers[0]), None)
     host, _, port = (server.name.split(" ")[0] if server else "").partition(":")
-    return {
+    ours = {
         "gpus": _listed(scope.gpus),
         "gpu": gpu,
         "index": str(board.slot if board.index is None else board.index) if board else "",
@@ -60,8 +60,8 @@ def words_of(snapshot: Snapshot, scope: Scope, step: str, anchor: str, loss: Los
         "count": counted(scope),
         "where": f"{step} {anchor}" if step in ("job", "leaf") else anchor,
         "loss": f"{loss.fraction:.0%}",
-        **own,
     }
+    return {name: word for name, word in ours.items() if word} | dict(own)
 
 
 def counted(scope: Scope) -> str:
@@ -82,7 +82,7 @@ def filled(text: str, words: Words) -> str:
     """One inert line; a placeholder nobody has a word for becomes a dash."""
 
     def word(match: re.Match[str]) -> str:
-        return plain(words.get(match[1], ""), LONGEST_NAME * 3) if match[1] in words else "-"
+        return plain(words.get(match[1], "-"), LONGEST_NAME * 3)
 
     return plain(_PLACE.sub(word, text))
 

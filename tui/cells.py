@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.touching import Touching
     from coldaisle.sources.catalog import Metric
     from coldaisle.sources.cluster import Layout
     from coldaisle.sources.source import Codes, Floats
@@ -246,25 +247,43 @@ def with_findings(snapshot: Snapshot, codes: Codes) -> Codes:
 
     What is only worth knowing (severity info) leaves the digit; who waits for another GPU is told by ``w``.
     """
+    import numpy as np
+
     from coldaisle.analyzers.touching import touching
 
     found = touching(snapshot)
     if not found.gpus:
         return codes
+    if _Letters.of is not found:
+        _Letters.codes, _Letters.of = _letters(found, len(codes)), found
+    letters = _Letters.codes
+    return np.where((letters > 0) & ~np.isin(codes, SAYS_MORE), letters, codes)
+
+
+class _Letters:
+    """Those of the last diagnosis: with 8,192 GPUs in findings they cost more than all the rest of a map."""
+
+    of: Touching | None = None
+    codes: Codes
+
+
+def _letters(found: Touching, size: int) -> Codes:
+    """[gpu] the code of the worst finding that says something of it; 0: none does."""
+    import numpy as np
+
     from coldaisle.analyzers.finding import Severity
 
-    codes = codes.copy()
     worth = [finding.severity > Severity.INFO for finding in found.findings]
     own = [CODE_OF.get(letter_of(finding.detector), 0) for finding in found.findings]
+    codes = np.zeros(size, dtype=np.uint8)
     for gpu, hits in found.gpus.items():
         told = next((hit for hit in hits if worth[hit.finding]), None)
-        code = 0 if told is None else WAITS if told.is_victim else own[told.finding]
-        if code and int(codes[gpu]) not in SAYS_MORE:
-            codes[gpu] = code
+        if told is not None:
+            codes[gpu] = WAITS if told.is_victim else own[told.finding]
     return codes
 
 
-SAYS_MORE: Final = frozenset({LOST, STALE, DOWN})
+SAYS_MORE: Final = (LOST, STALE, DOWN)
 
 
 def urgent(snapshot: Snapshot) -> Codes:
@@ -300,6 +319,7 @@ def value_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
         missing = missing & ~idle
     codes[missing] = NO_DATA
     codes[idle & drained(snapshot)] = DRAINED
+    codes[idle & down(snapshot)] = DOWN
     codes[stale(snapshot, metric.key)] = STALE
     unseen = snapshot.gpu_status == Status.UNKNOWN
     codes[unseen] = NO_DATA
@@ -313,13 +333,9 @@ def _by_scheduler(snapshot: Snapshot, idle: Flags) -> Codes:
     """[gpu] what is known of GPUs that nobody reads: allocated, free, drained or down."""
     import numpy as np
 
-    layout = snapshot.layout
-    down = np.array([(node.state or "").startswith("down") for node in layout.nodes], dtype=bool)[
-        node_index(layout)
-    ]
     codes = np.where(idle, FREE, HELD).astype(np.uint8)
     codes[idle & drained(snapshot)] = DRAINED
-    codes[down] = DOWN
+    codes[down(snapshot)] = DOWN
     return codes
 
 
@@ -362,13 +378,23 @@ def is_drained(state: str | None) -> bool:
 
 def drained(snapshot: Snapshot) -> Flags:
     """[gpu] whether its node gets no new work."""
+
+    return _of_nodes(snapshot, [is_drained(node.state) for node in snapshot.layout.nodes])
+
+
+def down(snapshot: Snapshot) -> Flags:
+    """[gpu] whether the scheduler takes its node for down."""
+    return _of_nodes(snapshot, [(node.state or "").startswith("down") for node in snapshot.layout.nodes])
+
+
+def _of_nodes(snapshot: Snapshot, flags: list[bool]) -> Flags:
+    """[gpu] of what is so of nodes."""
     import numpy as np
 
     layout = snapshot.layout
-    flags = np.array([is_drained(node.state) for node in layout.nodes], dtype=bool)
-    if not flags.any():
+    if not any(flags):
         return np.zeros(len(layout.gpus), dtype=bool)
-    return flags[node_index(layout)]
+    return np.array(flags, dtype=bool)[node_index(layout)]
 
 
 def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
@@ -392,6 +418,8 @@ class Tally:
     allocated: int
     free: int
     drained: int
+    down: int
+    """Of nodes that the scheduler takes for down."""
     lost: int
     stale: int
     unseen: int
@@ -405,14 +433,14 @@ class Tally:
 
 
 def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
-    """Counts boards, never MIG instances; each board once, under the first of lost, stale, unseen, allocated, drained, free."""
+    """Counts boards, never MIG instances; each board once, under the first of lost, stale, unseen, allocated, down, drained, free."""
     import numpy as np
 
     from coldaisle.analyzers.snapshot import Status
 
     boards = snapshot.layout.boards
     status, held = snapshot.gpu_status[boards], _held(snapshot)[boards]
-    out = drained(snapshot)[boards]
+    off, out = down(snapshot)[boards], drained(snapshot)[boards]
     answering = status == Status.OK
     told = (status == Status.UNKNOWN) & scheduled(snapshot)[boards]
     values = values_of(snapshot, metric.key)[boards]
@@ -423,7 +451,8 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
         free=int(((answering | told) & ~held & ~out & _idle(snapshot)[boards]).sum())
         if snapshot.jobs_known
         else 0,
-        drained=int((~held & out).sum()),
+        drained=int((~held & out & ~off).sum()),
+        down=int((~held & off).sum()),
         lost=int((status == Status.LOST).sum()),
         stale=int((status == Status.STALE).sum()),
         unseen=int(((status == Status.UNKNOWN) & ~told).sum()),

@@ -100,7 +100,7 @@ def request_of(
 
 
 def selections(where: str) -> tuple[Selection, ...]:
-    """The filter for nodes, jobs, GPUs and servers; a field that one of these lacks does not make it wrong."""
+    """The filter for GPUs, nodes, jobs and servers; FilterError says what is wrong with it."""
     if not where.strip():
         return ()
     return tuple(Selection(where, row) for row in (Entity.GPU, Entity.NODE, Entity.JOB, Entity.SERVER))
@@ -286,8 +286,8 @@ def _touches(finding: Finding, names: set[str]) -> bool:
 
 
 def _names(scope: Scope) -> set[str]:
-    narrow = scope.gpus or scope.servers or scope.ports or scope.nodes
-    return {*narrow, *(scope.nodes if not scope.gpus else ()), *scope.jobs}
+    """What it is about, by key; its nodes only where nothing narrower is named: others work there, too."""
+    return {*(scope.gpus or scope.nodes), *scope.servers, *scope.jobs}
 
 
 def status_of(snapshot: Snapshot, diagnosis: Diagnosis, fail_on: FailOn) -> int:

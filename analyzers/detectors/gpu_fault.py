@@ -260,44 +260,62 @@ def _goes_on(window: Window) -> Bools:
     return found
 
 
-def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
-    """Boards whose power, temperature and clock repeat to the last digit while they seem to work."""
+def frozen(window: Window, least_s: float, least_polls: int) -> Bools:
+    """[gpu] boards whose power, temperature and clock repeat to the last digit while they seem to work."""
     keys = [key for key in ("gpu.power", "gpu.temp", "gpu.sm_clock") if window.has(key)]
-    if "gpu.power" not in keys or len(keys) < 2 or not window.has("gpu.util"):
-        return {}
-    step = max(window.step(key) for key in keys)
-    polls = max(rules.frozen_polls, int(np.ceil(rules.frozen_s / step)))
     same = window.groups.is_board.copy()
+    if "gpu.power" not in keys or len(keys) < 2 or not window.has("gpu.util"):
+        return np.zeros_like(same)
+    polls = max(least_polls, int(np.ceil(least_s / max(window.step(key) for key in keys))))
     for key in keys:
-        values = window.recent(key, rules.frozen_s, rules.frozen_polls).values[-polls:]
+        values = window.recent(key, least_s, least_polls).values[-polls:]
         have = present(values)
-        same &= have.sum(axis=0) >= max(rules.frozen_polls, int(0.7 * polls))
+        same &= have.sum(axis=0) >= max(least_polls, int(0.7 * polls))
         same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
             np.where(have, values, np.inf), axis=0
         )
-    busy = mean(window.recent("gpu.util", rules.frozen_s, rules.frozen_polls).values) > 0.02
+    return same & (mean(window.recent("gpu.util", least_s, least_polls).values) > 0.02)
+
+
+def stuck_exporters(window: Window, mask: Bools) -> Bools:
+    """[node] all boards that work repeat themselves: it is their exporter that repeats itself."""
+    busy = window.groups.is_board & (window.current("gpu.util") > 0.02)
+    nodes = len(window.layout.nodes)
+    total, same = (np.bincount(window.groups.gpu_node[m], minlength=nodes) for m in (busy, mask))
+    stuck: Bools = (total >= 2) & (same == total)
+    return stuck
+
+
+def frozen_since(window: Window, gpu: int) -> float:
+    """When a board's power was another for the last time."""
+    recent = window.recent("gpu.power", 900.0)
+    last = _filled(recent.values)[:, gpu]
+    moved = np.flatnonzero(last != last[-1])
+    return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
+
+
+def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    """Dead boards behind a feed that goes on. One whose job goes on, or all of whose node repeat themselves, is not dead."""
+    mask = frozen(window, rules.frozen_s, rules.frozen_polls)
+    if not mask.any():
+        return {}
+    dead = mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & ~_goes_on(window)
     made = {}
-    for gpu in np.flatnonzero(same & busy).tolist():
-        recent = window.recent("gpu.power", 900.0)
-        last = _filled(recent.values)[:, gpu]
-        moved = np.flatnonzero(last != last[-1])
-        at = float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
+    for gpu in np.flatnonzero(dead).tolist():
+        at = frozen_since(window, gpu)
         key = window.layout.gpus[gpu].key
         evidence = (
-            Evidence("gpu.power", key, float(last[-1]), "W", f"the same for {window.at - at:.0f} s"),
+            Evidence(
+                "gpu.power",
+                key,
+                float(window.current("gpu.power")[gpu]),
+                "W",
+                f"the same for {window.at - at:.0f} s",
+            ),
             Evidence("gpu.temp", key, float(window.current("gpu.temp")[gpu]), "C", "the same"),
         )
-        made[gpu] = _made(
-            window,
-            gpu,
-            "frozen",
-            Severity.CRITICAL,
-            1.0,
-            at,
-            [],
-            f"{(window.at - at) / 60:.0f} min",
-            evidence,
-        )
+        how = f"{(window.at - at) / 60:.0f} min"
+        made[gpu] = _made(window, gpu, "frozen", Severity.CRITICAL, 1.0, at, [], how, evidence)
     return made
 
 

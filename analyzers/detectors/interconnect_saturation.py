@@ -12,18 +12,20 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import aligned, intensity
+from coldaisle.analyzers.features import activity, aligned, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
-from coldaisle.analyzers.links import nvlink_ceilings, pcie_ceilings, port_ceilings
+from coldaisle.analyzers.links import expected_rates, nvlink_ceilings, pcie_ceilings, port_ceilings
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, by_group, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, by_group, mean, present, quantile, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
 
 LOOKBACK_S = 3600.0
 NAME = "interconnect_saturation"
+MORE = 1.15
+"""Times what a team's links used to carry."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +40,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy: float
     keep: float
     blind: float
+    stalled: float
     blind_share: float
 
 
@@ -69,20 +72,40 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     lost = progress(window, rules.window_s).lost
     busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
     hungry = _hungry(window, rules, team)
+    seen = activity(window, 60.0)
+    computes = ~(
+        team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
+    )  # else it waits, and not for bytes
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
+        # Copies need no kernel; exchange is one.
+        runs = (busy >= rules.busy) | (load.variant == "pcie")
+        rises = _rises(window, team, load)
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero((strength >= rules.keep) & slow & (busy >= rules.busy)).tolist():
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & rises)
+        for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
                     window, rules, team, load, number, float(strength[number]), lost, hungry
                 )
     return Verdict(tuple(found.values()))
+
+
+def _rises(window: Window, team: Teams, load: Load) -> Bools:
+    """[team] whether its traffic is more than it used to be: what was so all along costs nothing of its own best pace."""
+    minutes = window.minutes(load.metric).mean
+    if load.variant == "network":
+        group = _only_team(window, team)[window.groups.port_node]
+        past = np.stack([by_group(row, group, len(team)) for row in minutes]) if len(minutes) else minutes
+    else:
+        past = team.mean(minutes)
+    usual = quantile(past, 0.25) / (2 if load.metric == "gpu.nvlink_bandwidth" else 1)
+    rises: Bools = ~(load.rate < MORE * usual)
+    return rises
 
 
 def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
@@ -92,8 +115,8 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
     if window.has("gpu.tensor_active"):
         tensor = team.mean(mean(window.recent("gpu.tensor_active", rules.window_s).values)[None])[0]
         lack = np.fmax(lack, np.where(tensor > 0.005, 1 - tensor / rules.tensor, np.nan))
-    found: Floats = lack.astype(np.float32)
-    return found
+    hungry: Floats = lack.astype(np.float32)
+    return hungry
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
@@ -136,7 +159,8 @@ def _network(window: Window, rules: Thresholds, team: Teams) -> Load | None:
         return None
     group = _only_team(window, team)[window.groups.port_node]
     count = len(team)
-    ceiling = port_ceilings(window.snapshot)
+    # A lame rail that is full holds the others back: that is no saturation.
+    ceiling = port_ceilings(window.snapshot, expected_rates(window.snapshot))
     values = np.fmax(
         window.recent("port.tx", rules.window_s).values, window.recent("port.rx", rules.window_s).values
     )

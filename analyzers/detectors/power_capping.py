@@ -23,6 +23,8 @@ LOOKBACK_S = 3600.0
 NAME = "power_capping"
 SW_POWER_CAP, HW_POWER_BRAKE = 0x4, 0x80
 LEAST = 4
+FOLLOWS = 0.55
+"""How much of a step's time follows the clock: throughput under caps as the Zeus traces have it, power ~ clock ** 2.5."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +36,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     duty: float
     brake_duty: float
     clock_share: float
+    slow_clock: float
     busy: float
     keep: float
     exponent: float
@@ -150,8 +153,8 @@ def _candidate(
     wanted = float(signs.peers[gpu] if variant == "unequal" else signs.default[gpu])
     clock = float(min(signs.clock[gpu], 1.0)) if not np.isnan(signs.clock[gpu]) else float("nan")
     capped = (float(signs.limit[gpu]) / wanted) ** rules.exponent if wanted > 0 else 1.0
-    alone = 1 - (capped if np.isnan(clock) else 1 / (0.85 / max(clock, 0.05) + 0.15))
-    loss = slowed(window, gpu, alone, signs.clock <= rules.clock_share)
+    alone = 1 - (capped if np.isnan(clock) else 1 / (FOLLOWS / max(clock, 0.05) + 1 - FOLLOWS))
+    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock)
     begun = (
         float(since[gpu]) if not np.isnan(since[gpu]) and variant != "brake" else window.at - rules.window_s
     )

@@ -41,6 +41,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roomy: float
     flat: float
     least_waiting: float
+    least_queue: float
+    queue_of_batch: float
     queue_share: float
     keep: float
 
@@ -62,7 +64,12 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         np.isnan(told) & (spread <= rules.flat * np.maximum(level, 1.0)) & (level >= 4)
     )
     pushed = np.nan_to_num(mean(window.recent("serve.preemptions", rules.window_s).values))
-    waits = (duty >= rules.waits) & (pushed <= 0)
+    queue = median(waiting.values)
+    waits = (
+        (duty >= rules.waits)
+        & (pushed <= 0)
+        & (queue >= np.fmax(rules.least_queue, rules.queue_of_batch * level))
+    )
     limited = waits & ceiling & ~(usage >= 0.97)
     admission = waits & ~ceiling & (usage < rules.roomy)
     loss = queue_share(window, rules.window_s)

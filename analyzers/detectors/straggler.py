@@ -41,6 +41,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: float
     blind: float
     stalled: float
+    alive: float
 
 
 class Slow(NamedTuple):
@@ -111,7 +112,8 @@ def _by_gaps(
     samples = max(seconds / max(window.step("gpu.util"), 0.5), 1.0)
     noise = max(0.015, float(np.sqrt(max(middle * (1 - middle), 0.01) / samples)))
     low = (middle - values >= rules.gap) & (middle - values >= rules.z * noise)
-    if middle < rules.busy or not low.any():
+    # Who never runs a kernel is not slow: it does not come.
+    if middle < rules.busy or not low.any() or float(values[low].max()) < rules.alive:
         return None
     node = window.groups.gpu_node[members]
     if low.sum() <= max(rules.few * len(members), 1):

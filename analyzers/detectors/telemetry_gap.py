@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from coldaisle.analyzers.detectors.gpu_fault import frozen, frozen_since, stuck_exporters, xids
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window
@@ -28,6 +29,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     polls: float
     least_s: float
     share: float
+    stuck_s: float
+    stuck_polls: int
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -35,22 +38,38 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     nodes = len(window.layout.nodes)
     if not nodes:
         return Verdict()
+    failed = {int(window.groups.gpu_node[gpu]) for gpu in xids(window, LOOKBACK_S)}
+    verdict = _gaps(window, rules)
+    names = {window.layout.nodes[node].key for node in failed}
+    # Behind an XID it is the board that fell silent, or its exporter that hangs on it.
+    return Verdict(
+        tuple(
+            one for one in verdict.candidates if len(one.roots.nodes) > 1 or one.roots.nodes[0] not in names
+        )
+    )
+
+
+def _gaps(window: Window, rules: Thresholds) -> Verdict:
     limit = max(rules.polls * _period(window), rules.least_s)
     newest = _newest(window)
     known = np.isfinite(newest)
     silent: Bools = known & (window.at - newest > limit)
-    if not silent.any():
-        silent_gpus = _silent_exporters(window, newest, limit)
-        return Verdict(tuple(_candidate(window, node, at, "exporter") for node, at in silent_gpus.items()))
     if silent.sum() >= max(rules.share * known.sum(), 2):
         return Verdict((_outage(window, silent, newest, known),))
+    stuck = _stuck(window, rules)
     gone = [
         _candidate(window, node, float(newest[node]), "node")
         for node in np.flatnonzero(silent).tolist()
         if not _is_down(window, node)
     ]
     exporters = _silent_exporters(window, np.where(silent, np.nan, newest), limit)
-    return Verdict((*gone, *(_candidate(window, node, at, "exporter") for node, at in exporters.items())))
+    found = [*gone, *(_candidate(window, node, at, "exporter") for node, at in exporters.items())]
+    return Verdict(
+        (
+            *found,
+            *(_candidate(window, node, at, "stuck") for node, at in stuck.items() if node not in exporters),
+        )
+    )
 
 
 def _period(window: Window) -> float:
@@ -79,6 +98,18 @@ def _silent_exporters(window: Window, newest: Times, limit: float) -> dict[int, 
     return {int(node): float(latest[node]) for node in np.flatnonzero(silent)}
 
 
+def _stuck(window: Window, rules: Thresholds) -> dict[int, float]:
+    """Nodes whose GPU exporter says the very same again and again: by node, since when."""
+    mask = frozen(window, rules.stuck_s, rules.stuck_polls)
+    if not mask.any():
+        return {}
+    nodes = np.flatnonzero(stuck_exporters(window, mask)).tolist()
+    return {
+        node: frozen_since(window, next(g for g in window.layout.nodes[node].gpus if mask[g]))
+        for node in nodes
+    }
+
+
 def _is_down(window: Window, node: int) -> bool:
     flags = window.layout.nodes[node].flags or ((window.layout.nodes[node].state or "").lower(),)
     return any(flag.startswith(DOWN) for flag in flags)
@@ -89,7 +120,7 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
     key = layout.nodes[node].key
     held = any(window.gpu_job[gpu] >= 0 for gpu in layout.nodes[node].gpus)
     silent_s = window.at - at
-    metric = "gpu.power" if variant == "exporter" else "node.cpu_util"
+    metric = "node.cpu_util" if variant == "node" else "gpu.power"
     return Candidate(
         NAME,
         variant,
@@ -98,7 +129,11 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
         at,
         0.0,
         0.9,
-        (Evidence(metric, key, silent_s, "s", "no sample"),),
+        (
+            Evidence(
+                metric, key, silent_s, "s", "the same again and again" if variant == "stuck" else "no sample"
+            ),
+        ),
         words={"how": in_words(silent_s), "why": _why(window, key)},
     )
 

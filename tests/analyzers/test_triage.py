@@ -32,6 +32,8 @@ from coldaisle.sources.cluster import Server
 from coldaisle.sources.history import History
 
 POLL = 5.0
+LONG = 12
+"""Looks in which everything opens that is told of in all of them."""
 QUIET = replace(make_snapshot(faults=Faults()), events=())
 GROUPS = groups_of(QUIET.layout)
 JOB_AT = {QUIET.layout.gpus[gpu].key: job for job in QUIET.jobs for gpu in job.gpus}
@@ -264,7 +266,7 @@ def test_one_hot_gpu_and_its_waiting_peers_are_one_finding(folding: Folding) -> 
         "communication_stall", jobs=(job.id,), gpus=peers_of("r07n01/0"), nodes=job.nodes, loss=0.25
     )
     slow = candidate("straggler", gpus=("r07n01/0",), loss=0.2)
-    folding.see(*hot("r07n01/0"), stall, slow, looks=2)
+    folding.see(*hot("r07n01/0"), stall, slow, looks=LONG)
     finding = folding.one
     assert finding.id == "thermal_throttling:r07n01/0"
     assert set(finding.symptoms) == {"communication_stall", "straggler"}
@@ -278,8 +280,36 @@ def test_a_consequence_stronger_than_its_cause_stays(folding: Folding) -> None:
     hang = candidate(
         "communication_stall", jobs=(job.id,), nodes=job.nodes, loss=1.0, severity=Severity.CRITICAL
     )
-    folding.see(*hot("r07n01/0"), hang, looks=2)
+    folding.see(*hot("r07n01/0"), hang, looks=LONG)
     assert set(folding.ids()) == {"thermal_throttling:r07n01/0", f"communication_stall:{job.bare_id}"}
+
+
+def test_what_is_mostly_a_consequence_has_to_hold_longer(folding: Folding) -> None:
+    slow = candidate("straggler", gpus=("r07n01/0",))
+    folding.see(slow, looks=6)
+    assert folding.ids() == []
+    folding.see(slow, looks=6)
+    assert folding.ids() == ["straggler:r07n01/0"]
+
+
+def test_a_job_that_stands_still_has_no_slow_rank(folding: Folding) -> None:
+    job = JOB_AT["r07n01/0"]
+    slow = candidate("straggler", gpus=("r07n01/0",), loss=0.7)
+    hang = candidate("communication_stall", gpus=("r07n01/0",), jobs=(job.id,), loss=1.0)
+    folding.see(slow, hang, looks=LONG)
+    assert folding.ids() == ["communication_stall:r07n01/0"]
+    folding.see(slow, replace(hang, loss=0.6), looks=LONG)
+    assert folding.ids() == ["straggler:r07n01/0"]
+
+
+def test_a_symptom_that_is_not_seen_any_more_is_over_with_its_cause(folding: Folding) -> None:
+    job = JOB_AT["r07n01/0"]
+    hang = candidate("communication_stall", gpus=("r07n01/0",), jobs=(job.id,), loss=1.0)
+    folding.see(hang, candidate("straggler", gpus=("r07n01/0",), loss=0.7), looks=LONG)
+    folding.see(candidate("straggler", gpus=("r07n01/0",), loss=0.7), looks=LONG)
+    assert folding.ids() == ["communication_stall:r07n01/0"]
+    folding.see(looks=LONG)
+    assert folding.ids() == []
 
 
 def test_a_fault_explains_whatever_its_job_suffers(folding: Folding) -> None:
@@ -293,14 +323,14 @@ def test_a_fault_explains_whatever_its_job_suffers(folding: Folding) -> None:
 def test_what_began_long_before_is_no_consequence(folding: Folding) -> None:
     job = JOB_AT["r07n01/0"]
     starving = candidate("straggler", jobs=(job.id,), gpus=("r07n01/0",), since=AT - 3000)
-    folding.see(*hot("r07n01/0", since=AT - 60), starving, looks=2)
+    folding.see(*hot("r07n01/0", since=AT - 60), starving, looks=LONG)
     assert len(folding.ids()) == 2
 
 
 def test_another_jobs_trouble_is_not_explained(folding: Folding) -> None:
     other = next(job for job in QUIET.jobs if job is not JOB_AT["r07n01/0"])
     stall = candidate("communication_stall", jobs=(other.id,), nodes=other.nodes, loss=0.2)
-    folding.see(*hot("r07n01/0"), stall, looks=2)
+    folding.see(*hot("r07n01/0"), stall, looks=LONG)
     assert len(folding.ids()) == 2
 
 
@@ -314,7 +344,7 @@ def test_of_two_causes_that_could_explain_each_other_one_stands(folding: Folding
 
 def test_a_finding_that_turns_out_a_symptom_is_superseded_not_cleared(folding: Folding) -> None:
     slow = candidate("straggler", gpus=("r07n01/0",), loss=0.2)
-    folding.see(slow, looks=2)
+    folding.see(slow, looks=LONG)
     assert folding.ids() == ["straggler:r07n01/0"]
     folding.see(slow, *hot("r07n01/0"), looks=2)
     assert folding.one.supersedes == ("straggler:r07n01/0",)

@@ -183,6 +183,7 @@ def night_diagnosis(snapshot: Snapshot) -> Diagnosis:
     cleared = _finding(
         "checkpoint_stall:4711",
         title="checkpoint stalls, 32 GPUs",
+        scope=Scope(jobs=("slurm:4711",)),
         since=AT - 3000.0,
         opened_at=AT - 2900.0,
         cleared_at=AT - 1500.0,

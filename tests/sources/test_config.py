@@ -121,6 +121,8 @@ MISTAKES = [
     ("slurm_too_often", 3, "interval: at least 5.0 s", "or more"),
     ("racks_from_nobody", 4, "no source of kind slurm is configured", "[[source]]"),
     ("racks_from_netbox", 4, "nobody is called 'netbox'", 'from = "slurm"'),
+    ("thresholds_as_number", 2, "detectors must hold a table", "[detectors.thermal_throttling]"),
+    ("threshold_of_no_detector", 2, "'duty': a detector's thresholds are a table", "[detectors."),
     ("name_as_number", 1, "name must be a text", 'name = "atlas"'),
 ]
 

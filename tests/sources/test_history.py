@@ -218,3 +218,43 @@ def test_where_nothing_but_the_newest_is_kept_it_is_the_same() -> None:
     for one, other in pairs:
         np.testing.assert_array_equal(one, other)
     assert small.bytes < whole.bytes / 50
+
+
+def minutes_of(history, key="node.load1", size=3, minutes=60, end=START + 3600):
+    return history.folded(key, size, end, minutes)[0]
+
+
+def test_an_earlier_hour_becomes_known_in_minutes() -> None:
+    """Of a history whose rows are others, by a map of rows; what was here stays as it was."""
+    earlier, live = History(), History()
+    for minute in range(46):
+        write(earlier, START + 60 * minute, [1, minute, NAN], entities=(NODES[1], NODES[0], NODES[2]))
+    for second in range(2700, 3610, 10):
+        write(live, START + second, [100, 200, NAN])
+    before = minutes_of(live, minutes=12)
+    live.take_earlier(earlier, {Kind.NODE: {0: 1, 1: 0}})
+    minutes = minutes_of(live)
+    np.testing.assert_array_equal(minutes[:45, 0], np.arange(45))
+    np.testing.assert_array_equal(minutes[:45, 1], np.ones(45))
+    np.testing.assert_array_equal(minutes[45:60, 0], np.full(15, 100))
+    assert np.isnan(minutes[:, 2]).all()
+    np.testing.assert_array_equal(minutes_of(live, minutes=12), before)
+    assert live.reach == START + 30
+    write(live, START + 3660, [7, 7, 7])
+    write(live, START + 3720, [7, 7, 7])
+    assert minutes_of(live, end=START + 3720)[-1].tolist() == [7, 7, 7]
+
+
+def test_no_more_of_it_than_there_is_room_for_and_nothing_of_who_is_not_here() -> None:
+    earlier, live = History(), History(Limits(minutes=10))
+    for minute in range(45):
+        write(earlier, START + 60 * minute, [minute, minute, minute])
+        write(earlier, START + 60 * minute, [1, 1, 1], source=7)
+    for second in range(2700, 3010, 10):
+        write(live, START + second, [100, 200, 300])
+    live.take_earlier(earlier, {Kind.NODE: {0: 0}})
+    minutes = minutes_of(live, end=START + 3000)
+    assert (~np.isnan(minutes[:, 0])).sum() == 10
+    assert (~np.isnan(minutes[:, 1])).sum() == 5
+    live.take_earlier(earlier, {})
+    np.testing.assert_array_equal(minutes_of(live, end=START + 3000), minutes)

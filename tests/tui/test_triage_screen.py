@@ -311,7 +311,7 @@ class TestRules:
 
 class TestKeys:
     async def test_y_copies_one_command_after_the_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        copied = []
+        copied: list[str] = []
         app = app_of()
         monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
         async with app.run_test(size=(80, 24)) as pilot:
@@ -426,15 +426,16 @@ class TestKeys:
             await pilot.pause()
             assert cursor(pilot) == "f:thermal_throttling:r07"
 
-    async def test_its_job_its_node_and_its_events(self) -> None:
+    @pytest.mark.parametrize(("key", "screen"), [("J", JobScreen), ("n", NodeScreen)])
+    async def test_its_job_and_its_node(self, key: str, screen: type) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:
-            await pilot.press("2", "J")
+            await pilot.press("2", key)
             await pilot.pause()
-            assert isinstance(pilot.app.screen, JobScreen)
-            await pilot.press("escape", "n")
-            await pilot.pause()
-            assert isinstance(pilot.app.screen, NodeScreen)
-            await pilot.press("escape")
+            assert isinstance(pilot.app.screen, screen)
+
+    async def test_its_events(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("2")
             await pilot.pause()
             assert triage(pilot).under_cursor() == "r11n02/3"
             await pilot.press("e")

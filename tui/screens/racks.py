@@ -70,8 +70,8 @@ class RacksScreen(FilteredScreen):
     FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
-        Binding("exclamation_mark", "worst", "Next worst"),
-        Binding("f", "finding", "Finding"),
+        Binding("exclamation_mark", "worst", "Worst"),
+        Binding("f", "finding", "Its finding", show=False),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),

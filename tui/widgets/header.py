@@ -85,8 +85,8 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
         Piece(0, (_liveness(snapshot, now),)),
         clock,
         Piece(2, _data_age(snapshot, now)),
-        Piece(5, _share(seen.nodes, seen.nodes_expected, "nodes")),
-        Piece(3, _share(seen.gpus, seen.gpus_expected, "GPUs")),
+        Piece(5, _share(snapshot, seen.nodes, seen.nodes_expected, "nodes")),
+        Piece(3, _share(snapshot, seen.gpus, seen.gpus_expected, "GPUs")),
     ]
     if beside := _live_beside(snapshot):
         pieces.insert(3, beside)
@@ -149,10 +149,7 @@ def _data_age(snapshot: Snapshot, now: float) -> Row:
     if math.isnan(seconds):
         silence = (now if snapshot.live else snapshot.at) - _last_heard(snapshot)
         if math.isnan(silence):
-            has_jobs_only = bool(snapshot.sources) and all(
-                source.kind == "slurm" for source in snapshot.sources
-            )
-            return (Run("jobs only", "dim") if has_jobs_only else Run("no data yet", "warn"),)
+            return (Run("no telemetry", "dim") if snapshot.is_jobs_only else Run("no data yet", "warn"),)
         return (Run(f"no data for {age(max(silence, 0.0))}", "bad"),)
     periods = [source.period or source.interval for source in snapshot.sources]
     old = seconds > 3 * max(periods, default=10.0) + 5
@@ -175,7 +172,10 @@ def data_age(snapshot: Snapshot, now: float) -> float:
     return math.nan
 
 
-def _share(seen: int, expected: int, what: str) -> Row:
+def _share(snapshot: Snapshot, seen: int, expected: int, what: str) -> Row:
+    """How many answer, of how many; only how many there are, where nobody is asked to measure anything."""
+    if snapshot.is_jobs_only:
+        return (Run(str(expected)), Run(f" {what}", "dim"))
     return (Run(f"{seen}/{expected}", "text" if seen >= expected else "warn"), Run(f" {what}", "dim"))
 
 
@@ -230,6 +230,7 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int, *, 
         (0, tally.allocated, "allocated", "title") if tally.jobs_known and not known else None,
         (2, tally.free, "free", "free") if tally.jobs_known else None,
         (3, tally.drained, "drained", "drained"),
+        (3, tally.down, "down", "down"),
         (0, tally.lost, "lost", "bad"),
         (1, tally.stale, "stale", "stale"),
         (4, tally.unseen, "without data yet", "dim"),
@@ -260,53 +261,49 @@ def fleet_line(snapshot: Snapshot | None, tally: Tally | None, metric: CellMetri
     from coldaisle.tui import findings as told
 
     diagnosis = snapshot.diagnosis
-    pieces = [*_useful(snapshot, width), *_warming(told.warming_words(diagnosis), width)]
+    others = [*_warming(told.warming_words(diagnosis), width)]
     if row := told.counts(diagnosis.findings):
-        pieces.append(Piece(0, row))
+        others.append(Piece(0, row))
     explained, total = told.pages(diagnosis)
     if total:
         token = "text" if explained == total else "warn"
-        pieces.append(
+        others.append(
             Piece(2, (Run("pages ", "dim"), Run(f"{explained}/{total}", token), Run(" expl", "dim")))
         )
+    for causes in (4, 3, 2, 1, 0):  # what else is told matters more than what it is lost by
+        pieces = [*_useful(snapshot), *_losing(snapshot, causes), *others]
+        if _joined_width(pieces, "  ") <= width:
+            break
     if not pieces:
         return summary_line(tally, metric, width)
     beside = width - _joined_width(pieces, "  ") - 2
-    rest = summary_line(tally, metric, beside, known=True) if beside >= 12 and tally is not None else ()
+    rest = summary_line(tally, metric, beside, known=True) if beside >= 40 and tally is not None else ()
     return fitted([*pieces, *([Piece(9, rest)] if rest else [])], width)
 
 
-def _useful(snapshot: Snapshot, width: int) -> list[Piece]:
-    """``USEFUL 91% of 480 allocated``, ``losing 42 GPU.h/h``; wide with what it is lost by."""
+def _useful(snapshot: Snapshot) -> list[Piece]:
+    """``USEFUL 91% of 480 allocated``; while detectors warm up an upper bound."""
     useful = snapshot.diagnosis.usefulness
-    if useful is None:
+    if useful is None or math.isnan(useful.useful) or not useful.allocated:
+        return []
+    share = min(useful.useful, 0.99) if 0.99 < useful.useful < 1.0 else useful.useful
+    name = "USEFUL at most " if snapshot.diagnosis.warming else "USEFUL "
+    row = (Run(name, "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} allocated"))
+    return [Piece(0, row)]
+
+
+def _losing(snapshot: Snapshot, causes: int) -> list[Piece]:
+    """``losing 42 GPU.h/h``, with as many of its ``causes`` as asked for: ``: 16 fault, 9.6 loader``."""
+    useful = snapshot.diagnosis.usefulness
+    if useful is None or not useful.lost > 0:
         return []
     from coldaisle.tui.findings import short_name, whole
 
-    pieces = []
-    if not math.isnan(useful.useful) and useful.allocated:
-        share = min(useful.useful, 0.99) if 0.99 < useful.useful < 1.0 else useful.useful
-        pieces.append(
-            Piece(
-                0,
-                (
-                    Run("USEFUL at most " if snapshot.diagnosis.warming else "USEFUL ", "dim"),
-                    Run(f"{share * 100:.0f}%", "title"),
-                    Run(f" of {useful.allocated} allocated"),
-                ),
-            )
-        )
-        others = len(snapshot.layout.boards) - useful.allocated
-        if others > 0 and width >= WIDE:
-            pieces[-1] = Piece(0, (*pieces[-1].row, Run(f" ({others} not)", "dim")))
-    if useful.lost > 0:
-        causes = ", ".join(
-            f"{whole(value)} {short_name(name)}" for name, value in useful.by_cause[:4] if value >= 0.05
-        )
-        losing = (Run("losing ", "dim"), Run(f"{whole(useful.lost)} GPU.h/h", "warn"))
-        wide = causes and width >= WIDE
-        pieces.append(Piece(1, (*losing, Run(f": {causes}", "dim")) if wide else losing))
-    return pieces
+    named = [
+        f"{whole(value)} {short_name(name)}" for name, value in useful.by_cause[:causes] if value >= 0.05
+    ]
+    row = (Run("losing ", "dim"), Run(f"{whole(useful.lost)} GPU.h/h", "warn"))
+    return [Piece(1, (*row, *([Run(f": {', '.join(named)}", "dim")] if named else [])))]
 
 
 def _warming(words: list[str], width: int) -> list[Piece]:
