@@ -9,6 +9,7 @@ Loss: what the job on it lost of its own best pace, where that is known; else 0,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -16,11 +17,11 @@ import numpy as np
 
 from coldaisle.analyzers.features import Line, shifted
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
-from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_groups, port_roles
+from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilings, port_groups, port_roles
 from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, peer_median, present
+from coldaisle.analyzers.window import Bools, Window, mean, peer_median, present, quantile
 from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -41,6 +42,8 @@ RETRIED = ("port.out_of_sequence", "port.sequence_errors", "port.ack_timeouts", 
 COUNTED = ("port.carrier_changes", "port.link_recovery", "port.link_downed")
 """The one that says most comes last."""
 CRITICAL = 0.3
+MANY = 4
+"""Ports of a team."""
 NOTICEABLE = 0.05
 """Of a job's pace: less is no evidence."""
 
@@ -56,6 +59,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait: float
     ticks: float
     above_peers: float
+    above_past: float
+    own: float
     out_of_sequence: float
     busy: float
     for_all: float
@@ -91,7 +96,22 @@ def _ports(window: Window, rules: Thresholds) -> tuple[Candidate, ...]:
     signs: dict[int, Sign] = {}
     for found in (_flaps(window), _errs(window, rules), _waits(window, rules), _slow(window), _down(window)):
         signs |= found
-    return tuple(_port(window, rules, port, sign) for port, sign in sorted(signs.items()))
+    shared = _shared(window, signs)
+    made = [_port(window, rules, port, sign) for port, sign in sorted(signs.items()) if port not in shared]
+    for ports in dict.fromkeys(shared.values()):
+        worst = max(ports, key=lambda port: signs[port].now)
+        keys = tuple(window.layout.ports[port].key for port in ports)
+        made.append(replace(_port(window, rules, worst, signs[worst]), roots=Scope(ports=keys)))
+    return tuple(made)
+
+
+def _shared(window: Window, signs: dict[int, Sign]) -> dict[int, tuple[int, ...]]:
+    """Congestion of many ports of one team is one congestion: the ports that share it, by each of them."""
+    by_team: dict[int, list[int]] = {}
+    for port, sign in signs.items():
+        if sign.variant == "congested" and (gpu := _user(window, port)) >= 0:
+            by_team.setdefault(int(teams(window).of[gpu]), []).append(port)
+    return {port: tuple(ports) for ports in by_team.values() if len(ports) >= MANY for port in ports}
 
 
 def _flaps(window: Window) -> dict[int, Sign]:
@@ -136,11 +156,29 @@ def _waits(window: Window, rules: Thresholds) -> dict[int, Sign]:
         if window.has(key):
             level = mean(window.recent(key, rules.window_s, rules.polls).values) / np.float32(scale)
             normal = _normal(window, level)
-            for port in np.flatnonzero(_stands_out(level, normal, limit, rules)).tolist():
-                found[port] = Sign(
-                    "congested", key, float(level[port]), float(np.nan_to_num(normal[port])), unit
-                )
+            usual = quantile(window.minutes(key).mean, 0.25) / np.float32(scale)
+            rises = (level >= limit) & (level >= rules.above_past * usual) & _carries_no_more(window, rules)
+            waits = (_stands_out(level, normal, limit, rules) | rises) & ~_fills_itself(window, rules)
+            for port in np.flatnonzero(waits).tolist():
+                beside = usual[port] if rises[port] else normal[port]
+                found[port] = Sign("congested", key, float(level[port]), float(np.nan_to_num(beside)), unit)
     return found
+
+
+def _carries_no_more(window: Window, rules: Thresholds) -> Bools:
+    """[port] traffic is not above what it used to be in its quieter minutes: it waits more to send as much."""
+    usual = quantile(window.minutes("port.tx").mean, 0.25)
+    return np.asarray(_sent(window, rules) <= 1.1 * usual, dtype=np.bool_)
+
+
+def _fills_itself(window: Window, rules: Thresholds) -> Bools:
+    """[port] it sends so much that it waits for its own bytes; that is saturation."""
+    share = _sent(window, rules) / port_ceilings(window.snapshot, window.current("port.rate"))
+    return np.asarray(share >= rules.own, dtype=np.bool_)
+
+
+def _sent(window: Window, rules: Thresholds) -> Floats:
+    return mean(window.recent("port.tx", rules.window_s, rules.polls).values)
 
 
 def _normal(window: Window, level: Floats) -> Floats:

@@ -151,9 +151,9 @@ def _candidate(
 ) -> Candidate:  # fmt: skip
     key = window.layout.servers[server].key
     waiting = float(window.current("serve.waiting")[server])
+    begun = float(since[server]) if not np.isnan(since[server]) else window.at - rules.window_s
     loss = _loss(window, rules, server, float(pushed[server])) if variant != "filling" else 0.0
     ttft = float(window.current("serve.ttft_p99")[server])
-    begun = float(since[server]) if not np.isnan(since[server]) else window.at - rules.window_s
     evidence = [Evidence("serve.kv_usage", key, float(level[server]), "ratio", f">= {rules.full:g}")]
     if variant == "preempting":
         evidence.insert(
