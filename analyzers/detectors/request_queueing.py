@@ -37,6 +37,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
     window_s: float
+    longer_s: float
     least: int
     waits: float
     batch_full: float
@@ -73,7 +74,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         & (queue >= np.fmax(rules.least_queue, rules.queue_of_batch * level))
     )
     limited = waits & ceiling & ~(usage >= 0.97)
-    admission = waits & ~ceiling & (usage < rules.roomy)
+    # Where nothing is at its limit a short queue is how requests come: it must go on.
+    longer = window.recent("serve.waiting", rules.longer_s).values
+    goes_on = share(longer >= rules.least_queue, present(longer)) >= rules.waits
+    admission = waits & ~ceiling & (usage < rules.roomy) & goes_on
     loss = queue_share(window, rules.window_s)
     found = np.flatnonzero((limited | admission) & (loss >= rules.keep))
     undecided = _undecided(window, np.flatnonzero(waits & np.isnan(usage) & ~ceiling).tolist())

@@ -114,3 +114,9 @@ def test_both_detectors_never_claim_one_server() -> None:
         window = window_of(servers=SERVERS, metrics=metrics)
         servers = [one.roots.servers for name in (NAME, "kv_cache_pressure") for one in found(name, window)]
         assert len(servers) == len(set(servers))
+
+
+def test_a_short_queue_beside_a_batch_with_room_is_how_requests_come() -> None:
+    waiting = of(0.0, 0.0)
+    waiting[-14:, 0] = 6.0
+    assert not said({"serve.waiting": waiting, "serve.running": of(8.0, 8.0)}).candidates
