@@ -43,9 +43,10 @@ def pcie_ceilings(snapshot: Snapshot) -> Floats:
     told, lanes = _newest(snapshot, "gpu.pcie_gen_max"), _newest(snapshot, "gpu.pcie_width_max")
     built_for = np.array([pcie_generation(gpu.model) for gpu in snapshot.layout.gpus], dtype=np.float32)
     best = np.where(np.isnan(told), built_for, told)
-    kinds, which = np.unique(np.stack([best, lanes]), axis=1, return_inverse=True)
-    rates = np.array([pcie_achievable(gen, width) for gen, width in kinds.T.tolist()], dtype=np.float32)
-    ceilings: Floats = rates[which.reshape(-1)]
+    # Few kinds, and NaN is none: as whole numbers.
+    kinds, which = np.unique(np.nan_to_num(best) * 1000 + np.nan_to_num(lanes), return_inverse=True)
+    rates = [pcie_achievable(*(one or float("nan") for one in divmod(kind, 1000))) for kind in kinds.tolist()]
+    ceilings: Floats = np.array(rates, dtype=np.float32)[which]
     return ceilings
 
 

@@ -155,6 +155,8 @@ def _waits(window: Window, rules: Thresholds) -> dict[int, Sign]:
     ):
         if window.has(key):
             level = mean(window.recent(key, rules.window_s, rules.polls).values) / np.float32(scale)
+            if not (level >= limit).any():
+                continue
             normal = _normal(window, level)
             usual = quantile(window.minutes(key).mean, 0.25) / np.float32(scale)
             rises = (level >= limit) & (level >= rules.above_past * usual) & _carries_no_more(window, rules)
@@ -223,11 +225,17 @@ def _grew(window: Window, key: str) -> tuple[Floats, Times]:
     """[entity] by how much a counter went up in the last quarter of an hour, and when first; a reset is no rise."""
     recent = window.recent(key, 900.0)
     values = recent.values
-    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    steps = np.diff(values[rows, np.arange(values.shape[1])[None, :]], axis=0, prepend=np.float32(np.nan))
-    rises = np.where(steps > 0, steps, np.float32(0))
-    return rises.sum(axis=0), recent.times[np.argmax(rises > 0, axis=0)]
+    moved = np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
+    grown = np.zeros(values.shape[1], dtype=np.float32)
+    at = np.full(values.shape[1], window.at)
+    if len(moved):
+        some = values[:, moved]
+        rows = np.where(present(some), np.arange(len(some))[:, None], 0)
+        np.maximum.accumulate(rows, axis=0, out=rows)
+        steps = np.diff(some[rows, np.arange(len(moved))[None, :]], axis=0, prepend=np.float32(np.nan))
+        rises = np.where(steps > 0, steps, np.float32(0))
+        grown[moved], at[moved] = rises.sum(axis=0), recent.times[np.argmax(rises > 0, axis=0)]
+    return grown, at
 
 
 def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate:

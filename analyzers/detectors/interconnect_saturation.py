@@ -70,9 +70,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     if not loads:
         return Verdict()
     lost = progress(window, rules.window_s).lost
-    busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
     hungry = _hungry(window, rules, team)
     seen = activity(window, 60.0)
+    busy = team.mean(mean(seen.busy)[None])[0]
     computes = ~(
         team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
     )  # else it waits, and not for bytes
@@ -83,10 +83,14 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         )
         # Copies need no kernel; exchange is one.
         runs = (busy >= rules.busy) | (load.variant == "pcie")
-        rises = _rises(window, team, load)
+        fills = (strength >= rules.keep) & runs & computes
+        if not fills.any():
+            continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & rises)
-        for number in np.flatnonzero((strength >= rules.keep) & slow & runs & computes).tolist():
+        slow = np.where(
+            np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & _rises(window, team, load)
+        )
+        for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
