@@ -16,7 +16,7 @@ from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, SeriesQuery, S
 from coldaisle.sources.source import GpuRef, Gres, Missing, Partition, Process
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.reading import read, throttle_words
-from coldaisle.tui.screens import gpu_panes
+from coldaisle.tui.screens import gpu_panes, link_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.series import SPANS, bins
@@ -181,7 +181,7 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     ports = night.layout.nodes[0].ports
     keys = tuple(night.layout.ports[port].key for port in ports)
     found = answer(night, ("port.tx", "port.rx"), keys)
-    said = text_of(panes.links_pane(night, 0, found, gpu_panes.View(118, 28)))
+    said = text_of(link_panes.links_pane(night, 0, found, gpu_panes.View(118, 28)))
     assert "400 Gb/s" in said
     assert "Eth" in said
     assert "no error is counted" in said
@@ -190,7 +190,7 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     broken.values[ports[0]] = 12.0
     sick = replace(night, columns={**night.columns, "port.symbol_errors": broken})
     assert "mlx5_0/1: symbol errors 12.0 /s" in text_of(
-        panes.links_pane(sick, 0, found, gpu_panes.View(118, 28))
+        link_panes.links_pane(sick, 0, found, gpu_panes.View(118, 28))
     )
 
 
@@ -199,7 +199,7 @@ def test_a_port_that_is_down_is_not_called_up(night: Snapshot) -> None:
     down = replace(column, values=column.values.copy())
     down.values[night.layout.nodes[0].ports[0]] = 1.0
     sick = replace(night, columns={**night.columns, "port.state": down})
-    first = text_of(panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[1]
+    first = text_of(link_panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[3]
     assert "down" in first.split()
 
 
