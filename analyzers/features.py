@@ -343,7 +343,7 @@ class Line(NamedTuple):
 
 
 def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.0) -> Line:
-    """The mean of some GPUs (or nodes) over the last hour."""
+    """The mean of some GPUs (or nodes) over the last hour; where nothing is known, one point without a value at its end."""
     recent, minutes = window.recent(key, seconds), window.minutes(key).mean
     end = window.at // 60 * 60
     times = end - 60 * np.arange(len(minutes), 0, -1.0) + 30
@@ -351,6 +351,8 @@ def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.
     values = np.concatenate([mean(minutes[older][:, gpus].T), mean(recent.values[:, gpus].T)])
     times = np.concatenate([times[older], recent.times])
     known = ~np.isnan(values)
+    if not known.any():
+        return Line(np.array([window.at]), np.array([np.nan]))
     return Line(times[known], values[known].astype(np.float64))
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import activity
+from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
@@ -30,6 +30,9 @@ LOOKBACK_S = 900.0
 NAME = "gpu_fault"
 _XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
 """As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
+OFF_THE_BUS = 79
+MOST_POLLS = 12.0
+"""Of silence, however many samples get lost."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 
@@ -53,6 +56,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frozen_s: float
     gone_polls: float
     gone_s: float
+    gone_chance: float
     repeats: int
     classes: Classes
 
@@ -214,8 +218,11 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """Boards that fell silent while others of their node go on, or that their source calls lost."""
     seen = window.snapshot.gpu_seen
     age = window.at - seen
-    limit = max(rules.gone_polls * window.poll, rules.gone_s)
     boards = window.groups.is_board
+    limit = max(
+        _gone_polls(window, rules, boards & (age <= rules.gone_polls * window.poll)) * window.poll,
+        rules.gone_s,
+    )
     silent: Bools = boards & (age > limit) & ~np.isnan(seen)
     fresh = boards & (age <= limit)
     nodes = len(window.layout.nodes)
@@ -248,6 +255,18 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     return made
 
 
+def _gone_polls(window: Window, rules: Thresholds, fresh: Bools) -> float:
+    """Polls that a board must be silent for: more where samples get lost on the way, so that chance alone tells of none."""
+    keys = [key for key in MOVING if window.has(key)]
+    if not keys or not fresh.any():
+        return rules.gone_polls
+    have = present(window.recent(keys[0], 300.0).values[:, fresh])
+    lost = 1 - float(have[have.any(axis=1)].mean()) if have.any() else 0.0
+    if lost <= 0:
+        return rules.gone_polls
+    return float(np.clip(np.log(rules.gone_chance) / np.log(lost), rules.gone_polls, MOST_POLLS))
+
+
 def _goes_on(window: Window) -> Bools:
     """[gpu] whether the others of its team compute as before."""
     team = teams(window)
@@ -260,30 +279,61 @@ def _goes_on(window: Window) -> Bools:
     return found
 
 
+MOVING = ("gpu.power", "gpu.temp", "gpu.sm_clock")
+"""What moves in every board that works."""
+TREMBLING = ("gpu.util", "gpu.mem_util", "gpu.mem_temp", "gpu.energy")
+"""What moves besides, where it is exported: watts and degrees may stand for an hour of steady work, but not all of these (GWDG)."""
+WORKS = 0.02
+"""Utilisation above that of a board at rest."""
+DRAWS = 0.15
+"""Of its power range, likewise, where a feed stands still without one."""
+
+
 def frozen(window: Window, least_s: float, least_polls: int) -> Bools:
     """[gpu] boards whose power, temperature and clock repeat to the last digit while they seem to work."""
-    keys = [key for key in ("gpu.power", "gpu.temp", "gpu.sm_clock") if window.has(key)]
+    keys = [key for key in MOVING if window.has(key)]
     same = window.groups.is_board.copy()
-    if "gpu.power" not in keys or len(keys) < 2 or not window.has("gpu.util"):
+    if "gpu.power" not in keys or len(keys) < 2:
         return np.zeros_like(same)
     polls = max(least_polls, int(np.ceil(least_s / max(window.step(key) for key in keys))))
     for key in keys:
-        values = window.recent(key, least_s, least_polls).values[-polls:]
-        have = present(values)
-        same &= have.sum(axis=0) >= max(least_polls, int(0.7 * polls))
-        same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
-            np.where(have, values, np.inf), axis=0
-        )
-    return same & (mean(window.recent("gpu.util", least_s, least_polls).values) > 0.02)
+        still, have = _repeats_itself(window, key, least_s, least_polls, polls)
+        same &= still & (have >= max(least_polls, int(0.7 * polls)))
+    level = mean(window.recent("gpu.util", least_s, least_polls).values)
+    same &= np.where(np.isnan(level), mean(intensity(window, least_s).values) > DRAWS, level > WORKS)
+    if same.any():
+        for key in TREMBLING:
+            if window.has(key):
+                same &= _repeats_itself(window, key, least_s, least_polls, polls)[0]
+    return same
+
+
+def _repeats_itself(
+    window: Window, key: str, least_s: float, least_polls: int, polls: int
+) -> tuple[Bools, np.ndarray]:
+    """[gpu] whether its last polls are one value (or none at all), and of how many samples."""
+    values = window.recent(key, least_s, least_polls).values[-polls:]
+    have = present(values)
+    highest = np.max(np.where(have, values, -np.inf), axis=0)
+    lowest = np.min(np.where(have, values, np.inf), axis=0)
+    still: Bools = highest <= lowest
+    return still, have.sum(axis=0)
 
 
 def stuck_exporters(window: Window, mask: Bools) -> Bools:
-    """[node] all boards that work repeat themselves: it is their exporter that repeats itself."""
-    busy = window.groups.is_board & (window.current("gpu.util") > 0.02)
+    """[node] all boards that work repeat themselves: it is their exporter that repeats itself, unless they fell off the bus."""
+    busy = window.groups.is_board & (window.current("gpu.util") > WORKS)
     nodes = len(window.layout.nodes)
     total, same = (np.bincount(window.groups.gpu_node[m], minlength=nodes) for m in (busy, mask))
-    stuck: Bools = (total >= 2) & (same == total)
+    fell = np.bincount(window.groups.gpu_node[mask & _fell_off(window)], minlength=nodes)
+    stuck: Bools = (total >= 2) & (same == total) & (fell == 0)
     return stuck
+
+
+def _fell_off(window: Window) -> Bools:
+    """[gpu] its last XID is 79, whenever that was: beside readings that stand still it tells the dead from the stuck."""
+    fell: Bools = window.current("gpu.xid_last") == OFF_THE_BUS
+    return fell
 
 
 def frozen_since(window: Window, gpu: int) -> float:
@@ -299,7 +349,11 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     mask = frozen(window, rules.frozen_s, rules.frozen_polls)
     if not mask.any():
         return {}
-    dead = mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & ~_goes_on(window)
+    dead = (
+        mask
+        & ~stuck_exporters(window, mask)[window.groups.gpu_node]
+        & (~_goes_on(window) | _fell_off(window))
+    )
     made = {}
     for gpu in np.flatnonzero(dead).tolist():
         at = frozen_since(window, gpu)

@@ -134,6 +134,7 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
                 metric, key, silent_s, "s", "the same again and again" if variant == "stuck" else "no sample"
             ),
         ),
+        is_immediate=variant == "node",  # several periods of silence are several observations
         words={"how": in_words(silent_s), "why": _why(window, key)},
     )
 
@@ -159,5 +160,6 @@ def _outage(window: Window, silent: Bools, newest: Times, known: Bools) -> Candi
         0.0,
         0.9,
         (Evidence("node.cpu_util", "cluster", share, "ratio", "silent at once"),),
+        is_immediate=True,
         words={"how": in_words(window.at - at), "share": f"{share:.0%}"},
     )

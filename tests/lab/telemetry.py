@@ -17,7 +17,7 @@ from coldaisle.analyzers.diagnosis import Windows
 from coldaisle.analyzers.finding import Candidate, Verdict
 from coldaisle.analyzers.view import View
 from coldaisle.analyzers.window import Window
-from coldaisle.sources.catalog import kind_of
+from coldaisle.sources.catalog import catalog, kind_of
 from coldaisle.sources.collector import Collector, SteadyClock
 from coldaisle.sources.history import History
 from coldaisle.sources.racks import RackRules
@@ -139,6 +139,58 @@ def found(name: str, window: Window, **site: object) -> tuple[Candidate, ...]:
 def jitter(shape: tuple[int, ...], share: float = 0.01, seed: int = 1) -> NDArray[np.float64]:
     """Factors about 1, as measurements have them."""
     return 1 + share * np.random.default_rng(seed).standard_normal(shape)
+
+
+Cells = dict[str, NDArray[np.float64]]
+"""[time, entity] by catalog key, to be changed by whoever tells a story with them."""
+
+_DENSE = {
+    "gpu.util": 0.98, "gpu.mem_util": 0.5, "gpu.gr_active": 0.97, "gpu.sm_active": 0.85, "gpu.tensor_active": 0.5,
+    "gpu.dram_active": 0.4, "gpu.power": 610.0, "gpu.energy": 610.0, "gpu.temp": 62.0, "gpu.mem_temp": 76.0, "gpu.sm_clock": 1905.0,
+    "gpu.nvlink_tx": 5e10, "gpu.nvlink_rx": 5e10,
+}  # fmt: skip
+"""What trembles, on a board in a dense job."""
+_FIXED = {
+    "gpu.power_limit": 700.0, "gpu.power_max": 700.0, "gpu.throttle": 0.0, "gpu.thermal_violation": 0.0, "gpu.power_violation": 0.0,
+    "gpu.temp_slowdown": 87.0, "gpu.mem_ratio": 0.85, "gpu.xid_last": 0.0, "gpu.ecc_dbe": 0.0, "gpu.ecc_sbe": 0.0,
+    "gpu.remapped_uncorrectable": 0.0, "gpu.remap_pending": 0.0, "gpu.remap_failure": 0.0,
+}  # fmt: skip
+BY_DEFAULT = frozenset({
+    "gpu.util", "gpu.mem_util", "gpu.power", "gpu.energy", "gpu.temp", "gpu.mem_temp", "gpu.sm_clock", "gpu.mem_ratio",
+    "gpu.xid_last", "gpu.remapped_uncorrectable", "gpu.remap_failure",
+})  # fmt: skip
+"""What dcgm-exporter exports without a field list of one's own, profiling left out."""
+_IDLE = {"gpu.util": 0.0, "gpu.mem_util": 0.0, "gpu.gr_active": 0.0, "gpu.sm_active": 0.0, "gpu.tensor_active": 0.0,
+         "gpu.dram_active": 0.0, "gpu.power": 118.0, "gpu.energy": 118.0, "gpu.temp": 34.0, "gpu.mem_temp": 41.0, "gpu.sm_clock": 1980.0,
+         "gpu.nvlink_tx": 0.0, "gpu.nvlink_rx": 0.0}  # fmt: skip
+
+
+def dense(gpus: int, polls: int = 400, *, fields: str = "full", seed: int = 1) -> Cells:
+    """Boards of a dense job; ``fields``: ``full``, or ``default`` for what dcgm-exporter exports by itself."""
+    keys = [key for key in (*_DENSE, *_FIXED) if fields == "full" or key in BY_DEFAULT]
+    made = {}
+    for number, key in enumerate(keys):
+        if key in _DENSE:
+            values = _DENSE[key] * jitter((polls, gpus), 0.006, seed * 100 + number)
+            made[key] = np.minimum(values, 1.0) if catalog()[key].unit == "ratio" else _as_read(key, values)
+        else:
+            made[key] = np.full((polls, gpus), _FIXED[key])
+    return made
+
+
+def idle(cells: Cells, gpus: Sequence[int], polls: slice = slice(None)) -> Cells:
+    """The same, in which some boards rest with a context."""
+    for key, value in _IDLE.items():
+        if key in cells:
+            cells[key][polls, list(gpus)] = value
+    return cells
+
+
+def _as_read(key: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As sensors have it: whole degrees, clocks in steps of 15 MHz."""
+    if key.endswith("temp"):
+        return np.rint(values)
+    return np.rint(values / 15) * 15 if key.endswith("clock") else values
 
 
 class _Told:

@@ -191,7 +191,7 @@ def test_every_metric_there_is_at_one_absurd_value(value: float, ready: Ready) -
 
 
 @pytest.mark.parametrize("ready", detectors(), ids=lambda ready: ready.name)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_noise(seed: int, ready: Ready) -> None:
     """Random numbers within each metric's range, random holes, random steps: whatever is said is said in order."""
     said = said_of(ready, noise(seed))
