@@ -196,7 +196,7 @@ class Snapshot:
     replicas: Mapping[str, ServiceFact] = field(default_factory=dict)
     """By Server.service: how many should be there, and how many are ready."""
     gpu_unnamed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
+    """[gpu] no job is known, yet on its node more GPUs are held than are named: it may be one of them. Empty: none."""
     travel: Travel | None = None
     """None: nobody travels."""
     queue: tuple[Job, ...] = ()

@@ -334,17 +334,23 @@ def _by_scheduler(snapshot: Snapshot, idle: Flags) -> Codes:
     import numpy as np
 
     codes = np.where(idle, FREE, HELD).astype(np.uint8)
+    if len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed.any():
+        # all of a node's are held, or some, and it is not known which
+        full = [
+            bool(node.gpus_used) and (node.gpus_used or 0) >= len(node.gpus) for node in snapshot.layout.nodes
+        ]
+        codes[snapshot.gpu_unnamed & ~_of_nodes(snapshot, full)] = NO_DATA
     codes[idle & drained(snapshot)] = DRAINED
     codes[down(snapshot)] = DOWN
     return codes
 
 
 def scheduled(snapshot: Snapshot) -> Flags:
-    """[gpu] whether a scheduler counts its node's GPUs, and says who has them."""
+    """[gpu] whether a scheduler counts its node's GPUs, and says who has them; a node that it has no more has none."""
     import numpy as np
 
     layout = snapshot.layout
-    flags = np.array([bool(node.gres and node.state) for node in layout.nodes], dtype=bool)
+    flags = np.array([bool(node.gres) for node in layout.nodes], dtype=bool)
     if not flags.any():
         return np.zeros(len(layout.gpus), dtype=bool)
     return flags[node_index(layout)]
@@ -417,6 +423,8 @@ class Tally:
 
     allocated: int
     free: int
+    unnamed: int
+    """Held or free: on their nodes more are held than anybody names."""
     drained: int
     down: int
     """Of nodes that the scheduler takes for down."""
@@ -451,6 +459,7 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
         free=int(((answering | told) & ~held & ~out & _idle(snapshot)[boards]).sum())
         if snapshot.jobs_known
         else 0,
+        unnamed=int((answering | told)[~held & ~out & ~_idle(snapshot)[boards]].sum()),
         drained=int((~held & out & ~off).sum()),
         down=int((~held & off).sum()),
         lost=int((status == Status.LOST).sum()),

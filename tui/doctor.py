@@ -295,8 +295,8 @@ def _scheduler_lines(one: Examined) -> Iterator[str]:
         yield f"  {_count(len(one.partitions), 'partition')}: {', '.join(apart[:10]) or 'all up'}"
     running, waiting, held = one.queue.running, one.queue.waiting, one.queue.held
     yield (
-        f"  queue: {_count(running.jobs, 'job')} on {_count(running.gpus, 'GPU')} run,"
-        f" {waiting.jobs} wait for {_count(waiting.gpus, 'GPU')}, {held.jobs} wait for something else"
+        f"  jobs: {running.jobs} running on {_count(running.gpus, 'GPU')}, {waiting.jobs} waiting for"
+        f" {_count(waiting.gpus, 'GPU')}, {held.jobs} for something else"
     )
 
 

@@ -45,6 +45,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync: float
     long_low: float
     long_high: float
+    pause_s: float
     intensity: float
     cpu: float
     psi_cpu: float
@@ -142,7 +143,10 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     before = past.values[(past.times < since) & (past.times >= start)]
     after = past.values[past.times >= since]
     reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
-    busy = float(after.mean()) if len(after) >= 8 else float(gaps.busy[number])
+    rest = _without_pauses(past.times[past.times >= since], after, rules)
+    busy = float(rest.mean()) if len(rest) >= 8 else float(gaps.busy[number])
+    if len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference):
+        return None
     is_worse = not bound and reference - float(gaps.busy[number]) >= rules.worse
     if bound:
         reference = 1.0
@@ -178,6 +182,19 @@ def _cause(host: Hosts, number: int, rules: Thresholds) -> Cause | None:
     if io >= rules.psi_io and writes <= 2 * reads + 1e6:
         found.append((io / rules.psi_io, Cause("io", "node.psi_io_some", io, f">= {rules.psi_io}")))
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _without_pauses(
+    times: NDArray[np.float64], busy: NDArray[np.float64], rules: Thresholds
+) -> NDArray[np.float64]:
+    """Without the stretches in which nothing ran for long: a save, an evaluation. Gaps between batches are short."""
+    still = np.concatenate([[False], busy <= 0.05, [False]])
+    edges = np.flatnonzero(still[1:] != still[:-1])
+    keep = np.ones(len(busy), dtype=np.bool_)
+    for first, end in edges.reshape(-1, 2).tolist():
+        if times[end - 1] - times[first] >= rules.pause_s and end - first >= 6:
+            keep[max(first - 1, 0) : end + 1] = False
+    return busy[keep]
 
 
 def _is_certain(

@@ -229,6 +229,7 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int, *, 
     counts = [
         (0, tally.allocated, "allocated", "title") if tally.jobs_known and not known else None,
         (2, tally.free, "free", "free") if tally.jobs_known else None,
+        (3, tally.unnamed, "not known whose", "dim") if tally.jobs_known else None,
         (3, tally.drained, "drained", "drained"),
         (3, tally.down, "down", "down"),
         (0, tally.lost, "lost", "bad"),
