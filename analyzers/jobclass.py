@@ -1,7 +1,7 @@
 """Two properties of a job: what it does (workload) and what its speed depends on (bound). Neither is a finding.
 
 What a job says of itself comes first (a server on its GPUs, its name, its owner's kind, its processes); telemetry after that,
-with "unknown" where it does not tell. Rules of DETECTION 1.7 and 1.12, over busy samples of the last five minutes.
+with "unknown" where it does not tell. Rules over busy samples of the last five minutes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ IDLE_BUSY = 0.05
 WORKS = 0.6
 """Utilisation from which a job's speed can be said to depend on its GPUs."""
 COMPUTE_TENSOR, COMPUTE_SHARE, COMPUTE_PIPE = 0.4, 0.5, 0.6
-"""Tensor activity, the same as a share of SM activity, or another pipe's (DETECTION 1.7)."""
+"""Tensor activity, the same as a share of SM activity, or another pipe's."""
 MEMORY_DRAM, MEMORY_TENSOR = 0.6, 0.3
 LATENCY_SM, LATENCY_TENSOR, LATENCY_DRAM = 0.4, 0.15, 0.3
 WAITS = 0.5
 """Share of samples in which kernels only wait."""
 TRAINING_TENSOR_SHARE, TRAINING_POWER, TRAINING_SYNC = 0.25, 0.55, 0.6
-"""Tensor share of SM activity, intensity, and ranks in step (DETECTION 1.12: no single one is enough)."""
+"""Tensor share of SM activity, intensity, and ranks in step: no single one is enough."""
 HOST_WAITS = 0.1
 
 

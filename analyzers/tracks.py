@@ -26,7 +26,7 @@ FLAP_S = 600.0
 MOST_FLAPS = 3
 """Comings and goings after which it is kept no longer than it is then."""
 YOUNG_JOB_S = 120.0
-"""So long after its start a job loads, compiles and warms up (DETECTION 0.7)."""
+"""So long after its start a job loads, compiles and warms up."""
 AT_ANY_AGE = frozenset(
     {
         "gpu_fault",
