@@ -28,7 +28,7 @@ from coldaisle.analyzers.finding import (
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, quantile
-from coldaisle.sources.source import Floats
+from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
 LOOKBACK_S = 3600.0
@@ -101,15 +101,31 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
 
 
 def _suspects(window: Window, team: Teams, rules: Thresholds) -> Bools:
-    """[team] works, and stood still for a moment within the hour, or does now."""
+    """[team] works, and nearly all its ranks stood still together for a moment within the hour, or do now.
+
+    Cheap tests before dear ones: the lowest instants of minutes first, then samples.
+    """
     minutes, now = window.minutes("gpu.power"), window.recent("gpu.power", 60.0)
     idle = idle_power(window)
     room = np.maximum(power_limit(window) - idle, 1.0)
-    low = team.mean((np.concatenate([minutes.low, now.values]) - idle) / room)
     high = quantile(team.mean((np.concatenate([minutes.mean, now.values]) - idle) / room), 0.9)
-    least = np.fmin.reduce(low, axis=0, initial=np.inf)
-    suspects: Bools = (high >= rules.works) & (least < rules.dip_mean * high)
-    return suspects
+    lowest = np.fmin(np.fmin.reduce(minutes.low, axis=0), np.fmin.reduce(now.values, axis=0))
+    # A board of a team counts from where the team is; -1, of no team, reads the last one and goes nowhere.
+    usual = np.append(np.where(high >= rules.works, high, -np.inf), -np.inf)[team.of]
+    instant, partly = (idle + share * usual * room for share in (rules.dip, rules.dip_mean))
+    suspects: Bools = team.mean((lowest <= partly).astype(np.float32)[None])[0] >= rules.ranks
+    if not suspects.any():
+        return suspects
+    power = _power(window, rules)
+    limit = partly if power.step >= rules.slow_poll_s else instant
+    low = team.mean((power.values <= limit).astype(np.float32))
+    together = low.max(axis=0)
+    if not any(window.has(key) for key in (*WRITES, "node.psi_io_some", "node.cpu_iowait")):
+        # Nothing can be decided then, and only what costs is worth saying so.
+        suspects &= (low >= 0.9 * rules.ranks).mean(axis=0) >= rules.share
+    before = team.mean((minutes.mean[:-15] <= partly).astype(np.float32)).max(axis=0)
+    found: Bools = suspects & (np.fmax(together, before) >= 0.9 * rules.ranks) & _wrote(window, team, rules)
+    return found
 
 
 def _judge(window: Window, rules: Thresholds, number: int) -> Candidate | Undecided | None:
@@ -131,6 +147,17 @@ def _judge(window: Window, rules: Thresholds, number: int) -> Candidate | Undeci
 # --- one team over time ---------------------------------------------------------------------------
 
 
+def _wrote(window: Window, team: Teams, rules: Thresholds) -> Bools:
+    """[team] a node of it may have written a checkpoint, or says nothing of what it writes."""
+    bursts = np.full(window.size(Kind.NODE), np.nan, dtype=np.float32)
+    for key in (*WRITES, "node.net_tx"):
+        if window.has(key):
+            bursts = np.fmax(bursts, np.fmax.reduce(window.recent(key, rules.window_s).values, axis=0))
+            bursts = np.fmax(bursts, np.fmax.reduce(window.minutes(key).high, axis=0))
+    may: Bools = ~(team.node_high(bursts) < rules.burst_bytes / 5)
+    return may
+
+
 def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
     """Whole minutes before the samples that are kept, then these."""
     team = teams(window)
@@ -149,7 +176,7 @@ def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
     waited = np.concatenate([_minute_waits(window, nodes)[older], _waits(window, rules, nodes, power)])
     known = (~np.isnan(ranks)).any(axis=1) & (times >= start)
     ranks, times, width = ranks[known], times[known], width[known]
-    full = np.nanquantile(ranks, 0.85, axis=0) if len(ranks) else np.ones(len(gpus))
+    full = quantile(ranks, 0.85)
     share = np.clip(ranks / np.maximum(full, 0.05), 0.0, 1.5)
     limit = np.where(width > rules.slow_poll_s, rules.dip_mean, rules.dip)
     level = np.nanmean(share, axis=1)
@@ -222,6 +249,8 @@ def _bursts(rules: Thresholds, written: Series, waited: Series) -> tuple[Bools, 
 def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
     """Dips that lie together."""
     stalls: list[Stall] = []
+    if not past.dips.any():
+        return stalls
     fine = past.level[past.dips & (past.width <= rules.slow_poll_s)]
     floor = float(np.clip(np.median(fine), 0.0, 0.5)) if len(fine) else 0.05
     places = np.flatnonzero(past.dips)

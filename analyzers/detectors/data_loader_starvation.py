@@ -26,6 +26,7 @@ from coldaisle.analyzers.finding import (
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
+from coldaisle.sources.parts import pcie_achievable
 from coldaisle.sources.source import Floats
 
 NAME = "data_loader_starvation"
@@ -51,6 +52,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     psi_cpu: float
     psi_io: float
     pcie: float
+    pcie_full: float
     blind: float
     z: float
 
@@ -161,6 +163,8 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
                 "GPUs pause without a kernel more than before; cannot tell starvation from fewer requests "
                 + ("without host metrics" if not host.known[number] else "while hosts are calm"),
             )  # fmt: skip
+        if _fills_pcie(window, rules, members):
+            return None  # the copies themselves take the time: interconnect_saturation
         cause = Cause("host", "gpu.util", float(gaps.busy[number]), f"<= {rules.busy:.2f} of {reference:.2f}")
         if _copies(window, rules, members):
             cause = cause._replace(variant="offload")
@@ -229,6 +233,20 @@ def _copies(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> boo
             if float(np.nan_to_num(rate).mean()) >= rules.pcie:
                 return True
     return False
+
+
+def _fills_pcie(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> bool:
+    """Whether the links to the hosts are busy most of the time."""
+    generation, lanes = (
+        window.current(key)[members].tolist() for key in ("gpu.pcie_gen_max", "gpu.pcie_width_max")
+    )
+    ceiling = np.array([pcie_achievable(g, n) for g, n in zip(generation, lanes, strict=True)])
+    rates = [
+        mean(window.recent(key, rules.window_s / 2).values[:, members])
+        for key in ("gpu.pcie_rx", "gpu.pcie_tx")
+        if window.has(key)
+    ]
+    return any(bool((rate >= rules.pcie_full * ceiling).mean() >= 0.5) for rate in rates)
 
 
 def _busy_key(window: Window) -> str:
