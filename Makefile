@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench screenshot clean
+.PHONY: demo test check bench quality screenshot clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -29,6 +29,9 @@ check: $(STAMP)  ## what has to hold before a change goes in; the built wheel an
 
 bench: $(STAMP)  ## the table of budgets; ROW=name for one line of it
 	$(BIN)/python -m benchmarks $(ROW)
+
+quality: $(STAMP)  ## how good the diagnosis is, on the test split; ARGS='--split tuning --quick --polls 5 --mistakes' for a part
+	$(BIN)/python -m benchmarks.quality $(if $(ARGS),$(ARGS),--split test)
 
 screenshot: $(STAMP)  ## the README's picture, from the demo
 	$(BIN)/python -m benchmarks.screenshot .dev/screenshot.svg

@@ -82,7 +82,7 @@ TABLE: tuple[Explains, ...] = (
     *_rows("interconnect_degraded", Shared.JOB, "interconnect_saturation", "straggler", "communication_stall",
            is_bound=False),
     *_rows("interconnect_degraded", Shared.SERVER, "request_queueing"),
-    *_rows("interconnect_saturation", Shared.JOB, "straggler", "communication_stall"),
+    *_rows("interconnect_saturation", Shared.JOB, "straggler", "communication_stall", "data_loader_starvation"),
     *_rows("power_capping", Shared.GPU, "straggler"),
     *_rows("power_capping", Shared.JOB, "straggler", "communication_stall"),
     *_rows("power_capping", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),

@@ -1,7 +1,7 @@
-"""Power limits of boards as their data sheets have them, for where no source says the limit in force.
+"""Power limits and clocks of boards as their data sheets have them, for where no source tells them.
 
-dcgm-exporter's default fields have power but no limit. Names as NVML gives them; the first row whose words all occur
-in a model's name holds.
+dcgm-exporter's default fields have power and clock but no limits. Names as NVML gives them; the first row whose words all
+occur in a model's name holds.
 """
 
 from __future__ import annotations
@@ -44,8 +44,36 @@ _WATTS: tuple[tuple[str, float], ...] = (
 )
 
 
+_TOP_MHZ: tuple[tuple[str, float], ...] = (
+    ("b200", 1965.0),
+    ("gh200", 1980.0),
+    ("h200", 1980.0),
+    ("h100 pcie", 1755.0),
+    ("h100 nvl", 1785.0),
+    ("h100", 1980.0),
+    ("a100", 1410.0),
+    ("a800", 1410.0),
+    ("l40s", 2520.0),
+    ("l4", 2040.0),
+    ("a40", 1740.0),
+    ("a30", 1440.0),
+    ("v100 pcie", 1380.0),
+    ("v100", 1530.0),
+)
+
+
 @cache
 def sheet_power(model: str) -> float | None:
     """Watts of the default limit; None: not a board that is known here."""
+    return _of(model, _WATTS)
+
+
+@cache
+def sheet_clock(model: str) -> float | None:
+    """MHz of the highest SM clock; None: not a board that is known here."""
+    return _of(model, _TOP_MHZ)
+
+
+def _of(model: str, rows: tuple[tuple[str, float], ...]) -> float | None:
     name = model.lower().replace("-", " ")
-    return next((watts for words, watts in _WATTS if all(word in name for word in words.split())), None)
+    return next((value for words, value in rows if all(word in name for word in words.split())), None)

@@ -17,6 +17,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis, JobClass, Verdict
 from coldaisle.analyzers.past import Replay
@@ -82,7 +84,9 @@ def look(window: Window, detectors: Sequence[Ready]) -> dict[str, Verdict]:
 def verdict_of(ready: Ready, window: Window) -> Verdict:
     """What one detector says; see :func:`look`."""
     try:
-        return ready.module.detect(window, ready.thresholds)
+        # Readings are other people's: a limit of 0 W gives an infinite share, and comparisons with NaN are False, as is meant.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return ready.module.detect(window, ready.thresholds)
     except Exception:  # supervision
         log.exception("detector %s failed", ready.name)
         return Verdict(failed=True)

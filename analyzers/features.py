@@ -5,7 +5,6 @@ References are learnt from the window's own past minutes and from peers, never f
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -214,9 +213,14 @@ def synchrony(window: Window, seconds: float = 120.0) -> Floats:
     return window.cached(("synchrony", seconds), make)
 
 
+def variance(values: Floats) -> Floats:
+    """[entity] over time; NaN where there is no sample."""
+    found: Floats = np.maximum(mean(values * values) - mean(values) ** 2, 0.0)
+    return found
+
+
 def _synchrony(team: Teams, values: Floats) -> Floats:
-    together = np.nanvar(team.mean(values), axis=0) if len(values) else np.full(len(team), np.nan)
-    apart = team.mean(np.nanvar(values, axis=0)[None])[0]
+    together, apart = variance(team.mean(values)), team.mean(variance(values)[None])[0]
     size = np.maximum(team.size, 2)
     found = (together / np.where(apart > 1e-5, apart, np.nan) * size - 1) / (size - 1)
     return np.where(team.size > 1, np.clip(found, 0, 1), np.nan).astype(np.float32)
@@ -339,18 +343,16 @@ class Line(NamedTuple):
 
 
 def line(window: Window, key: str, gpus: NDArray[np.intp], seconds: float = 900.0) -> Line:
-    """The mean of some GPUs (or nodes) over the last hour."""
+    """The mean of some GPUs (or nodes) over the last hour; where nothing is known, one point without a value at its end."""
     recent, minutes = window.recent(key, seconds), window.minutes(key).mean
     end = window.at // 60 * 60
     times = end - 60 * np.arange(len(minutes), 0, -1.0) + 30
     older = times < recent.times[0] - 30
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        values = np.concatenate(
-            [np.nanmean(minutes[older][:, gpus], axis=1), np.nanmean(recent.values[:, gpus], axis=1)]
-        )
+    values = np.concatenate([mean(minutes[older][:, gpus].T), mean(recent.values[:, gpus].T)])
     times = np.concatenate([times[older], recent.times])
     known = ~np.isnan(values)
+    if not known.any():
+        return Line(np.array([window.at]), np.array([np.nan]))
     return Line(times[known], values[known].astype(np.float64))
 
 

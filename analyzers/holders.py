@@ -27,6 +27,8 @@ class Holders:
     waiting: tuple[Job, ...]
     made: Mapping[str, tuple[JobFact, Job]]
     """By id, from which fact: a queue changes by a few jobs at a time."""
+    loose: frozenset[int]
+    """Indices of nodes on which a job has GPUs, and nobody says which."""
 
     def holds(self, layout: Layout, registry: Registry, now: float) -> bool:
         """Whether the same would be found now: a queue may have 20,000 jobs, and mostly nothing has changed."""
@@ -46,7 +48,7 @@ def pod_job(pod: PodFact) -> Job:
     )  # fmt: skip
 
 
-NOBODY = Holders(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), (), {})
+NOBODY = Holders(EMPTY, -1, 0.0, 0.0, (), np.zeros(0, dtype=np.int32), (), {}, frozenset())
 
 
 def holders(
@@ -77,4 +79,11 @@ def holders(
         at for one in registry.jobs.values() for at in (one.since, one.until) if at is not None and at > now
     )
     until = min(changes, default=float("inf"))
-    return Holders(layout, registry.jobs_version, now, until, running, gpu_job, waiting, made)
+    loose = frozenset(
+        layout.node_of[name]
+        for one in running
+        if one.gpu_count and not one.gpus
+        for name in one.nodes
+        if name in layout.node_of
+    )
+    return Holders(layout, registry.jobs_version, now, until, running, gpu_job, waiting, made, loose)

@@ -24,6 +24,7 @@ from coldaisle.analyzers.snapshot import Cost, SeriesAnswer, SeriesQuery, Snapsh
 from coldaisle.analyzers.travel import Traveller
 from coldaisle.analyzers.view import View
 from coldaisle.sources.collector import Collector, SteadyClock
+from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.history import History, Limits
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 EAGER_S = 5.0
 """So long after the start, a snapshot is made as soon as samples come in."""
 EAGER_STEP_S = 0.25
+LOOK_S = 0.05
+"""Between two looks whether a past instant is there."""
 
 Publish = Callable[[Snapshot], None]
 Build = Callable[[Clock], Sequence[Source]]
@@ -101,6 +104,24 @@ class Monitor:
     def travel(self, at: float | None) -> None:
         """Show a past instant, or again what is live, which goes on meanwhile. On the monitor's loop only."""
         self.traveller.go(at, at_once=self._newest is None)
+
+    async def look_back(self, at: float, seconds: float) -> Snapshot:
+        """The picture of a past instant, for whoever runs nothing live. Raises ColdaisleError: why there is none."""
+        self.traveller.go(at)
+        until = time.monotonic() + seconds
+        try:
+            while True:
+                if (said := self.traveller.travel(None)) is not None and said.problem:
+                    raise ColdaisleError(said.problem, said.remedy)
+                if self.traveller.picture is not None:
+                    return self.traveller.picture
+                if time.monotonic() > until:
+                    raise ColdaisleError(
+                        f"no source has told of then within {seconds:.0f} s", "give it more time"
+                    )
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self.traveller.stop()
 
     def shown(self) -> Snapshot | None:
         """The past picture while somebody travels, else the newest live one; None: there is nothing yet."""

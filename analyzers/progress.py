@@ -99,6 +99,8 @@ def slowed(window: Window, gpu: int, alone: float, is_slow: Bools) -> float:
     """
     lost = lost_by(window, gpu)
     team = team_of(window, gpu)
+    if not window.has("gpu.tensor_active"):
+        return alone  # power alone tells the pace too roughly for that
     if np.isnan(lost) or is_slow[teams(window).members(team)].mean() > 0.5:
         return alone
     return float(min(lost, alone + 0.1))

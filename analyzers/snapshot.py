@@ -126,6 +126,8 @@ class Cost:
     """Wall time that the last look at what is wrong took."""
 
 
+SCHEDULERS = ("slurm",)
+"""Kinds of source that know who holds what, and measure nothing."""
 LIVE_ONLY = "live only"
 """The state, at a past instant, of a source that remembers nothing."""
 TOLD_NOTHING = "no data"
@@ -194,7 +196,7 @@ class Snapshot:
     replicas: Mapping[str, ServiceFact] = field(default_factory=dict)
     """By Server.service: how many should be there, and how many are ready."""
     gpu_unnamed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    """[gpu] no job is known, yet the node's pods hold more GPUs than are named: it may be one of theirs. Empty: none."""
+    """[gpu] no job is known, yet on its node more GPUs are held than are named: it may be one of them. Empty: none."""
     travel: Travel | None = None
     """None: nobody travels."""
     queue: tuple[Job, ...] = ()
@@ -206,6 +208,11 @@ class Snapshot:
     """What is wrong, as triage stands by it at this instant."""
     partitions: tuple[Partition, ...] = ()
     """Of all schedulers that have some."""
+
+    @property
+    def is_jobs_only(self) -> bool:
+        """Whether schedulers are all that is asked: they measure nothing, and no node is silent for that."""
+        return bool(self.sources) and all(source.kind in SCHEDULERS for source in self.sources)
 
     def column(self, key: str) -> Column | None:
         """The column of a metric, or None if nobody delivers it."""

@@ -26,7 +26,7 @@ FLAP_S = 600.0
 MOST_FLAPS = 3
 """Comings and goings after which it is kept no longer than it is then."""
 YOUNG_JOB_S = 120.0
-"""So long after its start a job loads, compiles and warms up (DETECTION 0.7)."""
+"""So long after its start a job loads, compiles and warms up."""
 AT_ANY_AGE = frozenset(
     {
         "gpu_fault",
@@ -62,6 +62,8 @@ class Track:
     """None: it is not open."""
     closed_at: float | None = None
     flaps: int = 0
+    cause: Key | None = None
+    """The track that explains it, as of the last look; what is not seen any more is over with its cause."""
     severity: Severity = Severity.INFO
     """The worst of the last window: what wavers about a limit does not waver on the screen."""
     severe_at: float = 0.0
@@ -89,6 +91,9 @@ class Tracks:
             elif track.seen_at < at:
                 track.looks = 0
                 self._miss(track, window, span)
+        for track in self.by_key.values():
+            if track.is_open and track.seen_at < at and self._is_over(track.cause):
+                track.opened_at, track.closed_at, track.cause = None, None, None
         return [track for track in self.by_key.values() if track.is_open]
 
     def shift(self, seconds: float) -> None:
@@ -132,6 +137,9 @@ class Tracks:
             track.flaps = track.flaps + 1 if came_back else 0
             track.opened_at, track.closed_at = at, None
             track.severity, track.severe_at = candidate.severity, at
+
+    def _is_over(self, cause: Key | None) -> bool:
+        return cause is not None and (cause not in self.by_key or not self.by_key[cause].is_open)
 
     def _miss(self, track: Track, window: Window, span: float) -> None:
         at = window.at

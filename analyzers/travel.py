@@ -30,7 +30,7 @@ from coldaisle.analyzers.snapshot import (
     Travel,
 )
 from coldaisle.analyzers.view import View
-from coldaisle.sources.collector import Collector
+from coldaisle.sources.collector import Collector, Supervised
 from coldaisle.sources.history import Limits
 from coldaisle.sources.source import Clock, Source, TargetState
 
@@ -225,7 +225,8 @@ class Traveller:
         if self._replay is not replay or self._view is None:
             self._replay, self._view = replay, self._make_view(replay.collector)
         snapshot = self._view.snapshot(at, None, live=False)
-        self.picture = self._diagnosed(as_of(snapshot, replay.collector, self._pasts))
+        telling = {told.number for told in replay.span.told}
+        self.picture = self._diagnosed(as_of(snapshot, replay.collector, self._pasts, telling))
         self._changed()
 
     async def _widen(self, at: float, known: Span) -> None:
@@ -312,22 +313,34 @@ class Traveller:
         return self._said
 
 
-def as_of(snapshot: Snapshot, collector: Collector, pasts: Container[int]) -> Snapshot:
-    """The picture of a past instant without what came later, its sources as they were then; ``pasts``: those that remember."""
+def as_of(
+    snapshot: Snapshot, collector: Collector, pasts: Container[int], telling: Container[int] | None = None
+) -> Snapshot:
+    """The picture of a past instant without what came later, its sources as they were then.
+
+    ``pasts``: those that remember; ``telling``: those that told anything, None: those with samples.
+    """
     sources = tuple(
-        _then(source, supervised.number in pasts, supervised.error, supervised.remedy)
+        _then(
+            source,
+            supervised,
+            supervised.number in pasts,
+            source.last_at is not None if telling is None else supervised.number in telling,
+        )
         for source, supervised in zip(snapshot.sources, collector.supervised, strict=True)
     )
     events = tuple(event for event in snapshot.events if event.at <= snapshot.at)
     return replace(snapshot, sources=sources, events=events)
 
 
-def _then(source: SourceView, has_past: bool, error: str, remedy: str) -> SourceView:
+def _then(source: SourceView, supervised: Supervised, has_past: bool, has_told: bool) -> SourceView:
     """A source as it was at a past instant: one that does not remember says so, one that failed to tell why."""
     if not has_past:
         return replace(source, state=LIVE_ONLY, why="it remembers nothing", remedy="t returns to live")
-    if error:
-        return replace(source, state=str(TargetState.FAILING), why=error, remedy=remedy)
+    if supervised.error:
+        return replace(source, state=str(TargetState.FAILING), why=supervised.error, remedy=supervised.remedy)
+    if source.last_at is None and has_told:  # who tells of jobs alone has no samples
+        return replace(source, state=str(TargetState.OK), why="", remedy="")
     if source.last_at is None:
         return replace(source, state=TOLD_NOTHING, why="it has nothing of that time", remedy="")
     return source

@@ -29,11 +29,11 @@ from coldaisle.analyzers.snapshot import (
     Travel,
 )
 from coldaisle.sources.catalog import kind_of
-from coldaisle.sources.cluster import EMPTY, Job, Layout, Part, Rows, build_layout, job_from
+from coldaisle.sources.cluster import EMPTY, Job, Layout, Node, Part, Rows, build_layout, job_from
 from coldaisle.sources.collector import Collector, Supervised, state_of
 from coldaisle.sources.config import bare_host
 from coldaisle.sources.racks import RackRules
-from coldaisle.sources.registry import Happened, Registry
+from coldaisle.sources.registry import Happened, Registry, is_mig_type
 from coldaisle.sources.source import Codes, Kind, Missing, Process, TargetState
 
 EVENTS_SHOWN = 2000
@@ -84,7 +84,7 @@ class View:
             node_seen=node_seen,
             jobs=known.running,
             gpu_job=known.gpu_job,
-            gpu_unnamed=self._unnamed(layout, known.gpu_job, now),
+            gpu_unnamed=self._unnamed(layout, known, now),
             jobs_known=bool(self.registry.jobs or self.registry.queues),
             sources=tuple(self._source_view(s, now) for s in self.collector.supervised),
             coverage=self._coverage(layout, node_status, gpu_status),
@@ -177,14 +177,20 @@ class View:
             )
         return self._known_holders
 
-    def _unnamed(self, layout: Layout, gpu_job: NDArray[np.int32], now: float) -> NDArray[np.bool_]:
-        """GPUs of nodes whose pods hold more of them than any source names: which these are is not known."""
-        unnamed = np.zeros(len(layout.gpus), dtype=np.bool_)
+    def _unnamed(self, layout: Layout, known: Holders, now: float) -> NDArray[np.bool_]:
+        """GPUs of nodes on which more of them are held than any source names: which these are is not known.
+
+        Pods say so, and a scheduler's jobs without GPU numbers; and the node itself, where the jobs of others are hidden.
+        """
+        nobodys = known.gpu_job < 0
+        places = self._places
+        named = np.bincount(places.gpu_node[~nobodys], minlength=len(layout.nodes))
+        more = places.gpus_used > named
+        more[list(known.loose)] = True
         for key, held in self.registry.held_by_pods(now).items():
-            node = layout.nodes[layout.node_of[key]] if key in layout.node_of else None
-            if node is not None and held > (gpu_job[list(node.gpus)] >= 0).sum():
-                unnamed[list(node.gpus)] = gpu_job[list(node.gpus)] < 0
-        return unnamed
+            if key in layout.node_of:
+                more[layout.node_of[key]] |= held > named[layout.node_of[key]]
+        return np.asarray(nobodys & more[places.gpu_node], dtype=np.bool_)
 
     def _events(self) -> tuple[EventView, ...]:
         """The same object while there is nothing new: most ticks bring nothing."""
@@ -280,6 +286,11 @@ def _hear_from(node_of: Rows, status: Codes, seen: Times, part_status: Codes, pa
     status[heard] = Status.OK
 
 
+def _given_away(node: Node) -> int:
+    """How many GPUs of a node its scheduler has given away; 0: not told, or counted in MIG instances."""
+    return 0 if any(is_mig_type(one.type) for one in node.gres) else node.gpus_used or 0
+
+
 class _Places:
     """What follows from a layout alone; made once for each."""
 
@@ -288,6 +299,7 @@ class _Places:
         self.gpu_node = np.array([gpu.node for gpu in layout.gpus], dtype=np.intp)
         self.server_node = np.array([server.node for server in layout.servers], dtype=np.intp)
         self.gpu_of_row = {int(row): number for number, row in enumerate(layout.rows.get(Kind.GPU, ()))}
+        self.gpus_used = np.array([_given_away(node) for node in layout.nodes], dtype=np.intp)
         boards = np.bincount(self.gpu_node[layout.boards], minlength=len(layout.nodes))
         expected = np.array([node.gpus_expected or 0 for node in layout.nodes], dtype=np.intp)
         self.boards_unseen = int(np.maximum(expected - boards, 0).sum())

@@ -302,6 +302,28 @@ def count_by_group(mask: Bools, group: NDArray[np.integer], groups: int) -> NDAr
     return np.bincount(group[mask & (group >= 0)], minlength=groups)
 
 
+def peer_median(values: Floats, group: NDArray[np.integer]) -> Floats:
+    """[entity] the median of the others of its group; NaN: it has no value, or nobody beside it has."""
+    out = np.full(len(values), np.nan, dtype=np.float32)
+    use = np.flatnonzero((group >= 0) & ~np.isnan(values))
+    order = use[np.lexsort((values[use], group[use]))]
+    if not len(order):
+        return out
+    size = np.bincount(group[order])[group[order]]
+    new = np.diff(group[order], prepend=-1) != 0
+    start = np.flatnonzero(new)[np.cumsum(new) - 1]
+    rank, others = np.arange(len(order)) - start, size - 1
+
+    def nth(place: NDArray[np.intp]) -> Floats:
+        """Of the others in order: those from the entity itself on lie one further."""
+        found: Floats = values[order[np.minimum(start + place + (place >= rank), start + others)]]
+        return found
+
+    middle = (nth(np.maximum(others - 1, 0) // 2) + nth(others // 2)) / 2
+    out[order] = np.where(others > 0, middle, np.nan)
+    return out
+
+
 def robust_z(values: Floats, group: NDArray[np.integer], floor: float = 0.01) -> tuple[Floats, Floats]:
     """[entity] how far each lies from the median of its group, in robust deviations, and that median.
 

@@ -243,8 +243,13 @@ class Collector:
         now = self.clock()
         step = max(source.interval, BACKFILL_STEP_S)
         began = time.monotonic()
+        # who tells of jobs alone must not keep them waiting for an accounting that is slow or silent
+        limit = BACKFILL_BUDGET_S if getattr(source, "has_no_samples", False) else None
         try:
-            async with aclosing(source.read(now - BACKFILL_S, now, step)) as items:
+            async with (
+                asyncio.timeout(limit),
+                aclosing(source.read(now - BACKFILL_S, now, step)) as items,
+            ):
                 async for item in items:
                     self.take(supervised, item)
                     if self.on_past is not None:
@@ -254,6 +259,8 @@ class Collector:
                         break
         except SourceError as error:
             log.warning("source %s has no past to give: %s", source.name, error)
+        except TimeoutError:
+            log.info("source %s: its past did not come in time", source.name)
         except Exception:
             log.exception("source %s: its past could not be read", source.name)
 

@@ -319,6 +319,7 @@ def value_codes(snapshot: Snapshot, metric: CellMetric) -> Codes:
         missing = missing & ~idle
     codes[missing] = NO_DATA
     codes[idle & drained(snapshot)] = DRAINED
+    codes[idle & down(snapshot)] = DOWN
     codes[stale(snapshot, metric.key)] = STALE
     unseen = snapshot.gpu_status == Status.UNKNOWN
     codes[unseen] = NO_DATA
@@ -332,22 +333,24 @@ def _by_scheduler(snapshot: Snapshot, idle: Flags) -> Codes:
     """[gpu] what is known of GPUs that nobody reads: allocated, free, drained or down."""
     import numpy as np
 
-    layout = snapshot.layout
-    down = np.array([(node.state or "").startswith("down") for node in layout.nodes], dtype=bool)[
-        node_index(layout)
-    ]
     codes = np.where(idle, FREE, HELD).astype(np.uint8)
+    if len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed.any():
+        # all of a node's are held, or some, and it is not known which
+        full = [
+            bool(node.gpus_used) and (node.gpus_used or 0) >= len(node.gpus) for node in snapshot.layout.nodes
+        ]
+        codes[snapshot.gpu_unnamed & ~_of_nodes(snapshot, full)] = NO_DATA
     codes[idle & drained(snapshot)] = DRAINED
-    codes[down] = DOWN
+    codes[down(snapshot)] = DOWN
     return codes
 
 
 def scheduled(snapshot: Snapshot) -> Flags:
-    """[gpu] whether a scheduler counts its node's GPUs, and says who has them."""
+    """[gpu] whether a scheduler counts its node's GPUs, and says who has them; a node that it has no more has none."""
     import numpy as np
 
     layout = snapshot.layout
-    flags = np.array([bool(node.gres and node.state) for node in layout.nodes], dtype=bool)
+    flags = np.array([bool(node.gres) for node in layout.nodes], dtype=bool)
     if not flags.any():
         return np.zeros(len(layout.gpus), dtype=bool)
     return flags[node_index(layout)]
@@ -381,13 +384,23 @@ def is_drained(state: str | None) -> bool:
 
 def drained(snapshot: Snapshot) -> Flags:
     """[gpu] whether its node gets no new work."""
+
+    return _of_nodes(snapshot, [is_drained(node.state) for node in snapshot.layout.nodes])
+
+
+def down(snapshot: Snapshot) -> Flags:
+    """[gpu] whether the scheduler takes its node for down."""
+    return _of_nodes(snapshot, [(node.state or "").startswith("down") for node in snapshot.layout.nodes])
+
+
+def _of_nodes(snapshot: Snapshot, flags: list[bool]) -> Flags:
+    """[gpu] of what is so of nodes."""
     import numpy as np
 
     layout = snapshot.layout
-    flags = np.array([is_drained(node.state) for node in layout.nodes], dtype=bool)
-    if not flags.any():
+    if not any(flags):
         return np.zeros(len(layout.gpus), dtype=bool)
-    return flags[node_index(layout)]
+    return np.array(flags, dtype=bool)[node_index(layout)]
 
 
 def group_code(codes: Codes, values: Floats, metric: CellMetric) -> int:
@@ -410,7 +423,11 @@ class Tally:
 
     allocated: int
     free: int
+    unnamed: int
+    """Held or free: on their nodes more are held than anybody names."""
     drained: int
+    down: int
+    """Of nodes that the scheduler takes for down."""
     lost: int
     stale: int
     unseen: int
@@ -424,14 +441,14 @@ class Tally:
 
 
 def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
-    """Counts boards, never MIG instances; each board once, under the first of lost, stale, unseen, allocated, drained, free."""
+    """Counts boards, never MIG instances; each board once, under the first of lost, stale, unseen, allocated, down, drained, free."""
     import numpy as np
 
     from coldaisle.analyzers.snapshot import Status
 
     boards = snapshot.layout.boards
     status, held = snapshot.gpu_status[boards], _held(snapshot)[boards]
-    out = drained(snapshot)[boards]
+    off, out = down(snapshot)[boards], drained(snapshot)[boards]
     answering = status == Status.OK
     told = (status == Status.UNKNOWN) & scheduled(snapshot)[boards]
     values = values_of(snapshot, metric.key)[boards]
@@ -442,7 +459,9 @@ def tally(snapshot: Snapshot, metric: CellMetric) -> Tally:
         free=int(((answering | told) & ~held & ~out & _idle(snapshot)[boards]).sum())
         if snapshot.jobs_known
         else 0,
-        drained=int((~held & out).sum()),
+        unnamed=int((answering | told)[~held & ~out & ~_idle(snapshot)[boards]].sum()),
+        drained=int((~held & out & ~off).sum()),
+        down=int((~held & off).sum()),
         lost=int((status == Status.LOST).sum()),
         stale=int((status == Status.STALE).sum()),
         unseen=int(((status == Status.UNKNOWN) & ~told).sum()),

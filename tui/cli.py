@@ -369,6 +369,7 @@ def check(
     metavar="TIME",
     help="Gather so long; default: till every source has answered, 15s at most.",
 )
+@click.option("--at", metavar="WHEN", help="As it was then: 03:12, '2h ago', 2026-03-01T03:12:00Z.")
 @click.option("--demo", is_flag=True, help="The simulated cluster.")
 @click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says.")
 @_source_options
@@ -382,6 +383,7 @@ def list_(
     sort: str,
     form: str | None,
     seconds: str | None,
+    at: str | None,
     demo: bool,
     ascii: bool | None,
     **given: Any,
@@ -392,6 +394,7 @@ def list_(
     coldaisle list gpus --where 'util<5 & power>300'
     coldaisle list nodes --where 'state==drain | status!=ok' --csv
     coldaisle list jobs --where 'user==alice & left<30m' --columns job,left,node --sort left
+    coldaisle list jobs --at 'yesterday 03:12' --json
 
     What is missing or stale is a dash, null in JSON, nothing in CSV; these two have canonical units (--columns
     help). Of what a row has several of (the GPUs of a node) texts stand together, numbers are their mean.
@@ -402,6 +405,9 @@ def list_(
         click.echo("\n".join(_column_help(what)))
         return OK
     patience = None if seconds is None else _seconds(seconds)
+    instant = _instant(at or (context.obj or {}).get("at"))
+    if instant is not None and what == "findings":
+        raise click.UsageError("findings of then: coldaisle check --at WHEN")
     request = _request(what, where, columns, sort, patience)
     settings = _of_demo(given) if demo else _configured(_inherited(context, given))
     secrets = _asked_first(settings, confirmed=given["yes"])
@@ -414,7 +420,17 @@ def list_(
         return print_findings(settings, request, secrets, form=form or "text", ascii_only=is_ascii)
     from coldaisle.tui.listing import print_listing
 
-    return print_listing(settings, request, patience, secrets, form=form or "text", ascii_only=is_ascii)
+    if instant is not None and instant.note:
+        click.echo(f"coldaisle: {instant.note}", err=True)
+    return print_listing(
+        settings,
+        request,
+        patience,
+        secrets,
+        at=instant.at if instant else None,
+        form=form or "text",
+        ascii_only=is_ascii,
+    )
 
 
 @main.command()

@@ -78,8 +78,14 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
     """What the monitor is told; imports it."""
     from coldaisle.analyzers.monitor import MonitorSettings
     from coldaisle.sources.history import Limits
+    from coldaisle.sources.settings import SlurmSettings
 
-    intervals = [source.interval for source in settings.sources if source.interval is not None]
+    # a scheduler is asked seldom; what it tells is shown at once, and how long jobs run and wait goes on
+    intervals = [
+        source.interval
+        for source in settings.sources
+        if source.interval is not None and not isinstance(source, SlurmSettings)
+    ]
     fastest = min(intervals, default=DEFAULT_INTERVAL_S)
     return MonitorSettings(
         name=settings.name,

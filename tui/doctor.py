@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from coldaisle.analyzers.snapshot import SCHEDULERS
 from coldaisle.sources.config import Settings, bare_host
 from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.nodesets import fold
@@ -248,6 +249,7 @@ def _source_lines(one: Examined) -> Iterator[str]:
         if one.remedy:
             yield f"    -> {one.remedy}"
     yield from _target_lines(one)
+    yield from _scheduler_lines(one)
     yield from _clock_lines(one)
     yield from _visibility_lines(one)
     if one.cells:
@@ -273,6 +275,29 @@ def _target_lines(one: Examined) -> Iterator[str]:
             yield f"    -> {target.remedy}"
     if len(silent) > SHOWN_TARGETS:
         yield f"  and {len(silent) - SHOWN_TARGETS} more that do not answer"
+
+
+def _scheduler_lines(one: Examined) -> Iterator[str]:
+    """What a scheduler gives: the expected GPUs, its partitions, its queue."""
+    if one.queue is None:
+        return
+    gpus = sum(fact.gpus_expected or 0 for fact in one.nodes.values())
+    out = sum(fact.state in ("down", "drain", "fail", "maint") for fact in one.nodes.values())
+    yield f"  expects: {_count(len(one.nodes), 'node')} with {_count(gpus, 'GPU')}" + (
+        f", {out} of them drained or down" if out else ""
+    )
+    if one.partitions:
+        apart = [
+            f"{partition.name} is {partition.state}"
+            for partition in one.partitions
+            if partition.state != "up"
+        ]
+        yield f"  {_count(len(one.partitions), 'partition')}: {', '.join(apart[:10]) or 'all up'}"
+    running, waiting, held = one.queue.running, one.queue.waiting, one.queue.held
+    yield (
+        f"  jobs: {running.jobs} running on {_count(running.gpus, 'GPU')}, {waiting.jobs} waiting for"
+        f" {_count(waiting.gpus, 'GPU')}, {held.jobs} for something else"
+    )
 
 
 def _clock_lines(one: Examined) -> Iterator[str]:
@@ -380,7 +405,10 @@ def _node_lines(examined: Sequence[Examined]) -> Iterator[str]:
     yield f"nodes: {len(shared)}"
     if heard and len(examined) == 1:
         yield f"  heard: {fold(sorted(heard, key=natural_key))}"
-    if silent:
+    if silent and all(one.kind in SCHEDULERS for one in examined):
+        yield f"  known, not measured: {fold(sorted(silent, key=natural_key))}"
+        yield "    -> a scheduler tells who holds which GPUs; add --ssh, --exporter or --prometheus for what they do"
+    elif silent:
         yield f"  nothing is heard of: {fold(sorted(silent, key=natural_key))}"
     if len(examined) > 1:
         for names, nodes in sorted(alike.items(), key=lambda group: -len(group[0])):
@@ -435,6 +463,7 @@ def _source_object(one: Examined) -> dict[str, Any]:
             for lack in missing
         ],
         "counters": {counters.exporter: list(counters.lines) for counters in _counters(one, missing)},
+        "partitions": {partition.name: partition.state for partition in one.partitions},
         "clock_offset_s": {
             node: fact.clock_offset_s for node, fact in one.nodes.items() if fact.clock_offset_s is not None
         },

@@ -28,6 +28,9 @@ from coldaisle.sources.source import (
     Missing,
     NodeFact,
     NodeRef,
+    Partition,
+    PartitionFact,
+    QueueFact,
     RackRef,
     Source,
     Target,
@@ -70,6 +73,8 @@ class Examined:
     """Metric -> entity -> PRESENT if it ever had a value, else the last reason."""
     nodes: dict[str, NodeFact] = field(default_factory=dict)
     """By the source's name for them."""
+    queue: QueueFact | None = None
+    partitions: tuple[Partition, ...] = ()
     error: str = ""
     remedy: str = ""
     rounds: Counter[Kind] = field(default_factory=Counter)
@@ -87,6 +92,10 @@ class Examined:
                 self.targets[item.name] = item
             case NodeFact():
                 self.nodes[item.node] = _merged(self.nodes.get(item.node), item)
+            case QueueFact():
+                self.queue = item
+            case PartitionFact():
+                self.partitions = item.partitions
             case _:
                 pass
 

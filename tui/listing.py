@@ -19,7 +19,7 @@ import numpy as np
 from coldaisle.analyzers.fields import TEXT, Entity, Field, Texts, fields_of, find, nearest, order, title
 from coldaisle.analyzers.monitor import Monitor
 from coldaisle.analyzers.selection import Selection
-from coldaisle.analyzers.snapshot import Snapshot, SourceView
+from coldaisle.analyzers.snapshot import LIVE_ONLY, TOLD_NOTHING, Snapshot, SourceView
 from coldaisle.analyzers.tables import Index, Tables
 from coldaisle.sources.collector import SteadyClock
 from coldaisle.sources.configured import NO_SECRETS, sources_from
@@ -41,6 +41,10 @@ LISTED, NOBODY = 0, 3
 """Exit statuses: rows, be they none; no source answered."""
 PATIENCE_S = 15.0
 """For every source to answer, where nobody says how long."""
+PATIENCE_PAST_S = 60.0
+"""For a past instant to be told."""
+_OF_LIST = {"t returns to live": "leave --at out for now", "give it more time": "give --for more"}
+"""What helps here, for what helps on the screen."""
 SECOND_S = 5.0
 """After that, for a value that needs a second sample."""
 
@@ -122,11 +126,18 @@ def print_listing(
     seconds: float | None,
     secrets: Mapping[str, Secrets] = NO_SECRETS,
     *,
+    at: float | None = None,
     form: str = "text",
     ascii_only: bool = False,
 ) -> int:
-    """The whole command; its exit status. ``form``: text, csv or json. ``seconds``: gather so long; None: till all answered."""
-    snapshot = asyncio.run(gather(settings, request, seconds, secrets))
+    """The whole command; its exit status. ``form``: text, csv or json. ``seconds``: gather so long; None: till all answered.
+
+    ``at``: rows of a past instant; ColdaisleError: why there are none.
+    """
+    if at is None:
+        snapshot = asyncio.run(gather(settings, request, seconds, secrets))
+    else:
+        snapshot = asyncio.run(look_back(settings, request, at, seconds, secrets))
     return print_rows(
         listed(snapshot, request), request.what, request.selection.text, form=form, ascii_only=ascii_only
     )
@@ -188,6 +199,20 @@ async def gather(
     finally:
         watching.cancel()
         await asyncio.wait({watching}, timeout=1.0)
+
+
+async def look_back(
+    settings: Settings, request: Request, at: float, seconds: float | None, secrets: Mapping[str, Secrets]
+) -> Snapshot:
+    """The cluster as it was, from the sources that remember. Raises ColdaisleError."""
+    if request.row is Entity.PARTITION:
+        raise ColdaisleError("--at: partitions are known of now alone", "list jobs, nodes or gpus of then")
+    asyncio.get_running_loop().set_default_executor(Abandoning())
+    monitor = Monitor(sources_from(settings, time.time, secrets), monitor_settings(settings), SteadyClock())
+    try:
+        return await monitor.look_back(at, PATIENCE_PAST_S if seconds is None else seconds)
+    except ColdaisleError as error:
+        raise ColdaisleError(f"--at: {error}", _OF_LIST.get(error.remedy, error.remedy)) from None
 
 
 def is_settled(source: SourceView, expected: int) -> bool:
@@ -376,13 +401,18 @@ def _number(cell: float) -> str:
 
 
 def has_answered(source: SourceView) -> bool:
-    return source.last_at is not None or source.targets_ok > 0
+    return (
+        source.last_at is not None or source.targets_ok > 0 or source.state in (TargetState.OK, TOLD_NOTHING)
+    )
 
 
 def complaints(sources: Sequence[SourceView]) -> Iterator[str]:
     for source in sources:
         if source.state == "connecting":
-            yield f"{source.name}: no answer yet"
+            doing = next(
+                (one for one in source.targets if one.state is TargetState.CONNECTING and one.remedy), None
+            )
+            yield f"{source.name}: no answer yet" + (f": {doing.detail} -> {doing.remedy}" if doing else "")
         elif source.state not in ("ok", "slow"):
-            remedy = f" -> {source.remedy}" if source.remedy else ""
+            remedy = f" -> {source.remedy}" if source.remedy and source.state != LIVE_ONLY else ""
             yield f"{source.name}: {source.state}: {source.why or 'no reason is given'}{remedy}"

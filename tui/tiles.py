@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from coldaisle.analyzers.snapshot import Snapshot
-    from coldaisle.sources.cluster import Job
+    from coldaisle.sources.cluster import Job, Node
     from coldaisle.tui.cells import Indices
 
 TITLE: Final = 8
@@ -164,11 +164,22 @@ def _names(snapshot: Snapshot, by: str) -> list[str]:
     if by == "leaf":
         return [plain(layout.nodes[gpu.node].leaf or "~no leaf told") for gpu in layout.gpus]
     if by == "partition" and any(node.partitions for node in layout.nodes):
-        named = [plain("+".join(node.partitions)) or "~none" for node in layout.nodes]
+        out = {one.name: f" {one.state}" for one in snapshot.partitions if one.state != "up"}
+        named = [
+            plain("+".join(name + out.get(name, "") for name in node.partitions)) or "~none"
+            for node in layout.nodes
+        ]
         return [named[gpu.node] for gpu in layout.gpus]
     if by == "partition":
         return _by_job(snapshot, [plain(job.partition or "not told") for job in snapshot.jobs])
-    return [plain(gpu.model or "model unknown") for gpu in layout.gpus]
+    types = [_type_told(node) for node in layout.nodes]
+    return [plain(gpu.model or types[gpu.node] or "model unknown") for gpu in layout.gpus]
+
+
+def _type_told(node: Node) -> str:
+    """What the scheduler calls all GPUs of a node; empty: it does not say, or they are of several types."""
+    types = {one.type for one in node.gres if one.name == "gpu"}
+    return types.pop() if len(types) == 1 else ""
 
 
 def _node_row(snapshot: Snapshot, node: int, slices: bool) -> tuple[int, ...]:

@@ -45,11 +45,14 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync: float
     long_low: float
     long_high: float
+    pause_s: float
     intensity: float
     cpu: float
     psi_cpu: float
     psi_io: float
     pcie: float
+    blind: float
+    z: float
 
 
 class Gaps(NamedTuple):
@@ -78,7 +81,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     team, work = teams(window), activity(window, rules.window_s)
     if not len(team) or not work.have.any():
         return Verdict()
-    gaps = _gaps(team, work, rules)
+    gaps = _gaps(window, team, work, rules)
     old_enough = ~(window.at - team.since < rules.start_s)
     enough = team.mean(work.have.sum(axis=0)[None].astype(np.float32))[0] >= 5
     suspect = (
@@ -96,11 +99,14 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     return Verdict(tuple(candidates), tuple(undecided))
 
 
-def _gaps(team: Teams, work: Activity, rules: Thresholds) -> Gaps:
+def _gaps(window: Window, team: Teams, work: Activity, rules: Thresholds) -> Gaps:
     together = team.mean(work.busy)
     long = len(together)
+    key = _busy_key(window)
+    # An engine's own average is worth many glimpses: ranks in step are glimpsed as one.
+    averaged = mean(team.mean(window.recent(key, rules.window_s).values))
     return Gaps(
-        mean(together),
+        np.where(np.isnan(averaged), mean(together), averaged).astype(np.float32),
         team.high(mean(work.busy)[None])[0],
         quantile(together, 0.9) - quantile(together, 0.1),
         (_longest(together <= 0.15) <= max(3, rules.long_low * long))
@@ -137,12 +143,17 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     before = past.values[(past.times < since) & (past.times >= start)]
     after = past.values[past.times >= since]
     reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
-    busy = float(after.mean()) if len(after) >= 8 else float(gaps.busy[number])
+    rest = _without_pauses(past.times[past.times >= since], after, rules)
+    busy = float(rest.mean()) if len(rest) >= 8 else float(gaps.busy[number])
+    if len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference):
+        return None
     is_worse = not bound and reference - float(gaps.busy[number]) >= rules.worse
     if bound:
         reference = 1.0
     if cause is None:
-        if not is_worse or gaps.busy[number] > rules.busy * reference:
+        if not is_worse or gaps.busy[number] > rules.blind * reference:
+            return None
+        if not _is_certain(window, rules, past.values[past.times < since], after):
             return None
         if not _trains(window, rules, number, workload, in_step):
             return Undecided(
@@ -173,6 +184,32 @@ def _cause(host: Hosts, number: int, rules: Thresholds) -> Cause | None:
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
+def _without_pauses(
+    times: NDArray[np.float64], busy: NDArray[np.float64], rules: Thresholds
+) -> NDArray[np.float64]:
+    """Without the stretches in which nothing ran for long: a save, an evaluation. Gaps between batches are short."""
+    still = np.concatenate([[False], busy <= 0.05, [False]])
+    edges = np.flatnonzero(still[1:] != still[:-1])
+    keep = np.ones(len(busy), dtype=np.bool_)
+    for first, end in edges.reshape(-1, 2).tolist():
+        if times[end - 1] - times[first] >= rules.pause_s and end - first >= 6:
+            keep[max(first - 1, 0) : end + 1] = False
+    return busy[keep]
+
+
+def _is_certain(
+    window: Window, rules: Thresholds, before: NDArray[np.float64], after: NDArray[np.float64]
+) -> bool:
+    """Whether a job is busy less than before beyond what so few glimpses would show by chance, and in many gaps, not one."""
+    if len(before) < 4 or len(after) < 6:
+        return False
+    noise = np.sqrt(before.var() / len(before) + after.var() / len(after))
+    low = after < before.mean() - 0.5 * (before.mean() - after.mean())
+    gaps = int((low & ~np.concatenate([[False], low[:-1]])).sum())
+    steadily = low.mean() >= 0.6  # averages show a gap in every sample
+    return bool(before.mean() - after.mean() >= rules.z * noise and (steadily or gaps >= 3))
+
+
 def _trains(
     window: Window, rules: Thresholds, number: int, workload: Workload | None, in_step: float
 ) -> bool:
@@ -189,13 +226,13 @@ def _copies(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> boo
     for key in ("gpu.pcie_rx", "gpu.pcie_tx", "gpu.pcie_bandwidth"):
         if window.has(key):
             rate = mean(window.recent(key, rules.window_s).values[:, members])
-            if np.nanmean(rate) >= rules.pcie:
+            if float(np.nan_to_num(rate).mean()) >= rules.pcie:
                 return True
     return False
 
 
 def _busy_key(window: Window) -> str:
-    return "gpu.util" if window.has("gpu.util") else "gpu.gr_active"
+    return "gpu.gr_active" if window.has("gpu.gr_active") else "gpu.util"
 
 
 def _candidate(
@@ -215,7 +252,8 @@ def _candidate(
     scope = team.scope(window, number)
     anchor = (scope.jobs or scope.nodes)[0]
     work = activity(window, rules.window_s)
-    quiet = float(np.nanmean(np.where(work.have, work.quiet, np.nan)[:, team.members(number)]))
+    mine = team.members(number)
+    quiet = float(work.quiet[:, mine].sum() / max(work.have[:, mine].sum(), 1))
     busy = float(gaps.busy[number])
     evidence = [
         Evidence("gpu.util", anchor, busy, "ratio", f"<= {rules.busy:.2f} of {reference:.2f}"),

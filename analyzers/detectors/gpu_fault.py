@@ -19,17 +19,21 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import activity
+from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
 from coldaisle.analyzers.window import Bools, Window, mean, present, share
-from coldaisle.sources.source import Kind, Missing
+from coldaisle.sources.cluster import Rows
+from coldaisle.sources.source import Floats, Kind, Missing
 
 LOOKBACK_S = 900.0
 NAME = "gpu_fault"
 _XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
 """As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
+OFF_THE_BUS = 79
+MOST_POLLS = 12.0
+"""Of silence, however many samples get lost."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 
@@ -53,6 +57,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frozen_s: float
     gone_polls: float
     gone_s: float
+    gone_chance: float
     repeats: int
     classes: Classes
 
@@ -87,6 +92,10 @@ def _worse(known: Candidate | None, new: Candidate) -> Candidate:
 
 def xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
     """By GPU: what was reported lately, oldest first, from events and from changes of the sticky gauge."""
+    return window.cached(("xids", seconds), lambda: _xids(window, seconds))
+
+
+def _xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
     found: dict[int, list[Xid]] = defaultdict(list)
     for event in window.events(seconds):
         gpu = window.layout.gpu_of.get(event.entity)
@@ -101,17 +110,19 @@ def xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
 
 def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
     recent = window.recent("gpu.xid_last", seconds)
-    values = recent.values
-    last = _filled(values)
+    moved = _moved(recent.values)
+    last = _filled(recent.values[:, moved])
     changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
-    places = np.argwhere(changed)
-    return [
-        (
-            int(gpu),
-            Xid(float(recent.times[row + 1]), int(last[row + 1, gpu]), f"XID {int(last[row + 1, gpu])}"),
-        )
-        for row, gpu in places.tolist()
-    ]
+    made = []
+    for row, column in np.argwhere(changed).tolist():
+        code = int(last[row + 1, column])
+        made.append((int(moved[column]), Xid(float(recent.times[row + 1]), code, f"XID {code}")))
+    return made
+
+
+def _moved(values: Floats) -> Rows:
+    """The few whose samples are not all the same, cheaply."""
+    return np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
@@ -168,29 +179,26 @@ def _repeats(reports: list[Xid]) -> bool:
 # --- memory, remaps, what boards say of themselves --------------------------------------------------
 
 
+def _grown(window: Window, key: str, seconds: float) -> dict[int, Candidate]:
+    """Boards on which errors were counted; a counter that falls back was reset."""
+    recent = window.recent(key, seconds)
+    moved = _moved(recent.values)
+    steps = np.nan_to_num(np.diff(_filled(recent.values[:, moved]), axis=0))
+    made = {}
+    for column in np.flatnonzero((steps > 0).any(axis=0)).tolist():
+        gpu, counted = int(moved[column]), np.maximum(steps[:, column], 0.0)
+        count, at = float(counted.sum()), float(recent.times[int(np.argmax(counted > 0)) + 1])
+        evidence = (Evidence(key, window.layout.gpus[gpu].key, count, "1", "> 0 new"),)
+        how = f"{count:.0f} uncorrectable errors"
+        made[gpu] = _made(window, gpu, "memory", Severity.CRITICAL, 1.0, at, [], how, evidence)
+    return made
+
+
 def _by_memory(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     made: dict[int, Candidate] = {}
     for key in ("gpu.ecc_dbe", "gpu.remapped_uncorrectable"):
         if window.has(key):
-            recent = window.recent(key, rules.lookback_s)
-            last = _filled(recent.values)
-            steps = np.diff(last, axis=0)
-            grown = np.where(steps > 0, steps, 0.0)
-            for gpu in np.flatnonzero(np.nansum(grown, axis=0) > 0).tolist():
-                row = int(np.flatnonzero(np.nan_to_num(grown[:, gpu]) > 0)[0])
-                count = float(np.nansum(grown[:, gpu]))
-                evidence = (Evidence(key, window.layout.gpus[gpu].key, count, "1", "> 0 new"),)
-                made[gpu] = _made(
-                    window,
-                    gpu,
-                    "memory",
-                    Severity.CRITICAL,
-                    1.0,
-                    float(recent.times[row + 1]),
-                    [],
-                    f"{count:.0f} uncorrectable errors",
-                    evidence,
-                )
+            made |= _grown(window, key, rules.lookback_s)
     for key, variant, severity, how in (
         ("gpu.remap_failure", "memory", Severity.CRITICAL, "a row could not be remapped: replace the board"),
         ("gpu.remap_pending", "remap", Severity.INFO, "a row remap waits for a reset"),
@@ -214,8 +222,11 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """Boards that fell silent while others of their node go on, or that their source calls lost."""
     seen = window.snapshot.gpu_seen
     age = window.at - seen
-    limit = max(rules.gone_polls * window.poll, rules.gone_s)
     boards = window.groups.is_board
+    limit = max(
+        _gone_polls(window, rules, boards & (age <= rules.gone_polls * window.poll)) * window.poll,
+        rules.gone_s,
+    )
     silent: Bools = boards & (age > limit) & ~np.isnan(seen)
     fresh = boards & (age <= limit)
     nodes = len(window.layout.nodes)
@@ -248,6 +259,18 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     return made
 
 
+def _gone_polls(window: Window, rules: Thresholds, fresh: Bools) -> float:
+    """Polls that a board must be silent for: more where samples get lost on the way, so that chance alone tells of none."""
+    keys = [key for key in MOVING if window.has(key)]
+    if not keys or not fresh.any():
+        return rules.gone_polls
+    have = present(window.recent(keys[0], 300.0).values[:, fresh])
+    lost = 1 - float(have[have.any(axis=1)].mean()) if have.any() else 0.0
+    if lost <= 0:
+        return rules.gone_polls
+    return float(np.clip(np.log(rules.gone_chance) / np.log(lost), rules.gone_polls, MOST_POLLS))
+
+
 def _goes_on(window: Window) -> Bools:
     """[gpu] whether the others of its team compute as before."""
     team = teams(window)
@@ -260,36 +283,67 @@ def _goes_on(window: Window) -> Bools:
     return found
 
 
+MOVING = ("gpu.power", "gpu.temp", "gpu.sm_clock")
+"""What moves in every board that works."""
+TREMBLING = ("gpu.util", "gpu.mem_util", "gpu.mem_temp", "gpu.energy")
+"""What moves besides, where it is exported: watts and degrees may stand for an hour of steady work, but not all of these (GWDG)."""
+WORKS = 0.02
+"""Utilisation above that of a board at rest."""
+DRAWS = 0.15
+"""Of its power range, likewise, where a feed stands still without one."""
+
+
 def frozen(window: Window, least_s: float, least_polls: int) -> Bools:
     """[gpu] boards whose power, temperature and clock repeat to the last digit while they seem to work."""
-    keys = [key for key in ("gpu.power", "gpu.temp", "gpu.sm_clock") if window.has(key)]
+    keys = [key for key in MOVING if window.has(key)]
     same = window.groups.is_board.copy()
-    if "gpu.power" not in keys or len(keys) < 2 or not window.has("gpu.util"):
+    if "gpu.power" not in keys or len(keys) < 2:
         return np.zeros_like(same)
     polls = max(least_polls, int(np.ceil(least_s / max(window.step(key) for key in keys))))
     for key in keys:
-        values = window.recent(key, least_s, least_polls).values[-polls:]
-        have = present(values)
-        same &= have.sum(axis=0) >= max(least_polls, int(0.7 * polls))
-        same &= np.max(np.where(have, values, -np.inf), axis=0) == np.min(
-            np.where(have, values, np.inf), axis=0
-        )
-    return same & (mean(window.recent("gpu.util", least_s, least_polls).values) > 0.02)
+        still, have = _repeats_itself(window, key, least_s, least_polls, polls)
+        same &= still & (have >= max(least_polls, int(0.7 * polls)))
+    level = mean(window.recent("gpu.util", least_s, least_polls).values)
+    same &= np.where(np.isnan(level), mean(intensity(window, least_s).values) > DRAWS, level > WORKS)
+    if same.any():
+        for key in TREMBLING:
+            if window.has(key):
+                same &= _repeats_itself(window, key, least_s, least_polls, polls)[0]
+    return same
+
+
+def _repeats_itself(
+    window: Window, key: str, least_s: float, least_polls: int, polls: int
+) -> tuple[Bools, np.ndarray]:
+    """[gpu] whether its last polls are one value (or none at all), and of how many samples."""
+    values = window.recent(key, least_s, least_polls).values[-polls:]
+    have = present(values)
+    highest = np.max(np.where(have, values, -np.inf), axis=0)
+    lowest = np.min(np.where(have, values, np.inf), axis=0)
+    still: Bools = highest <= lowest
+    return still, have.sum(axis=0)
 
 
 def stuck_exporters(window: Window, mask: Bools) -> Bools:
-    """[node] all boards that work repeat themselves: it is their exporter that repeats itself."""
-    busy = window.groups.is_board & (window.current("gpu.util") > 0.02)
+    """[node] all boards that work repeat themselves: it is their exporter that repeats itself, unless they fell off the bus."""
+    busy = window.groups.is_board & (window.current("gpu.util") > WORKS)
     nodes = len(window.layout.nodes)
     total, same = (np.bincount(window.groups.gpu_node[m], minlength=nodes) for m in (busy, mask))
-    stuck: Bools = (total >= 2) & (same == total)
+    fell = np.bincount(window.groups.gpu_node[mask & _fell_off(window)], minlength=nodes)
+    stuck: Bools = (total >= 2) & (same == total) & (fell == 0)
     return stuck
+
+
+def _fell_off(window: Window) -> Bools:
+    """[gpu] its last XID is 79, whenever that was: beside readings that stand still it tells the dead from the stuck."""
+    fell: Bools = window.current("gpu.xid_last") == OFF_THE_BUS
+    return fell
 
 
 def frozen_since(window: Window, gpu: int) -> float:
     """When a board's power was another for the last time."""
     recent = window.recent("gpu.power", 900.0)
-    last = _filled(recent.values)[:, gpu]
+    last = _filled(recent.values[:, [gpu]])[:, 0]
     moved = np.flatnonzero(last != last[-1])
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 
@@ -299,7 +353,11 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     mask = frozen(window, rules.frozen_s, rules.frozen_polls)
     if not mask.any():
         return {}
-    dead = mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & ~_goes_on(window)
+    dead = (
+        mask
+        & ~stuck_exporters(window, mask)[window.groups.gpu_node]
+        & (~_goes_on(window) | _fell_off(window))
+    )
     made = {}
     for gpu in np.flatnonzero(dead).tolist():
         at = frozen_since(window, gpu)

@@ -9,12 +9,20 @@ Loss: what the job on it lost of its own best pace, where that is known; else 0,
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 
+from coldaisle.analyzers.features import Line, shifted
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
+from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilings, port_groups, port_roles
 from coldaisle.analyzers.progress import lost_by
-from coldaisle.analyzers.window import Bools, Window, mean, present
+from coldaisle.analyzers.snapshot import Times
+from coldaisle.analyzers.teams import teams
+from coldaisle.analyzers.window import Bools, Window, mean, peer_median, present, quantile
+from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
 
@@ -29,8 +37,13 @@ ERRORS = (
     "port.icrc_errors",
     "port.errors",
 )
-COUNTED = ("port.link_downed", "port.link_recovery", "port.carrier_changes")
-ACTIVE = 4
+RETRIED = ("port.out_of_sequence", "port.sequence_errors", "port.ack_timeouts", "port.buffer_drops")
+"""What RoCE sends again, or lost."""
+COUNTED = ("port.carrier_changes", "port.link_recovery", "port.link_downed")
+"""The one that says most comes last."""
+CRITICAL = 0.3
+MANY = 4
+"""Ports of a team."""
 NOTICEABLE = 0.05
 """Of a job's pace: less is no evidence."""
 
@@ -46,152 +59,224 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait: float
     ticks: float
     above_peers: float
+    above_past: float
+    own: float
     out_of_sequence: float
     busy: float
+    for_all: float
+    cnp: float
     polls: int
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
     """One candidate a port, or a GPU for its PCIe and NVLink."""
-    return Verdict(
-        (*_ports(window, rules).values(), *_pcie(window, rules).values(), *_nvlink(window, rules).values())
-    )
+    return Verdict((*_ports(window, rules), *_boards(window, rules)))
 
 
 # --- network ports ---------------------------------------------------------------------------------
 
 
-def _ports(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+class Sign(NamedTuple):
+    """What shows that a port is not sound."""
+
+    variant: str
+    metric: str
+    now: float
+    normal: float
+    """What its siblings have."""
+    unit: str
+    since: float | None = None
+    """None: by its samples."""
+
+
+def _ports(window: Window, rules: Thresholds) -> tuple[Candidate, ...]:
+    """One candidate a port, of the sign that says most."""
     if not window.layout.ports:
-        return {}
-    made: dict[int, Candidate] = {}
-    node = window.groups.port_node
-    for variant, values, limit, unit in (
-        ("congested", _rate(window, rules, ("port.xmit_wait",)) / rules.ticks, rules.wait, "ratio"),
-        (
-            "errors",
-            _rate(window, rules, ("port.out_of_sequence", "port.ack_timeouts"))
-            / rules.out_of_sequence
-            * rules.errors,
-            rules.errors,
-            "/s",
-        ),
-        ("errors", _rate(window, rules, ERRORS), rules.errors, "/s"),
-    ):
-        peers = _siblings(values, node)
-        # A whole fabric that waits or errs is not told by siblings: then the limit alone, ten times as high.
-        bad = (values >= limit) & (
-            (values >= rules.above_peers * np.nan_to_num(peers)) | (values >= 10 * limit)
-        )
-        for port in np.flatnonzero(bad).tolist():
-            normal = 0.0 if np.isnan(peers[port]) else float(peers[port])
-            made[port] = _port(window, rules, port, variant, float(values[port]), normal, unit)
-    rate, state = window.current("port.rate"), window.current("port.state")
-    best = _best(rate, node)
-    slow = (rate < 0.99 * best) & (np.isnan(state) | (state >= ACTIVE))
-    for port in np.flatnonzero(slow).tolist():
-        made[port] = _port(window, rules, port, "rate", float(rate[port]), float(best[port]), "B/s")
+        return ()
+    signs: dict[int, Sign] = {}
+    for found in (_flaps(window), _errs(window, rules), _waits(window, rules), _slow(window), _down(window)):
+        signs |= found
+    shared = _shared(window, signs)
+    made = [_port(window, rules, port, sign) for port, sign in sorted(signs.items()) if port not in shared]
+    for ports in dict.fromkeys(shared.values()):
+        worst = max(ports, key=lambda port: signs[port].now)
+        keys = tuple(window.layout.ports[port].key for port in ports)
+        made.append(replace(_port(window, rules, worst, signs[worst]), roots=Scope(ports=keys)))
+    return tuple(made)
+
+
+def _shared(window: Window, signs: dict[int, Sign]) -> dict[int, tuple[int, ...]]:
+    """Congestion of many ports of one team is one congestion: the ports that share it, by each of them."""
+    by_team: dict[int, list[int]] = {}
+    for port, sign in signs.items():
+        if sign.variant == "congested" and (gpu := _user(window, port)) >= 0:
+            by_team.setdefault(int(teams(window).of[gpu]), []).append(port)
+    return {port: tuple(ports) for ports in by_team.values() if len(ports) >= MANY for port in ports}
+
+
+def _flaps(window: Window) -> dict[int, Sign]:
+    """Ports whose counters of lost links went up in the last quarter of an hour."""
+    found: dict[int, Sign] = {}
     for key in COUNTED:
         if window.has(key):
-            for port in np.flatnonzero(_grew(window, key)).tolist():
-                made.setdefault(port, _port(window, rules, port, "flap", 1.0, 0.0, "1"))
-    return made
+            grown, at = _grew(window, key)
+            found |= {
+                port: Sign("flap", key, float(grown[port]), 0.0, "1", float(at[port]))
+                for port in np.flatnonzero(grown > 0).tolist()
+            }
+    return found
 
 
-def _rate(window: Window, rules: Thresholds, keys: tuple[str, ...]) -> Floats:
-    """[port] the sum of some rates over the window; 0 where nobody tells."""
-    total = np.zeros(len(window.layout.ports), dtype=np.float32)
-    for key in keys:
+def _errs(window: Window, rules: Thresholds) -> dict[int, Sign]:
+    """Ports that err, and far more than their siblings do."""
+    found: dict[int, Sign] = {}
+    for keys, limit in ((RETRIED, rules.out_of_sequence), (ERRORS, rules.errors)):
+        rates = {
+            key: mean(window.recent(key, rules.window_s, rules.polls).values)
+            for key in keys
+            if window.has(key)
+        }
+        if not rates:
+            continue
+        total = np.add.reduce(np.stack([np.nan_to_num(rate) for rate in rates.values()]), axis=0)
+        normal = _normal(window, total)
+        for port in np.flatnonzero(_stands_out(total, normal, limit, rules)).tolist():
+            metric = max(rates, key=lambda key: np.nan_to_num(rates[key][port]))
+            found[port] = Sign("errors", metric, float(total[port]), float(np.nan_to_num(normal[port])), "/s")
+    return found
+
+
+def _waits(window: Window, rules: Thresholds) -> dict[int, Sign]:
+    """Ports that cannot send, and far less than their siblings can; or that are told to slow down all the time (RoCE)."""
+    found: dict[int, Sign] = {}
+    for key, scale, limit, unit in (
+        ("port.cnp_handled", 1.0, rules.cnp, "/s"),
+        ("port.xmit_wait", rules.ticks, rules.wait, "ratio"),
+    ):
         if window.has(key):
-            total += np.nan_to_num(mean(window.recent(key, rules.window_s, rules.polls).values))
-    return total
-
-
-def _siblings(values: Floats, group: np.ndarray) -> Floats:
-    """[entity] the median of its group without itself; NaN: it has no siblings."""
-    out = np.full(len(values), np.nan, dtype=np.float32)
-    order = np.argsort(group, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
-        if len(members) >= 2:
-            some = values[members]
-            if np.ptp(some) == 0:
-                out[members] = some[0]
+            level = mean(window.recent(key, rules.window_s, rules.polls).values) / np.float32(scale)
+            if not (level >= limit).any():
                 continue
-            for at, member in enumerate(members.tolist()):
-                out[member] = np.median(np.delete(some, at))
-    return out
+            normal = _normal(window, level)
+            usual = quantile(window.minutes(key).mean, 0.25) / np.float32(scale)
+            rises = (level >= limit) & (level >= rules.above_past * usual) & _carries_no_more(window, rules)
+            waits = (_stands_out(level, normal, limit, rules) | rises) & ~_fills_itself(window, rules)
+            for port in np.flatnonzero(waits).tolist():
+                beside = usual[port] if rises[port] else normal[port]
+                found[port] = Sign("congested", key, float(level[port]), float(np.nan_to_num(beside)), unit)
+    return found
 
 
-def _best(values: Floats, group: np.ndarray) -> Floats:
-    """[entity] what most of its group have at least: a node may carry slower ports for other purposes."""
-    out = np.full(len(values), np.nan, dtype=np.float32)
-    order = np.argsort(group, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
-        known = values[members][~np.isnan(values[members])]
-        if len(known) >= 3:
-            usual = np.median(known)
-            # Several slow ports together are of another kind (management, storage); few are degraded.
-            if (known < 0.99 * usual).sum() <= max(len(known) // 4, 1):
-                out[members] = usual
-    return out
+def _carries_no_more(window: Window, rules: Thresholds) -> Bools:
+    """[port] traffic is not above what it used to be in its quieter minutes: it waits more to send as much."""
+    usual = quantile(window.minutes("port.tx").mean, 0.25)
+    return np.asarray(_sent(window, rules) <= 1.1 * usual, dtype=np.bool_)
 
 
-def _grew(window: Window, key: str) -> Bools:
-    """[entity] whether a counter went up in the last quarter of an hour; a reset is none."""
-    values = window.recent(key, 900.0).values
-    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    filled = values[rows, np.arange(values.shape[1])[None, :]]
-    return np.asarray((np.diff(filled, axis=0) > 0).any(axis=0), dtype=np.bool_)
+def _fills_itself(window: Window, rules: Thresholds) -> Bools:
+    """[port] it sends so much that it waits for its own bytes; that is saturation."""
+    share = _sent(window, rules) / port_ceilings(window.snapshot, window.current("port.rate"))
+    return np.asarray(share >= rules.own, dtype=np.bool_)
 
 
-def _port(
-    window: Window, rules: Thresholds, port: int, variant: str, now: float, normal: float, unit: str
-) -> Candidate:
+def _sent(window: Window, rules: Thresholds) -> Floats:
+    return mean(window.recent("port.tx", rules.window_s, rules.polls).values)
+
+
+def _normal(window: Window, level: Floats) -> Floats:
+    """[port] what its siblings on the node have; of a port alone, that of its name on nodes like its own."""
+    beside = peer_median(level, port_groups(window.layout))
+    return np.where(np.isnan(beside), peer_median(level, port_roles(window.layout)), beside)
+
+
+def _stands_out(level: Floats, normal: Floats, limit: float, rules: Thresholds) -> Bools:
+    """A whole fabric that waits or errs is not told by siblings: then the limit alone, ten times as high."""
+    alone: Bools = (level >= limit) & (level >= rules.above_peers * normal)
+    return alone | (level >= rules.for_all * limit)
+
+
+def _slow(window: Window) -> dict[int, Sign]:
+    """Ports that are up and run slower than they should by their siblings."""
+    rate, state = window.current("port.rate"), window.current("port.state")
+    expected = expected_rates(window.snapshot)
+    slow = (rate < ALIKE * expected) & (np.isnan(state) | (state >= ACTIVE))
+    return {
+        port: Sign("rate", "port.rate", float(rate[port]), float(expected[port]), "B/s")
+        for port in np.flatnonzero(slow).tolist()
+    }
+
+
+def _down(window: Window) -> dict[int, Sign]:
+    """Ports that were up within the hour and are not now; ports that nobody plugged in are down by design."""
+    state = window.current("port.state")
+    down = np.flatnonzero(state < ACTIVE)
+    if not len(down):
+        return {}
+    was_up = np.fmax.reduce(window.minutes("port.state").high, axis=0, initial=np.nan)
+    lately = np.fmax.reduce(window.recent("port.state", 900.0).values, axis=0, initial=np.nan)
+    return {
+        port: Sign("down", "port.state", float(state[port]), float(ACTIVE), "1")
+        for port in down.tolist()
+        if np.fmax(was_up[port], lately[port]) >= ACTIVE
+    }
+
+
+def _grew(window: Window, key: str) -> tuple[Floats, Times]:
+    """[entity] by how much a counter went up in the last quarter of an hour, and when first; a reset is no rise."""
+    recent = window.recent(key, 900.0)
+    values = recent.values
+    moved = np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
+    grown = np.zeros(values.shape[1], dtype=np.float32)
+    at = np.full(values.shape[1], window.at)
+    if len(moved):
+        some = values[:, moved]
+        rows = np.where(present(some), np.arange(len(some))[:, None], 0)
+        np.maximum.accumulate(rows, axis=0, out=rows)
+        steps = np.diff(some[rows, np.arange(len(moved))[None, :]], axis=0, prepend=np.float32(np.nan))
+        rises = np.where(steps > 0, steps, np.float32(0))
+        grown[moved], at[moved] = rises.sum(axis=0), recent.times[np.argmax(rises > 0, axis=0)]
+    return grown, at
+
+
+def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate:
     part = window.layout.ports[port]
-    node = window.layout.nodes[part.node]
-    slot = port - node.ports.start
-    loss, job = _lost(window, part.node, slot)
-    metric = {"rate": "port.rate", "congested": "port.xmit_wait", "flap": "port.link_downed"}.get(
-        variant, "port.symbol_errors"
-    )
+    loss, job, is_known = _lost(window, port, sign)
     evidence = [
-        Evidence(
-            metric,
-            part.key,
-            now,
-            unit,
-            f"siblings {show(normal, unit) if unit == 'B/s' else f'{normal:.3g}'}",
-        )
+        Evidence(sign.metric, part.key, sign.now, "/s" if sign.unit == "ratio" else sign.unit, _beside(sign))
     ]
-    carried = (
-        float(mean(window.recent("port.tx", rules.window_s).values)[port])
-        if window.has("port.tx")
-        else float("nan")
-    )
-    evidence.append(Evidence("port.tx", part.key, carried, "B/s", "what it carries"))
+    if window.has("port.tx"):
+        carried = float(mean(window.recent("port.tx", rules.window_s).values)[port])
+        evidence.append(Evidence("port.tx", part.key, carried, "B/s", "what it carries"))
     if job:
         evidence.append(Evidence("gpu.power", job, loss, "ratio", "of its job's pace lost"))
-    severity = (
-        Severity.CRITICAL
-        if loss >= 0.3
-        else Severity.WARNING
-        if loss >= NOTICEABLE or variant == "rate"
-        else Severity.WARNING
-        if variant == "errors" and now >= 10 * rules.errors
-        else Severity.INFO
-    )
+    since, is_bound = (sign.since, False) if sign.since is not None else _since(window, sign, port)
     return Candidate(
-        NAME, variant, Scope(ports=(part.key,)), severity, _since(window, metric, port, now, normal), loss, 0.85, tuple(evidence),
-        is_immediate=variant in ("rate", "flap"), words=_words(part.key, variant, now, normal, unit, loss, part.name),
+        NAME, sign.variant, Scope(ports=(part.key,)), _severity(sign, loss, rules, is_known=is_known), since, loss, 0.85 if is_known else 0.7,
+        tuple(evidence), since_bound=is_bound, is_immediate=sign.variant in ("rate", "flap", "down"),
+        words=_words(part.key, sign, loss, part.name),
     )  # fmt: skip
 
 
-def _words(
-    what: str, variant: str, now: float, normal: float, unit: str, loss: float, device: str = ""
-) -> dict[str, str]:
+def _beside(sign: Sign) -> str:
+    return f"siblings {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
+
+
+def _severity(sign: Sign, loss: float, rules: Thresholds, *, is_known: bool) -> Severity:
+    """By what it costs; a link that is slow, down or sends much again costs something as soon as somebody needs it."""
+    if loss >= CRITICAL and is_known:
+        return Severity.CRITICAL
+    is_plain = sign.variant in ("rate", "down") or (
+        sign.variant == "flap" and sign.metric == "port.link_downed"
+    )
+    is_plain |= sign.variant == "errors" and sign.now >= rules.for_all * rules.errors
+    return Severity.WARNING if loss >= NOTICEABLE or is_plain else Severity.INFO
+
+
+def _words(what: str, sign: Sign, loss: float, device: str = "") -> dict[str, str]:
     return {
-        "what": what, "now": _shown(now, unit), "normal": _shown(normal, unit), "device": device.partition("/")[0],
+        "what": what, "now": _shown(sign.now, sign.unit), "normal": _shown(sign.normal, sign.unit), "device": device.partition("/")[0],
+        "how": f"is told to slow down {sign.now:.0f} times a second" if sign.metric == "port.cnp_handled"
+        else f"could not send {_shown(sign.now, sign.unit)} of the time",
         "pace": f"; its job has lost {loss:.0%} of its pace" if loss >= NOTICEABLE else "",
     }  # fmt: skip
 
@@ -202,146 +287,167 @@ def _shown(value: float, unit: str) -> str:
     return f"{value:.0%}" if unit == "ratio" else f"{value:.3g}"
 
 
-def _lost(window: Window, node: int, slot: int) -> tuple[float, str]:
-    """What the job that uses a port, by its place in the node, lost of its pace; and its id."""
-    gpus = [g for g in window.layout.nodes[node].gpus if window.layout.gpus[g].parent < 0]
-    numbers = {int(window.gpu_job[g]) for g in gpus} - {-1}
-    own = int(window.gpu_job[gpus[slot]]) if slot < len(gpus) else -1
-    number = own if own >= 0 else next(iter(numbers)) if len(numbers) == 1 else -1
-    if number < 0:
-        return 0.0, ""
-    lost = lost_by(window, int(next(iter(window.jobs[number].gpus), gpus[0])))
-    return (0.0 if np.isnan(lost) or lost < NOTICEABLE else lost), window.jobs[number].id
+def _lost(window: Window, port: int, sign: Sign) -> tuple[float, str, bool]:
+    """What the team that uses a port lost of its pace; its job's id; whether that is measured.
+
+    By its past; without one, what a slower rail costs at most: all rails carry the same bytes, so that of the time that
+    it is full, the share that its rate lacks would not have been needed.
+    """
+    gpu = _user(window, port)
+    if gpu < 0:
+        return 0.0, "", False
+    number = int(window.gpu_job[gpu])
+    job = window.jobs[number].id if number >= 0 else ""
+    lost = lost_by(window, gpu)
+    if not np.isnan(lost):
+        return (lost if lost >= NOTICEABLE else 0.0), job, True
+    if sign.variant != "rate" or not window.has("port.tx"):
+        return 0.0, job, False
+    carried = max(
+        float(np.nan_to_num(mean(window.recent(f"port.{way}").values)[port])) for way in ("tx", "rx")
+    )
+    busy = min(float(carried / (sign.now * port_efficiency())), 1.0) if sign.now > 0 else 0.0
+    lost = float(np.nan_to_num(busy * (1 - sign.now / sign.normal)))
+    return (lost if lost >= NOTICEABLE else 0.0), job, False
 
 
-def _since(window: Window, metric: str, entity: int, now: float, normal: float) -> float:
-    """When it left what its siblings have, by samples."""
-    if not window.has(metric) or metric == "port.link_downed":
-        return window.at
-    recent = window.recent(metric, 900.0)
+def _user(window: Window, port: int) -> int:
+    """The board that a port serves, by its place in the node; else any board of the only team there; -1: nobody knows."""
+    node = window.layout.nodes[window.layout.ports[port].node]
+    boards = [gpu for gpu in node.gpus if window.layout.gpus[gpu].parent < 0]
+    team, slot = teams(window), port - node.ports.start
+    if slot < len(boards) and team.of[boards[slot]] >= 0:
+        return boards[slot]
+    at_work = [gpu for gpu in boards if team.of[gpu] >= 0]
+    return at_work[0] if len({int(team.of[gpu]) for gpu in at_work}) == 1 else -1
+
+
+def _since(window: Window, sign: Sign, entity: int) -> tuple[float, bool]:
+    """When it left what its siblings have, by samples of the last quarter of an hour; and whether it may have been earlier."""
+    if not window.has(sign.metric):
+        return window.at, False
+    recent = window.recent(sign.metric, 900.0)
     line = recent.values[:, entity]
-    middle = (
-        (now + normal) / 2
-        if metric not in ("port.symbol_errors", "port.xmit_wait")
-        else max(now, 1e-9) * 1e-3
-    )
-    good = ~np.isnan(line) & ((line > middle) if now < normal else (line < middle))
+    known = ~np.isnan(line)
+    if sign.unit in (
+        "/s",
+        "ratio",
+    ):  # counted, and rare events leave samples without any: where the mean changed
+        steady = Line(recent.times[known], line[known].astype(np.float64))
+        return shifted(steady, 0.3 * float(np.nan_to_num(mean(line[-_newest(recent.step) :, None])[0])))
+    middle = (sign.now + sign.normal) / 2
+    good = known & ((line > middle) if sign.now < sign.normal else (line < middle))
     last = np.flatnonzero(good)
-    return (
-        float(recent.times[last[-1] + 1])
-        if len(last) and last[-1] < len(line) - 1
-        else float(recent.times[0])
-        if not len(last)
-        else window.at
-    )
+    if not len(last):
+        return float(recent.times[0]), True
+    return float(recent.times[min(last[-1] + 1, len(line) - 1)]), False
+
+
+def _newest(step: float) -> int:
+    """Samples of the last minute, four at least."""
+    return max(round(60.0 / step), 4)
 
 
 # --- PCIe and NVLink -------------------------------------------------------------------------------
 
 
-def _pcie(window: Window, rules: Thresholds) -> dict[int, Candidate]:
-    made: dict[int, Candidate] = {}
-    busy = mean(window.recent("gpu.util", rules.window_s, rules.polls).values) >= rules.busy
-    board = window.groups.is_board
-    for key, most, unit in (
-        ("gpu.pcie_width", "gpu.pcie_width_max", " lanes"),
-        ("gpu.pcie_gen", "gpu.pcie_gen_max", ""),
-    ):
-        if not (window.has(key) and window.has(most)):
-            continue
-        recent = window.recent(key, rules.window_s, rules.polls)
-        highest = np.fmax.reduce(recent.values, axis=0)  # under load it goes up; what never does is degraded
-        wanted = window.current(most)
-        bad = (
-            board
-            & busy
-            & (highest < wanted)
-            & (present(recent.values).sum(axis=0) >= min(rules.polls, len(recent.values)))
-        )
-        # Where all boards of the node are alike it is how the node is built.
-        node = window.groups.gpu_node
-        bad &= ~(_siblings(highest, node) == highest)
-        for gpu in np.flatnonzero(bad).tolist():
-            words = (
-                f"{'gen ' if not unit else ''}{highest[gpu]:.0f}{unit}",
-                f"{'gen ' if not unit else ''}{wanted[gpu]:.0f}{unit}",
-            )
-            made[gpu] = _gpu(window, gpu, "pcie", key, float(highest[gpu]), float(wanted[gpu]), words)
-    if window.has("gpu.pcie_replay"):
-        rate = mean(window.recent("gpu.pcie_replay", 300.0).values)
-        for gpu in np.flatnonzero(board & (rate >= rules.pcie_replays)).tolist():
-            made.setdefault(
-                gpu,
-                _gpu(
-                    window,
-                    gpu,
-                    "pcie",
-                    "gpu.pcie_replay",
-                    float(rate[gpu]),
-                    0.0,
-                    (f"{rate[gpu]:.2g} replays/s", "none"),
-                ),
-            )
-    return made
+def _boards(window: Window, rules: Thresholds) -> tuple[Candidate, ...]:
+    """One candidate a board and kind of link, of the sign that says most."""
+    if not window.layout.gpus:
+        return ()
+    pcie = _often(window, {"gpu.pcie_replay": rules.pcie_replays}, max(rules.window_s, 300.0), rules)
+    pcie |= _narrow(window, rules)
+    nvlink = _often(
+        window,
+        {
+            "gpu.nvlink_errors": rules.nvlink_crc,
+            "gpu.nvlink_crc": rules.nvlink_crc,
+            "gpu.nvlink_replay": rules.replays,
+            "gpu.nvlink_recovery": rules.replays,
+        },
+        rules.window_s,
+        rules,
+    )
+    nvlink |= _inactive(window)
+    return tuple(_board(window, gpu, sign) for found in (pcie, nvlink) for gpu, sign in sorted(found.items()))
 
 
-def _nvlink(window: Window, rules: Thresholds) -> dict[int, Candidate]:
-    made: dict[int, Candidate] = {}
-    board = window.groups.is_board
-    node = window.groups.gpu_node
-    if window.has("gpu.nvlink_links"):
-        links = window.current("gpu.nvlink_links")
-        usual = _siblings(links, node)
-        for gpu in np.flatnonzero(board & (links < usual)).tolist():
-            made[gpu] = _gpu(
-                window,
-                gpu,
-                "nvlink",
-                "gpu.nvlink_links",
-                float(links[gpu]),
-                float(usual[gpu]),
-                (f"{links[gpu]:.0f} links up", f"{usual[gpu]:.0f}"),
-            )
-    for key, limit in (
-        ("gpu.nvlink_crc", rules.nvlink_crc),
-        ("gpu.nvlink_replay", rules.replays),
-        ("gpu.nvlink_recovery", rules.replays),
-        ("gpu.nvlink_errors", rules.nvlink_crc),
-    ):
+def _often(window: Window, limits: dict[str, float], seconds: float, rules: Thresholds) -> dict[int, Sign]:
+    """Boards whose counters of errors rise faster than their limits."""
+    found: dict[int, Sign] = {}
+    for key, limit in limits.items():
         if window.has(key):
-            rate = mean(window.recent(key, rules.window_s, rules.polls).values)
-            for gpu in np.flatnonzero(board & (rate >= limit)).tolist():
-                made.setdefault(
-                    gpu,
-                    _gpu(
-                        window,
-                        gpu,
-                        "nvlink",
-                        key,
-                        float(rate[gpu]),
-                        0.0,
-                        (f"{rate[gpu]:.3g} errors/s", "none"),
-                    ),
-                )
-    return made
+            variant = "pcie" if key == "gpu.pcie_replay" else "nvlink"
+            rate = mean(window.recent(key, seconds, rules.polls).values)
+            found |= {
+                gpu: Sign(variant, key, float(rate[gpu]), 0.0, "/s")
+                for gpu in np.flatnonzero(window.groups.is_board & (rate >= limit)).tolist()
+            }
+    return found
 
 
-def _gpu(
-    window: Window, gpu: int, variant: str, metric: str, now: float, normal: float, words: tuple[str, str]
-) -> Candidate:
-    key = window.layout.gpus[gpu].key
-    number = int(window.gpu_job[gpu])
+def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
+    """Boards at work whose PCIe link never reaches what it can, or what their siblings reach."""
+    found: dict[int, Sign] = {}
+    busy = mean(window.recent("gpu.util", rules.window_s, rules.polls).values) >= rules.busy
+    enough = window.recent("gpu.util", rules.window_s, rules.polls).samples >= rules.polls
+    for key in ("gpu.pcie_gen", "gpu.pcie_width"):
+        if not window.has(key):
+            continue
+        highest = np.fmax.reduce(
+            window.recent(key, rules.window_s, rules.polls).values, axis=0, initial=np.nan
+        )
+        # The generation goes up under load; what never does is degraded.
+        highest = np.where(busy & enough & window.groups.is_board, highest, np.float32(np.nan))
+        beside = peer_median(highest, window.groups.gpu_node)
+        told = window.current(f"{key}_max")
+        wanted = np.where(np.isnan(told), beside, told)
+        # Where all boards of the node are alike it is how the node is built.
+        for gpu in np.flatnonzero((highest < wanted) & ~(beside <= highest)).tolist():
+            found[gpu] = Sign("pcie", key, float(highest[gpu]), float(wanted[gpu]), "1")
+    return found
+
+
+def _inactive(window: Window) -> dict[int, Sign]:
+    """Boards with fewer NVLinks up than their siblings, or than within the last hour."""
+    key = "gpu.nvlink_links"
+    if not window.has(key):
+        return {}
+    links = window.current(key)
+    beside = peer_median(links, window.groups.gpu_node)
+    was = np.fmax.reduce(window.minutes(key).high, axis=0, initial=np.nan)
+    usual = np.fmax(np.where(np.isnan(beside), peer_median(links, window.groups.gpu_model), beside), was)
+    return {
+        gpu: Sign("nvlink", key, float(links[gpu]), float(usual[gpu]), "1")
+        for gpu in np.flatnonzero(window.groups.is_board & (links < usual)).tolist()
+    }
+
+
+_OF_BOARDS = {
+    "gpu.pcie_gen": ("gen {:.0f}", "gen {:.0f}"),
+    "gpu.pcie_width": ("{:.0f} lanes", "{:.0f} lanes"),
+    "gpu.pcie_replay": ("{:.2g} replays/s", "none"),
+    "gpu.nvlink_links": ("{:.0f} links up", "{:.0f}"),
+}
+"""How values and their normal ones are said."""
+
+
+def _board(window: Window, gpu: int, sign: Sign) -> Candidate:
+    key, number = window.layout.gpus[gpu].key, int(window.gpu_job[gpu])
     lost = lost_by(window, gpu)
     loss = 0.0 if np.isnan(lost) or lost < NOTICEABLE else lost
-    evidence = [Evidence(metric, key, now, "1", f"siblings {normal:g}")]
-    util = window.current("gpu.util")
-    evidence.append(Evidence("gpu.util", key, float(util[gpu]), "ratio", "under load"))
+    evidence = [
+        Evidence(sign.metric, key, sign.now, sign.unit, _beside(sign)),
+        Evidence("gpu.util", key, float(window.current("gpu.util")[gpu]), "ratio", "at work"),
+    ]
     if number >= 0:
         evidence.append(
             Evidence("gpu.power", window.jobs[number].id, loss, "ratio", "of its job's pace lost")
         )
+    since, is_bound = _since(window, sign, gpu)
+    now, normal = _OF_BOARDS.get(sign.metric, ("{:.3g} errors/s", "none"))
+    words = {**_words(key, sign, loss), "now": now.format(sign.now), "normal": normal.format(sign.normal)}
     return Candidate(
-        NAME, variant, Scope(gpus=(key,)), Severity.CRITICAL if loss >= 0.3 else Severity.WARNING,
-        _since(window, metric, gpu, now, normal), loss, 0.85, tuple(evidence), is_immediate=True,
-        words={"what": key, "now": words[0], "normal": words[1], "pace": f"; its job has lost {loss:.0%} of its pace" if loss else ""},
+        NAME, sign.variant, Scope(gpus=(key,)), Severity.CRITICAL if loss >= CRITICAL else Severity.WARNING, since, loss, 0.85,
+        tuple(evidence), since_bound=is_bound, is_immediate=True, words=words,
     )  # fmt: skip

@@ -12,18 +12,20 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import activity, intensity
+from coldaisle.analyzers.features import activity, aligned, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
+from coldaisle.analyzers.links import expected_rates, nvlink_ceilings, pcie_ceilings, port_ceilings
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, by_group, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, by_group, mean, present, quantile, share
 from coldaisle.sources.cluster import Rows
-from coldaisle.sources.parts import nvlink_achievable, pcie_achievable, port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
 
 LOOKBACK_S = 3600.0
 NAME = "interconnect_saturation"
+MORE = 1.15
+"""Times what a team's links used to carry."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,9 +70,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     if not loads:
         return Verdict()
     lost = progress(window, rules.window_s).lost
-    busy = team.mean(mean(window.recent("gpu.util", rules.window_s).values)[None])[0]
     hungry = _hungry(window, rules, team)
     seen = activity(window, 60.0)
+    busy = team.mean(mean(seen.busy)[None])[0]
     computes = ~(
         team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
     )  # else it waits, and not for bytes
@@ -79,17 +81,35 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         strength = np.fmax(
             load.share / rules.mean, np.where(load.duty >= 0.5, load.share / rules.mean + 0.2, 0.0)
         )
+        # Copies need no kernel; exchange is one.
+        runs = (busy >= rules.busy) | (load.variant == "pcie")
+        fills = (strength >= rules.keep) & runs & computes
+        if not fills.any():
+            continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5))
-        for number in np.flatnonzero(
-            (strength >= rules.keep) & slow & (busy >= rules.busy) & computes
-        ).tolist():
+        slow = np.where(
+            np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & _rises(window, team, load)
+        )
+        for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
                     window, rules, team, load, number, float(strength[number]), lost, hungry
                 )
     return Verdict(tuple(found.values()))
+
+
+def _rises(window: Window, team: Teams, load: Load) -> Bools:
+    """[team] whether its traffic is more than it used to be: what was so all along costs nothing of its own best pace."""
+    minutes = window.minutes(load.metric).mean
+    if load.variant == "network":
+        group = _only_team(window, team)[window.groups.port_node]
+        past = np.stack([by_group(row, group, len(team)) for row in minutes]) if len(minutes) else minutes
+    else:
+        past = team.mean(minutes)
+    usual = quantile(past, 0.25) / (2 if load.metric == "gpu.nvlink_bandwidth" else 1)
+    rises: Bools = ~(load.rate < MORE * usual)
+    return rises
 
 
 def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
@@ -104,7 +124,7 @@ def _hungry(window: Window, rules: Thresholds, team: Teams) -> Floats:
 
 
 def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
-    ceiling = np.array([nvlink_achievable(gpu.model) for gpu in window.layout.gpus], dtype=np.float32)
+    ceiling = nvlink_ceilings(window.snapshot)
     if window.has("gpu.nvlink_tx"):
         sent = window.recent("gpu.nvlink_tx", rules.window_s).values
         return _of_gpus(rules, team, "nvlink", "gpu.nvlink_tx", sent, ceiling)
@@ -115,17 +135,18 @@ def _nvlink(window: Window, rules: Thresholds, team: Teams) -> Load | None:
 
 
 def _pcie(window: Window, rules: Thresholds, team: Teams) -> Load | None:
-    if not window.has("gpu.pcie_rx"):
-        return None
-    generation, lanes = window.current("gpu.pcie_gen_max"), window.current("gpu.pcie_width_max")
-    ceiling = np.array(
-        [pcie_achievable(g, n) for g, n in zip(generation.tolist(), lanes.tolist(), strict=True)],
-        dtype=np.float32,
-    )
-    sent, got = (window.recent(key, rules.window_s).values for key in ("gpu.pcie_tx", "gpu.pcie_rx"))
-    return _of_gpus(
-        rules, team, "pcie", "gpu.pcie_rx", np.asarray(np.fmax(sent, got), dtype=np.float32), ceiling
-    )
+    ceiling = pcie_ceilings(window.snapshot)
+    ways = [key for key in ("gpu.pcie_rx", "gpu.pcie_tx") if window.has(key)]
+    if ways:
+        most = window.recent(ways[0], rules.window_s)
+        for key in ways[1:]:
+            other = aligned(window.recent(key, rules.window_s, step=most.step), most.times, most.step)
+            most = most._replace(values=np.fmax(most.values, other))
+        return _of_gpus(rules, team, "pcie", ways[0], most.values, ceiling)
+    if window.has("gpu.pcie_bandwidth"):  # most copies go one way
+        both = window.recent("gpu.pcie_bandwidth", rules.window_s).values
+        return _of_gpus(rules, team, "pcie", "gpu.pcie_bandwidth", both, ceiling)
+    return None
 
 
 def _of_gpus(
@@ -142,9 +163,8 @@ def _network(window: Window, rules: Thresholds, team: Teams) -> Load | None:
         return None
     group = _only_team(window, team)[window.groups.port_node]
     count = len(team)
-    rate = window.current("port.rate")
-    roce = np.nan_to_num(window.current("port.roce")) > 0
-    ceiling = rate * np.where(roce, port_efficiency(roce=True), port_efficiency())
+    # A lame rail that is full holds the others back: that is no saturation.
+    ceiling = port_ceilings(window.snapshot, expected_rates(window.snapshot))
     values = np.fmax(
         window.recent("port.tx", rules.window_s).values, window.recent("port.rx", rules.window_s).values
     )

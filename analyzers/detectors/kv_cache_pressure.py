@@ -23,12 +23,14 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Window, began, mean, median, present, share
+from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, share
 from coldaisle.sources.source import Floats, Kind
 from coldaisle.sources.units import age as in_words
 
 LOOKBACK_S = 900.0
 NAME = "kv_cache_pressure"
+NOTICEABLE = 0.05
+"""Of the work of a server."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +40,10 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least: int
     preempted: float
     preempted_share: float
+    pushes: int
+    queue_of_batch: float
+    straight: float
+    rise: float
     full: float
     nearly: float
     ahead_s: float
@@ -58,12 +64,17 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     finished = mean(window.recent("serve.requests", rules.window_s).values)
     level = median(usage.values)
     queued = share(waiting.values > 0, present(waiting.values))
+    # So few are read within moments.
+    batch = median(window.recent("serve.running", rules.window_s).values)
+    delays = median(waiting.values) >= np.fmax(1.0, rules.queue_of_batch * np.nan_to_num(batch))
     room = ~(batch_share(window, rules.window_s) >= rules.batch_full)
     # One a minute, or one in a hundred requests where fewer than that finish.
     limit = np.fmax(rules.preempted, np.nan_to_num(rules.preempted_share * finished))
-    preempting = pushed / limit
+    # Not one burst: it goes on.
+    goes_on = (window.recent("serve.preemptions", rules.window_s).values > 0).sum(axis=0) >= rules.pushes
+    preempting = np.where(goes_on, pushed / limit, 0.0)
     full = (level >= rules.full) & (queued >= 0.7) & room
-    left = _left(window.recent("serve.kv_usage", 3 * rules.window_s).values, usage.step)
+    left = _left(window.recent("serve.kv_usage", 3 * rules.window_s).values, usage.step, rules)
     filling = (level >= rules.nearly) & (left <= rules.ahead_s) & room & ~full
     found = np.flatnonzero((preempting >= rules.keep) | full | filling)
     if not len(found):
@@ -73,7 +84,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     for server in found.tolist():
         variant = "preempting" if preempting[server] >= rules.keep else "full" if full[server] else "filling"
         made.append(
-            _candidate(window, rules, server, variant, float(preempting[server]), level, pushed, left, since)
+            _candidate(
+                window, rules, server, variant, float(preempting[server]), level, pushed, left, since, delays
+            )
         )
     return Verdict(tuple(made))
 
@@ -102,14 +115,22 @@ def queue_share(window: Window, seconds: float) -> Floats:
     return queued
 
 
-def _left(values: Floats, step: float) -> Floats:
-    """[server] seconds until the cache is full, of those that grow all along the window; inf: it does not."""
-    third = max(len(values) // 3, 1)
-    parts = [mean(values[at : at + third]) for at in (0, third, len(values) - third)]
-    grows = (parts[1] - parts[0] > 0.02) & (parts[2] - parts[1] > 0.02)
-    slope = (parts[2] - parts[0]) / max(step * (len(values) - third), step)
+def _left(values: Floats, step: float, rules: Thresholds) -> Floats:
+    """[server] seconds until the cache is full, of those that fill along a line; inf: it does not.
+
+    The last sample must lie near the line, too: what has settled is not filling any more.
+    """
+    have = present(values)
+    times = step * np.arange(len(values), dtype=np.float32)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        left: Floats = np.where(grows & (slope > 0), (1 - parts[2]) / slope, np.inf).astype(np.float32)
+        x = np.where(have, times, np.nan) - mean(np.where(have, times, np.nan).astype(np.float32))
+        y = values - mean(values)
+        xx, xy, yy = (mean((one * other).astype(np.float32)) for one, other in ((x, x), (x, y), (y, y)))
+        slope, fit = xy / xx, xy * xy / (xx * yy)
+        late = mean(values[-max(len(values) // 3, 2) :])
+        earlier = mean(values[-2 * max(len(values) // 3, 2) : -max(len(values) // 3, 2)])
+        grows = (slope > 0) & (fit >= rules.straight) & (late - earlier >= rules.rise)
+        left: Floats = np.where(grows, (1 - late) / slope, np.inf).astype(np.float32)
     return left
 
 
@@ -126,13 +147,13 @@ def _since(window: Window, rules: Thresholds) -> Times:
 
 def _candidate(
     window: Window, rules: Thresholds, server: int, variant: str, preempting: float, level: Floats, pushed: Floats,
-    left: Floats, since: Times,
+    left: Floats, since: Times, delays: Bools,
 ) -> Candidate:  # fmt: skip
     key = window.layout.servers[server].key
     waiting = float(window.current("serve.waiting")[server])
+    begun = float(since[server]) if not np.isnan(since[server]) else window.at - rules.window_s
     loss = _loss(window, rules, server, float(pushed[server])) if variant != "filling" else 0.0
     ttft = float(window.current("serve.ttft_p99")[server])
-    begun = float(since[server]) if not np.isnan(since[server]) else window.at - rules.window_s
     evidence = [Evidence("serve.kv_usage", key, float(level[server]), "ratio", f">= {rules.full:g}")]
     if variant == "preempting":
         evidence.insert(
@@ -145,10 +166,7 @@ def _candidate(
         NAME,
         variant,
         Scope(servers=(key,)),
-        max(
-            severity_of(loss),
-            Severity.WARNING if variant == "preempting" and preempting >= 1 else Severity.INFO,
-        ),
+        _severity(variant, loss, bool(delays[server])),
         begun,
         loss,
         0.95 if variant == "preempting" else 0.8,
@@ -169,6 +187,13 @@ def _candidate(
             "ttft": "" if np.isnan(ttft) else f", TTFT p99 {ttft:.1f} s",
         },
     )
+
+
+def _severity(variant: str, loss: float, delays: bool) -> Severity:
+    """Requests that wait will cost more soon; where now and then one is pushed out, or a cache fills, and nobody waits, nothing
+    is lost."""
+    least = Severity.WARNING if delays or (variant == "preempting" and loss >= NOTICEABLE) else Severity.INFO
+    return max(severity_of(loss), least)
 
 
 def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> float:

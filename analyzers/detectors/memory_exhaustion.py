@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.detectors.gpu_fault import xids
+from coldaisle.analyzers.features import activity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
-from coldaisle.analyzers.window import Window, mean, present
+from coldaisle.analyzers.window import Window, mean, present, share
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import age as in_words
 
@@ -105,13 +106,17 @@ def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
 
 
 def _is_steady(values: Floats) -> bool:
-    """Whether it grew over time, not in one leap: a program that starts takes its memory at once."""
+    """Whether it grew by and by and still does, not in one leap and not up and down: programs take their memory at the start,
+    and give some back."""
     have = values[present(values)]
     if len(have) < 4:
         return False
     steps = np.diff(have)
     total = float(have[-1] - have[0])
-    return total > 0 and float(steps.max()) <= 0.5 * total and float((steps > 1e-4).mean()) >= 0.3
+    falls = -float(steps[steps < 0].sum())
+    goes_on = float(have[-1]) > float(have[len(have) // 2])
+    by_and_by = float(steps.max()) <= 0.5 * total and float((steps > 1e-4).mean()) >= 0.3
+    return total > 0 and goes_on and by_and_by and falls <= 0.25 * total
 
 
 def _slope(window: Window, values: Floats, step: float) -> Floats:
@@ -155,55 +160,60 @@ def _board(
 
 
 def _hosts(window: Window, rules: Thresholds) -> list[Candidate]:
-    nodes = len(window.layout.nodes)
-    ratio = (
-        mean(window.recent("node.mem_ratio").values)
-        if window.has("node.mem_ratio")
-        else np.full(nodes, np.nan)
-    )
-    psi = (
-        mean(window.recent("node.psi_mem_full").values)
-        if window.has("node.psi_mem_full")
-        else np.full(nodes, np.nan)
-    )
-    kills = (
-        mean(window.recent("node.oom_kills", rules.events_s).values)
-        if window.has("node.oom_kills")
-        else np.full(nodes, np.nan)
-    )
-    killed = {
-        event.entity.partition("/")[0]: event.at
-        for event in window.events(rules.events_s)
-        if event.kind == "oom"
-    }
-    made = []
-    for number in range(nodes):
-        key = window.layout.nodes[number].key
-        died = key in killed or kills[number] > 0
-        tight = ratio[number] >= rules.host_full and psi[number] >= rules.host_psi
-        if died or tight:
-            what = (
-                "the kernel has killed processes"
-                if died
-                else f"tasks wait for memory {psi[number]:.0%} of the time"
-            )
-            evidence = [
-                Evidence("node.mem_ratio", key, float(ratio[number]), "ratio", f">= {rules.host_full:g}")
-            ]
-            evidence.append(
-                Evidence(
-                    "event.oom" if died else "node.psi_mem_full",
-                    key,
-                    1.0 if died else float(psi[number]),
-                    "1" if died else "ratio",
-                    "reported" if died else f">= {rules.host_psi:g}",
-                )
-            )
-            made.append(
-                Candidate(
-                    NAME, "host", Scope(nodes=(key,)), Severity.CRITICAL if died else Severity.WARNING,
-                    killed.get(key, window.at - 60.0), 1.0 if died else 0.1, 0.85, tuple(evidence), is_immediate=died,
-                    words={"used": "?" if np.isnan(ratio[number]) else f"{ratio[number]:.0%}", "what": what},
-                )
-            )  # fmt: skip
-    return made
+    nodes = range(len(window.layout.nodes))
+    ratio = mean(window.recent("node.mem_ratio").values)
+    waits = mean(window.recent("node.psi_mem_full").values)
+    killed = _kills(window, rules)
+    tight = (ratio >= rules.host_full) & (waits >= rules.host_psi)
+    return [
+        _host(window, rules, node, float(ratio[node]), float(waits[node]), killed.get(node))
+        for node in nodes
+        if node in killed or tight[node]
+    ]
+
+
+def _kills(window: Window, rules: Thresholds) -> dict[int, float]:
+    """By node: when the kernel first killed a process for memory lately, by its log or by its counter."""
+    first: dict[int, float] = {}
+    if window.has("node.oom_kills"):
+        recent = window.recent("node.oom_kills", rules.events_s)
+        some = recent.values > 0
+        first = {
+            int(node): float(recent.times[int(np.argmax(some[:, node]))])
+            for node in np.flatnonzero(some.any(axis=0))
+        }
+    for event in window.events(rules.events_s):
+        node = window.layout.node_of.get(event.entity.partition("/")[0])
+        if event.kind == "oom" and node is not None:
+            first[node] = min(first.get(node, event.at), event.at)
+    return first
+
+
+def _host(
+    window: Window, rules: Thresholds, node: int, ratio: float, waits: float, killed: float | None
+) -> Candidate:
+    key = window.layout.nodes[node].key
+    used = Evidence("node.mem_ratio", key, ratio, "ratio", f">= {rules.host_full:g}")
+    words = {"used": "an unknown share" if np.isnan(ratio) else f"{ratio:.0%}"}
+    if killed is None:
+        why = Evidence("node.psi_mem_full", key, waits, "ratio", f">= {rules.host_psi:g}")
+        words["what"] = f"tasks wait for memory {waits:.0%} of the time"
+        return Candidate(
+            NAME, "host", Scope(nodes=(key,)), Severity.WARNING, window.at - 60.0, min(waits, 1.0), 0.85, (used, why),
+            since_bound=True, words=words,
+        )  # fmt: skip
+    words["what"] = "the kernel has killed processes"
+    # What was killed need not have been the job: its boards tell.
+    goes_on = _works(window, node)
+    return Candidate(
+        NAME, "host", Scope(nodes=(key,)), Severity.WARNING if goes_on else Severity.CRITICAL, killed, 0.0 if goes_on else 1.0,
+        0.85, (Evidence("event.oom", key, 1.0, "1", "reported"), used), is_immediate=True, words=words,
+    )  # fmt: skip
+
+
+def _works(window: Window, node: int) -> bool:
+    """Whether the boards of a node go on computing: neither at rest nor waiting for one that is gone."""
+    boards = list(window.layout.nodes[node].gpus)
+    seen = activity(window, 30.0)
+    waits = share((seen.spin | seen.quiet)[-4:], seen.have[-4:])[boards]
+    return bool((waits < 0.5).any())

@@ -9,6 +9,8 @@ Loss: of a request's time the share in the queue, where latencies are told; else
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 
@@ -35,13 +37,17 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
     window_s: float
+    longer_s: float
     least: int
     waits: float
     batch_full: float
     roomy: float
     flat: float
     least_waiting: float
+    least_queue: float
+    queue_of_batch: float
     queue_share: float
+    keep: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -61,50 +67,93 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         np.isnan(told) & (spread <= rules.flat * np.maximum(level, 1.0)) & (level >= 4)
     )
     pushed = np.nan_to_num(mean(window.recent("serve.preemptions", rules.window_s).values))
-    waits = (duty >= rules.waits) & (pushed <= 0)
+    queue = median(waiting.values)
+    waits = (
+        (duty >= rules.waits)
+        & (pushed <= 0)
+        & (queue >= np.fmax(rules.least_queue, rules.queue_of_batch * level))
+    )
     limited = waits & ceiling & ~(usage >= 0.97)
-    admission = waits & ~ceiling & (usage < rules.roomy)
+    # Where nothing is at its limit a short queue is how requests come: it must go on.
+    longer = window.recent("serve.waiting", rules.longer_s).values
+    goes_on = share(longer >= rules.least_queue, present(longer)) >= rules.waits
+    admission = waits & ~ceiling & (usage < rules.roomy) & goes_on
     loss = queue_share(window, rules.window_s)
-    found = np.flatnonzero((limited | admission) & (loss >= rules.queue_share))
+    found = np.flatnonzero((limited | admission) & (loss >= rules.keep))
     undecided = _undecided(window, np.flatnonzero(waits & np.isnan(usage) & ~ceiling).tolist())
     if not len(found):
         return Verdict(undecided=undecided)
-    recent = window.recent("serve.waiting", 900.0)
+    recent = window.recent("serve.waiting", LOOKBACK_S)
     since = began(recent.values >= rules.least_waiting, recent.times)
-    made = []
-    for server in found.tolist():
-        key = window.layout.servers[server].key
-        begun = float(since[server]) if not np.isnan(since[server]) else window.at - rules.window_s
-        variant = "limit" if limited[server] else "admission"
-        queued, share_lost = float(median(waiting.values)[server]), float(loss[server])
-        ttft = float(window.current("serve.ttft_p99")[server])
-        evidence = (
-            Evidence(
-                "serve.waiting",
-                key,
-                queued,
-                "1",
-                f">= {rules.least_waiting:g} for {rules.waits:.0%} of the time",
-            ),
-            Evidence(
-                "serve.running",
-                key,
+    made = tuple(
+        _candidate(
+            window,
+            rules,
+            server,
+            Queue(
+                float(queue[server]),
                 float(level[server]),
-                "1",
-                "at its ceiling" if ceiling[server] else "below its limit",
+                float(usage[server]),
+                float(loss[server]),
+                bool(limited[server]),
+                bool(ceiling[server]),
+                window.at - rules.window_s if np.isnan(since[server]) else float(since[server]),
+                bool(since[server] <= recent.times[0] + recent.step),
             ),
-            Evidence("serve.kv_usage", key, float(usage[server]), "ratio", f"< {rules.roomy:g}"),
         )
-        made.append(
-            Candidate(
-                NAME, variant, Scope(servers=(key,)), max(severity_of(share_lost), Severity.WARNING), begun, share_lost, 0.85, evidence,
-                since_bound=begun <= float(recent.times[0]) + recent.step,
-                rejected=(Rejected("kv_cache_pressure", f"no preemptions, cache {_percent(usage[server])} full"),),
-                words={"waiting": f"{queued:.0f}", "running": f"{level[server]:.0f}", "usage": _percent(usage[server]),
-                       "queue": f"{share_lost:.0%}", "ttft": "" if np.isnan(ttft) else f", TTFT p99 {ttft:.1f} s"},
-            )
-        )  # fmt: skip
-    return Verdict(tuple(made), undecided)
+        for server in found.tolist()
+    )
+    return Verdict(made, undecided)
+
+
+class Queue(NamedTuple):
+    """What is seen of one server."""
+
+    waiting: float
+    running: float
+    usage: float
+    share: float
+    """Of a request's time, in the queue, now."""
+    is_limited: bool
+    is_at_ceiling: bool
+    since: float
+    since_bound: bool
+
+
+def _candidate(window: Window, rules: Thresholds, server: int, seen: Queue) -> Candidate:
+    key, ttft = window.layout.servers[server].key, float(window.current("serve.ttft_p99")[server])
+    ceiling = "at its ceiling" if seen.is_at_ceiling else "below its limit"
+    evidence = (
+        Evidence(
+            "serve.waiting",
+            key,
+            seen.waiting,
+            "1",
+            f">= {rules.least_waiting:g} for {rules.waits:.0%} of the time",
+        ),
+        Evidence("serve.running", key, seen.running, "1", ceiling),
+        Evidence("serve.kv_usage", key, seen.usage, "ratio", f"< {rules.roomy:g}"),
+    )
+    return Candidate(
+        NAME,
+        "limit" if seen.is_limited else "admission",
+        Scope(servers=(key,)),
+        max(severity_of(seen.share), Severity.WARNING),
+        seen.since,
+        seen.share,
+        0.85,
+        evidence,
+        since_bound=seen.since_bound,
+        is_open=seen.share >= rules.queue_share,
+        rejected=(Rejected("kv_cache_pressure", f"no preemptions, cache {_percent(seen.usage)} full"),),
+        words={
+            "waiting": f"{seen.waiting:.0f}",
+            "running": f"{seen.running:.0f}",
+            "usage": _percent(seen.usage),
+            "queue": _percent(seen.share),
+            "ttft": "" if np.isnan(ttft) else f", TTFT p99 {ttft:.1f} s",
+        },
+    )  # fmt: skip
 
 
 def _undecided(window: Window, servers: list[int]) -> tuple[Undecided, ...]:

@@ -68,7 +68,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     worth &= ~(lost < rules.keep * rules.lost)
     made, undecided = [], []
     for number in np.flatnonzero(worth).tolist():
-        slow = _by_clock(rules, team.members(number), clock) or _by_gaps(
+        slow = _by_clock(rules, team.members(number), clock, busy) or _by_gaps(
             window, rules, team.members(number), busy, seconds
         )
         if slow is None or not _persists(window, rules, slow, seconds, team.members(number)):
@@ -90,10 +90,11 @@ def _busy(window: Window, seconds: float) -> Floats:
     return np.where(np.isnan(averaged), glimpsed, averaged).astype(np.float32)
 
 
-def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats) -> Slow | None:
+def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats, busy: Floats) -> Slow | None:
+    """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing."""
     values = clock[members]
     middle = float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
-    low = values <= rules.slow_clock * middle
+    low = (values <= rules.slow_clock * middle) & (busy[members] >= rules.busy)
     if not low.any() or low.sum() > max(rules.few * len(members), 1):
         return None
     return Slow(members[low], "clock", float(1 - np.median(values[low]) / middle))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.detectors.gpu_fault import frozen, frozen_since, stuck_exporters
+from coldaisle.analyzers.detectors.gpu_fault import frozen, frozen_since, stuck_exporters, xids
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window
@@ -38,6 +38,18 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     nodes = len(window.layout.nodes)
     if not nodes:
         return Verdict()
+    failed = {int(window.groups.gpu_node[gpu]) for gpu in xids(window, LOOKBACK_S)}
+    verdict = _gaps(window, rules)
+    names = {window.layout.nodes[node].key for node in failed}
+    # Behind an XID it is the board that fell silent, or its exporter that hangs on it.
+    return Verdict(
+        tuple(
+            one for one in verdict.candidates if len(one.roots.nodes) > 1 or one.roots.nodes[0] not in names
+        )
+    )
+
+
+def _gaps(window: Window, rules: Thresholds) -> Verdict:
     limit = max(rules.polls * _period(window), rules.least_s)
     newest = _newest(window)
     known = np.isfinite(newest)
@@ -122,6 +134,7 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
                 metric, key, silent_s, "s", "the same again and again" if variant == "stuck" else "no sample"
             ),
         ),
+        is_immediate=variant == "node",  # several periods of silence are several observations
         words={"how": in_words(silent_s), "why": _why(window, key)},
     )
 
@@ -147,5 +160,6 @@ def _outage(window: Window, silent: Bools, newest: Times, known: Bools) -> Candi
         0.0,
         0.9,
         (Evidence("node.cpu_util", "cluster", share, "ratio", "silent at once"),),
+        is_immediate=True,
         words={"how": in_words(window.at - at), "share": f"{share:.0%}"},
     )

@@ -2,7 +2,8 @@
 
 Always two independent signals. That heat holds it back: the violation counters (exact at any poll), else the duty of the
 thermal bits, else that it is hot (near its slowdown, or HBM at its own limit or far above its peers'). And that it is slow:
-its clock below what it or its peers ran at, while it is busy and power is not what holds it.
+its clock below what it or its peers ran at, while it is busy and power is not what holds it. Who has been hot and slow for
+longer than the window reaches, without peers, is held against the highest clock of its model, and has to lie far below it.
 
 Loss: 1 - f / f_ref, by the share of the work that follows the clock (most of it where tensor cores work, little where
 memory binds); of a job that runs in lock-step it is everybody's.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from coldaisle.analyzers.boards import sheet_clock
 from coldaisle.analyzers.features import power_limit, reference_clock
 from coldaisle.analyzers.finding import (
     Candidate,
@@ -25,6 +27,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.progress import slowed
+from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
 from coldaisle.sources.source import Floats
 
@@ -46,6 +49,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     busy: float
     blind_clock_share: float
     blind_power_share: float
+    blind_top_share: float
     near_c: float
     hot_mem_c: float
     mem_spread_c: float
@@ -64,6 +68,8 @@ class Signs(msgspec.Struct):
     """Duty of the hardware's thermal bit."""
     clock: Floats
     """Of the reference."""
+    of_top: Floats
+    """Of the highest clock of its model."""
     busy: Floats
     power: Floats
     """Of the limit."""
@@ -71,6 +77,8 @@ class Signs(msgspec.Struct):
     mem_temp: Floats
     near_core: Bools
     near_mem: Bools
+    by_top: Bools
+    """Held against the model's highest clock: no healthy one is known."""
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -89,14 +97,14 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     # Held back so much and hot: no reference is needed, it may have been slow for as long as is known.
     plain = told & hot & (np.nan_to_num(signs.held) >= rules.plain)
     by_counter = told & ((slow & (signs.busy >= rules.busy) & (~near_power | hot)) | plain)
-    blind = (
-        ~told
-        & (signs.clock <= rules.blind_clock_share)
-        & (signs.busy >= rules.busy)
-        & hot
-        & ~(signs.power >= rules.blind_power_share)
-    )
-    strength = np.where(blind, 1.0, np.where(by_counter, strength, 0.0))
+    suspect = ~told & (signs.busy >= rules.busy) & hot & ~(signs.power >= rules.blind_power_share)
+    blind = suspect & (signs.clock <= rules.blind_clock_share)
+    far_below = suspect & (signs.of_top <= rules.blind_top_share)
+    lingering = suspect & (signs.of_top <= rules.blind_clock_share)
+    strength = np.where(by_counter, strength, 0.0)
+    strength = np.where(blind | far_below, 1.0, np.where(lingering, rules.keep, strength))
+    signs.by_top = (far_below | lingering) & ~blind
+    signs.clock = np.where(signs.by_top, signs.of_top, signs.clock)
     found = np.flatnonzero(enough & (strength >= rules.keep) & window.groups.is_board)
     if not len(found):
         return Verdict()
@@ -118,19 +126,29 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
             counted = np.fmax(counted, mean(window.recent(key, rules.window_s).values))
     # A bit is a glimpse: its duty counts as the counter would, scaled so that both open at the same strength.
     held = np.where(np.isnan(counted), duty * (rules.violation / rules.duty), counted)
+    clock = median(window.recent("gpu.sm_clock", rules.window_s).values)
     temp = median(window.recent("gpu.temp", rules.window_s).values)
     mem = median(window.recent("gpu.mem_temp", rules.window_s).values)
     return Signs(
         held=held.astype(np.float32),
         hardware=hardware,
-        clock=median(window.recent("gpu.sm_clock", rules.window_s).values) / reference_clock(window),
+        clock=clock / reference_clock(window),
+        of_top=clock / _top_clock(window),
         busy=mean(window.recent("gpu.util", rules.window_s).values),
         power=median(window.recent("gpu.power", rules.window_s).values) / power_limit(window),
         temp=temp,
         mem_temp=mem,
         near_core=temp >= _slowdown(window) - rules.near_c,
         near_mem=_near_mem(window, rules, mem),
+        by_top=np.zeros(len(duty), dtype=np.bool_),
     )
+
+
+def _top_clock(window: Window) -> Floats:
+    """[gpu] MHz; what the model is known by where it is not exported. NaN: not known."""
+    told = window.current("gpu.sm_clock_max")
+    sheet = np.array([sheet_clock(model) or np.nan for model in window.groups.models], dtype=np.float32)
+    return np.where(np.isnan(told), sheet[window.groups.gpu_model], told).astype(np.float32)
 
 
 def _slowdown(window: Window) -> Floats:
@@ -150,28 +168,38 @@ def _near_mem(window: Window, rules: Thresholds, mem: Floats) -> Bools:
     return at_limit | far
 
 
-def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Floats, Bools]:
-    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is the window's beginning."""
+def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Times, Bools]:
+    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is all that is known."""
+    reference = np.where(signs.by_top, _top_clock(window), reference_clock(window))
     recent = window.recent("gpu.sm_clock", 900.0)
-    reference = reference_clock(window)
-    slow = ~(recent.values > rules.clock_share * reference)  # a missing sample breaks nothing
-    slow &= present(recent.values).any(axis=0)
-    since = began(slow, recent.times)
+    since = _slow_since(rules, recent.values, reference, recent.times)
     util = window.recent("gpu.util", 900.0, step=recent.step)
-    if util.values.shape == slow.shape:
-        busy = ~(util.values < 0.5)
-        since = np.fmax(since, began(busy, recent.times))
-    first = max(window.since, float(recent.times[0]))
-    return np.where(np.isnan(since), window.at, since), since <= first + recent.step
+    if util.values.shape == recent.values.shape:
+        since = np.fmax(since, began(~(util.values < 0.5), recent.times))
+    minutes = window.minutes("gpu.sm_clock").mean
+    times = window.at // 60 * 60 - 60.0 * np.arange(len(minutes), 0, -1.0)
+    known = times >= window.since - 60.0
+    if known.any():
+        longer = since <= recent.times[0] + recent.step
+        earlier = _slow_since(rules, minutes[known], reference, times[known])
+        since = np.where(longer, np.fmin(since, earlier), since)
+    since = np.maximum(np.where(np.isnan(since), window.at, since), window.since)
+    first = max(window.since, window.at - LOOKBACK_S)
+    return since, since <= first + max(recent.step, 60.0)
+
+
+def _slow_since(rules: Thresholds, clock: Floats, reference: Floats, times: Times) -> Times:
+    slow = ~(clock > rules.clock_share * reference)  # a missing sample breaks nothing
+    return began(slow & present(clock).any(axis=0), times)
 
 
 def _candidate(
-    window: Window, rules: Thresholds, signs: Signs, gpu: int, strength: float, since: Floats, bound: Bools
+    window: Window, rules: Thresholds, signs: Signs, gpu: int, strength: float, since: Times, bound: Bools
 ) -> Candidate:
     key = window.layout.gpus[gpu].key
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
-    alone = 1 - 1 / (follows / max(clock, 0.05) + 1 - follows)
+    alone = max(1 - 1 / (follows / max(clock, 0.05) + 1 - follows), 0.0)
     loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock)
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"

@@ -28,7 +28,6 @@ class Told:
         self.interval = interval
 
     async def stream(self) -> AsyncGenerator[Item, None]:
-        """Nothing by itself."""
         return
         yield
 
@@ -62,13 +61,13 @@ class Watched:
     ticks: int = 0
 
 
-def watch(items: Iterable[Item], poll: float) -> Watched:
-    """Fold the whole diagnosis over items in time order, a tick a poll."""
+def watch(items: Iterable[Item], poll: float, only: frozenset[str] | None = None) -> Watched:
+    """Fold the whole diagnosis over items in time order, a tick a poll; ``only``: of these detectors."""
     clock = _Clock()
     source = Told(poll)
     collector = Collector([source], History(), Registry({}), clock)
     view = View(collector, "quality", RackRules())
-    diagnoser = Diagnoser(view, detectors())
+    diagnoser = Diagnoser(view, detectors(only=only))
     supervised = collector.supervised[0]
     watched = Watched()
     due: float | None = None

@@ -8,27 +8,50 @@ from importlib.resources import files
 from typing import Any
 
 NAN = float("nan")
+LANES = 16.0
 
 
 @cache
-def _links() -> dict[str, dict[str, dict[str, float]]]:
+def _links() -> dict[str, Any]:
     text = (files(__package__) / "links.toml").read_text(encoding="utf-8")
-    tables: dict[str, Any] = tomllib.loads(text)
-    return tables
+    return tomllib.loads(text)
 
 
+@cache
+def _generations() -> dict[str, float]:
+    """By a word of the model."""
+    told = _links()["generation"]
+    return {word: float(generation) for generation, words in told.items() for word in words}
+
+
+@cache
 def nvlink_achievable(model: str | None) -> float:
     """Bytes/s one way that collectives reach over a board's NVLinks (xGMI); NaN: the board is not known."""
-    row = next((row for word, row in _links()["nvlink"].items() if word in (model or "")), None)
-    return NAN if row is None else row["rate"] * row["efficiency"]
+    rows = _links()["nvlink"]
+    word = _longest(tuple(rows), model)
+    return NAN if word is None else float(rows[word]["rate"] * rows[word]["efficiency"])
 
 
-def pcie_achievable(generation: float, lanes: float = 16.0) -> float:
-    """Bytes/s one way that copies reach; NaN: the generation is not known."""
+@cache
+def pcie_generation(model: str | None) -> float:
+    """The generation that a board is built for; NaN: the board is not known."""
+    word = _longest(tuple(_generations()), model)
+    return NAN if word is None else _generations()[word]
+
+
+def pcie_achievable(generation: float, lanes: float = LANES) -> float:
+    """Bytes/s one way that copies reach; NaN: the generation is not known. Lanes that are not known are 16."""
     row = _links()["pcie"].get(f"{generation:.0f}") if generation == generation else None
-    return NAN if row is None else row["rate"] * row["efficiency"] * (lanes / 16.0 if lanes == lanes else 1.0)
+    if row is None:
+        return NAN
+    return float(row["rate"] * row["efficiency"] * (lanes / LANES if lanes == lanes else 1.0))
 
 
 def port_efficiency(roce: bool = False) -> float:
     """Of a network port's rate what collectives reach."""
-    return _links()["port"]["roce" if roce else "infiniband"]["efficiency"]
+    return float(_links()["port"]["roce" if roce else "infiniband"]["efficiency"])
+
+
+def _longest(words: tuple[str, ...], model: str | None) -> str | None:
+    """``H200`` rather than ``H20`` of an H200."""
+    return max((word for word in words if word.casefold() in (model or "").casefold()), key=len, default=None)

@@ -153,7 +153,7 @@ async def read_jobs(body: bytes, target: str) -> Jobs:
     jobs: list[SlurmJob] = []
     lost = 0
     answer = _Answer()
-    for piece in _pieces(_as_text(body), b"jobs", target):
+    for piece in _pieces(as_text(body), b"jobs", target):
         if isinstance(piece, _Answer):
             answer = _joined(answer, piece)
             continue
@@ -171,7 +171,7 @@ async def read_nodes(body: bytes, target: str) -> Nodes:
     nodes: list[SlurmNode] = []
     lost = 0
     answer = _Answer()
-    for piece in _pieces(_as_text(body), b"nodes", target):
+    for piece in _pieces(as_text(body), b"nodes", target):
         if isinstance(piece, _Answer):
             answer = _joined(answer, piece)
             continue
@@ -187,7 +187,7 @@ async def read_nodes(body: bytes, target: str) -> Nodes:
 def read_diagnosis(body: bytes, target: str) -> Diagnosis:
     """Of ``/diag``. Raises Garbled."""
     try:
-        answer = _HEAD.decode(_as_text(body))
+        answer = _HEAD.decode(as_text(body))
     except msgspec.MsgspecError as error:
         raise _garbled(target, str(error)) from None
     refuse(answer.errors, target, answer.statistics is not None)
@@ -210,7 +210,7 @@ def read_diagnosis(body: bytes, target: str) -> Diagnosis:
 def problems_of(body: bytes) -> list[Problem]:
     """What an answer says is wrong; nothing where it is no JSON."""
     try:
-        return _HEAD.decode(_as_text(body)).errors or []
+        return _HEAD.decode(as_text(body)).errors or []
     except msgspec.MsgspecError:
         return []
 
@@ -237,7 +237,7 @@ def number(value: Any) -> float | None:
 # --- pieces ---------------------------------------------------------------------------------------
 
 
-def _as_text(body: bytes) -> bytes:
+def as_text(body: bytes) -> bytes:
     """Names may have been written in any encoding; JSON must be UTF-8. What a command warns of before it, is cut off."""
     start = body.find(b"{")
     if start > 0:

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from coldaisle.sources.errors import Garbled
 from coldaisle.sources.slurm import words
-from coldaisle.sources.slurm.json_answers import Problem, number, refuse
+from coldaisle.sources.slurm.json_answers import Problem, as_text, number, refuse
 from coldaisle.sources.slurm.records import MAX_PARTITIONS, MAX_WORDS, Partitions
 from coldaisle.sources.source import Partition
 
@@ -55,9 +55,8 @@ _ONE = msgspec.json.Decoder(_Partition)
 
 def read_json(body: bytes, target: str) -> Partitions:
     """Of ``scontrol show partitions --json`` (23.02) or slurmrestd. Raises Garbled; one that is odd is left out."""
-    start = body.find(b"{")
     try:
-        answer = _ANSWER.decode(body[max(start, 0) :].decode("utf-8", "replace"))
+        answer = _ANSWER.decode(as_text(body))
     except msgspec.MsgspecError as error:
         raise Garbled(
             target, f"half an answer, or none that can be read: {str(error)[:120]}", "ask it by hand and see"

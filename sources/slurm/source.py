@@ -1,7 +1,8 @@
 """Slurm as a source: jobs and nodes every minute, fabric and partitions every half hour, less while slurmctld is busy.
 
 Only questions about everything, never one about a job: at most four requests a minute reach slurmctld in the
-default setting (jobs one, nodes two, and now and then sdiag, the topology and the partitions).
+default setting (jobs one, nodes two, and now and then sdiag, the topology and the partitions); at the start, once,
+all six of them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coldaisle.sources.errors import AccessDenied, ConfigError, SourceError, Unusable
 from coldaisle.sources.settings import SlurmSettings
 from coldaisle.sources.slurm.commands import Commands
 from coldaisle.sources.slurm.door import Door
 from coldaisle.sources.slurm.local import LocalRunner
-from coldaisle.sources.slurm.records import Diagnosis, Topology
+from coldaisle.sources.slurm.records import Diagnosis, Nodes, Topology
 from coldaisle.sources.slurm.telling import FAITHFUL_S, Teller
 from coldaisle.sources.slurm.topology import MAX_TEXT, read_conf, read_yaml
 from coldaisle.sources.source import Clock, Item, Rank, Target, TargetState
@@ -42,6 +43,8 @@ SLOWEST = 8
 """Times the interval, while it is busy."""
 DENIED_PAUSE_S = 600.0
 CONTROLLER = "slurmctld"
+_PATIENCE = "run: scontrol ping; give it time: that slurmctld is down shows after 10 s, that it hangs after the timeout"
+"""Slurm's commands and slurmrestd themselves try for about 10 s."""
 
 
 class SlurmSource:
@@ -73,13 +76,18 @@ class SlurmSource:
         self._door = door or door_to(settings, secrets)
         self._is_busy = False
         self._left_out = 0
+        self._unplaced = 0
+        self._known: Glimpse | None = None
+        """What was told last, for a past to lean on: it is not asked for again."""
+        self._ahead: Glimpse | None = None
+        """What a past has asked for just before the first turn, and spares it."""
 
     async def stream(self) -> AsyncGenerator[Item, None]:
         """Facts and events until closed; what it has opened ends with it."""
         teller = self._teller()
         schedule = Schedule()
         try:
-            yield self._target(TargetState.CONNECTING, "asking")
+            yield self._target(TargetState.CONNECTING, "asking slurmctld", _PATIENCE)
             while True:
                 began = time.monotonic()
                 try:
@@ -98,18 +106,27 @@ class SlurmSource:
             await self._door.aclose()
 
     async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
-        """Jobs that accounting knows between two instants, oldest first. Raises SourceError where there is none."""
+        """Jobs that accounting knows between two instants, oldest first, and before them the nodes that they ran on.
+
+        Raises SourceError where there is no accounting.
+        """
         teller = self._teller()
         door = self._given or door_to(self._settings, self._secrets)
         try:
-            with suppress(SourceError):
-                teller.offset_s = _offset(await door.diagnosis(), self._clock())
-            teller.take_nodes(
-                await door.nodes(), self._clock()
-            )  # not told: as they are now, not then; but they have as many GPUs
-            offset = teller.offset_s
-            for item in teller.past(await door.past(start + offset, end + offset), start, end):
-                yield item
+            known = self._known
+            if known is None:
+                said, began = Diagnosis(None, None, None, {}), self._clock()
+                with suppress(Unusable):
+                    said = await door.diagnosis()
+                offset = _offset(said, began, self._clock())
+                self._known = self._ahead = known = Glimpse(await door.nodes(), said, offset)
+            teller.offset_s = offset = known.offset_s
+            teller.take_nodes(known.nodes, self._clock())
+            jobs = teller.past(await door.past(start + offset, end + offset), start, end)
+            for fact in teller.nodes_then(jobs, start):
+                yield fact
+            for job in jobs:
+                yield job
         finally:
             if self._given is None:
                 await door.aclose()
@@ -123,8 +140,9 @@ class SlurmSource:
         """One turn: what is due, nodes before the jobs that stand on them."""
         now = time.monotonic()
         door = self._door
+        ahead, self._ahead = self._ahead, None
         if schedule.diagnosis_at <= now:
-            await self._diagnose(teller)
+            await self._diagnose(teller, ahead)
             schedule.diagnosis_at = now + DIAGNOSIS_EVERY_S
         if schedule.topology_at <= now and not self._settings.topology:
             topology = await door.topology()
@@ -132,7 +150,8 @@ class SlurmSource:
                 teller.take_topology(topology)
             schedule.topology_at = now + TOPOLOGY_EVERY_S
         began = time.monotonic()
-        nodes = await door.nodes()
+        nodes = ahead.nodes if ahead is not None else await door.nodes()
+        self._known = Glimpse(nodes, None, teller.offset_s)
         for item in teller.take_nodes(nodes, self._clock()):
             yield item
         jobs = await door.jobs()
@@ -140,6 +159,7 @@ class SlurmSource:
             for item in teller.take_jobs(jobs, self._clock()):
                 yield item
             self._left_out = jobs.left_out + nodes.left_out
+            self._unplaced = sum(job.state == "RUNNING" and not job.nodes for job in jobs.jobs)
             if teller.doubts_partitions(jobs):
                 schedule.partitions_at = min(schedule.partitions_at, schedule.partitions_asked + DOUBT_S)
         if schedule.partitions_at <= now:
@@ -156,12 +176,15 @@ class SlurmSource:
             log.info("slurm %s: partitions: %s", self.name, error)
             return []
 
-    async def _diagnose(self, teller: Teller) -> None:
+    async def _diagnose(self, teller: Teller, ahead: Glimpse | None) -> None:
         """How busy it is, and what its clock says. Whoever may not ask goes without."""
         try:
-            began = self._clock()
-            said = await self._door.diagnosis()
-            teller.offset_s = _offset(said, (began + self._clock()) / 2)
+            if ahead is not None and ahead.diagnosis is not None:
+                said, teller.offset_s = ahead.diagnosis, ahead.offset_s
+            else:
+                began = self._clock()
+                said = await self._door.diagnosis()
+                teller.offset_s = _offset(said, began, self._clock())
             self._is_busy = said.threads is not None and said.threads >= BUSY_THREADS
         except Unusable as error:
             log.info("slurm %s: sdiag: %s", self.name, error)
@@ -178,6 +201,10 @@ class SlurmSource:
             said.append(f"its clock is {abs(teller.offset_s):.0f} s {side} ours")
         if self._left_out:
             said.append(f"{self._left_out} jobs or nodes left out: not readable, or too many")
+        if self._unplaced:
+            said.append(
+                f"running jobs without nodes: {self._unplaced}; their node lists cannot be read, or name too many"
+            )
         if self.slowness > 1:
             said.append(f"slurmctld is busy: asked every {self.interval * self.slowness:.0f} s")
         state = TargetState.SLOW if self.slowness > 1 else TargetState.OK
@@ -200,6 +227,15 @@ class SlurmSource:
             latency_s,
             f"{self._door.what} by {self._door.target}",
         )
+
+
+class Glimpse(NamedTuple):
+    """What was told at one time."""
+
+    nodes: Nodes
+    diagnosis: Diagnosis | None
+    offset_s: float
+    """slurmctld's clock minus ours."""
 
 
 class Schedule:
@@ -227,9 +263,10 @@ def door_to(settings: SlurmSettings, secrets: Secrets | None = None) -> Door:
     return Rest(settings)
 
 
-def _offset(said: Diagnosis, ours: float) -> float:
-    """slurmctld's clock minus ours; it counts whole seconds."""
-    return 0.0 if said.at is None else said.at + 0.5 - ours
+def _offset(said: Diagnosis, began: float, ended: float) -> float:
+    """slurmctld's clock minus ours; 0 within what the time of asking leaves open. It counts whole seconds."""
+    offset = 0.0 if said.at is None else said.at + 0.5 - (began + ended) / 2
+    return offset if abs(offset) > (ended - began) / 2 + 0.5 else 0.0
 
 
 def read_topology_file(path: Path) -> Topology:

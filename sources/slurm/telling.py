@@ -136,7 +136,9 @@ class Teller:
         for name in self._nodes.keys() - names:
             del self._nodes[name]
             items.append(
-                NodeFact(at=at, node=name, state="", flags=(), reason="", gpus_used=0, is_hearsay=True)
+                NodeFact(
+                    at=at, node=name, state="", flags=(), reason="", gres=(), gpus_used=0, is_hearsay=True
+                )
             )
             items.append(Event(at, NodeRef(name), "node_state", "Slurm has no such node any more"))
         return items
@@ -272,6 +274,29 @@ class Teller:
         ]
         wanted = [fact for fact in facts if fact.since < end and (fact.until is None or fact.until >= start)]
         return sorted(wanted, key=lambda fact: (fact.since, fact.id))
+
+    def nodes_then(self, jobs: Iterable[JobFact], at: float) -> list[NodeFact]:
+        """The nodes that these jobs ran on, which were there then: with their place and their GPUs, as these are now.
+
+        What may have been another then (state, reason, what was given away) is left out.
+        """
+        names = {name for job in jobs for name in job.nodes}
+        return [
+            NodeFact(
+                at=at,
+                node=fact.node,
+                hostname=fact.hostname,
+                rack=fact.rack,
+                place=fact.place,
+                gpus_expected=fact.gpus_expected,
+                is_hearsay=True,
+                address=fact.address,
+                gres=fact.gres,
+                switches=fact.switches,
+            )
+            for fact in self._nodes.values()
+            if fact.node in names
+        ]
 
     def _gpus(self, job: SlurmJob) -> tuple[GpuRef, ...]:
         """Which boards it has: as Slurm numbers them; all of its nodes, where it has as many as these have."""

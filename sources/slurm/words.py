@@ -22,7 +22,7 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)([KMGTP]?)(?:i?B)?", re.ASCII)
 _POWERS = {"K": 1024, "M": _MIB, "": _MIB, "G": 1024 * _MIB, "T": _MIB * _MIB, "P": 1024 * _MIB * _MIB}
 _TRES = re.compile(r"(?:^|,)([A-Za-z_/]+(?::[^=,:]+)*)=([0-9][0-9.]*[KMGTP]?)", re.ASCII)
 _ASKED = re.compile(
-    r"(?:^|,)\s*(?:gres[:/])?(?P<name>[A-Za-z_][\w.-]*)(?:[:/](?P<type>(?![0-9]+(?:[,(=]|$))[\w.-]+))?(?:[:=](?P<number>[0-9]{1,9}))?",
+    r"(?:^|,)\s*(?:gres[:/])?(?P<name>[A-Za-z_][\w.-]*)(?:[:/](?P<type>(?![0-9]+(?:[,(=]|$))[\w.+-]+))?(?:[:=](?P<number>[0-9]{1,9}))?",
     re.ASCII,
 )
 _DURATION = re.compile(

@@ -302,6 +302,16 @@ def test_a_job_that_stands_still_has_no_slow_rank(folding: Folding) -> None:
     assert folding.ids() == ["straggler:r07n01/0"]
 
 
+def test_a_symptom_that_is_not_seen_any_more_is_over_with_its_cause(folding: Folding) -> None:
+    job = JOB_AT["r07n01/0"]
+    hang = candidate("communication_stall", gpus=("r07n01/0",), jobs=(job.id,), loss=1.0)
+    folding.see(hang, candidate("straggler", gpus=("r07n01/0",), loss=0.7), looks=LONG)
+    folding.see(candidate("straggler", gpus=("r07n01/0",), loss=0.7), looks=LONG)
+    assert folding.ids() == ["communication_stall:r07n01/0"]
+    folding.see(looks=LONG)
+    assert folding.ids() == []
+
+
 def test_a_fault_explains_whatever_its_job_suffers(folding: Folding) -> None:
     job = JOB_AT["r07n01/0"]
     fault = candidate("gpu_fault", gpus=("r07n01/0",), is_immediate=True, loss=0.1)

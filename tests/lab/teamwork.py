@@ -52,7 +52,6 @@ class Told:
         self.interval = interval
 
     async def stream(self) -> AsyncGenerator[Item, None]:
-        """Nothing."""
         return
         yield
 

@@ -110,7 +110,7 @@ def test_what_a_scheduler_says_of_gpus_that_nobody_reads() -> None:
     codes = [code_of(snapshot, gpu) for gpu in ("r01n01/0", "r01n01/1", "r01n02/0", "r02n01/0", "r02n02/0")]
     assert codes == [FREE, HELD, FREE, DRAINED, DOWN]
     counts = tally(snapshot, SM)
-    assert (counts.allocated, counts.free, counts.drained, counts.unseen) == (1, 7, 8, 0)
+    assert (counts.allocated, counts.free, counts.drained, counts.down, counts.unseen) == (1, 7, 4, 4, 0)
     assert not [trouble for trouble in troubles(snapshot, SM) if trouble.why == "no data yet"]
 
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,20 @@ def test_whoever_reads_may_leave(tmp_path: Path) -> None:
     assert complaints(done.stderr) == []
 
 
+@pytest.mark.parametrize("what", ["gpus", "nodes", "jobs", "servers"])
+def test_rows_of_a_past_instant(what: str, tmp_path: Path) -> None:
+    done = program(what, "--demo", "--at", "2h ago", "--json", tmp_path=tmp_path)
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
+    found = json.loads(done.stdout)
+    then = datetime.fromisoformat(found["at"])
+    assert abs((datetime.now(UTC) - then).total_seconds() - 7200) < 120
+    assert len(found["rows"]) == found["total"] > 0
+    if what == "gpus":
+        assert sum(row["util"] is not None for row in found["rows"]) > 400
+    if what == "jobs":
+        assert all(row["state"] == "PENDING" or row["runtime"] >= 0 for row in found["rows"])
+
+
 def test_rows_that_nobody_is_are_no_failure(tmp_path: Path) -> None:
     done = program("nodes", "--demo", "--where", "node==nowhere", tmp_path=tmp_path)
     assert (done.returncode, complaints(done.stderr)) == (0, [])
@@ -253,6 +268,12 @@ def test_nobody_answers(tmp_path: Path) -> None:
         (["gpus", "--demo", "--columns", "nothing-such"], "no column 'nothing-such' of a GPU"),
         (["gpus", "--demo", "--for", "soon"], "is not a duration"),
         (["findings", "--demo", "--columns", "watts"], "no column 'watts' of a finding"),
+        (["gpus", "--demo", "--at", "soon"], "'soon' is no instant: write 03:12"),
+        (["partitions", "--demo", "--at", "2h ago"], "partitions are known of now alone"),
+        (
+            ["jobs", "--exporter", "127.0.0.1:1", "--at", "2h ago"],
+            "--at: no source here has a past (exporters)",
+        ),
         (["gpus", "--demo", "--local"], "--demo is a cluster of its own"),
         (["racks"], "is not one of"),
         ([], "Missing argument"),

@@ -13,10 +13,10 @@ from lab.snapshots import AT, FakeFeed, Faults, make_answer, make_snapshot, with
 from textual.pilot import Pilot
 
 from coldaisle.analyzers.snapshot import EventView, SeriesAnswer, SeriesQuery, Snapshot
-from coldaisle.sources.source import GpuRef, Missing, Process
+from coldaisle.sources.source import GpuRef, Gres, Missing, Partition, Process
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.reading import read, throttle_words
-from coldaisle.tui.screens import gpu_panes
+from coldaisle.tui.screens import gpu_panes, link_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.node import NodeScreen
 from coldaisle.tui.screens.series import SPANS, bins
@@ -181,7 +181,7 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     ports = night.layout.nodes[0].ports
     keys = tuple(night.layout.ports[port].key for port in ports)
     found = answer(night, ("port.tx", "port.rx"), keys)
-    said = text_of(panes.links_pane(night, 0, found, gpu_panes.View(118, 28)))
+    said = text_of(link_panes.links_pane(night, 0, found, gpu_panes.View(118, 28)))
     assert "400 Gb/s" in said
     assert "Eth" in said
     assert "no error is counted" in said
@@ -190,7 +190,7 @@ def test_links_show_state_rate_share_and_errors(night: Snapshot) -> None:
     broken.values[ports[0]] = 12.0
     sick = replace(night, columns={**night.columns, "port.symbol_errors": broken})
     assert "mlx5_0/1: symbol errors 12.0 /s" in text_of(
-        panes.links_pane(sick, 0, found, gpu_panes.View(118, 28))
+        link_panes.links_pane(sick, 0, found, gpu_panes.View(118, 28))
     )
 
 
@@ -199,7 +199,7 @@ def test_a_port_that_is_down_is_not_called_up(night: Snapshot) -> None:
     down = replace(column, values=column.values.copy())
     down.values[night.layout.nodes[0].ports[0]] = 1.0
     sick = replace(night, columns={**night.columns, "port.state": down})
-    first = text_of(panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[1]
+    first = text_of(link_panes.links_pane(sick, 0, None, gpu_panes.View(80, 18))).splitlines()[3]
     assert "down" in first.split()
 
 
@@ -240,6 +240,25 @@ def test_facts_tell_how_the_place_is_known(night: Snapshot) -> None:
     assert "known from: pattern" in said
     assert "580.95.05" in said
     assert "8 of 8" in said
+
+
+def test_facts_tell_what_the_scheduler_says(night: Snapshot) -> None:
+    node = replace(
+        night.layout.nodes[0], state="drain", flags=("idle", "drain"), reason="fan \x1b[31mbroken", reason_by="root",
+        reason_at=night.at - 7200, gres=(Gres("gpu", "h100", 8), Gres("tmp", "", 5)), gpus_used=3, cpus_used=12,
+        memory_used_bytes=2**30, partitions=("gpu", "late"), features=("rack-1", "h100"), switches=("leaf1", "spine"),
+    )  # fmt: skip
+    late = Partition("late", "down", False, 86400.0, None, None, 2, 128, 16, None, (), (), 1)
+    layout = replace(night.layout, nodes=(node, *night.layout.nodes[1:]))
+    said = text_of(
+        panes.fact_pane(replace(night, layout=layout, partitions=(late,)), 0, gpu_panes.View(100, 40))
+    )
+    assert "\x1b" not in said
+    for words in (
+        "drain  (idle, drain)", "broken, root, 2h00 ago", "8 gpu h100, 5 tmp", "3 GPUs, 12 CPUs, 1.00 GiB of memory",
+        "gpu, late (down, limit 1 d)", "rack-1, h100", "leaf1 < spine",
+    ):  # fmt: skip
+        assert words in said
 
 
 def test_no_fact_is_cut(night: Snapshot) -> None:

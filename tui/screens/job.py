@@ -11,7 +11,7 @@ from coldaisle.tui import cells
 from coldaisle.tui.reading import who_was
 from coldaisle.tui.screens import job_panes as panes
 from coldaisle.tui.screens.gpu_panes import Block, Metric
-from coldaisle.tui.screens.job_panes import EVENTS, FACTS, GPUS, HOSTS, LINKS, OF_RUNNING, OF_WAITING, STRIPS
+from coldaisle.tui.screens.job_panes import EVENTS, FACTS, GPUS, OF_RUNNING, OF_WAITING, STRIPS
 from coldaisle.tui.screens.job_rows import Jobs, Watch, jobs_seen
 from coldaisle.tui.screens.node_panes import event_row
 from coldaisle.tui.screens.paned import PanedScreen
@@ -101,7 +101,11 @@ class JobScreen(PanedScreen):
         columns = panes.strip_columns(pane, room.width)
         span = bins(snapshot.at, self.span, columns, period_of(snapshot, metric.key))
         return SeriesQuery(
-            (metric.key,), tuple(found[at].key for at in shown), span.start, span.end, span.points
+            (metric.key,),
+            panes.series_keys(snapshot, metric, [found[at] for at in shown]),
+            span.start,
+            span.end,
+            span.points,
         )
 
     def answered(self, snapshot: Snapshot) -> None:
@@ -149,14 +153,9 @@ class JobScreen(PanedScreen):
         pane, layout = self.pane_here, self.snapshot.layout
         if job is None or pane not in STRIPS or not (found := panes.lines_of(self.snapshot, job, pane)):
             return
-        index = found[self.place(len(found))].place
-        at = {
-            GPUS: lambda: layout.gpus[index].node,
-            HOSTS: lambda: index,
-            LINKS: lambda: layout.ports[index].node,
-        }[pane]()
-        node = layout.nodes[at]
-        self.app.push_screen(NodeScreen(node.key, index - node.gpus.start if pane == GPUS else 0))
+        line = found[self.place(len(found))]
+        node = layout.nodes[panes.node_of(self.snapshot, pane, line)]
+        self.app.push_screen(NodeScreen(node.key, line.place - node.gpus.start if pane == GPUS else 0))
 
     def action_racks(self) -> None:
         """Light up the job on the map."""

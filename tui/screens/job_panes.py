@@ -14,6 +14,7 @@ from coldaisle.tui import cells
 from coldaisle.tui.reading import edge, own_readings, read, server_name
 from coldaisle.tui.screens.gpu_panes import Block, Metric, View, gpu_metrics, series_of, value_row
 from coldaisle.tui.screens.job_rows import Jobs, folded, hours, ratio, watts, why_waiting
+from coldaisle.tui.screens.link_panes import boards_of, links_tail, rail_tail, rail_words, summed, unit_of
 from coldaisle.tui.screens.node_panes import event_row, host_metrics
 from coldaisle.tui.tiles import tail
 from coldaisle.tui.widgets.chart import Scale, heat, nice, spread, time_axis
@@ -30,9 +31,14 @@ OF_WAITING = (FACTS, EVENTS)
 STRIPS = (GPUS, HOSTS, LINKS)
 """Panes of one line an entity, with time from left to right."""
 LINK_METRICS: tuple[Metric, ...] = (
-    Metric("port.tx", "sent"),
-    Metric("port.rx", "received"),
-    Metric("port.xmit_wait", "waits to send"),
+    Metric("port.tx", "net sent"),
+    Metric("port.rx", "net recv"),
+    Metric("port.xmit_wait", "xmit wait"),
+    Metric("gpu.nvlink_tx", "NVLink tx"),
+    Metric("gpu.nvlink_rx", "NVLink rx"),
+    Metric("gpu.nvlink_bandwidth", "NVLink"),
+    Metric("gpu.pcie_tx", "PCIe tx"),
+    Metric("gpu.pcie_rx", "PCIe rx"),
 )
 NAMES = 16
 """Cells that the name of an entity takes at most."""
@@ -47,6 +53,8 @@ class Line(NamedTuple):
     key: str
     place: int
     """Index in its kind's tuple of the layout."""
+    is_rail: bool = False
+    """A port that stands below its node, for what is wrong with it."""
 
 
 def lines_of(snapshot: Snapshot, job: Job, pane: str) -> list[Line]:
@@ -57,8 +65,43 @@ def lines_of(snapshot: Snapshot, job: Job, pane: str) -> list[Line]:
     nodes = job_nodes(snapshot, job)
     if pane == HOSTS:
         return [Line(plain(layout.nodes[node].key), layout.nodes[node].key, node) for node in nodes]
-    ports = (port for node in nodes for port in layout.nodes[node].ports)
-    return [Line(plain(layout.ports[port].key), layout.ports[port].key, port) for port in ports]
+    return [line for node in nodes for line in _links_of(snapshot, node)]
+
+
+def _links_of(snapshot: Snapshot, node: int) -> Iterator[Line]:
+    """A line for all links of a node, below it those of its rails that are not sound."""
+    from coldaisle.analyzers.links import compared
+
+    layout, known = snapshot.layout, snapshot.layout.nodes[node]
+    yield Line(plain(known.key), known.key, node)
+    for port in known.ports:
+        if compared(snapshot).unsound[port]:
+            yield Line(f"  {plain(layout.ports[port].name)}", layout.ports[port].key, port, is_rail=True)
+
+
+def node_of(snapshot: Snapshot, pane: str, line: Line) -> int:
+    """The node that a line is of, or is on."""
+    if pane == GPUS:
+        return snapshot.layout.gpus[line.place].node
+    return snapshot.layout.ports[line.place].node if line.is_rail else line.place
+
+
+def series_keys(snapshot: Snapshot, metric: Metric, found: Sequence[Line]) -> tuple[str, ...]:
+    """The entities whose series make the strips of some lines: of a node's links all of them."""
+    return tuple(dict.fromkeys(key for line in found for key in _parts(snapshot, metric, line)))
+
+
+def _parts(snapshot: Snapshot, metric: Metric, line: Line) -> list[str]:
+    from coldaisle.analyzers.links import rails_of
+
+    layout, kind = snapshot.layout, metric.key.partition(".")[0]
+    if line.is_rail:
+        return []
+    if kind == "port":
+        return [layout.ports[port].key for port in rails_of(snapshot, layout.nodes[line.place].ports)]
+    if kind == "gpu" and line.key in layout.node_of:
+        return [layout.gpus[gpu].key for gpu in boards_of(snapshot, line.place)]
+    return [line.key]
 
 
 def job_nodes(snapshot: Snapshot, job: Job) -> list[int]:
@@ -151,7 +194,7 @@ def strip_pane(
     if not found:
         return Block([(Run(_nothing(snapshot, job, pane), "dim"),)])
     shown = in_sight(len(found), cursor, view.height - 2)
-    series = series_of(answer, metric.key, [found[at].key for at in shown])
+    series = [summed(series_of(answer, metric.key, _parts(snapshot, metric, found[at]))) for at in shown]
     scale = _scale(metric.key, snapshot, found, series)
     name = min(NAMES, max(len(found[at].name) for at in shown)) + 1
     placed = place(_tails(pane, metric), _tail_room(view.width, name))
@@ -161,16 +204,17 @@ def strip_pane(
     began = _began_at(job, answer, room)
     rows: list[Row] = [(Run(" " * name), *axis, Run("  "), *heads)]
     for at, values in zip(shown, series, strict=True):
-        line = found[at]
-        strip = _strip(values, room, scale, began, view)
-        now = cells_row(
-            [_tail(snapshot, metric, line.place, item.column.key, view) for item in placed], placed
-        )
-        token = "accent" if at == cursor else "text"
+        line, token = found[at], "accent" if at == cursor else "text"
+        if line.is_rail:
+            strip: Row = cut(rail_words(snapshot, line.place, view), room)
+        else:
+            strip = _strip(values, room, scale, began, view)
+        of = _tail if pane != LINKS else rail_tail if line.is_rail else links_tail
+        now = cells_row([of(snapshot, metric, line.place, item.column.key, view) for item in placed], placed)
         rows.append(
             (Run(fit(tail(line.name, name - 1, ELLIPSIS), name), token), *pad(strip, room), Run("  "), *now)
         )
-    unit = read(snapshot, metric.key, found[0].place).unit
+    unit = unit_of(metric.key)
     below = f"0-9: tenths of {view.show(scale.high, unit)}, one scale for all; {view.ink.gap} no sample"
     if began is not None:
         below += f"; {view.ink.axis} the job started"
@@ -239,28 +283,18 @@ _TAILS: dict[str, tuple[Column, ...]] = {
     ),
     LINKS: (
         Column("now", "now", 9, right=True, keep=0),
-        Column("port.tx", "sent", 9, right=True, keep=1),
-        Column("port.rx", "received", 9, right=True, keep=2),
-        Column("port.rate", "rate", 8, right=True, keep=3),
-        Column("errors", "errors", 7, right=True, keep=4),
+        Column("reach", "of reachable", 14, right=True, keep=1),
+        Column("errors", "errors", 8, right=True, keep=3),
+        Column("nvlink", "NVLink", 6, right=True, keep=2),
+        Column("pcie", "PCIe", 5, right=True, keep=4),
+        Column("wait", "xmit wait", 9, right=True, keep=6),
+        Column("rails", "rails up", 8, right=True, keep=5),
     ),
 }
 
 
 def _tail(snapshot: Snapshot, metric: Metric, index: int, key: str, view: View) -> Cell:
-    if key == "errors":
-        found = (
-            read(snapshot, f"port.{name}", index) for name in ("symbol_errors", "rcv_errors", "link_downed")
-        )
-        values = [one.value for one in found if not one.missing]
-        return (
-            Run(NO_VALUE, "dim")
-            if not values
-            else Run(f"{sum(values):.0f}", "bad" if sum(values) else "text")
-        )
     reading = read(snapshot, metric.key if key == "now" else key, index)
-    if key == "port.rate" and not reading.missing:
-        return Run(f"{reading.value * 8 / 1e9:.0f} Gb/s", reading.token)
     token = "title" if key == "now" and reading.token == "text" else reading.token
     return Run(reading.text(ascii_only=view.ascii_only), token)
 
@@ -268,7 +302,7 @@ def _tail(snapshot: Snapshot, metric: Metric, index: int, key: str, view: View) 
 def _scale(key: str, snapshot: Snapshot, found: Sequence[Line], series: Sequence[Sequence[float]]) -> Scale:
     """One scale for all lines of a pane: what lags behind the others stands out."""
     top = max((value for values in series for value in values if not math.isnan(value)), default=0.0)
-    unit = read(snapshot, key, found[0].place).unit
+    unit = unit_of(key)
     if unit == "ratio" and (not key.startswith("node.psi") and key != "node.cpu_iowait"):
         return Scale(0.0, max(1.0, top))
     if unit == "C":
@@ -282,8 +316,6 @@ def _scale(key: str, snapshot: Snapshot, found: Sequence[Line], series: Sequence
 def _nothing(snapshot: Snapshot, job: Job, pane: str) -> str:
     if pane == GPUS:
         return "no source says which GPUs it holds"
-    if pane == LINKS and job_nodes(snapshot, job):
-        return "no network port is known on its nodes"
     return "none of its nodes is known here"
 
 

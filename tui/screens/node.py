@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from coldaisle.sources.text import plain
 from coldaisle.tui.reading import read
-from coldaisle.tui.screens import gpu_panes
+from coldaisle.tui.screens import gpu_panes, link_panes
 from coldaisle.tui.screens import node_panes as panes
 from coldaisle.tui.screens.series import SPANS, SeriesScreen, bins, period_of
 from coldaisle.tui.widgets.chart import span_name
@@ -212,7 +212,7 @@ class NodeScreen(SeriesScreen):
         if self.pane == 2:
             return tuple(m.key for m in panes.host_metrics() if m.key in snapshot.columns), (node.key,)
         if self.pane == 3:
-            return tuple(m.key for m in panes.LINK_METRICS), tuple(
+            return tuple(m.key for m in link_panes.LINK_METRICS), tuple(
                 layout.ports[port].key for port in node.ports
             )
         return (), ()
@@ -232,7 +232,7 @@ class NodeScreen(SeriesScreen):
         if self.pane == 2:
             return gpu_panes.Block(panes.host_pane(snapshot, index, answer, view))
         if self.pane == 3:
-            return gpu_panes.Block(panes.links_pane(snapshot, index, answer, view))
+            return gpu_panes.Block(link_panes.links_pane(snapshot, index, answer, view))
         plain_panes = (panes.process_pane, panes.event_pane, panes.fact_pane)
         return gpu_panes.Block(plain_panes[self.pane - 4](snapshot, index, view))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from coldaisle.analyzers.partitions import summary
 from coldaisle.sources.text import fit, plain
 from coldaisle.sources.units import NO_VALUE, age, show
 from coldaisle.tui.reading import (
@@ -24,7 +25,6 @@ from coldaisle.tui.reading import (
 )
 from coldaisle.tui.screens.gpu_panes import Metric, View, range_text, reading_run, series_of
 from coldaisle.tui.widgets.chart import (
-    Paint,
     Scale,
     area,
     extent,
@@ -67,15 +67,6 @@ def host_metrics() -> tuple[Metric, ...]:
     return (*HOST_METRICS, *(Metric(one.key, one.label) for one in own_metrics(Kind.NODE)))
 
 
-LINK_METRICS: tuple[Metric, ...] = (Metric("port.tx", "tx"), Metric("port.rx", "rx"))
-PORT_ERRORS = (
-    "symbol_errors", "integrity_errors", "overrun_errors", "rcv_errors", "rcv_remote_errors", "xmit_discards",
-    "constraint_errors", "out_of_sequence", "icrc_errors", "errors", "drops",
-)  # fmt: skip
-PORT_STATES = {1: ("down", "bad"), 2: ("init", "warn"), 3: ("armed", "warn"), 4: ("up", "ok")}
-PORT_PHYS = {2: "polling", 3: "disabled", 6: "error recovery"}
-
-
 def title(snapshot: Snapshot, index: int, width: int) -> Row:
     """The node's name, place, state, board and job, as much as fits."""
     node = snapshot.layout.nodes[index]
@@ -86,7 +77,9 @@ def title(snapshot: Snapshot, index: int, width: int) -> Row:
         Run(plain(node.key), "title"),
         Run(f"  rack {plain(rack.name)}", "dim"),
         Run("  "),
-        Run(f"{word}, heard {heard}" + ("" if heard == "never" else " ago"), token),
+        Run("no telemetry", "dim")
+        if snapshot.is_jobs_only
+        else Run(f"{word}, heard {heard}" + ("" if heard == "never" else " ago"), token),
         *_scheduler_state(node),
         *_board_words(snapshot, node),
         *_job_words(snapshot, node),
@@ -105,25 +98,6 @@ def host_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view:
     )
     rows += [_nfs_row(snapshot, index, view)]
     return [*rows, BLANK, *_disk_rows(snapshot, index, view)]
-
-
-def links_pane(snapshot: Snapshot, index: int, answer: SeriesAnswer | None, view: View) -> list[Row]:
-    """Every port: kind, state, rate, traffic as a share of the rate, errors and waiting, and traffic over time."""
-    ports = snapshot.layout.nodes[index].ports
-    if not ports:
-        return [(Run("no network port is known on this node", "dim"),)]
-    placed = place(_PORT_COLUMNS, view.width)
-    scale = _link_scale(snapshot, ports, answer)
-    rows: list[Row] = [cells_row([Run(item.column.title, "dim") for item in placed], placed)]
-    for port in ports:
-        cells = _port_cells(snapshot, port, view)
-        rows.append(cells_row([cells[item.column.key] for item in placed], placed))
-        rows.append(_port_strips(snapshot, port, answer, view, scale))
-    half = _half(view)
-    axis = time_axis(view.span, half, now=edge(snapshot))
-    rows.append((Run("     "), *pad(axis, half), Run("     "), *axis))
-    rows.append((Run(f"strips: 0 to {view.show(scale.high, 'B/s')}, one scale for all ports", "dim"),))
-    return [*rows, *_port_troubles(snapshot, ports, view)]
 
 
 def process_pane(snapshot: Snapshot, index: int, view: View) -> list[Row]:
@@ -299,17 +273,6 @@ _DISK_COLUMNS = (
     Column("write_time", "a write", 9, right=True, keep=5),
     Column("queue", "queue", 6, right=True, keep=6),
 )
-_PORT_COLUMNS = (
-    Column("name", "port", 13, keep=0),
-    Column("kind", "kind", 4, keep=5),
-    Column("state", "state", 6, keep=1),
-    Column("rate", "rate", 9, right=True, keep=4),
-    Column("tx", "tx", 16, right=True, keep=2),
-    Column("rx", "rx", 16, right=True, keep=3),
-    Column("wait", "xmit wait", 9, right=True, keep=7),
-    Column("errors", "errors", 8, right=True, keep=6),
-    Column("downed", "downs", 6, right=True, keep=8),
-)
 _PROCESS_COLUMNS = (
     Column("gpu", "GPU", 6, keep=0),
     Column("pid", "PID", 8, right=True, keep=1),
@@ -318,109 +281,6 @@ _PROCESS_COLUMNS = (
     Column("sm", "SM", 5, right=True, keep=5),
     Column("command", "command", 12, keep=3, grows=True),
 )
-
-
-def _port_cells(snapshot: Snapshot, port: int, view: View) -> dict[str, Cell]:
-    part = snapshot.layout.ports[port]
-    rate = read(snapshot, "port.rate", port)
-    return {
-        "name": Run(plain(part.name)),
-        "kind": Run(port_kind(snapshot, port), "dim"),
-        "state": _port_state(snapshot, port),
-        "rate": Run(_gigabits(rate.value), rate.token),
-        "tx": _traffic(snapshot, "port.tx", port, rate.value, view),
-        "rx": _traffic(snapshot, "port.rx", port, rate.value, view),
-        "wait": reading_run(snapshot, "port.xmit_wait", port, view),
-        "errors": _errors(snapshot, port, view),
-        "downed": reading_run(snapshot, "port.link_downed", port, view),
-    }
-
-
-def port_kind(snapshot: Snapshot, port: int) -> str:
-    """``IB``, ``RoCE`` or ``Eth``: RDMA ports have a number behind their device's name."""
-    if "/" not in snapshot.layout.ports[port].name:
-        return "Eth"
-    return "RoCE" if read(snapshot, "port.roce", port).value == 1 else "IB"
-
-
-def _port_state(snapshot: Snapshot, port: int) -> Run:
-    state = read(snapshot, "port.state", port)
-    if state.missing:
-        return Run(NO_VALUE, "dim")
-    word, token = PORT_STATES.get(int(state.value), (f"{state.value:.0f}", "warn"))
-    return Run(word, "stale" if state.stale else token)
-
-
-def _gigabits(rate: float) -> str:
-    return NO_VALUE if math.isnan(rate) else f"{rate * 8 / 1e9:.0f} Gb/s"
-
-
-def _traffic(snapshot: Snapshot, key: str, port: int, rate: float, view: View) -> Run:
-    reading = read(snapshot, key, port)
-    text = reading.text(ascii_only=view.ascii_only)
-    if not reading.missing and rate > 0:
-        text += f" {reading.value / rate * 100:3.0f} %"
-    return Run(text, reading.token)
-
-
-def _errors(snapshot: Snapshot, port: int, view: View) -> Run:
-    """All error rates of a port added; a dash if no source counts any."""
-    values = [
-        value for name in PORT_ERRORS if not math.isnan(value := read(snapshot, f"port.{name}", port).value)
-    ]
-    if not values:
-        return Run(NO_VALUE, "dim")
-    return Run(view.show(sum(values), "/s"), "bad" if sum(values) > 0 else "text")
-
-
-def _port_strips(snapshot: Snapshot, port: int, answer: SeriesAnswer | None, view: View, scale: Scale) -> Row:
-    """Sent and received over time, beside each other."""
-    key, half = snapshot.layout.ports[port].key, _half(view)
-    runs: list[Run] = []
-    for metric in LINK_METRICS:
-        values = series_of(answer, metric.key, [key])[0]
-        strip = area(values, half, 1, scale, ink=view.ink, paint=_level_paint(scale))[0]
-        runs += [Run(f"  {metric.name} ", "dim"), *pad(strip, half)]
-    return tuple(runs)
-
-
-def _link_scale(snapshot: Snapshot, ports: range, answer: SeriesAnswer | None) -> Scale:
-    """One scale for all ports of a node: rails that lag behind the others stand out."""
-    keys = [snapshot.layout.ports[port].key for port in ports]
-    series = [values for metric in LINK_METRICS for values in series_of(answer, metric.key, keys)]
-    return Scale(
-        0.0, nice(max((value for values in series for value in values if not math.isnan(value)), default=1e9))
-    )
-
-
-def _half(view: View) -> int:
-    return max(10, (view.width - 12) // 2)
-
-
-def _level_paint(scale: Scale) -> Paint:
-    return lambda value: f"scale{round(scale.share(value) * 10)}"
-
-
-def _port_troubles(snapshot: Snapshot, ports: range, view: View) -> list[Row]:
-    """Every error counter that is not zero, by name; what the physical state says of a port that is down."""
-    rows: list[Row] = []
-    for port in ports:
-        name = plain(snapshot.layout.ports[port].name)
-        for error in PORT_ERRORS:
-            reading = read(snapshot, f"port.{error}", port)
-            if reading.value > 0:
-                rows.append(
-                    (
-                        Run(
-                            f"{name}: {error.replace('_', ' ')} {reading.text(ascii_only=view.ascii_only)}",
-                            "bad",
-                        ),
-                    )
-                )
-        phys = read(snapshot, "port.phys_state", port).value
-        if not math.isnan(phys) and int(phys) in PORT_PHYS:
-            rows.append((Run(f"{name}: {PORT_PHYS[int(phys)]}", "warn"),))
-    return rows or [(Run("no error is counted on any port", "dim"),)]
 
 
 def _process_cells(slot: str | None, process: Process, view: View) -> dict[str, Cell]:
@@ -444,7 +304,7 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "rack", f"{rack.name}  (known from: {rack.place})", "text"
     yield "host name", node.hostname or NO_VALUE, "text"
     yield "also known as", ", ".join(node.aliases) or "no other name", "text"
-    yield "scheduler says", node.state or "no scheduler is read", "text"
+    yield from _scheduler_facts(snapshot, node)
     is_silent = snapshot.node_status[index] != 1
     problem = node.problem or (why_silent(snapshot, index) if is_silent else "")
     yield "problem", problem or "none known", "bad" if problem else "text"
@@ -455,6 +315,32 @@ def _facts(snapshot: Snapshot, index: int) -> Iterator[tuple[str, str, str]]:
     yield "memory", show(float(node.memory_bytes), "B") if node.memory_bytes else NO_VALUE, "text"
     yield "GPUs", _gpu_count(snapshot, node), "text"
     yield "clock", _clock(node.clock_offset_s), "warn" if abs(node.clock_offset_s or 0.0) > 1 else "text"
+
+
+def _scheduler_facts(snapshot: Snapshot, node: Node) -> Iterator[tuple[str, str, str]]:
+    """Its state with why and since when, what it gives away, where it belongs; other people's text."""
+    flags = f"  ({', '.join(node.flags)})" if node.flags and node.flags != (node.state,) else ""
+    yield "scheduler says", f"{node.state}{flags}" if node.state else "no scheduler is read", "text"
+    if node.reason:
+        by = f", {node.reason_by}" if node.reason_by else ""
+        since = f", {age(snapshot.at - node.reason_at)} ago" if node.reason_at else ""
+        yield "because", f"{node.reason}{by}{since}", "warn"
+    if node.gres:
+        said = ", ".join(f"{one.number} {' '.join(filter(None, (one.name, one.type)))}" for one in node.gres)
+        yield "GRES", said, "text"
+    given = [("GPUs", node.gpus_used), ("CPUs", node.cpus_used)]
+    parts = [f"{count} {name}" for name, count in given if count is not None]
+    if node.memory_used_bytes is not None:
+        parts.append(f"{show(float(node.memory_used_bytes), 'B')} of memory")
+    if parts:
+        yield "allocated", ", ".join(parts), "text"
+    if node.partitions:
+        states = {one.name: f" ({said})" for one in snapshot.partitions if (said := summary(one))}
+        yield "partitions", ", ".join(name + states.get(name, "") for name in node.partitions), "text"
+    if node.features:
+        yield "features", ", ".join(node.features), "text"
+    if node.switches:
+        yield "switches", " < ".join(node.switches), "text"
 
 
 def _uptime(now: float, booted: float | None) -> str:

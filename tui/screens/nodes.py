@@ -346,6 +346,9 @@ def _problem(snapshot: Snapshot, index: int) -> Run:
     node = snapshot.layout.nodes[index]
     if node.problem:
         return Run(plain(node.problem), "bad")
+    said = Run(plain(node.reason or ""), "drained" if cells.is_drained(node.state) else "text")
+    if snapshot.is_jobs_only:
+        return said if node.reason else Run("no telemetry", "dim")
     if snapshot.node_status[index] != 1:
         silent = latest(snapshot, float(snapshot.node_seen[index]))
         words = "never heard of" if silent == "never" else f"silent for {silent}"
@@ -360,4 +363,4 @@ def _problem(snapshot: Snapshot, index: int) -> Run:
         return Run(f"clock off {offset:+.1f} s", "warn")
     if node.gpus_visible is not None and node.gpus_visible < (node.gpus_expected or 0):
         return Run(f"{node.gpus_visible} of {node.gpus_expected} GPUs visible", "warn")
-    return Run("")
+    return said

@@ -176,12 +176,16 @@ def metric_pane(snapshot: Snapshot, width: int) -> list[Row]:
 
 def name_pane(snapshot: Snapshot, width: int) -> list[Row]:
     """Which names were found to be one node, which conflict, which are missing or unmatched; whose clock is off."""
-    rows: list[Row] = [
-        _section("nodes", f"{snapshot.coverage.nodes} of {snapshot.coverage.nodes_expected} heard")
-    ]
+    seen = snapshot.coverage
+    if snapshot.is_jobs_only:
+        said = f"{seen.nodes_expected} with {seen.gpus_expected} GPUs in Slurm; nobody measures anything"
+    else:
+        said = f"{seen.nodes} of {seen.nodes_expected} heard"
+    rows: list[Row] = [_section("nodes", said)]
     if heard := _heard(snapshot):
         rows += wrap(f"  matched: {heard}", width, "ok")
-    rows += _name_rows("never heard", _unheard(snapshot), width, "warn")
+    unheard = "known, not measured" if snapshot.is_jobs_only else "never heard"
+    rows += _name_rows(unheard, _unheard(snapshot), width, "dim" if snapshot.is_jobs_only else "warn")
     rows += _name_rows("silent now" if snapshot.live else "silent then", _silent(snapshot), width, "stale")
     rows += _name_rows("matched to no node", _unmatched(snapshot), width, "warn")
     conflicts = [join for join in snapshot.joins if join.conflict]

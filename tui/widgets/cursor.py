@@ -60,7 +60,8 @@ def _who(snapshot: Snapshot, gpu: int, now: float, width: int) -> Row:
         if job.limit_at is not None:
             pieces.append(Piece(4, (Run(f"{age(job.limit_at - now)} left", "dim"),)))
     elif len(snapshot.gpu_unnamed) and snapshot.gpu_unnamed[gpu]:
-        pieces.append(Piece(1, (Run("pods here hold GPUs, not known which", "dim"),)))
+        whose = "jobs" if snapshot.layout.nodes[board.node].gres else "pods"
+        pieces.append(Piece(1, (Run(f"{whose} here hold GPUs, not known which", "dim"),)))
     elif snapshot.jobs_known:
         pieces.append(Piece(1, (Run("no job", "free"),)))
     if (server := server_of(snapshot, gpu)) is not None:
@@ -244,8 +245,13 @@ def _gpu_table(snapshot: Snapshot, at: int, metric: CellMetric) -> Iterator[Row]
 def _node_rows(snapshot: Snapshot, node: int) -> Iterator[Row]:
     word, token = status_word(int(snapshot.node_status[node]))
     facts = snapshot.layout.nodes[node]
-    state = f", {plain(facts.state, 12)}" if facts.state else ""
-    yield (Run("  state      ", "dim"), Run(word, token), Run(state, "text"))
+    if snapshot.is_jobs_only:
+        yield (Run("  state      ", "dim"), Run(plain(facts.state or "not told", 12), "text"))
+    else:
+        state = f", {plain(facts.state, 12)}" if facts.state else ""
+        yield (Run("  state      ", "dim"), Run(word, token), Run(state, "text"))
+    if facts.reason:
+        yield (Run("  reason     ", "dim"), Run(plain(facts.reason, 60), "warn"))
     if facts.problem:
         yield (Run("  problem    ", "dim"), Run(plain(facts.problem, 60), "warn"))
     for key, name in NODE_VALUES:
@@ -275,7 +281,7 @@ def _rack_rows(snapshot: Snapshot, rack: int, metric: CellMetric) -> Iterator[Ro
         Run("  nodes      ", "dim"),
         Run(f"{len(place.nodes)}"),
         Run("   GPUs ", "dim"),
-        Run(f"{len(answering)}/{len(status)}"),
+        Run(str(len(status)) if snapshot.is_jobs_only else f"{len(answering)}/{len(status)}"),
     )
     if np.isfinite(values).any():
         yield (

@@ -85,8 +85,8 @@ def trust_line(snapshot: Snapshot | None, name: str, now: float, width: int) -> 
         Piece(0, (_liveness(snapshot, now),)),
         clock,
         Piece(2, _data_age(snapshot, now)),
-        Piece(5, _share(seen.nodes, seen.nodes_expected, "nodes")),
-        Piece(3, _share(seen.gpus, seen.gpus_expected, "GPUs")),
+        Piece(5, _share(snapshot, seen.nodes, seen.nodes_expected, "nodes")),
+        Piece(3, _share(snapshot, seen.gpus, seen.gpus_expected, "GPUs")),
     ]
     if beside := _live_beside(snapshot):
         pieces.insert(3, beside)
@@ -149,10 +149,7 @@ def _data_age(snapshot: Snapshot, now: float) -> Row:
     if math.isnan(seconds):
         silence = (now if snapshot.live else snapshot.at) - _last_heard(snapshot)
         if math.isnan(silence):
-            has_jobs_only = bool(snapshot.sources) and all(
-                source.kind == "slurm" for source in snapshot.sources
-            )
-            return (Run("jobs only", "dim") if has_jobs_only else Run("no data yet", "warn"),)
+            return (Run("no telemetry", "dim") if snapshot.is_jobs_only else Run("no data yet", "warn"),)
         return (Run(f"no data for {age(max(silence, 0.0))}", "bad"),)
     periods = [source.period or source.interval for source in snapshot.sources]
     old = seconds > 3 * max(periods, default=10.0) + 5
@@ -175,7 +172,10 @@ def data_age(snapshot: Snapshot, now: float) -> float:
     return math.nan
 
 
-def _share(seen: int, expected: int, what: str) -> Row:
+def _share(snapshot: Snapshot, seen: int, expected: int, what: str) -> Row:
+    """How many answer, of how many; only how many there are, where nobody is asked to measure anything."""
+    if snapshot.is_jobs_only:
+        return (Run(str(expected)), Run(f" {what}", "dim"))
     return (Run(f"{seen}/{expected}", "text" if seen >= expected else "warn"), Run(f" {what}", "dim"))
 
 
@@ -229,7 +229,9 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int, *, 
     counts = [
         (0, tally.allocated, "allocated", "title") if tally.jobs_known and not known else None,
         (2, tally.free, "free", "free") if tally.jobs_known else None,
+        (3, tally.unnamed, "not known whose", "dim") if tally.jobs_known else None,
         (3, tally.drained, "drained", "drained"),
+        (3, tally.down, "down", "down"),
         (0, tally.lost, "lost", "bad"),
         (1, tally.stale, "stale", "stale"),
         (4, tally.unseen, "without data yet", "dim"),

@@ -62,25 +62,34 @@ def main(arguments: list[str]) -> int:
 
 
 def _lines(made: World, label: Label) -> Iterable[str]:
+    """Events as they come, and a line a poll, when all its batches are there."""
     shown: dict[str, str] = {}
+    since: float | None = None
     headed = False
     for item in made.items(Observed(poll=LINE_S, drops=0.0)):
         if isinstance(item, Event):
             yield f"{item.at - made.start:6.0f} {item.kind}: {item.detail}"
         if not isinstance(item, Batch):
             continue
-        if item.kind is Kind.GPU and shown:
+        if since is not None and item.at != since:
             if not headed:
                 yield "     s " + " ".join(f"{key.partition('.')[2][:9]:>9}" for key in shown)
             headed = True
-            yield f"{item.at - made.start:6.0f} " + " ".join(f"{text:>9}" for text in shown.values())
-        roots = np.array([_is_root(ref, label) for ref in item.entities])
-        for name, factor in COLUMNS[item.kind]:
-            key = f"{item.kind}.{name}"
-            if key in item.metrics:
-                values = factor * item.values[:, item.metrics.index(key)].astype(float)
-                some = [values[roots], values[~roots]] if roots.any() and not roots.all() else [values]
-                shown[f"{item.kind}.{name}"] = " ".join(_short(each) for each in some)
+            yield f"{since - made.start:6.0f} " + " ".join(f"{text:>9}" for text in shown.values())
+        since = item.at
+        shown |= _columns(item, label)
+
+
+def _columns(batch: Batch, label: Label) -> dict[str, str]:
+    roots = np.array([_is_root(ref, label) for ref in batch.entities])
+    found: dict[str, str] = {}
+    for name, factor in COLUMNS[batch.kind]:
+        key = f"{batch.kind}.{name}"
+        if key in batch.metrics:
+            values = factor * batch.values[:, batch.metrics.index(key)].astype(float)
+            some = [values[roots], values[~roots]] if roots.any() and not roots.all() else [values]
+            found[key] = " ".join(_short(each) for each in some)
+    return found
 
 
 def _is_root(ref: EntityRef, label: Label) -> bool:

@@ -29,7 +29,12 @@ class Label:
     victims: tuple[str, ...] = ()
     """GPUs that suffer without being the cause."""
     loss: float = 0.0
-    """Mean share of the work of its jobs (or service) that is lost while it acts, against the same world without it."""
+    """Mean share of its jobs' work that is lost from ``evident`` to ``end``: steps done, against the same world without the cause.
+
+    Of a service: of the tokens that it would have generated for the same requests if cache, batch and prefill had room for all
+    of them, the share that it did not generate (requests still wait, were given up, or were computed twice). NaN where the job
+    ends of it: there is no share.
+    """
     variant: str = ""
     is_weak: bool = False
     """It costs less than a tenth: it may be missed."""

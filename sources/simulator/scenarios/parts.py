@@ -94,7 +94,7 @@ def boards(parts: tuple[Part, ...], draw: np.random.Generator) -> Boards:
         spin_sm=draw.uniform(0.14, 0.20, count),
         spin_power=draw.uniform(22, 58, count) / scale,
         limit=limit,
-        inlet=draw.uniform(20, 25) + draw.uniform(-1, 1, (count + 7) // 8).repeat(8)[:count],
+        inlet=draw.uniform(18, 23) + draw.uniform(-1, 1, (count + 7) // 8).repeat(8)[:count],
         cooling=np.ones(count),
         hbm=np.ones(count),
         app_clock=np.full(count, np.inf),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lab.front import Front, Request, front, reply
 from lab.listening import listening
+from lab.watching import watching
 
 from coldaisle.sources.errors import AccessDenied, Garbled, SourceError, TimedOut, Unreachable, Unusable
 from coldaisle.sources.settings import SlurmSettings
@@ -173,6 +174,14 @@ async def test_hostile_answers(command: Write) -> None:
         (1, (), 400), (2, (), 0), (3, (), 0), (4, ("n1",), 8),
     ]  # fmt: skip
     assert jobs.jobs[3].user == "7"
+    command("scontrol", f"cat <<'EOF'\n{NODES}\nEOF")
+    async with listening(SlurmSource(SlurmSettings(interval=0.2))) as heard:
+        target = await heard.until_state("slurmctld", TargetState.OK)
+        assert "1 jobs or nodes left out: not readable" in target.detail
+        assert (
+            "running jobs without nodes: 1; their node lists cannot be read, or name too many"
+            in target.detail
+        )
 
 
 async def test_a_name_that_looks_like_the_next_job() -> None:
@@ -206,6 +215,18 @@ async def test_a_source_says_what_is_wrong_and_recovers(command: Write) -> None:
         target = await heard.until_state("slurmctld", TargetState.OK)
         assert target.what == "Slurm 23.02.7, JSON by this machine"
         assert heard.nodes["n1"].gpus_used == 2
+
+
+async def test_while_nothing_comes_it_says_what_to_do(command: Write) -> None:
+    command("squeue", f"{VERSION}sleep 60")
+    command("sdiag", "sleep 60")
+    command("sacct", "sleep 60")
+    async with watching(SlurmSource(SlurmSettings(interval=0.2, timeout=30.0))) as seen:
+        # an accounting that hangs keeps nobody waiting
+        await seen.until("it is asked", lambda one: bool(one.now.sources[0].targets), 20.0)
+        (target,) = seen.now.sources[0].targets
+        assert (target.state, target.detail) == (TargetState.CONNECTING, "asking slurmctld")
+        assert "scontrol ping" in target.remedy
 
 
 async def test_a_controller_that_is_slow_is_asked_less_often(
@@ -346,3 +367,20 @@ async def test_a_time_without_jobs_has_an_empty_past(monkeypatch: pytest.MonkeyP
         way = rest(one)
         assert await way.past(0.0, 60.0) == []
         await way.aclose()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "took", "found"), [(0.0, 0.1, 0.0), (3.0, 0.2, 3.5), (-60.0, 1.0, -59.5), (4.0, 10.0, 0.0), (90.0, 10.0, 90.5)]
+)  # fmt: skip
+async def test_a_slow_answer_says_little_of_the_clock(
+    ahead: float, took: float, found: float, command: Write
+) -> None:
+    """Half of the time of asking may have passed before it looked at its clock, or all of it."""
+    now = 1_800_000_000.0
+    times = iter([now - took / 2, now + took / 2])
+    command("squeue", VERSION)
+    command("sdiag", f"echo 'sdiag output at Thu Jan 01 00:00:00 1970 ({now + ahead:.0f})'")
+    source = SlurmSource(SlurmSettings(), clock=lambda: next(times))
+    teller = source._teller()
+    await source._diagnose(teller, None)
+    assert teller.offset_s == pytest.approx(found)

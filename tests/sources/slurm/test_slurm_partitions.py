@@ -82,7 +82,7 @@ def test_odd_partitions() -> None:
         {"name": "x" * 9999, "state": {"odd": 1}, "total_nodes": 2**70, "max_time_limit": -1, "tres": 5},
         {"name": "\x1b[31m", "partition": {"state": []}, "accounts": {"allowed": 3}, "nodes": "n[1-9]"},
     ]
-    said = read_json(b"warning\n" + json.dumps({"partitions": rows}).encode(), "")
+    said = read_json(b"warning {old}\n" + json.dumps({"partitions": rows}).encode(), "")
     assert said.left_out == 1
     long, odd = said.partitions
     assert (len(long.name), long.limit_s, long.gpus) == (400, None, None)

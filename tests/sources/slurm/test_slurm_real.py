@@ -14,7 +14,9 @@ from lab.slurm import SlurmLab, gpus_by_scontrol
 from lab.sshd import SshLab
 from lab.watching import Watched, watching
 
-from coldaisle.sources.errors import AccessDenied, SourceError, Unusable
+from coldaisle.analyzers.monitor import Monitor, MonitorSettings
+from coldaisle.sources.collector import SteadyClock
+from coldaisle.sources.errors import AccessDenied, ColdaisleError, SourceError, Unusable
 from coldaisle.sources.settings import SlurmSettings
 from coldaisle.sources.slurm.commands import Commands
 from coldaisle.sources.slurm.local import LocalRunner
@@ -27,7 +29,7 @@ from coldaisle.sources.slurm.source import (
     door_to,
 )
 from coldaisle.sources.slurm.text_answers import read_diagnosis
-from coldaisle.sources.source import Event, JobFact, JobRef, NodeRef, TargetState
+from coldaisle.sources.source import Event, JobFact, JobRef, NodeFact, NodeRef, TargetState
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -230,7 +232,7 @@ async def test_text_says_what_json_says(slurm: SlurmLab, queue: dict[str, str]) 
 
 
 async def test_slurmctld_sees_at_most_four_requests_a_minute(slurm: SlurmLab, queue: dict[str, str]) -> None:
-    """A turn a minute; the less frequent questions are in the first of them."""
+    """A turn a minute; the less frequent questions are in the first of them, and the past asks none of them again."""
     source = SlurmSource(SlurmSettings())
     teller = source._teller()
     schedule = Schedule()
@@ -238,8 +240,9 @@ async def test_slurmctld_sees_at_most_four_requests_a_minute(slurm: SlurmLab, qu
     second: list[str] = []
     for counts in (first, second):
         before = read_diagnosis(slurm.run("sdiag").stdout).rpcs
-        async for _ in source._look(teller, schedule):
-            pass
+        now = time.time()
+        _ = [item async for item in source.read(now - 900, now, 10)]
+        _ = [item async for item in source._look(teller, schedule)]
         after = read_diagnosis(slurm.run("sdiag").stdout).rpcs
         asked = {name: after[name] - before.get(name, 0) for name in after}
         asked["REQUEST_STATS_INFO"] -= 1  # our own sdiag
@@ -323,12 +326,50 @@ async def test_the_past_from_accounting(slurm: SlurmLab, tmp_path: Path) -> None
         facts = {item.id: item for item in items if isinstance(item, JobFact)}
         whole, some = facts[f"slurm:{job}"], facts[f"slurm:{part}"]
         assert whole.nodes == ("n001", "n002")
+        nodes = {item.node: item for item in items if isinstance(item, NodeFact)}
+        assert nodes["n003"].gres == (("gpu", "h100", 8),)
+        assert {(one.state, one.reason, one.gpus_used) for one in nodes.values()} == {(None, None, None)}
         assert [(gpu.node, gpu.slurm) for gpu in whole.gpus] == [
             (node, number) for node in ("n001", "n002") for number in range(8)
         ]
         assert whole.until is not None
         assert 0 <= whole.until - whole.since < 60
         assert (some.gpu_count, some.gpus, some.state) == (2, (), ended)
+
+
+async def test_a_past_instant_of_a_cluster_that_nobody_else_watches(slurm: SlurmLab) -> None:
+    """Who had whole nodes is on the map; of who had a part it is said that nobody knows which."""
+    job = slurm.submit("--gres=gpu:h100:8", "-N2", "-w", "n001,n002")
+    part = slurm.submit("--gres=gpu:h100:2", "-w", "n003")
+    for one in (job, part):
+        slurm.until_state(one, "RUNNING")
+    started = time.time()
+    recent = (
+        "sacct",
+        "-a",
+        "-X",
+        "-n",
+        "-o",
+        "JobID",
+        "-s",
+        "RUNNING",
+        "-S",
+        "now-5minutes",
+        "-E",
+        "now+1minute",
+    )
+    slurm.until(lambda: {job, part} <= set(slurm.text(*recent).split()), "in accounting")
+    slurm.until(lambda: time.time() > started + 2.0, "it has run for a while")
+    monitor = Monitor([SlurmSource(SlurmSettings())], MonitorSettings(), SteadyClock())
+    then = await monitor.look_back(time.time() - 0.5, 60.0)
+    seen = Watched(monitor, asyncio.Event(), then)
+    assert (then.live, then.sources[0].state, then.sources[0].why) == (False, "ok", "")
+    assert seen.gpus_of(job) == {"n001": list(range(8)), "n002": list(range(8))}
+    assert seen.gpus_of(part) == {}
+    unnamed = [then.layout.gpus[gpu].key for gpu in then.gpu_unnamed.nonzero()[0]]
+    assert unnamed == [f"n003/{slot}" for slot in range(8)]
+    with pytest.raises(ColdaisleError, match="still to come"):
+        await monitor.look_back(time.time() + 3600.0, 5.0)
 
 
 async def test_tokens(slurm: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

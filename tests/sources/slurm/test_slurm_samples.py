@@ -49,6 +49,10 @@ async def test_a_job_on_two_nodes(version: str) -> None:
     assert one.eligible == one.submitted <= one.start
     assert (one.reason, one.dependency, one.shares, one.restarts) == (None, None, None, 0)
     assert one.display == str(one.id)
+    # asked for one CPU and half a GiB, given as much on each node
+    assert (one.cpus_asked, one.memory_asked) == (1, 2**29)
+    assert one.partition == ("ia" if version == MIXED else "gpu")
+    assert all(text and text.isalpha() for text in (one.user, one.account))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -85,6 +89,13 @@ async def test_nodes(version: str) -> None:
     assert {one.name for one in full.gres} == {"gpu"}
     assert (full.cpus, full.memory, full.partitions != ()) == (32, 512 * 2**30, True)
     assert full.booted is not None
+    assert (full.hostname, full.address) == (full.name, full.name)
+    assert (full.system or "").startswith("Linux 6.")
+    assert full.cpus_used in (0, 1)
+    assert full.memory_used in (0, 2**29)
+    assert (full.reason, full.reason_by, full.reason_at) == ("", None, None)
+    assert [one.type for one in full.gres] == (["h100", "h200"] if version == MIXED else ["h100"])
+    assert sum(one.number for one in full.gres) == (6 if version == MIXED else 4)
 
 
 @pytest.mark.parametrize("version", [one for one in VERSIONS if one.startswith("25")])

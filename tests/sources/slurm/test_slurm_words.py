@@ -1,10 +1,15 @@
 """Slurm's small languages."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coldaisle.sources.slurm import words
+from coldaisle.sources.slurm.json_answers import read_jobs as read_json_jobs
+from coldaisle.sources.slurm.records import Board
+from coldaisle.sources.slurm.text_answers import read_jobs as read_text_jobs
 from coldaisle.sources.slurm.words import Held
 from coldaisle.sources.source import Gres
 
@@ -41,6 +46,12 @@ def test_what_a_node_has(text: str | None, found: list[Gres]) -> None:
         ),
         ("shard:3(IDX:1)", [Held("shard", "", 3, (1,))]),
         ("shard:l40:9(3/8,0/8,6/8)", [Held("shard", "l40", 9, (0, 2))]),
+        ("shard:l40:3(1/8,2/8)", [Held("shard", "l40", 3, (0, 1))]),
+        ("gpu:h100:1(IDX:3),shard:2(IDX:0)", [Held("gpu", "h100", 1, (3,)), Held("shard", "", 2, (0,))]),
+        ("mps:100(IDX:0)", [Held("mps", "", 100, (0,))]),
+        ("gpu:a100_1g.5gb:2(IDX:3,5)", [Held("gpu", "a100_1g.5gb", 2, (3, 5))]),
+        ("gpu:1g.10gb+me:1(IDX:2)", [Held("gpu", "1g.10gb+me", 1, (2,))]),
+        ("gpu:p100:1(S:0-1),tmp:0", [Held("gpu", "p100", 1, None)]),
         ("gpu:h100:4", [Held("gpu", "h100", 4, None)]),
         ("gpu:h100:4(IDX:0-99999999)", [Held("gpu", "h100", 4, None)]),
         ("gpu:h100:4(IDX:5-1)", [Held("gpu", "h100", 4, None)]),
@@ -65,6 +76,7 @@ def test_tres() -> None:
     [
         ("gres/gpu:8", 8), ("gres:gpu:h100:8", 8), ("gres/gpu:h100=4", 4), ("gres/gpu", 1), ("gpu:2", 2),
         ("gres/gpu:h100", 1), ("cpu:4,gres/gpu:2", 2), ("gres/gpfs:ess:1", 0), ("gres/gpu:a:1,gres/gpu:b:2", 3),
+        ("gres/gpu:nvidia_a100_80gb_pcie_1g.10gb:2", 2), ("gres:gpu:1g.10gb+me:3", 3), ("gres/shard:3", 0),
         ("N/A", 0), ("", 0), (None, 0),
     ],
 )  # fmt: skip
@@ -150,3 +162,35 @@ def test_indices_are_read_as_they_are_folded(numbers: list[int]) -> None:
     from ClusterShell.NodeSet import RangeSet
 
     assert words.ranges(str(RangeSet.fromlist(map(str, numbers)))) == tuple(numbers)
+
+
+MIG = "gpu:a100_1g.5gb:2(IDX:3,5)"
+BOTH = "gpu:h100:1(IDX:3),shard:h100:2(IDX:0)"
+
+
+@pytest.mark.parametrize(
+    ("gres", "boards", "gpus", "shares"),
+    [
+        (MIG, (Board("n1", (3, 5), is_mig=True),), 2, None),
+        ("gpu:1g.10gb+me:1(IDX:2)", (Board("n1", (2,), is_mig=True),), 1, None),
+        ("shard:l40:3(1/8,2/8)", (Board("n1", (0, 1)),), None, 3),
+        ("mps:50(IDX:1)", (Board("n1", (1,)),), None, 50),
+        (BOTH, (Board("n1", (3,)), Board("n1", (0,))), 1, 2),
+        ("gpu:h100:1(IDX:0),gpu:h200:2(IDX:2,4)", (Board("n1", (0,)), Board("n1", (2, 4))), 3, None),
+        ("gpu:h100:8", (), 8, None),
+        ("tmp:1860G,gpu:p100:1(IDX:1)", (Board("n1", (1,)),), 1, None),
+    ],
+)
+async def test_instances_and_shares_of_a_job(
+    gres: str, boards: tuple[Board, ...], gpus: int | None, shares: int | None
+) -> None:
+    """The same from JSON's ``gres_detail`` and from the text of ``scontrol -d show job``."""
+    row = {"job_id": 7, "job_state": ["RUNNING"], "nodes": "n1", "gres_detail": [gres]}
+    (said,) = (await read_json_jobs(json.dumps({"jobs": [row]}).encode(), "squeue")).jobs
+    line = (
+        "JobId=7 JobName=train UserId=kim(1) GroupId=kim(1) MCS_label=N/A JobState=RUNNING Partition=gpu NodeList=n1"
+        f"   Nodes=n1 CPU_IDs=0-7 Mem=1 GRES={gres} Command=x\n"
+    )
+    (same,) = read_text_jobs(line.encode()).jobs
+    for one in (said, same):
+        assert (one.boards, one.gpus, one.shares) == (boards, gpus, shares)

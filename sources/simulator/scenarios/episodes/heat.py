@@ -12,6 +12,7 @@ from coldaisle.sources.simulator.scenarios.episodes.registry import (
     heavy,
     scenario,
     train,
+    widely,
 )
 from coldaisle.sources.simulator.scenarios.labels import Scenario
 from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Cause, Feed, Piece
@@ -29,7 +30,7 @@ NODE = tuple(range(SLOTS))
 )
 def _one(s: Scenario, part: Part, draw: Draw) -> Piece:
     gpu, at = (any_gpu(draw, s.nodes),), begin(draw)
-    heat = Cause("overheat", float(draw.uniform(3, 50)), gpu, at, ramp=float(draw.uniform(20, 200)))
+    heat = Cause("overheat", widely(draw, 4, 100), gpu, at, ramp=float(draw.uniform(20, 200)))
     return replace(heavy(s, part, draw), roots=gpu, start=at, evident_by="by_heat", causes=(heat,))
 
 
@@ -38,7 +39,7 @@ def _one(s: Scenario, part: Part, draw: Draw) -> Piece:
 )
 def _node(s: Scenario, part: Part, draw: Draw) -> Piece:
     at = begin(draw)
-    heat = Cause("overheat", float(draw.uniform(4, 35)), NODE, at, ramp=60)
+    heat = Cause("overheat", widely(draw, 5, 70), NODE, at, ramp=60)
     return replace(
         heavy(s, part, draw), roots=NODE, root_nodes=(0,), start=at, evident_by="by_heat", causes=(heat,),
         feeds=(Feed("fan", at, where=NODE),),
@@ -48,7 +49,7 @@ def _node(s: Scenario, part: Part, draw: Draw) -> Piece:
 @scenario("thermal_room", "the cooling of a rack fails", HEAT, (POWER, "straggler"), "room", nodes=4)
 def _room(s: Scenario, part: Part, draw: Draw) -> Piece:
     at = begin(draw)
-    air = Cause("hottest", -float(draw.uniform(8, 22)), None, at, ramp=float(draw.uniform(90, 240)))
+    air = Cause("hottest", -widely(draw, 8, 32), None, at, ramp=float(draw.uniform(90, 240)))
     every = tuple(range(4 * SLOTS))
     return replace(
         heavy(s, part, draw), roots=every, root_nodes=(0, 1, 2, 3), root_rack=True, start=at, evident_by="by_heat", causes=(air,)
@@ -58,7 +59,7 @@ def _room(s: Scenario, part: Part, draw: Draw) -> Piece:
 @scenario("thermal_hbm", "HBM overheats under a cool core", HEAT, ("straggler", POWER), "hbm")
 def _hbm(s: Scenario, part: Part, draw: Draw) -> Piece:
     gpu, at = (any_gpu(draw, s.nodes),), begin(draw)
-    heat = Cause("hbm_overheat", float(draw.uniform(3, 30)), gpu, at, ramp=60)
+    heat = Cause("hbm_overheat", widely(draw, 12, 160), gpu, at, ramp=60)
     return replace(heavy(s, part, draw), roots=gpu, start=at, evident_by="by_heat", causes=(heat,))
 
 

@@ -13,9 +13,11 @@ from coldaisle.sources.simulator.scenarios.episodes.registry import (
     heavy,
     scenario,
     train,
+    widely,
 )
 from coldaisle.sources.simulator.scenarios.labels import Scenario
 from coldaisle.sources.simulator.scenarios.pieces import Cause, Feed, Piece
+from coldaisle.sources.simulator.scenarios.work import COPY
 
 FULL, LAME = "interconnect_saturation", "interconnect_degraded"
 STALL = "communication_stall"
@@ -120,16 +122,16 @@ def _idle_rails(s: Scenario, part: Part, draw: Draw) -> Piece:
 def _pcie(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = train(s, part, draw, "vit-ddp", compute=float(draw.uniform(1.0, 1.6)))
     assert made.program is not None
-    usable = 5.6e10 if part.pcie_gen >= 5 else 2.6e10
-    made = adapted(made, pcie=float(draw.uniform(0.2, 0.6)) * usable * made.program["compute"])
     gpu, at = (any_gpu(draw, s.nodes),), begin(draw)
     if draw.random() < 0.5:
         lanes = float(draw.choice((4, 2)))
-        return _degraded(made, gpu, at, lanes / 16, Feed("pcie_width", at, where=gpu, value=lanes))
-    lower = float(draw.choice((1, 2)))
-    return _degraded(
-        made, gpu, at, 2.0 ** (lower - part.pcie_gen), Feed("pcie_gen", at, where=gpu, value=lower)
-    )
+        left, feed = lanes / 16, Feed("pcie_width", at, where=gpu, value=lanes)
+    else:
+        lower = float(draw.choice((1, 2)))
+        left, feed = 2.0 ** (lower - part.pcie_gen), Feed("pcie_gen", at, where=gpu, value=lower)
+    usable = COPY * (5.6e10 if part.pcie_gen >= 5 else 2.6e10)
+    copied = min(widely(draw, 1.1, 4.0) * left, 0.8) * usable * made.program["compute"]
+    return _degraded(adapted(made, pcie=copied), gpu, at, left, feed)
 
 
 def _degraded(made: Piece, gpu: tuple[int, ...], at: float, left: float, feed: Feed) -> Piece:

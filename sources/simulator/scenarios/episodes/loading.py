@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coldaisle.sources.simulator.plan import Part
-from coldaisle.sources.simulator.scenarios.episodes.registry import Draw, begin, heavy, scenario, train
+from coldaisle.sources.simulator.scenarios.episodes.registry import (
+    Draw,
+    begin,
+    heavy,
+    scenario,
+    train,
+    widely,
+)
 from coldaisle.sources.simulator.scenarios.labels import Scenario
 from coldaisle.sources.simulator.scenarios.pieces import Cause, Host, Piece
+from coldaisle.sources.simulator.scenarios.work import Phase
 
 STARVING = "data_loader_starvation"
 SAVING = "checkpoint_stall"
@@ -20,7 +28,7 @@ def _starving(s: Scenario, part: Part, draw: Draw, host: Host) -> Piece:
     assert made.program is not None
     kept = float(draw.uniform(0.45, 0.85))
     step = made.program["compute"] + made.program["comm"] + made.program["host"]
-    slower = float(draw.uniform(1.08, 4.0)) / kept
+    slower = widely(draw, 1.06, 4.0) / kept
     at = begin(draw)
     return replace(
         made, program=made.program | {"batch": kept * step}, host=host, start=at, evident_by="starved",
@@ -97,10 +105,12 @@ def _rank0(s: Scenario, part: Part, draw: Draw) -> Piece:
 
 @scenario("long_save", "one save that takes minutes", SAVING, ("communication_stall", "idle_allocation"), "long", needs=("host",))  # fmt: skip
 def _long(s: Scenario, part: Part, draw: Draw) -> Piece:
-    at = float(draw.uniform(240, 420))
-    made = _saving(s, part, draw, save_every=2 * at, save_for=float(draw.uniform(4, 8)))
-    end = at + 700
-    return replace(made, start=at, evident_by="saving", end=end, causes=(Cause("saves", float(draw.uniform(40, 70)), None, 0.0),))  # fmt: skip
+    at = begin(draw)
+    end = at + float(draw.uniform(180, 480))
+    made = heavy(s, part, draw)
+    saves = (Cause("phase", float(Phase.SAVE), None, at), Cause("phase", float(Phase.LOAD), None, end))
+    slow = replace(made.host, write=widely(draw, 2e8, 3e9))
+    return replace(made, host=slow, start=at, evident_after=2, end=end, loss=1.0, causes=saves)
 
 
 @scenario("checkpoint_cheap", "a few seconds every few minutes", like=(SAVING, STARVING), minutes=30)

@@ -90,6 +90,11 @@ def begin(draw: Draw) -> float:
     return float(draw.uniform(FIRST_S, LAST_S))
 
 
+def widely(draw: Draw, least: float, most: float) -> float:
+    """A strength, as often in the lower octaves as in the upper ones."""
+    return float(np.exp(draw.uniform(np.log(least), np.log(most))))
+
+
 def any_gpu(draw: Draw, nodes: int) -> int:
     """One GPU of the piece."""
     return int(draw.integers(nodes * SLOTS))

@@ -114,13 +114,13 @@ def _prefixes(s: Scenario, part: Part, draw: Draw) -> Piece:
     "seq_limited", "the batch is full of sequences, the cache is not", QUEUE, (CACHE,), "limit", nodes=1
 )
 def _limited(s: Scenario, part: Part, draw: Draw) -> Piece:
-    most = int(draw.integers(16, 64))
-    made = service(part, draw, prompt=float(draw.uniform(300, 900)), answer=float(draw.uniform(200, 600)))
-    seconds = made.answer * (made.base + made.per_token * 0.2 * made.kv_tokens) * 1.1
-    rate = min(float(draw.uniform(0.5, 0.7)) * most / seconds, 0.15 * made.prefill / made.prompt)
-    each = tuple(replace(made, max_running=most, arrivals=rate) for _ in range(4))
+    made = asked(part, draw, 0.2, prompt=float(draw.uniform(300, 900)), answer=float(draw.uniform(200, 600)))
+    made = replace(made, arrivals=0.6 * made.arrivals, burst=1.0)
+    running = held(made, made.arrivals) / (made.prompt + made.answer / 2)
+    most = max(int(running / float(draw.uniform(0.5, 0.75))), 8)
+    each = tuple(replace(made, max_running=most) for _ in range(4))
     at = begin(draw)
-    more = Cause("arrivals", float(draw.uniform(1.6, 3.5)), None, at)
+    more = Cause("arrivals", float(draw.uniform(1.7, 3.5)), None, at)
     return servers(s, part, each, start=at, evident_by="waiting", is_demand=True, causes=(more,))
 
 

@@ -13,6 +13,7 @@ from coldaisle.sources.simulator.scenarios.episodes.registry import (
     heavy,
     scenario,
     train,
+    widely,
 )
 from coldaisle.sources.simulator.scenarios.labels import Scenario
 from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Cause, Feed, Piece
@@ -88,7 +89,8 @@ def _pcie(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = train(s, part, draw, "vit-ddp", compute=float(draw.uniform(1.0, 1.6)))
     assert made.program is not None
     usable = 5.6e10 if part.pcie_gen >= 5 else 2.6e10
-    made = adapted(made, pcie=float(draw.uniform(0.15, 0.5)) * usable * made.program["compute"])
+    share = float(draw.uniform(0.15, 0.5))
+    made = adapted(made, pcie=share * usable * made.program["compute"])
     gpu, at = (any_gpu(draw, s.nodes),), begin(draw)
-    slow = Cause("pcie", float(draw.uniform(0.06, 0.3)), gpu, at)
+    slow = Cause("pcie", share / widely(draw, 1.15, 4.0), gpu, at)
     return replace(made, roots=gpu, start=at, evident_after=3, causes=(slow,))

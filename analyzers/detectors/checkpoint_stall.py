@@ -1,0 +1,364 @@
+"""Checkpoint stall: a training job stands still while its state is written.
+
+Two signals: all ranks fall to idle or waiting power together, and while they do, their nodes write (file systems, network
+storage) or wait for I/O, far more than otherwise. Dips alone prove nothing: evaluations dip too. It is a finding when it
+comes at regular intervals and costs, or when one save takes long. Loss is the work missing from the dips, of the time
+between them; all of it while one long save goes on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coldaisle.analyzers.features import READS, WRITES, aligned, idle_power, power_limit, storage
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Severity,
+    Undecided,
+    Verdict,
+    Workload,
+    severity_of,
+)
+from coldaisle.analyzers.hints import workload_of
+from coldaisle.analyzers.teams import Teams, teams
+from coldaisle.analyzers.window import Bools, Recent, Window, quantile
+from coldaisle.sources.source import Floats
+
+NAME = "checkpoint_stall"
+LOOKBACK_S = 3600.0
+Series = NDArray[np.float64]
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    window_s: float
+    start_s: float
+    works: float
+    dip: float
+    dip_mean: float
+    slow_poll_s: float
+    ranks: float
+    burst: float
+    burst_bytes: float
+    psi_io: float
+    events: int
+    cv: float
+    share: float
+    long_s: float
+    critical_s: float
+    keep: float
+
+
+class Stall(NamedTuple):
+    """One time of standing still."""
+
+    start: float
+    end: float
+    cost_s: float
+    """Work missing, in seconds at full speed."""
+    is_saving: bool
+    """Whether its nodes wrote meanwhile."""
+
+
+class Past(NamedTuple):
+    """A team over time, [time] each, the oldest first."""
+
+    times: Series
+    width: Series
+    """Seconds that each stands for."""
+    level: Series
+    """Power above idle as a share of what it is while it works."""
+    dips: Bools
+    saves: Bools
+    """Its nodes write or wait for I/O far more than usual."""
+    wrote: float
+    """Bytes a second and node in the highest burst; NaN: not known."""
+    waited: float
+    """Share of the time that a task waited for I/O, there."""
+
+
+def detect(window: Window, rules: Thresholds) -> Verdict:
+    """One candidate a job, or a node where no job is known."""
+    team = teams(window)
+    if not len(team) or not window.has("gpu.power"):
+        return Verdict()
+    candidates: list[Candidate] = []
+    undecided: list[Undecided] = []
+    for number in np.flatnonzero(_suspects(window, team, rules)).tolist():
+        said = _judge(window, rules, number)
+        if isinstance(said, Candidate):
+            candidates.append(said)
+        elif said is not None:
+            undecided.append(said)
+    return Verdict(tuple(candidates), tuple(undecided))
+
+
+def _suspects(window: Window, team: Teams, rules: Thresholds) -> Bools:
+    """[team] works, and stood still for a moment within the hour, or does now."""
+    minutes, now = window.minutes("gpu.power"), window.recent("gpu.power", 60.0)
+    idle = idle_power(window)
+    room = np.maximum(power_limit(window) - idle, 1.0)
+    low = team.mean((np.concatenate([minutes.low, now.values]) - idle) / room)
+    high = quantile(team.mean((np.concatenate([minutes.mean, now.values]) - idle) / room), 0.9)
+    least = np.fmin.reduce(low, axis=0, initial=np.inf)
+    suspects: Bools = (high >= rules.works) & (least < rules.dip_mean * high)
+    return suspects
+
+
+def _judge(window: Window, rules: Thresholds, number: int) -> Candidate | Undecided | None:
+    """Of a team that stood still at times: whether for its checkpoints, and what that costs."""
+    team = teams(window)
+    job = window.jobs[team.job[number]] if team.job[number] >= 0 else None
+    if job and workload_of(window, job) in (Workload.INFERENCE, Workload.INTERACTIVE):
+        return None
+    past = _past(window, rules, number, job.since + rules.start_s if job else -np.inf)
+    if len(past.times) < 8:
+        return None
+    stalls = _stalls(past, rules)
+    saving = [one for one in stalls if one.is_saving]
+    if not saving:
+        return _undecided(window, rules, number, stalls)
+    return _long(window, rules, number, past, saving) or _periodic(window, rules, number, past, saving)
+
+
+# --- one team over time ---------------------------------------------------------------------------
+
+
+def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
+    """Whole minutes before the samples that are kept, then these."""
+    team = teams(window)
+    gpus, nodes = team.members(number), team.nodes_of(number)
+    power = _power(window, rules)
+    idle = idle_power(window)[gpus]
+    room = np.maximum(power_limit(window)[gpus] - idle, 1.0)
+    recent = (power.values[:, gpus] - idle) / room
+    minutes = (window.minutes("gpu.power").mean[:, gpus] - idle) / room
+    minute_times = window.at // 60 * 60 - 60 * np.arange(len(minutes), 0, -1.0) + 30
+    older = minute_times < power.times[0] - 30
+    ranks = np.concatenate([minutes[older], recent])
+    times = np.concatenate([minute_times[older], power.times])
+    width = np.where(np.arange(len(times)) < older.sum(), 60.0, power.step)
+    written = np.concatenate([_minute_writes(window, nodes)[older], _writes(window, rules, nodes, power)])
+    waited = np.concatenate([_minute_waits(window, nodes)[older], _waits(window, rules, nodes, power)])
+    known = (~np.isnan(ranks)).any(axis=1) & (times >= start)
+    ranks, times, width = ranks[known], times[known], width[known]
+    full = np.nanquantile(ranks, 0.85, axis=0) if len(ranks) else np.ones(len(gpus))
+    share = np.clip(ranks / np.maximum(full, 0.05), 0.0, 1.5)
+    limit = np.where(width > rules.slow_poll_s, rules.dip_mean, rules.dip)
+    level = np.nanmean(share, axis=1)
+    is_low = np.where(np.isnan(share), np.nan, share < np.maximum(limit, 0.0)[:, None] + 0.1)
+    dips = (level < limit) & (np.nanmean(is_low, axis=1) >= rules.ranks)
+    saves, wrote, most = _bursts(rules, written[known], waited[known])
+    return Past(times, width, level.astype(np.float64), dips, saves, wrote, most)
+
+
+def _power(window: Window, rules: Thresholds) -> Recent:
+    """Power; at slow polls the mean of the energy counter, which sees what lies between two samples."""
+    step = window.step("gpu.power")
+    exact = step >= rules.slow_poll_s and window.has("gpu.energy")
+    return window.recent("gpu.energy" if exact else "gpu.power", rules.window_s)
+
+
+def _writes(window: Window, rules: Thresholds, nodes: NDArray[np.intp], on: Recent) -> Series:
+    """[time] bytes a second of the node that writes most."""
+    step = max((window.step(key) for key in WRITES if window.has(key)), default=on.step)
+    local, sent = storage(window, WRITES, rules.window_s, step), None
+    if window.has("node.net_tx"):
+        sent = window.recent("node.net_tx", rules.window_s)
+    parts = [aligned(one, on.times, on.step)[:, nodes] for one in (local, sent) if one is not None]
+    return _highest(parts, len(on.times))
+
+
+def _minute_writes(window: Window, nodes: NDArray[np.intp]) -> Series:
+    keys = [key for key in (*WRITES, "node.net_tx") if window.has(key)]
+    return _highest([window.minutes(key).mean[:, nodes] for key in keys], 60)
+
+
+def _waits(window: Window, rules: Thresholds, nodes: NDArray[np.intp], on: Recent) -> Series:
+    """[time] share of the time that a task waited for I/O, of the node where it is most."""
+    keys = [key for key in ("node.psi_io_some", "node.cpu_iowait") if window.has(key)]
+    return _highest(
+        [aligned(window.recent(key, rules.window_s), on.times, on.step)[:, nodes] for key in keys],
+        len(on.times),
+    )
+
+
+def _minute_waits(window: Window, nodes: NDArray[np.intp]) -> Series:
+    keys = [key for key in ("node.psi_io_some", "node.cpu_iowait") if window.has(key)]
+    return _highest([window.minutes(key).mean[:, nodes] for key in keys], 60)
+
+
+def _highest(parts: list[Floats], length: int) -> Series:
+    """[time] over nodes and metrics; NaN: not known."""
+    if not parts:
+        return np.full(length, np.nan)
+    found: Series = np.fmax.reduce(np.concatenate(parts, axis=1), axis=1, initial=np.nan).astype(np.float64)
+    return found
+
+
+def _bursts(rules: Thresholds, written: Series, waited: Series) -> tuple[Bools, float, float]:
+    """When nodes write far more than usual, or wait for I/O where writes are not known; a sample to both sides belongs to it: rates cover a step."""
+    found = np.zeros(len(written), dtype=np.bool_)
+    # Waiting for I/O alone may be for reads: it counts where nobody says what is written.
+    told = ((written, rules.burst_bytes),) if not np.isnan(written).all() else ((waited, rules.psi_io),)
+    for values, least in told:
+        if not np.isnan(values).all():
+            usual = float(np.nanquantile(values, 0.4))
+            found |= values >= max(rules.burst * usual, least)
+    wide = found.copy()
+    wide[1:] |= found[:-1]
+    wide[:-1] |= found[1:]
+    wrote, most = (float(np.fmax.reduce(values, initial=np.nan)) for values in (written, waited))
+    return wide, wrote, most
+
+
+def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
+    """Dips that lie together."""
+    stalls: list[Stall] = []
+    fine = past.level[past.dips & (past.width <= rules.slow_poll_s)]
+    floor = float(np.clip(np.median(fine), 0.0, 0.5)) if len(fine) else 0.05
+    places = np.flatnonzero(past.dips)
+    gaps = np.flatnonzero(np.diff(past.times[places]) > 2.5 * past.width[places][1:]) + 1
+    for run in np.split(places, gaps):
+        if len(run):
+            first, last = int(run[0]), int(run[-1])
+            around = np.arange(max(first - 1, 0), min(last + 2, len(past.times)))
+            missing = np.clip(1 - past.level[around], 0, None) / (1 - floor)
+            missing[(around < first) | (around > last)] *= (
+                past.level[around][(around < first) | (around > last)] < 0.9
+            )
+            cost = float((np.minimum(missing, 1) * past.width[around]).sum())
+            saving = float(past.saves[run].mean()) >= 0.4
+            stalls.append(
+                Stall(
+                    float(past.times[first] - past.width[first] / 2),
+                    float(past.times[last] + past.width[last] / 2),
+                    cost,
+                    saving,
+                )
+            )
+    return stalls
+
+
+# --- what is said -----------------------------------------------------------------------------------
+
+
+def _long(
+    window: Window, rules: Thresholds, number: int, past: Past, saving: list[Stall]
+) -> Candidate | None:
+    """One save that takes minutes, while it goes on or has just ended."""
+    last = saving[-1]
+    lasts = last.end - last.start
+    goes_on = window.at - last.end <= max(rules.long_s, 2.5 * float(past.width[-1]))
+    if lasts < rules.long_s or not goes_on or len(saving) >= rules.events:
+        return None
+    loss = 1.0  # nothing is computed while it lasts
+    return _candidate(window, rules, number, past, "long", last, loss, last.start, lasts, 0.0, len(saving))
+
+
+def _periodic(
+    window: Window, rules: Thresholds, number: int, past: Past, saving: list[Stall]
+) -> Candidate | None:
+    """Saves at regular intervals that take a good part of the time."""
+    starts = np.array([one.start for one in saving])
+    if len(starts) < rules.events:
+        return None
+    between = np.diff(starts)
+    period = float(np.median(between))
+    whole = np.rint(between / period)  # one that no sample hit leaves a gap of two
+    drift = between[whole >= 1] / whole[whole >= 1]
+    if not len(drift) or drift.std() / drift.mean() > rules.cv or window.at - starts[-1] > 2.5 * period:
+        return None
+    costs = np.array([one.cost_s for one in saving])
+    lasts = float(np.median([one.end - one.start for one in saving]))
+    loss = float(np.clip(np.mean(costs) / drift.mean(), 0.0, 1.0))
+    if loss < rules.share * rules.keep and lasts < rules.long_s:
+        return None
+    is_open = loss >= rules.share or lasts >= rules.long_s
+    return _candidate(
+        window, rules, number, past, "periodic", saving[-1], loss, float(starts[0]), lasts, period, len(saving), is_open
+    )  # fmt: skip
+
+
+def _undecided(window: Window, rules: Thresholds, number: int, stalls: list[Stall]) -> Undecided | None:
+    """Long or regular dear dips of a job whose nodes tell nothing of storage."""
+    team = teams(window)
+    nodes = team.nodes_of(number)
+    told = (*WRITES, *READS, "node.psi_io_some", "node.cpu_iowait")
+    if any(not np.isnan(window.current(key)[nodes]).all() for key in told if window.has(key)):
+        return None
+    late = [one for one in stalls if one.end > window.at - rules.window_s]
+    cost = sum(one.cost_s for one in late)
+    ongoing = (
+        late and late[-1].end - late[-1].start >= rules.long_s and window.at - late[-1].end < rules.start_s
+    )
+    if not ongoing and (len(late) < rules.events or cost < rules.share * rules.window_s):
+        return None
+    where = f"no storage or host metrics for {window.layout.nodes[nodes[0]].key}"
+    where += f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return Undecided(
+        NAME, team.scope(window, number), f"cannot tell checkpoints from evaluation or waiting: {where}"
+    )
+
+
+def _candidate(
+    window: Window,
+    rules: Thresholds,
+    number: int,
+    past: Past,
+    variant: str,
+    last: Stall,
+    loss: float,
+    since: float,
+    lasts: float,
+    period: float,
+    events: int,
+    is_open: bool = True,
+) -> Candidate:
+    scope = teams(window).scope(window, number)
+    anchor = (scope.jobs or scope.nodes)[0]
+    inside = past.dips & (past.times >= last.start) & (past.times <= last.end)
+    level = float(past.level[inside].mean()) if inside.any() else 0.0
+    evidence = [
+        Evidence("gpu.power", anchor, level, "ratio", f"<= {rules.dip} of the job's usual, on all ranks")
+    ]
+    if np.isfinite(past.wrote):
+        evidence.append(
+            Evidence("node.disk_write", scope.nodes[0], past.wrote, "B/s", f">= {rules.burst:.0f} x usual")
+        )
+    if np.isfinite(past.waited):
+        evidence.append(
+            Evidence("node.psi_io_some", scope.nodes[0], past.waited, "ratio", f">= {rules.psi_io}")
+        )
+    severity = severity_of(loss)
+    if variant == "long" and lasts < rules.critical_s:
+        severity = Severity.WARNING
+    return Candidate(
+        NAME,
+        variant,
+        scope,
+        severity,
+        since,
+        loss,
+        0.9 if events >= rules.events else 0.75,
+        tuple(evidence),
+        since_bound=bool(period) and since - float(past.times[0]) < period,
+        is_open=is_open,
+        rejected=(
+            Rejected("data_loader_starvation", "the nodes write, in long pauses"),
+            Rejected("communication_stall", "the nodes write while the ranks wait"),
+        ),
+        words={
+            "lasts": f"{lasts:.0f} s",
+            "period": f"{period / 60:.0f} min",
+            "events": str(events),
+            "wrote": f"{past.wrote / 1e6:.0f} MB/s" if np.isfinite(past.wrote) else "an unknown rate",
+        },
+    )

@@ -1,0 +1,86 @@
+"""GPUs that wait for their hosts, and what waits otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lab.teamwork import World, calm_hosts, working
+from numpy.typing import NDArray
+
+NAME = "data_loader_starvation"
+
+
+def starving(world: World, busy: float, since: float, cycle: float = 3.1) -> World:
+    """All ranks pause together in every step; utilisation is the mean of the second before a sample."""
+    calm_hosts(working(world))
+    late = world.ago <= since
+    work = (np.mod(world.times[:, None] - np.linspace(0, 1, 20), cycle) < busy * cycle).mean(axis=1)
+    return put(world, np.where(late, work, 1.0))
+
+
+def put(world: World, work: NDArray[np.float64]) -> World:
+    world.values["gpu.util"] = np.clip(np.asarray(world.values["gpu.util"]) * work[:, None], 0, 1)
+    world.values["gpu.power"] = 120 + (np.asarray(world.values["gpu.power"]) - 120) * work[:, None]
+    return world
+
+
+def two(step: float = 5.0, drops: float = 0.0, **over: object) -> World:
+    return World(nodes=2, span=2400.0, step=step, drops=drops, **over)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "variant"),
+    [("node__psi_cpu_some", 0.6, "cpu"), ("node__psi_io_some", 0.5, "io"), ("node__cpu_util", 0.12, "host")],
+)
+@pytest.mark.parametrize(("step", "drops"), [(1.0, 0.0), (5.0, 0.1), (15.0, 0.0)])
+def test_a_loader_that_became_too_slow(
+    metric: str, value: float, variant: str, step: float, drops: float
+) -> None:
+    world = starving(two(step, drops), 0.55, 700.0).set(**{metric: value}, node__disk_read=3e8)
+    (found,) = world.found(NAME)
+    assert (found.variant, found.roots.jobs) == (variant, ("slurm:4711",))
+    assert found.loss == pytest.approx(0.45, abs=0.08)
+    assert found.since == pytest.approx(world.end - 700, abs=60)
+
+
+def test_copies_over_pcie_are_not_the_loaders() -> None:
+    world = starving(two(), 0.4, 700.0).set(gpu__pcie_rx=5e9)
+    (found,) = world.found(NAME)
+    assert found.variant == "offload"
+
+
+def test_a_low_rate_from_the_start_with_calm_hosts_is_how_it_is() -> None:
+    world = calm_hosts(working(two(job_fact={"name": "gnn"})))
+    assert not put(world, np.full(len(world.times), 0.5)).verdict(NAME).candidates
+
+
+def test_servers_and_sessions_are_left_alone() -> None:
+    for name in ("vllm", "jupyter"):
+        world = starving(two(job_fact={"name": name}), 0.5, 700.0).set(node__psi_cpu_some=0.5)
+        assert not world.found(NAME)
+
+
+def test_one_pause_is_not_starvation() -> None:
+    world = calm_hosts(working(two()))
+    assert not put(world, np.where(world.ago <= 45, 0.0, 1.0)).found(NAME)
+    assert not put(world, np.where(world.ago <= 600, 0.0, 1.0)).found(NAME)
+
+
+def test_ranks_that_spin_wait_for_another() -> None:
+    world = starving(two(), 0.5, 700.0).set(node__psi_cpu_some=0.5)
+    util = np.asarray(world.values["gpu.util"])
+    util[:, 8:] = 1.0
+    assert not world.found(NAME)
+
+
+def test_fewer_requests_without_a_word_are_not_decided() -> None:
+    world = starving(World(gpus=1, span=2400.0, job_fact={"name": "run-7"}), 0.5, 700.0)
+    said = world.verdict(NAME)
+    assert not said.candidates
+    assert "cannot tell starvation from fewer requests" in said.undecided[0].why
+
+
+def test_work_at_full_speed_is_silent() -> None:
+    said = calm_hosts(working(two())).verdict(NAME)
+    assert not said.candidates
+    assert not said.undecided
