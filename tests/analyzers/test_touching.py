@@ -71,7 +71,7 @@ def test_names_that_nobody_knows_are_left_out() -> None:
         ("severity==critical", Entity.NODE, 2),
         ("finding==idle_allocation", Entity.NODE, 1),
         ("missing(finding)", Entity.JOB, -1),
-        ("r07", Entity.FINDING, 1),
+        ("r07", Entity.FINDING, 2),
         ("finding==gpu_fault | owner==fabric", Entity.FINDING, 2),
         ("urgency==now & cost>5", Entity.FINDING, 2),
         ("severity==info", Entity.FINDING, 1),

@@ -173,7 +173,7 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("typed", "left"),
-        [("r07", 1), ("owner==facility", 2), ("cost>9", 2), ("nosuch", 0), ("finding==gpu_fault", 1)],
+        [("r07", 2), ("owner==facility", 2), ("cost>9", 2), ("nosuch", 0), ("finding==gpu_fault", 1)],
     )
     async def test_a_filter_asks_what_findings_touch(self, typed: str, left: int) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:

@@ -124,6 +124,12 @@ def rule_words(evidence: Evidence) -> str:
     return f"{rule.sign} {show(rule.value, evidence.unit)}{behind}".strip()
 
 
+def _entity(key: str) -> str:
+    """Whom a piece of evidence is of, without what its name says twice: ``4711``, ``n03:8000``."""
+    node, _, part = key.removeprefix("slurm:").partition("/")
+    return plain(part if part.startswith(f"{node}:") else key.removeprefix("slurm:"), 40)
+
+
 def value_words(evidence: Evidence) -> str:
     """``31 %``; an event's number as it is."""
     if math.isnan(evidence.value):
@@ -156,7 +162,7 @@ def traces(snapshot: Snapshot, finding: Finding) -> list[Trace]:
         members = _members(snapshot, one)
         if not members or len(found) >= MOST_CHARTS:
             continue
-        name = plain(one.entity.removeprefix("slurm:"), 40)
+        name = _entity(one.entity)
         found.append(Trace(name, one.metric, members, one))
         if one.metric not in compared and (peers := _peers(snapshot, finding, one)):
             compared.add(one.metric)
@@ -268,7 +274,7 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
     found = traces(detail.snapshot, finding) if detail.drawn else []
     drawn = {(trace.evidence.metric, trace.evidence.entity) for trace in found if trace.evidence is not None}
     names = [trace.name for trace in found] + [
-        plain(one.entity.removeprefix("slurm:"), 40) for one in finding.evidence
+        _entity(one.entity) for one in finding.evidence
     ]
     most = 12 if detail.width < TALL_AT else 18
     name = min(max((cell_width(one) for one in names), default=0), most)
@@ -309,7 +315,7 @@ TALL = 3
 
 
 def _told(one: Evidence, name: int, label: int, width: int) -> Row:
-    who = fit(tail(plain(one.entity.removeprefix("slurm:"), 40), name, ELLIPSIS), name)
+    who = fit(tail(_entity(one.entity), name, ELLIPSIS), name)
     what = fit(metric_words(one.metric), label)
     return (
         Run(f"{who} ", "text"), Run(f"{what}  ", "dim"), Run(value_words(one), "title"), Run(f"  {rule_words(one)}", "dim"),
@@ -649,7 +655,7 @@ def _where(snapshot: Snapshot, one: Finding) -> str:
         parts.append(nodes)
     if scope.servers:
         parts.append(
-            ", ".join(plain(server, 40) for server in scope.servers[:3])
+            ", ".join(_entity(server) for server in scope.servers[:3])
             + (" ..." if len(scope.servers) > 3 else "")
         )
     jobs = [job for job in snapshot.jobs if job.id in scope.jobs]
