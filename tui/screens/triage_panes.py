@@ -273,9 +273,7 @@ def evidence_rows(detail: Detail, finding: Finding) -> list[Row]:
     """Every piece of evidence; what can be drawn over time with its rule and the instant it began."""
     found = traces(detail.snapshot, finding) if detail.drawn else []
     drawn = {(trace.evidence.metric, trace.evidence.entity) for trace in found if trace.evidence is not None}
-    names = [trace.name for trace in found] + [
-        _entity(one.entity) for one in finding.evidence
-    ]
+    names = [trace.name for trace in found] + [_entity(one.entity) for one in finding.evidence]
     most = 12 if detail.width < TALL_AT else 18
     name = min(max((cell_width(one) for one in names), default=0), most)
     metrics = [*(one.metric for one in finding.evidence), *(trace.metric for trace in found)]
