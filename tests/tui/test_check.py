@@ -180,7 +180,10 @@ def test_the_exit_status_says_how_bad_it_is(findings: tuple[Finding, ...], fail_
 
 
 def test_without_anybody_who_answers_it_cannot_be_told() -> None:
-    silent = replace(QUIET, sources=tuple(replace(s, last_at=None, targets_ok=0) for s in QUIET.sources))
+    silent = replace(
+        QUIET,
+        sources=tuple(replace(s, last_at=None, targets_ok=0, state="connecting") for s in QUIET.sources),
+    )
     assert outcome_of(silent, Request(fail_on="never"), 900.0).status == 3
     lines = list(text_lines(outcome_of(silent, Request(), 900.0)))
     assert "UNKNOWN: no source answered" in lines[0]
