@@ -242,6 +242,8 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     gone = (silent & fresh_on[window.groups.gpu_node] & ~_goes_on(window)) | (said & boards)
     made = {}
     for gpu in np.flatnonzero(gone).tolist():
+        if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < rules.gone_polls - 1:
+            continue
         how = (
             "its source calls it lost" if said[gpu] else "its series ended while the node's other GPUs go on"
         )
@@ -257,6 +259,17 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
         )
         made[gpu] = _made(window, gpu, "lost", Severity.CRITICAL, 1.0, at, [], how, evidence)
     return made
+
+
+def _missed(window: Window, gpu: int, since: float) -> int:
+    """Polls since an instant at which other boards of its node told something: where all were silent, it missed nothing."""
+    key = next((key for key in MOVING if window.has(key)), None)
+    if key is None:
+        return 0
+    recent = window.recent(key, 300.0)
+    others = [other for other in window.layout.nodes[window.layout.gpus[gpu].node].gpus if other != gpu]
+    told = present(recent.values[:, others]).any(axis=1)
+    return int((told & (recent.times > since + recent.step / 2)).sum())
 
 
 def _gone_polls(window: Window, rules: Thresholds, fresh: Bools) -> float:

@@ -23,6 +23,10 @@ DOWN = ("down", "drain", "fail", "maint", "powered", "powering", "reboot")
 """A node that its scheduler calls so is expected to be silent."""
 
 
+SURE_S = 60.0
+"""So long a silence over several periods needs no second look."""
+
+
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
@@ -134,7 +138,7 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
                 metric, key, silent_s, "s", "the same again and again" if variant == "stuck" else "no sample"
             ),
         ),
-        is_immediate=variant == "node",  # several periods of silence are several observations
+        is_immediate=variant == "node" and silent_s >= SURE_S,
         words={"how": in_words(silent_s), "why": _why(window, key)},
     )
 

@@ -210,6 +210,14 @@ def test_a_dead_board_behind_a_frozen_feed(step: float) -> None:
     assert candidate.since == AT - (polls - 1) * step
 
 
+def test_a_board_that_comes_late_after_its_node_was_silent() -> None:
+    cells = dense(len(GPUS), fields="default")
+    for values in cells.values():
+        values[-4:, 3] = np.nan
+        values[-4:-1, :8] = np.nan
+    assert said(cells, jobs=()) == ()
+
+
 def test_a_feed_that_froze_without_its_utilisation() -> None:
     cells = idle(
         dense(len(GPUS), fields="default"), [g for g in range(len(GPUS)) if g != 3], slice(-30, None)

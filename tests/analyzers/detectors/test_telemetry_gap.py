@@ -41,7 +41,7 @@ def one(candidates: tuple[Candidate, ...]) -> Candidate:
 
 @pytest.mark.parametrize("step", [1.0, 5.0, 30.0])
 def test_a_node_that_falls_silent(step: float) -> None:
-    polls = max(8, int(30 / step))
+    polls = max(8, int(40 / step))
     candidate = one(said(silence(world(), 1, polls), step=step))
     assert (candidate.variant, candidate.roots.nodes, candidate.severity) == (
         "node",
@@ -88,6 +88,10 @@ def test_all_tell() -> None:
 
 def test_a_dropped_sample_or_two() -> None:
     assert said(silence(world(), 1, 2)) == ()
+
+
+def test_an_exporter_that_is_started_anew() -> None:
+    assert said(silence(world(), 1, 5)) == ()
 
 
 def test_host_metrics_that_come_less_often() -> None:
