@@ -21,7 +21,7 @@ from coldaisle.sources.slurm.commands import Commands
 from coldaisle.sources.slurm.door import Door
 from coldaisle.sources.slurm.local import LocalRunner
 from coldaisle.sources.slurm.records import Diagnosis, Nodes, Topology
-from coldaisle.sources.slurm.telling import FAITHFUL_S, Teller
+from coldaisle.sources.slurm.telling import FAITHFUL_S, Teller, happened_to, in_order
 from coldaisle.sources.slurm.topology import MAX_TEXT, read_conf, read_yaml
 from coldaisle.sources.source import Clock, Item, Rank, Target, TargetState
 
@@ -106,7 +106,7 @@ class SlurmSource:
             await self._door.aclose()
 
     async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
-        """Jobs that accounting knows between two instants, oldest first, and before them the nodes that they ran on.
+        """Jobs that accounting knows between two instants with their starts and ends, oldest first; before them their nodes.
 
         Raises SourceError where there is no accounting.
         """
@@ -125,8 +125,8 @@ class SlurmSource:
             jobs = teller.past(await door.past(start + offset, end + offset), start, end)
             for fact in teller.nodes_then(jobs, start):
                 yield fact
-            for job in jobs:
-                yield job
+            for item in in_order(jobs, happened_to(jobs, start, end)):
+                yield item
         finally:
             if self._given is None:
                 await door.aclose()

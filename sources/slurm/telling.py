@@ -399,7 +399,23 @@ def _node_events(before: NodeFact | None, now: NodeFact, at: float) -> list[Item
     return items
 
 
-def _job_events(before: JobFact | None, now: JobFact, at: float) -> list[Item]:
+def happened_to(jobs: Iterable[JobFact], start: float, end: float) -> list[Event]:
+    """Starts and ends of jobs in [start, end)."""
+    events: list[Event] = []
+    for job in jobs:
+        if not job.is_waiting:
+            events += _job_events(None, replace(job, until=None), job.since)
+        if job.until is not None:
+            events += _job_events(job, job, job.until)
+    return [event for event in events if start <= event.at < end]
+
+
+def in_order(jobs: Iterable[JobFact], events: Iterable[Event]) -> list[JobFact | Event]:
+    """Oldest first, a job before what happened to it."""
+    return sorted([*jobs, *events], key=lambda item: item.since if isinstance(item, JobFact) else item.at)
+
+
+def _job_events(before: JobFact | None, now: JobFact, at: float) -> list[Event]:
     entity = JobRef(now.id)
     if now.until is not None:
         if now.is_waiting:

@@ -437,7 +437,9 @@ async def test_events_name_their_job_and_node(slurm: SlurmLab) -> None:
     assert started.detail == "root's train started on 2 GPUs of n002"
     slurm.run("scontrol", "update", "nodename=n002", "state=drain", "reason=ECC")
     drained = await until("drain")
-    assert (drained.entity, drained.detail) == (NodeRef("n002"), "mix -> drain: ECC (root)")
+    assert drained.entity == NodeRef("n002")
+    # nodes are asked before jobs: at the last look it may have been idle still
+    assert drained.detail in ("mix -> drain: ECC (root)", "idle -> drain: ECC (root)")
     slurm.run("scancel", job)
     ended = await until("job_end")
     assert ended.detail == "root's train ended: CANCELLED on 2 GPUs of n002"

@@ -9,7 +9,7 @@ from coldaisle.sources.cluster import build_layout
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import ASSUMED_SLOTS, Registry
 from coldaisle.sources.slurm.records import Board, Jobs, Nodes, SlurmJob, SlurmNode, Topology
-from coldaisle.sources.slurm.telling import Teller
+from coldaisle.sources.slurm.telling import Teller, happened_to, in_order
 from coldaisle.sources.slurm.topology import from_nodes, leaves_from_features, read_conf, read_yaml
 from coldaisle.sources.source import (
     Demand,
@@ -18,6 +18,7 @@ from coldaisle.sources.source import (
     Gres,
     Item,
     JobFact,
+    JobRef,
     Kind,
     NodeFact,
     QueueFact,
@@ -404,3 +405,23 @@ def test_racks_from_the_topology(text: str, rack: str) -> None:
 
 def test_no_topology_says_nothing() -> None:
     assert from_nodes([node()]) == Topology({}, "scontrol show node")
+
+
+def test_what_happened_in_a_past_of_accounting() -> None:
+    teller = told(node())
+    jobs = [
+        job(1, start=AT - 500, end=AT - 100, state="COMPLETED", is_holding=False, boards=()),
+        job(2, start=AT - 5000, end=AT - 50, state="FAILED", is_holding=False, boards=()),
+        job(3, start=AT - 300),
+        waiting(4),
+    ]
+    facts_then = teller.past(jobs, AT - 600, AT)
+    happened = happened_to(facts_then, AT - 600, AT)
+    assert [(one.at - AT, one.kind, one.entity) for one in in_order([], happened)] == [  # type: ignore[union-attr]
+        (-500, "job_start", JobRef("slurm:1")),
+        (-300, "job_start", JobRef("slurm:3")),
+        (-100, "job_end", JobRef("slurm:1")),
+        (-50, "job_end", JobRef("slurm:2")),
+    ]
+    order = in_order(facts_then, happened)
+    assert order.index(facts_then[1]) < order.index(happened[0])
