@@ -13,14 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import tzinfo
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
 from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis, JobClass, Verdict
+from coldaisle.analyzers.jobclass import classify
 from coldaisle.analyzers.past import Replay
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.analyzers.triage import Triage
@@ -98,7 +96,7 @@ class Diagnoser:
     def __init__(self, view: View, detectors: Sequence[Ready], zone: tzinfo | None = None) -> None:
         """``zone``: of the times that findings tell of; None: this machine's."""
         self.view = view
-        self.triage = Triage(zone, classifier())
+        self.triage = Triage(zone, classes_of)
         self.newest: Diagnosis = NO_DIAGNOSIS
         self.look_s = 0.0
         """Wall time of the last look."""
@@ -166,22 +164,13 @@ class Diagnoser:
         return max((at for at in times if at is not None), default=float("-inf"))
 
 
-def classifier() -> Callable[[Window], Mapping[str, JobClass]] | None:
-    """What tells the classes of jobs; None: nobody does."""
-    name = "coldaisle.analyzers.jobclass"
-    if find_spec(name) is None:
-        return None
-    module: Any = import_module(name)
-
-    def told(window: Window) -> Mapping[str, JobClass]:
-        try:
-            classes: Mapping[str, JobClass] = module.classify(window)
-        except Exception:  # supervision
-            log.exception("jobs could not be classified")
-            return {}
-        return classes
-
-    return told
+def classes_of(window: Window) -> Mapping[str, JobClass]:
+    """What each job does; a mistake there silences nothing else."""
+    try:
+        return classify(window)
+    except Exception:  # supervision
+        log.exception("jobs could not be classified")
+        return {}
 
 
 async def fold_over(

@@ -17,8 +17,6 @@ from coldaisle.sources.source import Floats, Kind
 
 CONTEXT_SHARE = 0.17
 """Of the power limit, drawn by an idle board with a CUDA context, where it was never seen idle (H100: 120 of 700 W, measured)."""
-BARE_SHARE = 0.10
-"""The same without a context (70 of 700 W)."""
 
 
 def power_limit(window: Window) -> Floats:

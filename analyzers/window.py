@@ -297,11 +297,6 @@ def by_group(values: NDArray[np.floating], group: NDArray[np.integer], groups: i
     return means
 
 
-def count_by_group(mask: Bools, group: NDArray[np.integer], groups: int) -> NDArray[np.intp]:
-    """[group] how many of its entities are meant."""
-    return np.bincount(group[mask & (group >= 0)], minlength=groups)
-
-
 def peer_median(values: Floats, group: NDArray[np.integer]) -> Floats:
     """[entity] the median of the others of its group; NaN: it has no value, or nobody beside it has."""
     out = np.full(len(values), np.nan, dtype=np.float32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from coldaisle.analyzers.finding import Verdict
@@ -60,11 +59,6 @@ def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-@cache
-def _exists(name: str) -> bool:
-    return find_spec(f"{__name__}.{name}") is not None
-
-
 def detectors(
     site: Mapping[str, Mapping[str, object]] | None = None, only: frozenset[str] | None = None
 ) -> tuple[Ready, ...]:
@@ -73,7 +67,7 @@ def detectors(
     for name in site:
         if name not in DETECTORS:
             raise ConfigError(f"[detectors.{name}]: no such detector", f"there are {', '.join(DETECTORS)}")
-    names = [name for name in DETECTORS if (only is None or name in only) and _exists(name)]
+    names = [name for name in DETECTORS if only is None or name in only]
     return tuple(
         Ready(name, _module(name), thresholds(name, _module(name).Thresholds, site.get(name)))
         for name in names
