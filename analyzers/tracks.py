@@ -1,8 +1,8 @@
 """Candidates over time: when one opens, how long it is kept, and when it is over.
 
 One look proves nothing, unless what it saw is proof by itself (an XID). A candidate that is open in two looks running opens;
-a weaker one keeps it; it closes when nothing was seen of it for two windows, and not before it stood for a minute. One that
-comes back within ten minutes is the same again, and is kept longer each time.
+a weaker one keeps it; it closes when nothing was seen of it for two windows, and not before it stood for a minute; a silence
+closes at the first word. One that comes back within ten minutes is the same again, and is kept longer each time.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ AT_ANY_AGE = frozenset(
     }
 )
 """Conditions that a young job does not excuse."""
+OVER_AT_ONCE = frozenset({"telemetry_gap"})
+"""Conditions that are over with the first look that does not see them: who tells again is not silent."""
 FORGET_S = 3600.0
 
 Key = tuple[str, str, tuple[str, ...]]
@@ -150,7 +152,7 @@ class Tracks:
         assert track.opened_at is not None
         wait = DWELL_S if track.candidate.is_immediate else WINDOWS_TO_CLOSE * span
         wait *= 1 + min(track.flaps, MOST_FLAPS)
-        if _is_gone(track.candidate, window):
+        if _is_gone(track.candidate, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
             wait = 0.0
         if at - track.seen_at >= wait and at - track.opened_at >= min(DWELL_S, wait):
             track.opened_at, track.closed_at = None, at

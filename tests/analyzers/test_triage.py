@@ -177,6 +177,17 @@ def test_an_event_stays_as_long_as_it_is_told_of_and_a_minute(folding: Folding) 
     assert folding.ids() == []
 
 
+def test_a_silence_is_over_with_the_first_word_and_later_where_it_comes_again(folding: Folding) -> None:
+    silent = candidate("telemetry_gap", nodes=("r07n01",), is_immediate=True)
+    folding.see(silent, looks=10)
+    assert folding.ids() == ["telemetry_gap:r07n01"]
+    folding.see()
+    assert folding.ids() == []
+    folding.see(silent)
+    folding.see()
+    assert folding.ids() == ["telemetry_gap:r07n01"]
+
+
 def test_a_detector_that_fails_leaves_what_was_open_as_it_was(folding: Folding) -> None:
     folding.see(*hot("r07n01/0"), looks=2)
     folding.see(looks=100, failed=("thermal_throttling",))
