@@ -1,0 +1,1 @@
+"""What to do with a cluster, from what was measured of it."""

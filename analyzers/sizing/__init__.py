@@ -1,0 +1,1 @@
+"""The calculator: formulas of training, inference, queues, power and cost, pure and with their sources."""

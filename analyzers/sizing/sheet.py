@@ -1,0 +1,48 @@
+"""What the calculator answers: one line, and every figure behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coldaisle.analyzers.sizing.quantity import Binding, Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Figures that belong together: ``memory of the fullest GPU``. Labels are unique in it."""
+
+    name: str
+    figures: tuple[tuple[str, Quantity], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule of thumb that people quote, and what is true of it here."""
+
+    claim: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """An answer. ``answer`` is its one line; without ``gpus`` nothing fits, and ``answer`` says what binds."""
+
+    title: str
+    answer: str
+    gpus: Quantity | None
+    binding: Binding | None
+    sections: tuple[Section, ...]
+    verdicts: tuple[Verdict, ...] = ()
+    warnings: tuple[str, ...] = ()
+    part: str = ""
+    """Catalogue id of the part that it is for."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is any way to do it."""
+        return self.gpus is not None
+
+
+class SizingError(Exception):
+    """A request that means nothing: a size of 0, 6 heads over 4 GPUs. Its text says what is wrong and what would do."""
