@@ -164,6 +164,35 @@ def candidates(name: str, memory_bytes: float = NAN) -> tuple[Part, ...]:
     return ()
 
 
+def sheet_power(device_name: str) -> float:
+    """Watts of the default limit; NaN: not a board that is known."""
+    part = sheet(device_name)
+    return NAN if part is None else part.power_w
+
+
+def sheet_clock(device_name: str) -> float:
+    """MHz of the highest SM clock; NaN: not a board that is known."""
+    part = sheet(device_name)
+    return NAN if part is None else part.sm_clock_mhz
+
+
+@cache
+def sheet(device_name: str) -> Part | None:
+    """The part that comes nearest to a device name, for a figure of its data sheet where no source tells it.
+
+    Of several the first; a board of a known family (``A800`` with words nobody knows) is taken for one of it.
+    """
+    words = set(_plain(device_name[:_MAX_NAME]).split())
+    found = candidates(device_name) or tuple(part for part in parts().values() if words & _families(part))
+    return found[0] if found else None
+
+
+def _families(part: Part) -> set[str]:
+    """The first word of letters and digits of each of its names: ``h100``."""
+    named = (re.search(r"\b[a-z]+\d+[a-z]*\b", _plain(name)) for name in (part.product, *part.device_names))
+    return {name[0] for name in named if name}
+
+
 def _is_called(part: Part, wanted: str) -> bool:
     return wanted in {_plain(text) for text in (part.id, part.product, *part.device_names)}
 
