@@ -79,6 +79,8 @@ class Fabric:
     kind: str
     rate: float
     efficiency: float
+    reduce_efficiency: float
+    """Of an all-reduce, which some switches do themselves."""
     basis: str
     sources: tuple[str, ...]
     status: str
@@ -116,6 +118,7 @@ def fabrics() -> Mapping[str, Fabric]:
                 row["kind"],
                 number(row["gbs_per_dir"]) * GIGA,
                 number(row["planning_efficiency"]),
+                number(row["all_reduce_efficiency"] or row["planning_efficiency"]),
                 row["efficiency_basis"],
                 _words(row["sources"]),
                 row["status"],
