@@ -29,6 +29,13 @@ class Layout:
     recompute: Recompute = "selective"
     interleave: int = 1
     """Stages a pipeline rank holds (virtual pipeline)."""
+    recomputed_layers: int | None = None
+    """Of a stage, with full recompute; None: all of them."""
+
+    @property
+    def shards(self) -> int:
+        """Ranks that states are sharded over: context-parallel ranks hold the same weights too."""
+        return self.data * self.context
 
     @property
     def gpus(self) -> int:
@@ -72,9 +79,15 @@ def stage_layers(model: Model, pipeline: int) -> int:
 
 
 def splits_evenly(model: Model, pipeline: int) -> bool:
-    """Whether layers divide over stages, or do with embedding and head counted as a layer each (126 over 16)."""
+    """Whether layers divide over stages; over 2, 4, 8 ... also with embedding and head counted as layers (126 over 16).
+
+    An odd number of layers divides over such too, with up to 3 fewer on the last stage (61 over 16).
+    """
     assert model.layers is not None
-    return model.layers % pipeline == 0 or (model.layers + 2) % pipeline == 0
+    if model.layers % pipeline == 0:
+        return True
+    short = -model.layers % pipeline
+    return pipeline & (pipeline - 1) == 0 and (short == 2 or (model.layers % 2 == 1 and short <= 3))
 
 
 def tensor_sizes(model: Model, domain: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.catalogue import Model
@@ -119,17 +120,22 @@ def fullest(run: Trained, layout: Layout) -> Memory:
 def activation_bytes(model: Model, tokens: float, seq: float, layout: Layout, flash: bool = True) -> float:
     """Of one layer and microbatch on one rank, kept until its backward pass. ``tokens``: sequence over CP times microbatch.
 
-    ``tokens h / t (18 + 4 ffn/h)``, a gated MLP's third matrix ``2 tokens ffn / t``, attention scores ``5 a s/h`` unless a fused
-    kernel or selective recompute spares them; all of it recomputed: ``2 tokens h``. Sequence parallelism goes with t > 1.
+    ``tokens h / t (18 + 4 ffn/h)``; with a gated MLP, shared KV heads and no dropout ``12 + 4 kv/a + 6 ffn/h``; attention scores
+    ``5 a s/h`` unless a fused kernel or selective recompute spares them; all of it recomputed: ``2 tokens h``. Sequence
+    parallelism goes with t > 1.
     """
     assert model.hidden is not None
     hidden = float(model.hidden)
     if layout.recompute == "full":
         return 2 * tokens * hidden
-    ffn = mlp_width(model)
+    ratio = mlp_width(model) / hidden
     scores = 0.0 if flash or layout.recompute == "selective" else 5 * (model.heads or 1) * seq / hidden
-    gated = 2 * ffn / hidden if model.gated_ffn else 0.0
-    return tokens * hidden / layout.tensor * (18 + 4 * ffn / hidden + gated + scores)
+    if model.gated_ffn:  # models of today: few KV heads, no dropout
+        kv = (model.kv_heads or 1) / (model.heads or 1) if not model.is_mla else 1.0
+        each = 12 + 4 * kv + 6 * ratio
+    else:
+        each = 18 + 4 * ratio
+    return tokens * hidden / layout.tensor * (each + scores)
 
 
 def activations(
@@ -216,6 +222,7 @@ def checkpoint_bytes(model: Model, dtype: str = "bf16") -> Quantity:
     )
 
 
+@cache
 def overhead_bytes() -> Quantity:
     """A GPU's, that no tensor accounts for: CUDA context, communication buffers."""
     context, buffers = assumed("overhead.context_gib"), assumed("overhead.communication_gib")
@@ -249,11 +256,14 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
     if layout.interleave > 1 and layout.pipeline > 1:
         flight *= 1 + (layout.pipeline - 1) / (layout.pipeline * layout.interleave)
     kept = activation_bytes(model, tokens, run.seq, layout) * layers * flight
-    if layout.recompute == "full":  # one layer lives while it is computed again
-        kept += activation_bytes(model, tokens, run.seq, _replaced(layout))
+    if layout.recompute == "full":
+        whole = activation_bytes(model, tokens, run.seq, Layout(layout.tensor))
+        again = layers if layout.recomputed_layers is None else min(layout.recomputed_layers, layers)
+        kept = kept * again / layers + whole * (layers - again) * flight
+        kept += whole  # one layer lives while it is computed again
     weights, gradients, optimizer = _states(run, layout, held / tensor)
     live = 0.0
-    if layout.sharding == "parameters" and layout.data > 1:
+    if layout.sharding == "parameters" and layout.shards > 1:
         live = 2 * 2 * _block(model) / (model.layers or 1) / tensor
     has_logits = stage != "first"
     return Memory(
@@ -268,14 +278,10 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
     )
 
 
-def _replaced(layout: Layout) -> Layout:
-    return Layout(layout.tensor, recompute="selective")
-
-
 def _states(run: Trained, layout: Layout, held: float) -> tuple[float, float, float]:
     """Weights, gradients, optimizer of ``held`` parameters on a rank."""
     sizes: Iterable[float] = states_of(run.dtype)
-    split = [layout.data if sharded else 1 for sharded in _SHARDED[layout.sharding]]
+    split = [layout.shards if sharded else 1 for sharded in _SHARDED[layout.sharding]]
     if run.method == "full":
         own = [held * size / over for size, over in zip(sizes, split, strict=True)]
         return own[0], own[1], own[2]
