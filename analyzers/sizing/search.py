@@ -27,9 +27,12 @@ from coldaisle.analyzers.sizing.step import Pace, Step, paces, step_of
 T = TypeVar("T")
 FILL = 0.95
 """Of a GPU's memory: what a plan may fill."""
+_SPARE = 0.80
+"""What it fills before it recomputes less."""
 MOST_GPUS = 131_072
 _MICROBATCHES = (1, 2, 4, 8)
 _RECOMPUTES: tuple[Recompute, ...] = ("selective", "full")
+_GROWS = 2
 _LONG = 32_768
 """Tokens of a sequence from which context parallelism is tried."""
 _GROWTH = (1, 1.25, 1.5, 1.75)
@@ -111,7 +114,7 @@ def best(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Candidate | T
     for layout in layouts(run, machine, wish, gpus):
         memory = fullest(run, layout)
         if layout.recompute == "full" and wish.recompute is None and memory.total <= room:
-            layout, memory = _sparing(run, layout, memory, room)
+            layout, memory = _sparing(run, layout, memory, room / FILL * _SPARE)
         if memory.total > room:
             if near is None or memory.total < near[0]:
                 near = (memory.total, layout, memory)
@@ -213,8 +216,8 @@ def _contexts(run: Trained, gpus: int) -> list[int]:
 
 
 def _batch_of(wish: Wish, data: int) -> int:
-    """A batch that nobody told grows until each rank has a sequence, eightfold at most."""
-    return wish.batch if wish.batch_is_told else max(wish.batch, min(data, 8 * wish.batch))
+    """A batch that nobody told grows until each rank has a sequence, twofold at most."""
+    return wish.batch if wish.batch_is_told else max(wish.batch, min(data, _GROWS * wish.batch))
 
 
 def _shardings(wish: Wish, layout: Layout) -> tuple[Sharding, ...]:

@@ -38,10 +38,12 @@ from coldaisle.sources.parts.catalogue import GIB, Part
 
 MOST_TOKENS = 1e18
 MOST_SEQUENCE = 16_777_216
-_BATCHES = ((3e9, 1e6), (30e9, 4e6), (200e9, 8e6), (math.inf, 16e6))
+_MEBI = 2.0**20
+_BATCHES = ((3e9, _MEBI), (30e9, 4 * _MEBI), (200e9, 8 * _MEBI), (math.inf, 16 * _MEBI))
 """Tokens a step that are usual up to a number of parameters (Llama 2: 4M; Llama 3.1 405B: 16M)."""
 _FINE_BATCH = 131_072
 """Of fine-tuning: 32 sequences of 4,096."""
+_VERBS: dict[Method, str] = {"full": "Fine-tuning", "lora": "LoRA of", "qlora": "QLoRA of"}
 _SCALING = (1, 2, 4, 8, 16)
 _LORA_SHARE = 0.003
 """Of the parameters, where the shape does not tell."""
@@ -53,6 +55,7 @@ class _Request:
 
     run: Trained
     tokens: float
+    verb: str
     machine: Machine
     site: Site
     wish: Wish
@@ -63,8 +66,7 @@ class _Request:
     @property
     def title(self) -> str:
         """What is asked, in words."""
-        verb = {"full": "Training", "lora": "LoRA of", "qlora": "QLoRA of"}[self.run.method]
-        return f"{verb} {self.run.model.name} on {self.tokens:.3g} tokens in {self.run.dtype}, {self.machine.part.product}"
+        return f"{self.verb} {self.run.model.name} on {self.tokens:.3g} tokens in {self.run.dtype}, {self.machine.part.product}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def plan_training(
     wish = _wish(known, seq, batch_tokens, _usual_batch(known), tensor, pipeline, data, context, microbatch)
     wish = replace(wish, sharding=sharding, recompute=recompute)
     run = Trained(known, seq, dtype or usual_dtype(part))
-    return _planned(run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
+    return _planned("Training", run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
 
 def plan_finetuning(
@@ -151,7 +153,7 @@ def plan_finetuning(
     wish = _wish(known, seq, batch_tokens, _FINE_BATCH, tensor, pipeline, data, context, microbatch)
     wish = replace(wish, sharding=sharding, recompute=recompute)
     run = Trained(known, seq, dtype or usual_dtype(part), method, adapters)
-    return _planned(run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
+    return _planned(_VERBS[method], run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
 
 def lora_parameters(model: Model, rank: int) -> Quantity:
@@ -171,6 +173,7 @@ def lora_parameters(model: Model, rank: int) -> Quantity:
 
 
 def _planned(
+    verb: str,
     run: Trained,
     tokens: float,
     part: Part,
@@ -194,6 +197,7 @@ def _planned(
     request = _Request(
         run,
         tokens,
+        verb,
         built,
         site,
         wish,
@@ -414,7 +418,8 @@ def _gpus(request: _Request, found: _Found, outcome: Outcome) -> Quantity:
 
 def _scaling(request: _Request, gpus: int) -> Section:
     """What more of them would bring."""
-    limit, rows = _most(request), []
+    limit = _most(request)
+    rows: list[tuple[str, Quantity]] = []
     free = replace(request.wish, data=None)
     for factor in _SCALING:
         size = gpus * factor
@@ -423,8 +428,14 @@ def _scaling(request: _Request, gpus: int) -> Section:
         candidate = best(request.run, request.machine, free if factor > 1 else request.wish, size)
         if isinstance(candidate, Candidate):
             wall = _outcome(request, candidate).wall
+            if rows and wall.value >= rows[-1][1].value:
+                break
             rows.append((f"{size:,} GPUs", wall.explained(candidate.layout.words())))
-    return Section("scaling", tuple(rows), "wall clock by number of GPUs, each in its own layout")
+    return Section(
+        "scaling",
+        tuple(rows),
+        "wall clock by number of GPUs, each in its own layout, as far as more of them are quicker",
+    )
 
 
 def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:

@@ -134,13 +134,13 @@ def _memory(outcome: Outcome) -> Section:
 def _layout(outcome: Outcome) -> Section:
     layout = outcome.layout
     sizes = (
-        ("tensor parallelism", layout.tensor, "ratio"),
-        ("pipeline parallelism", layout.pipeline, "ratio"),
-        ("context parallelism", layout.context, "ratio"),
-        ("data parallelism", layout.data, "ratio"),
-        ("chunks a stage", layout.interleave, "ratio"),
+        ("tensor parallelism", layout.tensor, "1"),
+        ("pipeline parallelism", layout.pipeline, "1"),
+        ("context parallelism", layout.context, "1"),
+        ("data parallelism", layout.data, "1"),
+        ("chunks a stage", layout.interleave, "1"),
         ("microbatch", layout.microbatch, "sequences"),
-        ("microbatches a step", layout.microbatches, "ratio"),
+        ("microbatches a step", layout.microbatches, "1"),
         ("batch", layout.batch, "sequences"),
     )
     again = "all" if layout.recomputed_layers is None else str(layout.recomputed_layers)
