@@ -41,7 +41,7 @@ class Site:
     network_efficiency: float = NAN
     storage_write: float = NAN
     storage_read: float = NAN
-    write_s: float = 60.0
+    write_s: float = 30.0
     restart_s: float = NAN
     gpu_hours_per_failure: float = NAN
     power_limit_w: float = NAN
