@@ -31,7 +31,7 @@ def test_gpt3_took_3640_petaflop_days() -> None:
 
 def test_attention_is_a_small_share_of_a_wide_model() -> None:
     """1.4 % causal and 2.8 % full of GPT-3's work at 2,048 tokens."""
-    plain, causal, full = (flops_per_token(GPT3, 2048, kind) for kind in ("none", "causal", "full"))  # type: ignore[arg-type]
+    plain, causal, full = (flops_per_token(GPT3, 2048, kind) for kind in ("none", "causal", "full"))
     assert causal / plain - 1 == pytest.approx(0.0138, abs=5e-4)
     assert full - plain == pytest.approx(2 * (causal - plain))
 
