@@ -125,7 +125,12 @@ def _step_seconds(run: Trained, machine: Machine, candidate: Candidate) -> Quant
     totals = [step_of(run, machine, candidate.layout, pace).total for pace in (fast, slow)]
     likely = candidate.step.total
     return Quantity(
-        likely, min(totals[0], likely), max(totals[1], likely), "s", _STEP, "step.py; assumptions.toml"
+        likely,
+        min(totals[0], likely),
+        max(totals[1], likely),
+        "s",
+        _STEP,
+        "analyzers/sizing/step.py; assumptions.toml",
     )
 
 

@@ -81,6 +81,8 @@ def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> 
     for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch"):
         if (size := getattr(wish, name)) is not None:
             check_above_zero(name, size)
+            if size != int(size):
+                raise SizingError(f"{name} is {size:g}; it has to be a whole number")
     if gpus is not None:
         check_above_zero("GPUs", gpus)
     if wish.tensor is not None:
@@ -187,6 +189,16 @@ def fewest(run: Trained, machine: Machine, wish: Wish, sizes: Iterable[int]) -> 
         if isinstance(found, Candidate):
             return gpus, found
     return None
+
+
+def least_batch(run: Trained, machine: Machine, wish: Wish, gpus: int) -> int | None:
+    """Sequences that so many GPUs need at least, one for each data-parallel rank; None: they divide into no layout."""
+    ranks = (
+        gpus // (tensor * pipeline * context)
+        for tensor, pipeline, context in _splits(run, machine, wish, gpus)
+    )
+    fits = [data for data in ranks if wish.data in (None, data)]
+    return min(fits) * (wish.microbatch or 1) if fits else None
 
 
 def of_counts(wish: Wish, sizes: Iterable[int]) -> Iterator[int]:

@@ -96,7 +96,7 @@ def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
             share, share, share, "ratio", f"best product {share:.3f} of peak", "ml-engineering MAMF table"
         )
     reached = assumed(f"compute.{_family(part, kind)}")
-    width, half = 1.0, assumed("width.half")
+    half = assumed("width.half" if kind == "bf16" else "width.half_fp8")
     width = hidden / (hidden + half.value)
     return Quantity(
         matmul.value * reached.value * width,

@@ -28,6 +28,7 @@ from coldaisle.analyzers.sizing.search import (
     check_wish,
     counts,
     fewest,
+    least_batch,
     of_counts,
 )
 from coldaisle.analyzers.sizing.sheet import Section, Sheet, SizingError
@@ -240,24 +241,34 @@ def _given(request: _Request, gpus: int) -> _Found | _None:
 
 def _tight(request: _Request, gpus: int, tight: Tight) -> _None:
     """So many hold no layout: why, and how many would."""
+    if tight.memory is None:
+        return _no_layout(request, gpus)
     free = replace(request.wish, data=None)
     larger = of_counts(free, counts(request.machine, _most(request), gpus + 1))
     smallest = fewest(request.run, request.machine, free, larger)
     would = f"; {smallest[0]:,} would do" if smallest else "; no larger number does either"
     room = request.machine.part.memory_bytes
-    if tight.memory is None:
-        words = f"{gpus:,} GPUs go with no layout of a batch of {request.wish.batch:,} sequences"
-        return _None(
-            f"{words}{would}. What binds: batch and layout",
-            largest([("batch", exact(request.wish.batch, "sequences", "a step's"))]),
-        )
-    needed = exact(
-        tight.memory.total, "bytes", f"fullest GPU of {tight.layout.words() if tight.layout else ''}"
-    )
+    shape = tight.layout.words() if tight.layout else ""
+    needed = exact(tight.memory.total, "bytes", f"fullest GPU of {shape}")
     return _None(
         f"{request.run.model.name} does not fit on {gpus:,} {request.machine.part.product}: the fullest GPU would need "
         f"{needed.value / GIB:,.0f} GiB of {room / GIB:,.0f}{would}. What binds: memory",
         largest([("memory", needed), ("capacity", exact(room, "bytes", "of a GPU"))]),
+    )
+
+
+def _no_layout(request: _Request, gpus: int) -> _None:
+    """So many share no batch, or their number divides into no degrees."""
+    batch = least_batch(request.run, request.machine, request.wish, gpus)
+    if batch is None:
+        return _None(
+            f"{gpus:,} GPUs divide into no degrees that go with {request.run.model.name}; take whole nodes. What binds: layout",
+            largest([("layout", exact(gpus, "gpus", "told"))]),
+        )
+    return _None(
+        f"{gpus:,} GPUs are too many for a batch of {request.wish.batch:,} sequences: it has to be {batch:,} at least, or "
+        "GPUs fewer. What binds: batch",
+        largest([("batch", exact(batch, "sequences", "one for each data-parallel rank"))]),
     )
 
 
@@ -357,9 +368,10 @@ def _power_words(request: _Request, needed: int, limit: int) -> str:
 def _sheet(request: _Request, found: _Found) -> Sheet:
     outcome = _outcome(request, found.candidate)
     layout = found.candidate.layout
+    late = request.deadline_s is not None and outcome.wall.value > request.deadline_s
     answer = (
         f"{found.gpus:,} {request.machine.part.product}, {layout.words()}: {_days(outcome.wall)}"
-        f", MFU {outcome.mfu.value:.0%} of {request.run.dtype} peak. What binds: {found.binding.name}"
+        f", MFU {outcome.mfu.value:.0%} of {request.run.dtype} peak{', after the deadline' if late else ''}. What binds: {found.binding.name}"
     )
     return Sheet(
         request.title,

@@ -27,7 +27,7 @@ RACK_W = 40_000.0
 """W of a rack where none is told; one node where that draws more."""
 _HALF_HOUR = 1800.0
 _ONE_PERCENT = 0.01
-_DIRECT = "step.py"
+_DIRECT = "analyzers/sizing/step.py"
 
 
 def sections_of(outcome: Outcome, site: Site) -> tuple[Section, ...]:

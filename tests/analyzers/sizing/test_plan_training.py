@@ -93,6 +93,29 @@ def test_what_does_not_fit_says_what_binds_and_what_would_do() -> None:
     assert plan_training(LARGE, 1e12, H100, gpus=would).fits
 
 
+def test_a_batch_that_so_many_cannot_share() -> None:
+    sheet = plan_training(SMALL, 1e12, H100, gpus=4096, batch_tokens=8 * 8192)
+    assert not sheet.fits
+    assert "it has to be 16 at least" in sheet.answer
+    assert sheet.answer.endswith("What binds: batch")
+    assert plan_training(SMALL, 1e12, H100, gpus=4096, batch_tokens=16 * 8192).fits
+
+
+def test_a_deadline_that_so_many_miss_is_said_in_the_answer() -> None:
+    sheet = plan_training(SMALL, 15e12, H100, gpus=64, deadline_s=DAY)
+    assert "after the deadline" in sheet.answer
+    assert any("deadline" in warning for warning in sheet.warnings)
+
+
+def test_a_place_of_ruin_is_still_answered() -> None:
+    """Storage of a byte a second, failures each minute: next to nothing gets done, and that is said."""
+    sheet = plan_training(
+        SMALL, 1e12, H100, gpus=64, site=Site(storage_write=1.0, restart_s=1e9, gpu_hours_per_failure=1e-3)
+    )
+    assert figure(sheet, "time", "goodput").value == pytest.approx(0.02)
+    assert any("failures" in warning for warning in sheet.warnings)
+
+
 def test_a_model_that_fits_nowhere() -> None:
     sheet = plan_training(Model("vast", 1e15, 1e15), 1e12, H100)
     assert not sheet.fits
@@ -133,6 +156,7 @@ def test_power_can_bind_before_the_number_of_gpus() -> None:
         ({"batch_tokens": 100.0}, "less than one sequence"),
         ({"microbatch": 0}, "microbatch is 0"),
         ({"tensor": -1}, "above zero"),
+        ({"tensor": 2.5}, "whole number"),
         ({"tensor": 16}, "wider than the 8 GPUs"),
         ({"tensor": 3}, "do not divide over TP 3"),
         ({"pipeline": 5}, "do not divide over PP 5"),

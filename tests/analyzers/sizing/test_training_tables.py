@@ -23,11 +23,13 @@ from coldaisle.analyzers.sizing.memory import (
     interval_of,
 )
 from coldaisle.analyzers.sizing.power import node_power
+from coldaisle.analyzers.sizing.quantity import Quantity
 from coldaisle.analyzers.sizing.resilience import HOUR, mtbf
 from coldaisle.analyzers.sizing.search import Candidate, Wish, best
 from coldaisle.analyzers.sizing.sheet import Sheet
 from coldaisle.analyzers.sizing.site import Site, machine
-from coldaisle.analyzers.sizing.training import plan_training
+from coldaisle.analyzers.sizing.step import paces, step_of
+from coldaisle.analyzers.sizing.training import plan_finetuning, plan_training
 from coldaisle.sources.parts.catalogue import GIB, MIB, parts
 
 TABLES = Path(os.environ.get("COLDAISLE_TABLES", "/nonexistent"))
@@ -60,7 +62,7 @@ def throughput() -> Iterator[tuple[dict[str, str], Model, float, str]]:
         yield row, model, parts()[_GPUS[row["gpu"]]].peak(dtype), dtype
 
 
-def figure(sheet: Sheet, section: str, name: str) -> object:
+def figure(sheet: Sheet, section: str, name: str) -> Quantity:
     return dict(next(each for each in sheet.sections if each.name == section).figures)[name]
 
 
@@ -101,7 +103,7 @@ def test_gpu_hours_of_whole_runs_lie_in_the_interval() -> None:
         sheet = plan_training(model, float(row["tokens"]), part, gpus=2048 if hours > 1e6 else 512)
         assert sheet.fits, row["id"]
         hour = figure(sheet, "time", "GPU-hours as model cards count")
-        if hour.low <= hours <= hour.high:  # type: ignore[attr-defined]
+        if hour.low <= hours <= hour.high:
             held += 1
         else:
             missed.append((row["id"], hours, hour))
@@ -117,8 +119,6 @@ def test_time_of_the_published_layouts() -> None:
             heads=(model.hidden or 0) // 128, kv_heads=(model.hidden or 0) // 128, ffn=4 * (model.hidden or 0),
             vocab=50_368, gated_ffn=False, tied_embedding=True,
         )  # fmt: skip
-        from coldaisle.analyzers.sizing.step import paces, step_of
-
         run, built = Trained(shaped, int(row["seq"]), dtype), machine(parts()[_GPUS[row["gpu"]]], Site())
         layout = Layout(
             data=int(row["gpus"]),
@@ -138,7 +138,7 @@ def test_time_of_the_published_layouts() -> None:
 
 
 def test_published_throughput_of_other_programs() -> None:
-    """Megatron's and NeMo's own layouts (fp8) are reached within the interval of the best layout, widened by a quarter."""
+    """Megatron's and NeMo's own layouts (fp8) are reached within the interval of the best layout."""
     told = {"mg9": "llama-3-8b", "mg10": "llama-3-70b", "mg11": "llama-3.1-405b"}
     for row in rows("training_other"):
         if row["id"] not in told:
@@ -149,7 +149,37 @@ def test_published_throughput_of_other_programs() -> None:
             batch_tokens=float(row["gbs"]) * seq, dtype="fp8",
         )  # fmt: skip
         rate = figure(sheet, "time", "tokens/s a GPU")
-        assert rate.low / 1.25 <= float(row["tokens_per_s_gpu"]) <= rate.high * 1.25, row["id"]  # type: ignore[attr-defined]
+        assert rate.low <= float(row["tokens_per_s_gpu"]) <= rate.high, row["id"]
+
+
+def test_published_fine_tuning() -> None:
+    """NeMo on H100 in fp8: 13B whole on 16, adapters of 70B on 8."""
+    told = {
+        row["id"]: float(row["tokens_per_s_gpu"])
+        for row in rows("training_other")
+        if row["id"] in ("nf1", "nf5")
+    }
+    small = Model(
+        "Llama-2-13B",
+        13.02e9,
+        13.02e9,
+        layers=40,
+        hidden=5120,
+        heads=40,
+        kv_heads=40,
+        ffn=13_824,
+        vocab=32_000,
+    )
+    h100, batch = parts()["h100_sxm"], 32 * 4096.0
+    sheets = {
+        "nf1": plan_finetuning(small, 1e8, h100, method="full", gpus=16, batch_tokens=batch, dtype="fp8"),
+        "nf5": plan_finetuning(
+            model_named("llama-2-70b"), 1e8, h100, gpus=8, batch_tokens=batch, dtype="fp8"
+        ),
+    }
+    for name, rate in told.items():
+        own = figure(sheets[name], "time", "tokens/s a GPU")
+        assert own.low <= rate <= own.high, (name, own)
 
 
 def _bloom(params: float, pipeline: int) -> Model:
@@ -263,7 +293,7 @@ def test_effective_time_of_llama_3_1() -> None:
         model_named("llama-3.1-405b"), 15.6e12, parts()["h100_sxm"], gpus=16_384, batch_tokens=16_777_216
     )
     share = figure(sheet, "time", "goodput")
-    assert share.low <= 0.90 <= share.high  # type: ignore[attr-defined]
+    assert share.low <= 0.90 <= share.high
 
 
 def test_llama_3_1_in_its_own_layout() -> None:
@@ -273,7 +303,7 @@ def test_llama_3_1_in_its_own_layout() -> None:
         tensor=8, pipeline=16, data=128,
     )  # fmt: skip
     share = figure(sheet, "time", "MFU")
-    assert 0.8 * share.low <= 0.404 <= share.high * 1.1  # type: ignore[attr-defined]
+    assert 0.8 * share.low <= 0.404 <= share.high * 1.1
 
 
 def test_a_layout_is_found_for_what_was_trained() -> None:
