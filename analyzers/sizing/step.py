@@ -115,6 +115,11 @@ def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
     again = recomputed(layout, run)
     slower = assumed("quantised.qlora_time") if run.method == "qlora" else None
     likely, fast, slow = (1.0, 1.0, 1.0) if slower is None else (slower.value, slower.low, slower.high)
+    if run.model.is_mixture:
+        experts = assumed("mixture.least")
+        reached = Quantity(
+            reached.value * experts.value, reached.low * experts.low, reached.high * experts.high, "ratio"
+        )
     return (
         Pace(reached.value, exposed.value, doubling.value, again * likely),
         Pace(reached.high, exposed.low, doubling.low, again * fast),

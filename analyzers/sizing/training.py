@@ -252,7 +252,7 @@ def _tight(request: _Request, gpus: int, tight: Tight) -> _None:
     needed = exact(tight.memory.total, "bytes", f"fullest GPU of {shape}")
     return _None(
         f"{request.run.model.name} does not fit on {gpus:,} {request.machine.part.product}: the fullest GPU would need "
-        f"{needed.value / GIB:,.0f} GiB of {room / GIB:,.0f}{would}. What binds: memory",
+        f"{needed.value / GIB:,.1f} GiB of {room * FILL / GIB:,.1f} that may be filled{would}. What binds: memory",
         largest([("memory", needed), ("capacity", exact(room, "bytes", "of a GPU"))]),
     )
 
