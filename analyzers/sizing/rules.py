@@ -13,6 +13,7 @@ from coldaisle.analyzers.sizing.memory import checkpoint_bytes
 from coldaisle.analyzers.sizing.outcome import Outcome
 from coldaisle.analyzers.sizing.resilience import write_bandwidth
 from coldaisle.analyzers.sizing.sheet import Verdict
+from coldaisle.sources.parts.catalogue import GIB
 
 PETAFLOP_DAY = 1e15 * 86_400
 _GPT3_HIDDEN = 12_288
@@ -53,6 +54,7 @@ def _verdicts(outcome: Outcome) -> Iterator[Verdict]:
             "that is the name plate, 10.2 kW: at most 8.4 kW were measured in training (82 %), heavy work means 76 %; "
             "lay circuits for the first, buy energy for the last",
         )
+    yield from _of_part(outcome)
     yield Verdict(
         "15 to 25 % safety, 70 to 85 % utilisation, 2 to 5 times growth",
         "stacked they multiply: 1.15/0.85·2 = 2.7 to 1.25/0.70·5 = 8.9 times the measured peak; here no margin is hidden in any figure",
@@ -130,6 +132,30 @@ def _utilisation(outcome: Outcome) -> Verdict:
         f"wrong for training: of 216 published rows 7 reach 60 % MFU and 156 lie from 35 to 55; {outcome.mfu.value:.0%} here. "
         "60 to 80 % is what a bare matrix product gets (A100 87, H100 80, B200 78, MI300X 51 %)",
     )
+
+
+def _of_part(outcome: Outcome) -> Iterator[Verdict]:
+    """What is said of boards and their nodes."""
+    part, node = outcome.machine.part, outcome.machine.node
+    fp32, bf16, fp8 = (part.peak(dtype) for dtype in ("fp32", "bf16", "fp8"))
+    if fp32 > 0 and bf16 > 0:
+        faster = f", fp8 {fp8 / bf16:.1f} times of that" if fp8 > 0 else ", no fp8"
+        yield Verdict(
+            "mixed precision is 2 to 4 times faster",
+            f"loose: bf16 has {bf16 / fp32:.1f} times the fp32 rate of this part{faster}",
+        )
+    if not (16 <= part.memory_bytes / GIB <= 80 and part.bandwidth < 2e12):
+        yield Verdict(
+            "GPUs have 16 to 80 GB of HBM and over 1 TB/s",
+            f"dated: this part has {part.memory_bytes / GIB:.0f} GiB and {part.bandwidth / 1e12:.2g} TB/s; others up to 288 and 8",
+        )
+    if node is not None and node.memory_bytes > 0:
+        held = part.memory_bytes * node.gpus
+        yield Verdict(
+            "a server needs 512 GB of RAM or more",
+            f"a ratio, not a constant: once to twice its HBM, {held / GIB:,.0f} to {2 * held / GIB:,.0f} GiB; {node.system} has "
+            f"{node.memory_bytes / GIB:,.0f}",
+        )
 
 
 def _quadratic() -> Verdict:

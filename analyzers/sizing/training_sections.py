@@ -171,11 +171,24 @@ _SHARDED = {
 def _step(outcome: Outcome) -> Section:
     step, layout = outcome.step, outcome.layout
     part, run = outcome.machine.part, outcome.run
+    reached = efficiency(part, run.dtype, float(run.model.hidden or 1))
+    exposed = assumed("exposed.tensor")
+    hides = f"max(0, {step.data_seconds:.3g} s - what compute hides)"
     return Section(
         "step time",
         (
-            ("compute", exact(step.compute, "s", "FLOPs / (GPUs · peak · efficiency)", _DIRECT)),
-            ("efficiency of products", efficiency(part, run.dtype, float(run.model.hidden or 1))),
+            (
+                "compute",
+                Quantity(
+                    step.compute,
+                    step.compute * reached.value / reached.high,
+                    step.compute * reached.value / reached.low,
+                    "s",
+                    "FLOPs / (GPUs · peak · efficiency)",
+                    _DIRECT,
+                ),
+            ),
+            ("efficiency of products", reached),
             (
                 "peak of a GPU",
                 exact(peak_of(part, run.dtype), "flop/s", f"dense {run.dtype}", ";".join(part.sources)),
@@ -184,13 +197,17 @@ def _step(outcome: Outcome) -> Section:
             ("time in the bubble", exact(step.bubble, "s", "busy/(1 - bubble) - busy", _DIRECT)),
             (
                 "exposed tensor-parallel",
-                exact(step.tensor, "s", assumed("exposed.tensor").formula, assumed("exposed.tensor").source),
+                Quantity(
+                    step.tensor,
+                    step.tensor * exposed.low / exposed.value,
+                    step.tensor * exposed.high / exposed.value,
+                    "s",
+                    f"{exposed.value:g} of 4 all-reduces a layer and microbatch",
+                    exposed.source,
+                ),
             ),
             ("exposed pipeline", exact(step.pipeline, "s", "max(0, volume/port - compute)", _DIRECT)),
-            (
-                "exposed data-parallel",
-                exact(step.data, "s", f"max(0, {step.data_seconds:.3g} s - what compute hides)", _DIRECT),
-            ),
+            ("exposed data-parallel", exact(step.data, "s", hides, _DIRECT)),
             ("optimizer", exact(step.optimizer, "s", "40 bytes a parameter through HBM", _DIRECT)),
             ("step", outcome.step_s),
         ),
