@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.catalogue import Model, nodes
+from coldaisle.analyzers.sizing.cited import cited
 from coldaisle.analyzers.sizing.flops import flops_per_token, training_flops
 from coldaisle.analyzers.sizing.memory import checkpoint_bytes
 from coldaisle.analyzers.sizing.outcome import Outcome
 from coldaisle.analyzers.sizing.resilience import write_bandwidth
 from coldaisle.analyzers.sizing.sheet import Verdict
-from coldaisle.sources.parts.catalogue import GIB
+from coldaisle.sources.parts.catalogue import GIB, parts
 
 PETAFLOP_DAY = 1e15 * 86_400
 _GPT3_HIDDEN = 12_288
@@ -45,15 +46,12 @@ def _verdicts(outcome: Outcome) -> Iterator[Verdict]:
     if outcome.nodes > 1:
         yield Verdict(
             "above 8 GPUs it is a networking problem",
-            "too strong: 7B on 8 to 512 H100 goes from 46.4 to 42.2 % MFU (llm-foundry); here "
+            f"too strong: 7B on 8 to 512 H100 goes from {cited('scaling.7b_at_8')} to {cited('scaling.7b_at_512')} % MFU "
+            "(llm-foundry); here "
             f"{outcome.step.exposed / outcome.step.total:.0%} of a step is exposed communication",
         )
     if outcome.machine.part.id.startswith(("h100", "h200")) and outcome.machine.node_gpus == 8:
-        yield Verdict(
-            "a node of 8 H100 draws 10 kW",
-            "that is the name plate, 10.2 kW: at most 8.4 kW were measured in training (82 %), heavy work means 76 %; "
-            "lay circuits for the first, buy energy for the last",
-        )
+        yield node_rule()
     yield from _of_part(outcome)
     yield Verdict(
         "15 to 25 % safety, 70 to 85 % utilisation, 2 to 5 times growth",
@@ -89,7 +87,7 @@ def petaflop_days(model: Model) -> Verdict:
     """GPT-3 in 3,640 petaflop/s-days."""
     work = training_flops(model, 300e9).value
     return Verdict(
-        "GPT-3 took 3,640 petaflop-days",
+        f"GPT-3 took {cited('gpt3.petaflop_days')} petaflop-days",
         f"right: 6·{model.params:.4g}·300e9 = {work:.4g} FLOPs = {work / PETAFLOP_DAY:,.0f} petaflop-days",
     )
 
@@ -112,7 +110,7 @@ def checkpoint_rule(model: Model) -> Verdict:
     return Verdict(
         "checkpoints are gigabytes to hundreds of gigabytes",
         f"low: 14 bytes a parameter are {checkpoint_bytes(model).value / 1e12:.3g} TB here, of which weights {2 * model.params / 1e9:,.0f} GB; "
-        "BLOOM-176B wrote 2.3 TB",
+        f"BLOOM-176B wrote {cited('bloom.checkpoint_tb')} TB",
     )
 
 
@@ -126,12 +124,29 @@ def checkpoint_speed(model: Model) -> Verdict:
     )
 
 
+def node_rule() -> Verdict:
+    """A node of H100 at 10 kW."""
+    node, share = nodes()["dgx_h100"], cited("node.busy_share")
+    return Verdict(
+        "a node of 8 H100 draws 10 kW",
+        f"that is the name plate, {node.power_w / 1e3:.1f} kW: at most {node.measured_power_w / 1e3:.1f} kW were measured in training "
+        f"({node.measured_power_w / node.power_w:.0%}), heavy work means {share} %; lay circuits for the first, buy energy for the last",
+    )
+
+
 def _utilisation(outcome: Outcome) -> Verdict:
     return Verdict(
         "real work reaches 60 to 80 % of peak FLOPS",
-        f"wrong for training: of 216 published rows 7 reach 60 % MFU and 156 lie from 35 to 55; {outcome.mfu.value:.0%} here. "
-        "60 to 80 % is what a bare matrix product gets (A100 87, H100 80, B200 78, MI300X 51 %)",
+        f"wrong for training: of {cited('mfu.rows')} published rows {cited('mfu.above_60')} reach 60 % MFU and "
+        f"{cited('mfu.35_to_55')} lie from 35 to 55; {outcome.mfu.value:.0%} here. 60 to 80 % is what a bare matrix product gets "
+        f"({_products()})",
     )
+
+
+def _products() -> str:
+    """Best matrix products of some parts, of their peak."""
+    named = (("A100", "a100_sxm_80"), ("H100", "h100_sxm"), ("B200", "b200_sxm"), ("MI300X", "mi300x"))
+    return ", ".join(f"{name} {parts()[part].matmul_share():.0%}" for name, part in named)
 
 
 def _of_part(outcome: Outcome) -> Iterator[Verdict]:
@@ -168,6 +183,7 @@ def _quadratic() -> Verdict:
 def _linear(outcome: Outcome) -> Verdict:
     return Verdict(
         "data parallelism scales linearly",
-        "nearly: GPT-3 on 96 to 4,608 H100 drops from 47 to 42 % MFU (Megatron); here "
+        f"nearly: GPT-3 on 96 to 4,608 H100 drops from {cited('scaling.gpt3_at_96')} to {cited('scaling.gpt3_at_4608')} % MFU "
+        "(Megatron); here "
         f"{outcome.step.data:.3g} of {outcome.step.total:.3g} s a step wait for gradients or weights",
     )

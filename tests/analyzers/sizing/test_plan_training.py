@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldaisle.analyzers.sizing.catalogue import Model, model_named, models, part_named
+from coldaisle.analyzers.sizing.cited import all_cited
 from coldaisle.analyzers.sizing.power import Prices
 from coldaisle.analyzers.sizing.quantity import Quantity
 from coldaisle.analyzers.sizing.sheet import Sheet, SizingError
@@ -271,6 +272,10 @@ def test_often_quoted_rules_come_with_their_numbers() -> None:
     assert "191B tokens" in claimed
     assert any("3,637 petaflop-days" in verdict for verdict in said.values())
     assert any(claim.startswith("real work reaches 60 to 80 %") for claim in said)
+
+
+def test_figures_that_are_quoted_have_a_source() -> None:
+    assert all(each.source and each.what and each.unit for each in all_cited().values())
 
 
 def test_storage_that_is_told_sets_the_pace_of_checkpoints() -> None:
