@@ -10,7 +10,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -40,8 +40,8 @@ class Part:
     vendor: str
     product: str
     form: str
-    flops: Mapping[str, float]
-    measured_flops: Mapping[str, float]
+    flops: Mapping[str, float] = field(hash=False)
+    measured_flops: Mapping[str, float] = field(hash=False)
     memory_bytes: float
     """As the driver reports it; where that is not known, what is sold, taken as GiB."""
     memory_is_reported: bool
@@ -79,6 +79,8 @@ class Fabric:
     kind: str
     rate: float
     efficiency: float
+    reduce_efficiency: float
+    """Of an all-reduce, which some switches do themselves."""
     basis: str
     sources: tuple[str, ...]
     status: str
@@ -116,6 +118,7 @@ def fabrics() -> Mapping[str, Fabric]:
                 row["kind"],
                 number(row["gbs_per_dir"]) * GIGA,
                 number(row["planning_efficiency"]),
+                number(row["all_reduce_efficiency"] or row["planning_efficiency"]),
                 row["efficiency_basis"],
                 _words(row["sources"]),
                 row["status"],
