@@ -525,7 +525,8 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
         case Entity.FINDING:
             return (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
         case Entity.ADVICE:
-            return (*snapshot.counsel.given, *snapshot.counsel.refused)
+            said: tuple[Advice | Refused, ...] = (*snapshot.counsel.given, *snapshot.counsel.refused)
+            return said
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]
         case Entity.PARTITION:

@@ -78,7 +78,14 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION, Entity.FINDING, Entity.ADVICE):
+        if field.entity in (
+            Entity.JOB,
+            Entity.TARGET,
+            Entity.EVENT,
+            Entity.PARTITION,
+            Entity.FINDING,
+            Entity.ADVICE,
+        ):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -251,7 +258,9 @@ class Tables:
         for number, scopes_of in enumerate(told):
             for reach in map(places.reach, scopes_of):
                 pairs[Entity.GPU] += [(number, at) for at in reach.gpus]
-                pairs[Entity.NODE] += [(number, at) for at in reach.nodes or self._nodes_of_racks(reach.racks)]
+                pairs[Entity.NODE] += [
+                    (number, at) for at in reach.nodes or self._nodes_of_racks(reach.racks)
+                ]
                 pairs[Entity.JOB] += [(number, at) for at in reach.jobs]
                 pairs[Entity.SERVER] += [(number, at) for at in reach.servers]
         scopes = []

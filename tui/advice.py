@@ -186,7 +186,9 @@ def side_lines(
             rows.append(((Run(f"  +{len(here) - SIDE_MOST + 1} more (6)", "dim"),), ""))
         if not here:
             rows.append(((Run("  " + ("nothing to do here" if counsel.given else "none yet"), "dim"),), ""))
-    rows.append((_heading(f"ADVICE for {plain(snapshot.name, 16) or 'the cluster'}{_span(counsel)}", width, rule), ""))
+    rows.append(
+        (_heading(f"ADVICE for {plain(snapshot.name, 16) or 'the cluster'}{_span(counsel)}", width, rule), "")
+    )
     if not counsel.given:
         rows += [(row, "") for row in _indented(waiting_words(snapshot), width, "dim")[:4]]
         return rows
@@ -194,7 +196,10 @@ def side_lines(
     if len(counsel.given) > SIDE_MOST:
         rows.append(((Run(f"  +{len(counsel.given) - SIDE_MOST} more (6 Sizing)", "accent"),), ""))
     if counsel.refused:
-        rows += [(row, "") for row in _indented(f"not sized: {refusal_words(counsel.refused[0])}", width, "dim")[:2]]
+        rows += [
+            (row, "")
+            for row in _indented(f"not sized: {refusal_words(counsel.refused[0])}", width, "dim")[:2]
+        ]
     return rows
 
 
@@ -203,7 +208,9 @@ def _span(counsel: Counsel) -> str:
     if not counsel.at:
         return ""
     share = coverage(counsel)
-    return f" ({span_words(counsel.span_s)}{'' if share is None else f', cover {share:.0%}'.replace('%', ' %')})"
+    return (
+        f" ({span_words(counsel.span_s)}{'' if share is None else f', cover {share:.0%}'.replace('%', ' %')})"
+    )
 
 
 def _told(given: Sequence[Advice], width: int, selected: str) -> list[tuple[Row, str]]:

@@ -51,6 +51,7 @@ SCREENS = {
     "Jobs": ("coldaisle.tui.screens.jobs", "JobsScreen"),
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
     "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
+    "Sizing": ("coldaisle.tui.screens.sizing", "SizingScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
 }
 """Loaded when they are first opened; Racks is there from the start."""

@@ -65,9 +65,7 @@ def room_of(width: int, height: int, *, side: bool) -> Room:
     """Top 3, legend 1, keys 1, advice 0 or 1, cursor 1 or 2; the rest is the map's and the events'."""
     cursor, advice = 2 if height >= 18 else 1, int(height >= ADVICE_FROM)
     beside = SIDE if side and width >= SIDE_AT else 0
-    return Room(
-        width - beside - bool(beside), max(height - 5 - advice - cursor, 1), advice, cursor, beside
-    )
+    return Room(width - beside - bool(beside), max(height - 5 - advice - cursor, 1), advice, cursor, beside)
 
 
 ADVISED = "advice:"
@@ -412,8 +410,8 @@ class RacksScreen(FilteredScreen):
         lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))
         if room.side:
             advised = self._side_advice(snapshot, gpu, room.side)
-            lines = self.size.height - 4 - room.advice - room.cursor - len(advised)
-            told = [*self._side_findings(snapshot, room.side, lines), *advised]
+            left = self.size.height - 4 - room.advice - room.cursor - len(advised)
+            told = [*self._side_findings(snapshot, room.side, left), *advised]
             self._ids["side"] = [key for _, key in told]
             rest = side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule)
             side.show([*(row for row, _ in told), *rest])

@@ -40,7 +40,7 @@ TABS = (
     Tab("3", "Jobs", True),
     Tab("4", "Nodes", True),
     Tab("5", "Serving", True),
-    Tab("6", "Sizing", False),
+    Tab("6", "Sizing", True),
     Tab("7", "Sources", True),
 )
 
