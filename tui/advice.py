@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coldaisle.sources.text import fit, plain
+from coldaisle.sources.text import cell_width, fit, plain
 from coldaisle.sources.units import age
 from coldaisle.tui.figures import interval, number
 from coldaisle.tui.widgets.lines import Row, Run, cut, row_width, wrap
@@ -180,7 +180,8 @@ def side_lines(
     rows: list[tuple[Row, str]] = []
     here = [one for one in counsel.given if rack in places[one.id].racks]
     if layout.racks:
-        rows.append((_heading(f"ADVICE for {plain(layout.racks[rack].name, 20)}", width, rule), ""))
+        name = plain(layout.racks[rack].name, 12)
+        rows.append((_heading(f"ADVICE for {name}", width, rule, "GPU.h/week" if counsel.given else ""), ""))
         rows += _told(here[: SIDE_MOST - 1], width, selected)
         if len(here) >= SIDE_MOST:
             rows.append(((Run(f"  +{len(here) - SIDE_MOST + 1} more (6)", "dim"),), ""))
@@ -229,8 +230,10 @@ def _indented(text: str, width: int, token: str) -> list[Row]:
     return [(Run("  "), *row) for row in wrap(text, max(width - 2, 12), token)]
 
 
-def _heading(name: str, width: int, rule: str) -> Row:
-    return cut((Run(f"{name} ", "title"), Run(rule * max(width - len(name) - 1, 0), "rule")), width)
+def _heading(name: str, width: int, rule: str, tail: str = "") -> Row:
+    tail = f" {tail}" if tail else ""
+    spare = max(width - cell_width(name) - 1 - len(tail), 0)
+    return cut((Run(f"{name} ", "title"), Run(rule * spare, "rule"), Run(tail, "dim")), width)
 
 
 def who_words(snapshot: Snapshot, one: Advice) -> str:

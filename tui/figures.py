@@ -14,7 +14,7 @@ SHOWN_AS: Final = {"bytes": "B", "bytes/s": "B/s", "ratio": "ratio", "s": "s", "
 """Canonical units of sizing that the catalogue of metrics has, too."""
 COUNTED: Final = {
     "gpus": "GPU", "nodes": "node", "racks": "rack", "cores": "core", "jobs": "job", "replicas": "replica",
-    "requests": "request",
+    "requests": "request", "stages": "stage",
 }  # fmt: skip
 NAMED: Final = {
     "gpu_hours": "GPU.h", "gpu_hours/week": "GPU.h/week", "gpu_hours_per_week": "GPU.h/week", "tokens": "tok",

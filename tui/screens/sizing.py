@@ -156,8 +156,9 @@ class SizingScreen(FilteredScreen):
     def stand_on(self, key: str) -> None:
         """Put the cursor on a piece of advice, by its id."""
         self._wanted = key
-        self._show_pane(ADVICE)
-        self.again()
+        if self.is_mounted:
+            self._show_pane(ADVICE)
+            self.again()
 
     # --- what is measured now ----------------------------------------------------------------------
 
@@ -336,8 +337,9 @@ class SizingScreen(FilteredScreen):
             home.say(text)
 
     def _use_lines(self) -> int:
-        """Lines for the utilisations: all of them, or two where there is little room."""
-        return 7 if self.size.height >= 20 and self.size.width >= 60 else 2
+        """Lines for the utilisations: all of them, or two where there is little room, or the calculator needs it."""
+        width, height = self.size
+        return 7 if width >= 60 and height >= (20 if self.pane == ADVICE else 30) else 2
 
     def _item(self) -> Item | None:
         return self._items.get(self.query_one(AdviceTable).key or "")
@@ -345,6 +347,7 @@ class SizingScreen(FilteredScreen):
     def _show_pane(self, pane: str) -> None:
         self.pane = pane
         self.set_class(pane == CALCULATOR, "calculator")
+        self.query_one("#use", Lines).styles.height = self._use_lines()
         self.query_one("#detail", Lines).scroll_to(y=0, animate=False, force=True)
         self.unfiltered_focus()
         self.refresh_bindings()

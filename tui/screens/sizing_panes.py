@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     Column("number", "", 2, right=True, keep=0),
-    Column("action", "advice", 26, keep=0, grows=True),
+    Column("action", "advice", 40, keep=0, grows=True),
     Column("where", "where", 16, keep=5),
     Column("quantity", "how many", 13, keep=4),
     Column("saved", "GPU.h/wk", 8, right=True, keep=1),
@@ -43,12 +43,14 @@ GIVEN, REFUSED = "a:", "r:"
 SORTS: Final = ("saved", "grade", "rule", "where")
 MOST_REFUSED = 50
 LABEL: Final = 9
+ALL_THERE: Final = 0.995
+"""Coverage from which on nothing lacks."""
 FOUR: Final = (
-    ("allocated", "allocated", "GPU time that jobs hold, of what is installed"),
-    ("busy", "busy", "a kernel resident, of what is allocated"),
-    ("active", "active", "multiprocessors at work, of what is busy"),
-    ("flops", "achieved FLOP/s", "of what the busy GPUs could do"),
-    ("bandwidth", "achieved bytes/s", "of what their memory could do"),
+    ("allocated", "allocated", "held by jobs, of installed"),
+    ("busy", "busy", "with a kernel, of allocated"),
+    ("active", "active", "SMs at work, of busy"),
+    ("flops", "achieved FLOP/s", "of the peak, while busy"),
+    ("bandwidth", "achieved bytes/s", "of the peak, while busy"),
 )
 """The four utilisations (achieved is two): field of Use, name, what it is a share of."""
 
@@ -86,7 +88,8 @@ def _use_row(now: Use | None, over: Use, each: tuple[str, str, str], width: int)
     why = "" if here is None or here.ratio is not None else here.why
     if there.ratio is not None:
         runs.append(Run(fit(_bounded(there), 15), "text"))
-        runs.append(Run(f" {what} ({_metric(there.metric)}, {there.coverage * 100:.0f} % there)", "dim"))
+        lacking = f", {there.coverage * 100:.0f} % there" if there.coverage < ALL_THERE else ""
+        runs.append(Run(f" {what} ({_metric(there.metric)}{lacking})", "dim"))
     else:
         runs.append(Run(fit("-", 15), "dim"))
         told = plain(why or there.why, 80)
@@ -128,7 +131,7 @@ def reclaim_row(snapshot: Snapshot, seen: Seen, width: int) -> Row:
     runs = [Run("reclaimable ", "title")]
     held = counsel.utilisations.cluster.gpu_hours
     if counsel.reclaimable is None:
-        why = waiting_words(snapshot) if not counsel.at else "not known: jobs or readings lack"
+        why = "not looked at yet" if not counsel.at else "not known: jobs or readings lack"
         runs.append(Run(f"-  {why}", "dim"))
     else:
         runs.append(Run(interval(counsel.reclaimable), "warn" if counsel.reclaimable.value else "text"))
@@ -245,9 +248,9 @@ def told(snapshot: Snapshot, one: Advice) -> Iterator[tuple[str, str, str]]:
     yield "BECAUSE", plain(one.because, 600), "text"
     for at, ground in enumerate(one.grounds):
         yield "GROUNDS" if at == 0 else "", ground_words(ground), "text"
-    yield "CHANGES", plain(one.would_change, 600), "text"
+    yield "CHANGE IF", plain(one.would_change, 600), "text"
     if one.but:
-        yield "BUT NOT", plain(one.but, 600), "warn"
+        yield "BUT", plain(one.but, 600), "warn"
     if where := where_words(snapshot, one):
         yield "WHERE", where, "dim"
     made = "; ".join(filter(None, (plain(one.quantity.formula, 300), plain(one.quantity.source, 300))))
