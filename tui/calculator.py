@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.text import plain
@@ -38,9 +38,13 @@ class Field(NamedTuple):
     is_optional: bool = False
 
 
-SERVE: Final = (
+WHAT: Final = (
+    Field("what", "what", "", "serve, train or finetune: each is sized by rules of its own"),
     Field("model", "model", "", "a model of the catalogue: left and right choose, Enter types"),
     Field("part", "part", "", "a part of the catalogue"),
+)
+SERVE: Final = (
+    *WHAT,
     Field("dtype", "weights", "", "format of the weights"),
     Field("rate", "requests/s", "/s", "that arrive, at the busiest; any: one replica", True),
     Field("isl", "tokens in", "tokens", "of a request"),
@@ -48,7 +52,18 @@ SERVE: Final = (
     Field("ttft", "TTFT goal", "s", "time to the first token", True),
     Field("itl", "ITL goal", "s", "time between tokens", True),
 )
+_RUN: Final = (
+    Field("tokens", "tokens", "tokens", "of the whole run: 300G, 15T"),
+    Field("seq", "sequence", "tokens", "tokens of a sequence"),
+    Field("deadline", "within", "s", "a time to be done in: 30d; any: the fewest GPUs that hold it", True),
+    Field("gpus", "GPUs", "1", "so many, and the answer is a time; any: as many as the time needs", True),
+)
+TRAIN: Final = (*WHAT, *_RUN)
+FINETUNE: Final = (*WHAT, Field("method", "method", "", "full, lora or qlora"), *_RUN)
+FIELDS: Final[Mapping[str, tuple[Field, ...]]] = {"serve": SERVE, "train": TRAIN, "finetune": FINETUNE}
+METHODS: Final = ("lora", "qlora", "full")
 DEFAULTS: Final = {
+    "what": "serve", "tokens": "300G", "seq": "8192", "deadline": "30d", "gpus": ANY, "method": "lora",
     "model": "Llama-3.x-70B", "part": "h100_sxm", "dtype": "bf16", "rate": ANY, "isl": "2000", "osl": "300", "ttft": ANY,
     "itl": ANY,
 }  # fmt: skip
@@ -81,7 +96,7 @@ class Answer:
 def answer(form: Form) -> Answer:
     """Compute; never raises. For a thread that is not the screen's."""
     try:
-        return Answer(form, _serving(form.texts))
+        return Answer(form, ASKED[what_of(form)](form.texts))
     except ColdaisleError as error:
         return Answer(form, problem=plain(str(error), 400), remedy=plain(error.remedy, 400))
     except ValueError as error:
@@ -108,6 +123,77 @@ def _serving(texts: Mapping[str, str]) -> Sheet:
     return plan_serving(request, part_named(texts["part"]))
 
 
+def _training(texts: Mapping[str, str]) -> Sheet:
+    from coldaisle.analyzers.sizing.catalogue import model_named, part_named
+    from coldaisle.analyzers.sizing.training import plan_training
+
+    run = _run_of(texts)
+    return plan_training(
+        model_named(texts["model"]),
+        run.tokens,
+        part_named(texts["part"]),
+        gpus=run.gpus,
+        deadline_s=run.deadline_s,
+        seq=run.seq,
+    )
+
+
+def _finetuning(texts: Mapping[str, str]) -> Sheet:
+    from coldaisle.analyzers.sizing.catalogue import model_named, part_named
+    from coldaisle.analyzers.sizing.training import plan_finetuning
+
+    run = _run_of(texts)
+    return plan_finetuning(
+        model_named(texts["model"]),
+        run.tokens,
+        part_named(texts["part"]),
+        method=_method(texts["method"]),
+        gpus=run.gpus,
+        deadline_s=run.deadline_s,
+        seq=run.seq,
+    )
+
+
+class _Run(NamedTuple):
+    """What training and fine-tuning have in common."""
+
+    tokens: float
+    seq: int
+    deadline_s: float | None
+    gpus: int | None
+
+
+def _run_of(texts: Mapping[str, str]) -> _Run:
+    """ValueError for what is no number."""
+    asked = {one.key: value_of(one, texts[one.key]) for one in _RUN}
+    given = {key: None if math.isnan(asked[key]) else asked[key] for key in ("deadline", "gpus")}
+    if given["gpus"] is not None:
+        given["deadline"] = None  # with a number of GPUs the answer is a time
+    gpus = given["gpus"]
+    return _Run(asked["tokens"], int(asked["seq"]), given["deadline"], None if gpus is None else int(gpus))
+
+
+def _method(text: str) -> Literal["full", "lora", "qlora"]:
+    if text not in METHODS:
+        raise ValueError(f"method: {text} is none of {', '.join(METHODS)}")
+    return cast('Literal["full", "lora", "qlora"]', text)
+
+
+ASKED: Final[Mapping[str, Callable[[Mapping[str, str]], Sheet]]] = {
+    "serve": _serving, "train": _training, "finetune": _finetuning,
+}  # fmt: skip
+
+
+def what_of(form: Form) -> str:
+    """What is sized; ``serve`` where what was typed is none of it."""
+    return form.texts["what"] if form.texts["what"] in FIELDS else "serve"
+
+
+def fields_of(form: Form) -> tuple[Field, ...]:
+    """The lines of a form."""
+    return FIELDS[what_of(form)]
+
+
 def value_of(one: Field, text: str) -> float:
     """What a field's text means, in its canonical unit; NaN: it is not asked for. ValueError says what is accepted."""
     from coldaisle.sources.units import parse
@@ -123,6 +209,9 @@ def value_of(one: Field, text: str) -> float:
 def problem_of(one: Field, text: str) -> str:
     """What is wrong with a text, as it is typed; empty: nothing."""
     if not one.unit:
+        known = {"what": tuple(FIELDS), "method": METHODS}.get(one.key)
+        if known is not None:
+            return "" if text.strip() in known else f"one of {', '.join(known)}"
         return "" if text.strip() else "a name"
     try:
         value_of(one, text)
@@ -138,6 +227,8 @@ def choices(key: str) -> tuple[str, ...]:
     from coldaisle.sources.parts.catalogue import parts
 
     known: Mapping[str, Callable[[], tuple[str, ...]]] = {
+        "what": lambda: tuple(FIELDS),
+        "method": lambda: METHODS,
         "model": lambda: tuple(models()),
         "part": lambda: tuple(parts()),
         "dtype": lambda: tuple(FORMATS),
@@ -152,7 +243,10 @@ def turned(form: Form, key: str, by: int) -> Form:
         return form
     here = form.texts[key]
     at = known.index(here) + by if here in known else 0 if by > 0 else -1
-    return form.put(key, known[at % len(known)], "chosen")
+    form = form.put(key, known[at % len(known)], "chosen")
+    if key == "what" and form.origins["tokens"] == GUESS:
+        form = form.put("tokens", "1G" if what_of(form) == "finetune" else DEFAULTS["tokens"], GUESS)
+    return form
 
 
 # --- what is measured --------------------------------------------------------------------------------
@@ -192,7 +286,7 @@ def _form_of(
         return None
     held = f", {gpus} GPUs hold it now" if gpus else ""
     form = Form(f"{plain(service.name, 40)}: {len(service.servers)} replicas{held}")
-    form = form.put("rate", f"{rate:.3g}", "measured now")
+    form = form.put("what", "serve", "what is measured").put("rate", f"{rate:.3g}", "measured now")
     for key, value in tokens.items():
         if value > 0:
             form = form.put(key, f"{value / rate:.0f}", "measured now: tokens/s over requests/s")

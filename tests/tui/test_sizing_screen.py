@@ -372,7 +372,7 @@ class TestCalculator:
             await pilot.press("tab")
             await calculated(pilot)
             before = detail(pilot)
-            await pilot.press("j", "j", "j", "enter")
+            await pilot.press(*"jjjj", "enter")
             await pilot.pause()
             await pilot.press(*"400", "enter")
             await calculated(pilot)
@@ -383,7 +383,7 @@ class TestCalculator:
     async def test_a_choice_is_turned(self) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:
             await opened(pilot)
-            await pilot.press("tab", "j", "l")
+            await pilot.press("tab", "j", "j", "l")
             await calculated(pilot)
             assert sizing(pilot).form.texts["part"] != calculator.DEFAULTS["part"]
             await pilot.press("h")
@@ -393,7 +393,7 @@ class TestCalculator:
     async def test_what_is_no_value_is_not_taken(self) -> None:
         async with app_of().run_test(size=(100, 24)) as pilot:
             await opened(pilot)
-            await pilot.press("tab", "j", "j", "j", "enter")
+            await pilot.press("tab", *"jjjj", "enter")
             await pilot.pause()
             await pilot.press(*"lots", "enter")
             await pilot.pause()
@@ -420,6 +420,20 @@ class TestCalculator:
             await pilot.pause()
             assert "Llama" in next(tmp_path.glob("*sizing.md")).read_text()
 
+    async def test_training_has_fields_of_its_own(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await opened(pilot)
+            await pilot.press("tab", "l")
+            await calculated(pilot)
+            assert "within" in text(pilot)
+            assert "requests/s" not in text_of(sizing(pilot).query_one("#form", Lines).rows)
+            await pilot.press("end", "enter")
+            await pilot.pause()
+            await pilot.press(*"256", "enter")
+            await calculated(pilot)
+            assert sizing(pilot).answer is not None
+            assert "256 H100" in detail(pilot)
+
 
 class TestAnswers:
     @pytest.mark.parametrize(
@@ -437,6 +451,21 @@ class TestAnswers:
         found = calculator.answer(calculator.Form().put(key, text))
         assert found.sheet is None
         assert found.problem
+
+    @pytest.mark.parametrize("what", ["serve", "train", "finetune"])
+    def test_each_kind_has_an_answer(self, what: str) -> None:
+        found = calculator.answer(calculator.Form().put("what", what))
+        assert found.sheet is not None
+        assert found.sheet.fits
+
+    @pytest.mark.parametrize(
+        ("key", "text"),
+        [("tokens", "0"), ("seq", "-1"), ("deadline", "soon"), ("gpus", "1e30"), ("gpus", "0")],
+    )
+    def test_nonsense_in_training_is_a_problem_in_words(self, key: str, text: str) -> None:
+        found = calculator.answer(calculator.Form().put("what", "train").put(key, text))
+        assert found.problem or (found.sheet is not None and not found.sheet.fits)
+        assert found.problem != "the calculator failed"
 
     def test_a_model_that_fits_nowhere_is_an_answer(self) -> None:
         form = calculator.Form().put("model", "DeepSeek-V3/R1").put("part", "t4")

@@ -15,7 +15,7 @@ from textual.containers import Container
 from coldaisle.sources.text import fit, plain
 from coldaisle.tui import clipboard
 from coldaisle.tui.advice import action_words, ago_words, span_words, waiting_words
-from coldaisle.tui.calculator import MOST_TYPED, SERVE, Answer, Field, Form, problem_of
+from coldaisle.tui.calculator import MOST_TYPED, SERVE, Answer, Field, Form, fields_of, problem_of
 from coldaisle.tui.glyphs import ascii_of
 from coldaisle.tui.screens import sizing_panes as panes
 from coldaisle.tui.screens.filtered import FilteredScreen
@@ -222,12 +222,12 @@ class SizingScreen(FilteredScreen):
 
     def action_step(self, by: int) -> None:
         """Choose another field."""
-        self.field = min(max(self.field + by, 0), len(SERVE) - 1)
+        self.field = min(max(self.field + by, 0), len(fields_of(self.form)) - 1)
         self.again()
 
     def action_edge(self, last: int) -> None:
         """To the first or the last field."""
-        self.field = len(SERVE) - 1 if last else 0
+        self.field = len(fields_of(self.form)) - 1 if last else 0
         self.again()
 
     def action_turn(self, by: int) -> None:
@@ -330,7 +330,8 @@ class SizingScreen(FilteredScreen):
 
     @property
     def _field(self) -> Field:
-        return SERVE[self.field]
+        known = fields_of(self.form)
+        return known[min(self.field, len(known) - 1)]
 
     def _say(self, text: str) -> None:
         if (home := self._home) is not None:
@@ -418,6 +419,7 @@ class SizingScreen(FilteredScreen):
     def _take(self, form: Form) -> None:
         """Ask another thing; the answer to what was asked before is not waited for."""
         self.form = form
+        self.field = min(self.field, len(fields_of(form)) - 1)
         self.run_worker(self._compute(form), group="calculator", exclusive=True, exit_on_error=False)
         if self.is_mounted and self.pane == CALCULATOR:
             self._show_form()
@@ -436,7 +438,7 @@ class SizingScreen(FilteredScreen):
     def _show_form(self) -> None:
         lines = self.query_one("#form", Lines)
         width = max(lines.room.width - 1, 20)
-        rows = [_field_row(one, self.form, width) for one in SERVE]
+        rows = [_field_row(one, self.form, width) for one in fields_of(self.form)]
         lines.show(rows, self.field)
         lines.reveal(self.field)
         detail = self.query_one("#detail", Lines)

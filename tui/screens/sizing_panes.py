@@ -34,7 +34,7 @@ COLUMNS: Final = (
     Column("number", "", 2, right=True, keep=0),
     Column("action", "advice", 40, keep=0, grows=True),
     Column("where", "where", 16, keep=5),
-    Column("quantity", "how many", 13, keep=4),
+    Column("quantity", "how many", 21, keep=4),
     Column("saved", "GPU.h/wk", 8, right=True, keep=1),
     Column("grade", "", 1, keep=2),
 )
