@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lab.counsels import advised, counsel_of, hostile_advice
+from lab.counsels import advised, hostile_advice
 from lab.diagnoses import night
 from lab.rest import until
 from lab.services import NIGHT, PROMISES, ServiceFeed, with_services
@@ -47,14 +47,8 @@ def app_of(snapshot: Snapshot | None = None, **options: object) -> ColdaisleApp:
 
 def serving_app(**options: object) -> ColdaisleApp:
     snapshot = with_services(make_snapshot(), NIGHT)
-    snapshot = replace(snapshot, counsel=replace(counsel_of(night()), given=()))
-    return ColdaisleApp(
-        ServiceFeed(snapshot),
-        name="atlas",
-        clock=lambda: AT,
-        serving=PROMISES,
-        **{"no_colour": False, **options},
-    )  # type: ignore[arg-type]
+    options = {"name": "atlas", "clock": lambda: AT, "no_colour": False, "serving": PROMISES, **options}
+    return ColdaisleApp(ServiceFeed(snapshot), **options)  # type: ignore[arg-type]
 
 
 def lines(pilot: Pilot[None]) -> list[str]:

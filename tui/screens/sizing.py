@@ -15,7 +15,7 @@ from textual.containers import Container
 from coldaisle.sources.text import fit, plain
 from coldaisle.tui import clipboard
 from coldaisle.tui.advice import action_words, ago_words, span_words, waiting_words
-from coldaisle.tui.calculator import MOST_TYPED, SERVE, Answer, Field, Form, fields_of, problem_of
+from coldaisle.tui.calculator import MOST_TYPED, SERVE, Answer, Field, Form, fields_of, problem_of, what_of
 from coldaisle.tui.glyphs import ascii_of
 from coldaisle.tui.screens import sizing_panes as panes
 from coldaisle.tui.screens.filtered import FilteredScreen
@@ -387,7 +387,10 @@ class SizingScreen(FilteredScreen):
             runs.append(Run(f"by {'what is saved' if self.sort == SORTS[0] else self.sort} (s)   ", "accent"))
             runs.append(Run(self._looked(snapshot), "dim"))
         else:
-            runs.append(Run(plain(self.form.title, 80), "accent"))
+            title = (
+                self.form.title if what_of(self.form) == "serve" else "nothing of a run to come is measured"
+            )
+            runs.append(Run(plain(title, 80), "accent"))
         return cut(tuple(runs), max(self.size.width, 20))
 
     def _looked(self, snapshot: Snapshot) -> str:
