@@ -77,6 +77,8 @@ def waiting_words(snapshot: Snapshot) -> str:
     counsel = snapshot.counsel
     if not snapshot.live:
         return "none for a past instant: it is made from the last hour of what is live (t returns there)"
+    if snapshot.is_jobs_only and not counsel.given:
+        return "none: only a scheduler is read here, and nothing tells how busy GPUs are"
     if not counsel.at:
         return "nobody has looked yet: the first look comes with the first whole minute of readings"
     if counsel.span_s < LEAST_S:

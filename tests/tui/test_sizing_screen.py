@@ -297,6 +297,20 @@ class TestAdvice:
             await pilot.pause()
             assert [key.split(":")[1] for key in keys(pilot)] == kept
 
+    async def test_the_filter_is_typed_and_dropped_from_either_pane(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await opened(pilot)
+            await pilot.press("tab", "slash")
+            await pilot.pause()
+            await pilot.press(*"r07", "enter")
+            await pilot.pause()
+            assert sizing(pilot).pane == "Advice"
+            assert [key.split(":")[1] for key in keys(pilot)] == ["power"]
+            assert "filter: r07 (Esc drops it)" in text(pilot)
+            await pilot.press("escape")
+            await pilot.pause()
+            assert len(keys(pilot)) == 4
+
     async def test_enter_lights_it_on_racks(self) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:
             await opened(pilot)

@@ -197,6 +197,12 @@ class SizingScreen(FilteredScreen):
         self._show_pane(PANES[(PANES.index(self.pane) + by) % len(PANES)])
         self.again()
 
+    async def action_filter(self) -> None:
+        """Advice is what can be filtered."""
+        if self.pane != ADVICE:
+            self.action_pane(1)
+        await super().action_filter()
+
     def action_open(self) -> None:
         """Light up the GPUs of the advice on the map."""
         from coldaisle.tui.screens.racks import RacksScreen
