@@ -38,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_intensity: float
     tensor: float
     busy: float
+    waits: float
     keep: float
     blind: float
     stalled: float
@@ -76,6 +77,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     computes = ~(
         team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
     )  # else it waits, and not for bytes
+    whole = activity(window, rules.window_s)
+    waited = team.mean(share(whole.spin, whole.have)[None])[0]
+    computes &= ~(waited >= 0.5 * lost)  # what is lost was lost to waiting, which may be over
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
@@ -87,9 +91,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         if not fills.any():
             continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(
-            np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & _rises(window, team, load)
-        )
+        # A full link explains a lost pace by itself; of one that is half full the GPUs have to say so, too.
+        waits = (hungry >= rules.waits) | (load.share >= rules.high)
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
