@@ -14,7 +14,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.boards import sheet_clock
 from coldaisle.analyzers.features import power_limit, reference_clock
 from coldaisle.analyzers.finding import (
     Candidate,
@@ -29,6 +28,7 @@ from coldaisle.analyzers.finding import (
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
+from coldaisle.sources.parts.catalogue import sheet_clock
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -147,7 +147,7 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
 def _top_clock(window: Window) -> Floats:
     """[gpu] MHz; what the model is known by where it is not exported. NaN: not known."""
     told = window.current("gpu.sm_clock_max")
-    sheet = np.array([sheet_clock(model) or np.nan for model in window.groups.models], dtype=np.float32)
+    sheet = np.array([sheet_clock(model) for model in window.groups.models], dtype=np.float32)
     return np.where(np.isnan(told), sheet[window.groups.gpu_model], told).astype(np.float32)
 
 
