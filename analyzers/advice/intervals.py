@@ -101,7 +101,8 @@ def widened(span: Span, seconds: float) -> Span:
 
 def all_alike(n: float) -> float:
     """The least share that a property has, of which n of n independent samples were."""
-    return TAIL ** (1 / max(n, 1.0))
+    least: float = TAIL ** (1 / max(n, 1.0))
+    return least
 
 
 def theil_sen(x: Numbers, y: Numbers) -> Span:
@@ -142,3 +143,4 @@ def _wait(servers: int, load: float) -> float:
     share = load / servers
     delayed: float = blocked / (1 - share * (1 - blocked))
     wait: float = delayed / (servers * (1 - share))
+    return wait
