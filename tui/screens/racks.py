@@ -109,6 +109,7 @@ class RacksScreen(FilteredScreen):
     RacksScreen #changed { height: 1fr; }
     RacksScreen #side { height: 1fr; display: none; margin-left: 1; }
     RacksScreen #advice { height: 1; }
+    RacksScreen #advice.no-room { display: none; }
     RacksScreen #cursor { height: 2; }
     """
 
@@ -392,7 +393,7 @@ class RacksScreen(FilteredScreen):
         from coldaisle.tui.advice import line
 
         row = self.query_one("#advice", Rows)
-        row.display = bool(room.advice)
+        row.set_class(not room.advice, "no-room")
         row.show([line(snapshot, self.size.width, self.advised)] if room.advice else [])
 
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
