@@ -34,6 +34,8 @@ BOARD_METRICS = (
 )  # fmt: skip
 HOST_METRICS = ("node.cpu_util", "node.cpu_iowait")
 LOOK_S = 60.0
+SOON_S = 5.0
+"""Between two looks while sources still tell the past."""
 
 
 class Book:
@@ -83,15 +85,17 @@ class Counsellor:
         self.look_s = 0.0
         """What the last look took, without what others did between its steps."""
         self._book = Book(view)
-        self._looked_at = -math.inf
+        self._looked_at = self._reached = math.inf
 
     def is_due(self, now: float) -> bool:
-        """Whether a minute has passed since the last look, or the clock was set back."""
-        return now < self._looked_at or now // MINUTE > self._looked_at // MINUTE
+        """Whether a minute has passed since the last look, the clock was set back, or more of the past has become known."""
+        if now - self._looked_at >= SOON_S and self.view.history.reach < self._reached - MINUTE:
+            return True
+        return not 0 <= now - self._looked_at < MINUTE or now // MINUTE > self._looked_at // MINUTE
 
     async def look(self, snapshot: Snapshot) -> Counsel:
         """Make it anew; a mistake there keeps the old one, and silences nothing else."""
-        self._looked_at = snapshot.at
+        self._looked_at, self._reached = snapshot.at, self.view.history.reach
         try:
             await self._look(snapshot)
         except Exception:  # supervision

@@ -192,7 +192,7 @@ def _uses_of_boards(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use
         Use(
             name,
             int(boards[number]),
-            exact(float(hours[number]), "gpu_hours") if known else None,
+            exact(float(hours[number]), "gpu_hours") if known and not pool.homeless else None,
             allocated[number],
             **{key: _measured(pool, found, key, number) for key in ("busy", "active", "flops", "bandwidth")},
         )
@@ -251,7 +251,7 @@ def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
         known = ~np.isnan(term.above)
         above, below = np.where(known, term.above, 0), np.where(known, term.below, 0)
         sums = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (above, below))
-        return (*sums, known.sum(axis=1).astype(np.float64))
+        return (*sums, (known * pool.share_measured).sum(axis=1, dtype=np.float64))
 
     above, below, known = pool.cached(("blocks of", term.name), make)
     expected = (
@@ -276,7 +276,7 @@ def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
         return (
             pool.by_stay(over_holds(pool.holds, term.above)),
             pool.by_stay(over_holds(pool.holds, term.below)),
-            pool.by_stay(over_holds(pool.holds, known)),
+            pool.by_stay(over_holds(pool.holds, known * pool.share_measured)),
         )
 
     above, below, known = pool.cached(("stays of", term.name), make)
@@ -301,7 +301,7 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
     if not usage.jobs_known or not pool.bins or not pool.size:
         why = "jobs are not known" if not usage.jobs_known else "no GPU is known"
         return [Measured(why=why)] * size
-    unknown = sum(1 for boards, s in zip(pool.boards_of, pool.gpu_s, strict=True) if boards is None and s > 0)
+    unknown = pool.homeless
     if unknown and size > 1:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
