@@ -33,7 +33,8 @@ BOARD_METRICS = (
     "gpu.sm_clock", "gpu.nvlink_tx", "gpu.nvlink_rx", "gpu.thermal_violation",
 )  # fmt: skip
 HOST_METRICS = ("node.cpu_util", "node.cpu_iowait")
-LOOK_S = 60.0
+LATE = 2
+"""Whole minutes that are read again: slow sources tell of them after they are over."""
 SOON_S = 5.0
 """Between two looks while sources still tell the past."""
 
@@ -61,8 +62,9 @@ class Book:
         rows = rows[self._layout.boards] if kind is Kind.GPU and len(rows) else rows
         last = int(at // MINUTE)
         before, kept = self._kept.get(key, (0, np.zeros((0, len(rows)), dtype=np.float32)))
-        new = min(max(last - before, 0), MINUTES)
+        new = min(last - before, MINUTES) if last >= before else MINUTES
         if new:
+            new = min(new + LATE, MINUTES)
             size = int(rows.max(initial=-1)) + 1
             folded = self.view.history.folded(key, size, at, new)[0]
             fresh = folded[:, np.maximum(rows, 0)]
