@@ -337,6 +337,8 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
         why = "nothing ran on it" if expected == 0 else f"{term.metric} was not measured while it was busy"
         if known and not below.sum():
             why = "no kernel ran on it"
+        if not known and expected and key in ("flops", "bandwidth") and not (of_parts(pool, key) > 0).any():
+            why = "the catalogue has no such part: its peak is not known"
         if (
             expected == 0
             and key != "busy"

@@ -223,10 +223,12 @@ class Pool:
     @cached_property
     def held(self) -> Bools:
         """[board, bin] whether some job holds it."""
-        marks = np.zeros((self.size, self.bins + 1), dtype=np.int32)
-        np.add.at(marks, (self.holds.board, self.holds.first), 1)
-        np.add.at(marks, (self.holds.board, self.holds.end), -1)
-        return np.asarray(np.cumsum(marks, axis=1)[:, :-1] > 0)
+        row = self.bins + 1
+        holds, size = self.holds, self.size * row
+        marks = np.bincount(holds.board * row + holds.first, minlength=size)
+        marks -= np.bincount(holds.board * row + holds.end, minlength=size)
+        deep = marks.reshape(self.size, row).cumsum(axis=1, dtype=np.int32)
+        return np.asarray(deep[:, :-1] > 0)
 
     def by_stay(self, per_hold: NDArray[np.floating]) -> Numbers:
         """[stay] sum over its holds."""
