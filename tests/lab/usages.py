@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -112,8 +113,18 @@ def _stay(number: int, work: Work, boards: tuple[int, ...], each: int, hours: fl
 
 
 def counsel_of(usage: Usage, site: Site | None = None) -> Counsel:
-    """All that is advised."""
-    return advise(usage, settings(site))
+    """All that is advised; a rule that fails, which is logged alone, is a failure here."""
+    failures: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: failures.append(handler.format(record))  # type: ignore[method-assign]
+    logger = logging.getLogger("coldaisle.analyzers.advice")
+    logger.addHandler(handler)
+    try:
+        counsel = advise(usage, settings(site))
+    finally:
+        logger.removeHandler(handler)
+    assert not failures, failures[0]
+    return counsel
 
 
 def given(usage: Usage, rule: str, site: Site | None = None) -> list[Advice]:
