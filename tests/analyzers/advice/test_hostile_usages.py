@@ -99,7 +99,7 @@ def figures(counsel: Counsel) -> list[Quantity]:
     return found
 
 
-@how(max_examples=300, deadline=None)
+@how(max_examples=200, deadline=None)
 @using(usages())
 def test_no_rule_fails_and_all_figures_are_in_order(usage: Usage) -> None:
     counsel = counsel_of(usage, {"common": {"least_jobs": 2}})
