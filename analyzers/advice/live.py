@@ -52,13 +52,15 @@ class Book:
         """Jobs that have ended, by id and end."""
         self.boards: tuple[Board, ...] = ()
         self.hosts: tuple[Host, ...] = ()
+        self.cut = np.zeros(0, dtype=np.bool_)
+        """[board] whether it is cut into MIG instances: its own activity says nothing then."""
 
     def turn_to(self, layout: Layout) -> None:
         """What was kept is of no use for another layout; of the minutes, nor when more of the past has become known."""
         reach = self.view.history.reach
         if layout is not self._layout:
             self.over.clear()
-            self.boards, self.hosts = _boards(layout), _hosts(layout)
+            self.boards, self.hosts, self.cut = _boards(layout), _hosts(layout), _cut(layout)
         if layout is not self._layout or reach < self._reach:
             self._kept.clear()
         self._layout, self._reach = layout, reach
@@ -69,19 +71,15 @@ class Book:
         rows = rows[self._layout.boards] if kind is Kind.GPU and len(rows) else rows
         last = int(at // MINUTE)
         before, kept = self._kept.get(key, (0, np.zeros((0, len(rows)), dtype=np.float32)))
-        new = min(last - before, MINUTES) if last >= before else MINUTES
-        if new:
-            new = min(new + LATE, MINUTES)
-            size = int(rows.max(initial=-1)) + 1
-            folded = self.view.history.folded(key, size, at, new)[0]
-            fresh = folded[:, np.maximum(rows, 0)]
+        passed = min(last - before, MINUTES) if last >= before else MINUTES
+        if passed:
+            new = min(passed + LATE, MINUTES)
+            size = max(int(rows.max(initial=-1)) + 1, 1)
+            fresh = self.view.history.folded(key, size, at, new)[0][:, np.maximum(rows, 0)]
             fresh[:, rows < 0] = np.nan
-            kept = np.concatenate([kept[-(MINUTES - new) :] if new < MINUTES else kept[:0], fresh])
+            kept = np.concatenate([kept[passed : MINUTES - LATE] if new < MINUTES else kept[:0], fresh])
             self._kept[key] = (last, kept)
-        if len(kept) == MINUTES:
-            return kept
-        missing = np.full((MINUTES - len(kept), len(rows)), np.nan, dtype=np.float32)
-        return np.concatenate([missing, kept])
+        return kept
 
 
 class Counsellor:
@@ -136,26 +134,28 @@ def usage_of_history(view: View, snapshot: Snapshot, book: Book | None = None) -
     if book is None:
         book = Book(view)
         book.turn_to(snapshot.layout)
-    at, layout = snapshot.at, snapshot.layout
+    at = snapshot.at
     delivered = [key for key in (*BOARD_METRICS, *HOST_METRICS) if view.history.step_of(key) is not None]
     means = {key: book.minutes(key, Kind.GPU, at) for key in delivered if not key.startswith("node.")}
     hosts = {key: book.minutes(key, Kind.NODE, at) for key in delivered if key.startswith("node.")}
     for values in means.values():
-        values[:, _cut(layout)] = np.nan  # cut into instances: its own activity says nothing
-    end = at // MINUTE * MINUTE
+        values[:, book.cut] = np.nan
+    # The newest minute is told of when a sample of the next one has come.
+    late = 0
+    while late < LATE and all(np.isnan(values[MINUTES - 1 - late]).all() for values in means.values()):
+        late += 1
+    end = (at // MINUTE - late) * MINUTE
     reach = view.history.reach
-    whole = (
-        0
-        if math.isinf(reach)
-        else int(min(max((end - math.floor(reach / MINUTE) * MINUTE) / MINUTE, 0), MINUTES))
-    )
+    since = end if math.isinf(reach) else reach // MINUTE * MINUTE
+    whole = int(min(max((end - since) / MINUTE, 0), MINUTES - late))
+    told = slice(MINUTES - late - whole, MINUTES - late)
     return Usage(
         starts=end - MINUTE * np.arange(whole, 0, -1.0),
         step=MINUTE,
         boards=book.boards,
         hosts=book.hosts,
-        means={key: values[MINUTES - whole :] for key, values in means.items()},
-        host_means={key: values[MINUTES - whole :] for key, values in hosts.items()},
+        means={key: values[told] for key, values in means.items()},
+        host_means={key: values[told] for key, values in hosts.items()},
         stays=_stays(view, snapshot, book),
         jobs_known=snapshot.jobs_known,
         source="this program's own history",

@@ -16,7 +16,8 @@ def test_planted_waste_is_found(seed: int) -> None:
     planted = made.planted.reclaimable_gpu_hours
     assert counsel.reclaimable is not None
     assert counsel.reclaimable.value == pytest.approx(planted, rel=0.05)
-    lines = [one.saving.gpu_hours.value for one in counsel.given if one.saving.gpu_hours]
+    idle = [one for one in counsel.given if one.rule == "idle_gpus"]
+    lines = [one.saving.gpu_hours.value for one in idle if one.saving.gpu_hours]
     assert sum(lines) == pytest.approx(planted, rel=0.05)
     names = {
         name for name in ("sweep", "protein-fold", "jupyter") for one in counsel.given if name in one.action
