@@ -50,7 +50,8 @@ def between(
     low: float, value: float, high: float, unit: str, formula: str = "", source: str = ""
 ) -> Quantity:
     """A figure with its bounds put in order around it."""
-    return Quantity(value, min(low, value), max(high, value), unit, formula, source)
+    value = float(value)  # of a scalar of numpy, too
+    return Quantity(value, float(min(low, value)), float(max(high, value)), unit, formula, source)
 
 
 def examples(stays: Iterable[Stay]) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ from lab.month import H100_BYTES
 from lab.usages import GB, HOUR, WORKS, Work, counsel_of, given, having, refused, series, usage_of
 
 from coldaisle.analyzers.advice.advice import Advice, Grade
+from coldaisle.analyzers.advice.counsel import settings
+from coldaisle.analyzers.advice.settings import Site
 from coldaisle.analyzers.usage import Usage
+from coldaisle.sources.errors import ConfigError
 
 SIZED = ("gpus_by_memory", "sharing", "cores", "ram", "time_limit", "scaling", "precision")
 UNLIKE = {"gpu__util": [0.9, 0.5, 0.5, 0.5], "gpu__mem_used": [30 * GB, 18 * GB, 18 * GB, 18 * GB]}
@@ -297,6 +300,21 @@ def test_a_site_sets_thresholds_of_its_own() -> None:
     assert not given(
         usage_of(works), "time_limit", {"common": {"least_jobs": 3}, "time_limit": {"times": 20.0}}
     )
+
+
+@pytest.mark.parametrize(
+    ("site", "told", "remedy"),
+    [
+        ({"idle": {"run_s": 3600.0}}, "[advice.idle]: no such rule", "common, idle_gpus"),
+        ({"idle_gpus": {"runs": 3600.0}}, "runs", "run_s"),
+        ({"common": {"margin": "much"}}, "$.margin", "least_coverage"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_those_there_are(site: Site, told: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings(site)
+    assert told in caught.value.problem
+    assert remedy in caught.value.remedy
 
 
 def test_what_is_healthy_is_left_alone() -> None:
