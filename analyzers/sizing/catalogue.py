@@ -67,6 +67,8 @@ class Model:
     tied_embedding: bool = False
     latent_dim: int | None = None
     """Of MLA: elements a token and layer keeps, one copy for all heads."""
+    state_bytes: float = 0.0
+    """That layers without keys and values keep of a request, however long it is."""
     status: str = ""
     """Whether it was read, and where; or remembered."""
     note: str = ""

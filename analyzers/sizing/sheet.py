@@ -17,6 +17,8 @@ class Section:
     name: str
     figures: tuple[tuple[str, Quantity], ...]
     note: str = ""
+    is_table: bool = False
+    """Labels are ``row: column``: ``25 at once: TTFT``."""
 
 
 @dataclass(frozen=True, slots=True)
