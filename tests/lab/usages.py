@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from lab.month import H100, H100_BYTES, START
@@ -15,8 +16,8 @@ from coldaisle.analyzers.advice.settings import Site
 from coldaisle.analyzers.usage import Board, Host, Stay, Usage
 
 HOUR, GB = 3600.0, 1e9
-Reads = Mapping[str, float | Sequence[float]]
-"""By metric: of every GPU, or of each."""
+Reads = Mapping[str, Any]
+"""By metric a float, of every GPU, or one of each."""
 WORKS: Reads = {
     "gpu.util": 0.98, "gpu.sm_active": 0.85, "gpu.tensor_active": 0.55, "gpu.dram_active": 0.4, "gpu.power": 620.0,
     "gpu.mem_used": 60 * GB, "gpu.sm_clock": 1700.0,

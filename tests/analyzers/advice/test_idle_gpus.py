@@ -11,7 +11,7 @@ from lab.usages import RESTS, WORKS, Work, counsel_of, given, having, refused, s
 from coldaisle.analyzers.advice.advice import Grade
 
 RULE = "idle_gpus"
-HALF = having(WORKS, **{key.replace(".", "__"): [WORKS[key]] * 4 + [RESTS[key]] * 4 for key in WORKS})  # type: ignore[dict-item,list-item]
+HALF = {key: [WORKS[key]] * 4 + [RESTS[key]] * 4 for key in WORKS}
 
 
 def test_a_running_job_that_does_nothing_is_reclaimed() -> None:
@@ -125,7 +125,7 @@ def test_what_was_not_judged_widens_what_is_reclaimable() -> None:
     usage.means["gpu.util"][:, 8:] = np.nan
     found = counsel_of(usage).reclaimable
     assert found is not None
-    assert (found.value, found.high) == (pytest.approx(384), pytest.approx(384 + 32))
+    assert [found.value, found.high] == pytest.approx([384, 384 + 32])
 
 
 def test_without_jobs_or_readings_it_says_so() -> None:
