@@ -28,6 +28,12 @@ def who(stay: Stay) -> str:
     return f"job {bare(stay.id)} ({named(stay.user)})" if stay.user else f"job {bare(stay.id)}"
 
 
+def title(user: str, name: str) -> str:
+    """``'train' (rsun)``, ``'train'``, ``without a name (rsun)``"""
+    of = repr(named(name)) if name else "without a name"
+    return f"{of} ({named(user)})" if user else of
+
+
 def counted(number: float, one: str, many: str = "") -> str:
     """``1 GPU``, ``8 GPUs``"""
     return f"{number:,.0f} {one if round(number) == 1 else many or one + 's'}"
@@ -44,7 +50,8 @@ def between(
     low: float, value: float, high: float, unit: str, formula: str = "", source: str = ""
 ) -> Quantity:
     """A figure with its bounds put in order around it."""
-    return Quantity(value, min(low, value), max(high, value), unit, formula, source)
+    value = float(value)  # of a scalar of numpy, too
+    return Quantity(value, float(min(low, value)), float(max(high, value)), unit, formula, source)
 
 
 def examples(stays: Iterable[Stay]) -> tuple[str, ...]:

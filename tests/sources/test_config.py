@@ -123,6 +123,8 @@ MISTAKES = [
     ("racks_from_netbox", 4, "nobody is called 'netbox'", 'from = "slurm"'),
     ("thresholds_as_number", 2, "detectors must hold a table", "[detectors.thermal_throttling]"),
     ("threshold_of_no_detector", 2, "'duty': a detector's thresholds are a table", "[detectors."),
+    ("advice_as_number", 2, "advice must hold a table", "[advice.idle_gpus]"),
+    ("advice_of_no_rule", 2, "'run_s': a rule's thresholds are a table", "[advice."),
     ("name_as_number", 1, "name must be a text", 'name = "atlas"'),
 ]
 
