@@ -200,7 +200,7 @@ def _candidate(
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
     alone = max(1 - 1 / (follows / max(clock, 0.05) + 1 - follows), 0.0)
-    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock)
+    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock, float(since[gpu]))
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
     evidence = [Evidence("gpu.sm_clock", key, clock, "ratio", f"<= {rules.clock_share:g} of its reference")]
