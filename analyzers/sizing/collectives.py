@@ -24,11 +24,10 @@ _PASSES: dict[Collective, float] = {
 _INTERVAL = (0.85, 1.15)
 _LAUNCH = 45e-6
 """Seconds until links carry anything: 32 KiB over 8 GPUs take 40 microseconds."""
-_LEVEL = 200e-6
+_RAMP, _RAMP_FROM = 25e-6, 8 * 2.0**20
+"""Seconds more for each doubling of the bytes from there: A100, H200 and B200 alike from 1 MiB to 4 GiB."""
+_LEVEL = 130e-6
 """Seconds for each doubling of the nodes."""
-_RAMP = 64 * 2.0**20
-"""Bytes below which a payload takes up to 1.6 times what the plateau would."""
-_SLOWER = 0.6
 _SOURCE = "nccl-tests' definition of bus bandwidth; plateau and latency: ml-engineering network README"
 
 
@@ -80,8 +79,8 @@ def collective_seconds(
     between = passes * (nodes - 1) / nodes * payload / per_node / network.port_rate if nodes > 1 else 0.0
     if not ramp:
         return max(inside, between)
-    slower = 1 + _SLOWER * _RAMP / (_RAMP + payload)
-    return max(inside, between) * slower + _LAUNCH + _LEVEL * math.log2(nodes)
+    late = _LAUNCH + _RAMP * math.log2(1 + payload / _RAMP_FROM) + _LEVEL * math.log2(nodes)
+    return max(inside, between) + late
 
 
 def collective_time(op: Collective, payload: float, ranks: int, per_node: int, network: Network) -> Quantity:

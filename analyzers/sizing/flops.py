@@ -105,9 +105,9 @@ def shaped(model: Model) -> tuple[Model, tuple[str, ...]]:
     """
     layers, hidden = model.layers, model.hidden
     if layers is None and hidden is None:
-        hidden = _near((128 * model.params / 12) ** (1 / 3), 128)
+        hidden = _width((128 * model.params / 12) ** (1 / 3))
     if hidden is None and layers is not None:
-        hidden = _near(math.sqrt(model.params / (12 * layers)), 128)
+        hidden = _width(math.sqrt(model.params / (12 * layers)))
     if layers is None and hidden is not None:
         layers = _near(model.params / (12 * hidden**2), 2)
     assert layers is not None
@@ -133,6 +133,10 @@ def check_above_zero(name: str, value: float) -> None:
     """Errors: SizingError for what is not a finite size above zero."""
     if not 0 < value < math.inf:
         raise SizingError(f"{name} is {value:g}; it has to be above zero")
+
+
+def _width(hidden: float) -> int:
+    return _near(hidden, 1024 if hidden > 3072 else 128)
 
 
 def _near(size: float, step: int) -> int:

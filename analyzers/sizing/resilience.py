@@ -72,8 +72,8 @@ def goodput(write_s: float, interval_s: float, between: Quantity, restart: Quant
 
     return Quantity(
         left(between.value, restart.value),
-        left(between.low, restart.high),
-        left(between.high, restart.low),
+        min(left(between.low, restart.value), left(between.value, restart.high)),
+        max(left(between.high, restart.value), left(between.value, restart.low)),
         "ratio",
         f"1 - (C/T + T/2M + R/M), C = {write_s:.3g} s, T = {interval_s:.4g} s, M = {between.value:.4g} s, R = {restart.value:.3g} s",
         f"{_YOUNG}; {between.source}",

@@ -27,9 +27,12 @@ from coldaisle.analyzers.sizing.step import Pace, Step, paces, step_of
 T = TypeVar("T")
 FILL = 0.95
 """Of a GPU's memory: what a plan may fill."""
+_SPARE = 0.80
+"""What it fills before it recomputes less."""
 MOST_GPUS = 131_072
 _MICROBATCHES = (1, 2, 4, 8)
 _RECOMPUTES: tuple[Recompute, ...] = ("selective", "full")
+_GROWS = 2
 _LONG = 32_768
 """Tokens of a sequence from which context parallelism is tried."""
 _GROWTH = (1, 1.25, 1.5, 1.75)
@@ -78,6 +81,8 @@ def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> 
     for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch"):
         if (size := getattr(wish, name)) is not None:
             check_above_zero(name, size)
+            if size != int(size):
+                raise SizingError(f"{name} is {size:g}; it has to be a whole number")
     if gpus is not None:
         check_above_zero("GPUs", gpus)
     if wish.tensor is not None:
@@ -111,7 +116,7 @@ def best(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Candidate | T
     for layout in layouts(run, machine, wish, gpus):
         memory = fullest(run, layout)
         if layout.recompute == "full" and wish.recompute is None and memory.total <= room:
-            layout, memory = _sparing(run, layout, memory, room)
+            layout, memory = _sparing(run, layout, memory, room / FILL * _SPARE)
         if memory.total > room:
             if near is None or memory.total < near[0]:
                 near = (memory.total, layout, memory)
@@ -186,6 +191,16 @@ def fewest(run: Trained, machine: Machine, wish: Wish, sizes: Iterable[int]) -> 
     return None
 
 
+def least_batch(run: Trained, machine: Machine, wish: Wish, gpus: int) -> int | None:
+    """Sequences that so many GPUs need at least, one for each data-parallel rank; None: they divide into no layout."""
+    ranks = (
+        gpus // (tensor * pipeline * context)
+        for tensor, pipeline, context in _splits(run, machine, wish, gpus)
+    )
+    fits = [data for data in ranks if wish.data in (None, data)]
+    return min(fits) * (wish.microbatch or 1) if fits else None
+
+
 def of_counts(wish: Wish, sizes: Iterable[int]) -> Iterator[int]:
     """Those that a wish's own degrees divide."""
     told = math.prod(size or 1 for size in (wish.tensor, wish.pipeline, wish.data, wish.context))
@@ -213,8 +228,8 @@ def _contexts(run: Trained, gpus: int) -> list[int]:
 
 
 def _batch_of(wish: Wish, data: int) -> int:
-    """A batch that nobody told grows until each rank has a sequence, eightfold at most."""
-    return wish.batch if wish.batch_is_told else max(wish.batch, min(data, 8 * wish.batch))
+    """A batch that nobody told grows until each rank has a sequence, twofold at most."""
+    return wish.batch if wish.batch_is_told else max(wish.batch, min(data, _GROWS * wish.batch))
 
 
 def _shardings(wish: Wish, layout: Layout) -> tuple[Sharding, ...]:

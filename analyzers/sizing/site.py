@@ -19,6 +19,9 @@ from coldaisle.sources.parts.catalogue import NAN, Fabric, Part, fabrics
 USUAL_NODE = 8
 _PORT_OF_A_CARD = 12.5e9
 """Bytes/s a GPU where no node is known: a 100 Gb/s port each."""
+_PORT_OF_A_BOARD = 50e9
+_OF_TODAY = 350e12
+"""Dense bf16 flop/s."""
 _PORT_EFFICIENCY = 0.85
 _PCIE_WIDTH = 8
 """GPUs that reach each other over PCIe in one node."""
@@ -38,7 +41,7 @@ class Site:
     network_efficiency: float = NAN
     storage_write: float = NAN
     storage_read: float = NAN
-    write_s: float = 60.0
+    write_s: float = 30.0
     restart_s: float = NAN
     gpu_hours_per_failure: float = NAN
     power_limit_w: float = NAN
@@ -124,10 +127,16 @@ def machine(part: Part, site: Site) -> Machine:
     node = site.node_of(part)
     port, efficiency = site.network, site.network_efficiency
     if math.isnan(port):
-        port = node.network_per_gpu if node is not None and node.network > 0 else _PORT_OF_A_CARD
+        port = node.network_per_gpu if node is not None and node.network > 0 else _usual_port(part)
     if math.isnan(efficiency):
         efficiency = 0.74 if node is not None and "EFA" in node.nics else _PORT_EFFICIENCY
     return Machine(part, node, node.gpus if node else USUAL_NODE, port, efficiency)
+
+
+def _usual_port(part: Part) -> float:
+    """400 Gb/s beside each board of a server of today, else 100."""
+    fast = part.scaleup_gpus >= USUAL_NODE and part.peak("bf16") > _OF_TODAY
+    return _PORT_OF_A_BOARD if fast else _PORT_OF_A_CARD
 
 
 @cache

@@ -96,7 +96,7 @@ def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
             share, share, share, "ratio", f"best product {share:.3f} of peak", "ml-engineering MAMF table"
         )
     reached = assumed(f"compute.{_family(part, kind)}")
-    width, half = 1.0, assumed("width.half")
+    half = assumed("width.half" if kind == "bf16" else "width.half_fp8")
     width = hidden / (hidden + half.value)
     return Quantity(
         matmul.value * reached.value * width,
@@ -115,6 +115,11 @@ def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
     again = recomputed(layout, run)
     slower = assumed("quantised.qlora_time") if run.method == "qlora" else None
     likely, fast, slow = (1.0, 1.0, 1.0) if slower is None else (slower.value, slower.low, slower.high)
+    if run.model.is_mixture:
+        experts = assumed("mixture.least")
+        reached = Quantity(
+            reached.value * experts.value, reached.low * experts.low, reached.high * experts.high, "ratio"
+        )
     return (
         Pace(reached.value, exposed.value, doubling.value, again * likely),
         Pace(reached.high, exposed.low, doubling.low, again * fast),
