@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.advice.advice import Advice, Refused
 from coldaisle.analyzers.finding import Finding
 from coldaisle.analyzers.happenings import holder_then, kind_words
 from coldaisle.analyzers.partitions import demand_of, hindrance
@@ -40,6 +41,7 @@ class Entity(StrEnum):
     EVENT = "event"
     PARTITION = "partition"
     FINDING = "finding"
+    ADVICE = "advice"
 
 
 TEXT = "text"
@@ -117,6 +119,19 @@ def _yes(flag: bool | None) -> str | None:
 
 def _span(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else max(end - start, 0.0)
+
+
+def _grade(one: Advice | Refused, _: Snapshot) -> Value:
+    return str(one.grade) if isinstance(one, Advice) else None
+
+
+def _saved(one: Advice | Refused, _: Snapshot) -> Value:
+    week = one.saving.gpu_hours_per_week if isinstance(one, Advice) else None
+    return None if week is None else week.value
+
+
+def _action(one: Advice | Refused, _: Snapshot) -> Value:
+    return one.action if isinstance(one, Advice) else one.why
 
 
 _STATUS: tuple[Spellings, ...] = tuple((status.name.lower(),) for status in Status)
@@ -338,10 +353,18 @@ _FINDING: tuple[Fact, ...] = (
     Fact("age", "s", "since it began", lambda one, s: max(s.at - one.since, 0.0)),
 )
 
+_ADVICE: tuple[Fact, ...] = (
+    Fact("advice", TEXT, "its rule: idle_gpus", lambda one, _: one.rule),
+    Fact("grade", TEXT, "A, B, C, D: how much it can be trusted", _grade),
+    Fact("saved", "1", "GPU-hours a week", _saved),
+    Fact("action", TEXT, "what to do; of what was not advised: why", _action),
+)
+"""Of what was advised, then of what was refused."""
+
 FACTS: Mapping[Entity, tuple[Fact, ...]] = {
     Entity.GPU: _GPU, Entity.NODE: _NODE, Entity.JOB: _JOB, Entity.SERVER: _SERVER, Entity.RACK: _RACK,
     Entity.TARGET: _TARGET, Entity.EVENT: _EVENT, Entity.PARTITION: _PARTITION,
-    Entity.FINDING: _FINDING,
+    Entity.FINDING: _FINDING, Entity.ADVICE: _ADVICE,
 }  # fmt: skip
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -479,6 +502,7 @@ Things: TypeAlias = (
     | Sequence[EventView]
     | Sequence[Partition]
     | Sequence[Finding]
+    | Sequence[Advice | Refused]
 )
 
 
@@ -500,6 +524,9 @@ def things(snapshot: Snapshot, entity: Entity) -> Things:
             return snapshot.events
         case Entity.FINDING:
             return (*snapshot.diagnosis.findings, *snapshot.diagnosis.cleared)
+        case Entity.ADVICE:
+            said: tuple[Advice | Refused, ...] = (*snapshot.counsel.given, *snapshot.counsel.refused)
+            return said
         case Entity.TARGET:
             return [target for source in snapshot.sources for target in source.targets]
         case Entity.PARTITION:

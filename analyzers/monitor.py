@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from coldaisle.analyzers.advice.counsel import settings as advice_settings
+from coldaisle.analyzers.advice.live import Counsellor
 from coldaisle.analyzers.catchup import CatchUp
 from coldaisle.analyzers.detectors import detectors
 from coldaisle.analyzers.diagnosis import Diagnoser
@@ -55,6 +57,8 @@ class MonitorSettings:
     limits: Limits = field(default_factory=Limits)
     detectors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The site's own thresholds, by detector."""
+    advice: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The same of the rules of advice."""
 
 
 class Monitor:
@@ -69,6 +73,7 @@ class Monitor:
         self.history, self.registry = self.collector.history, self.collector.registry
         self.view = self.new_view(self.collector)
         self.diagnoser = Diagnoser(self.view, self.detectors)
+        self.counsellor = Counsellor(self.view, advice_settings(settings.advice))
         self.catch_up = CatchUp(sources, self.new_collector, self.new_view, self.diagnoser)
         self.collector.on_past = self.catch_up.take
         self.traveller = Traveller(
@@ -95,7 +100,8 @@ class Monitor:
     def snapshot(self) -> Snapshot:
         """The cluster as known now."""
         cost = self._meter.read(self._tick_s, self.history.bytes, self.diagnoser.look_s)
-        return replace(self.view.snapshot(self.clock(), cost), diagnosis=self.diagnoser.newest)
+        picture = self.view.snapshot(self.clock(), cost)
+        return replace(picture, diagnosis=self.diagnoser.newest, counsel=self.counsellor.newest)
 
     def read(self, query: SeriesQuery) -> SeriesAnswer:
         """Metrics over time, up to the instant that is shown. An entity that is not known is a row of NaN."""
@@ -150,7 +156,7 @@ class Monitor:
                 continue
             if jump := self.collector.follow_clock():
                 self.diagnoser.shift(jump)
-            self._newest = await self._diagnosed(self.snapshot())
+            self._newest = await self._counselled(await self._diagnosed(self.snapshot()))
             self._tick_s = time.monotonic() - begun
             self._publish_shown()
             if time.monotonic() - started < EAGER_S:
@@ -164,6 +170,12 @@ class Monitor:
         if not self.diagnoser.is_due(snapshot.at):
             return snapshot
         return replace(snapshot, diagnosis=await self.diagnoser.look(snapshot))
+
+    async def _counselled(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot with what to do about the cluster: made anew once a minute."""
+        if not self.counsellor.is_due(snapshot.at):
+            return snapshot
+        return replace(snapshot, counsel=await self.counsellor.look(snapshot))
 
     async def _wait_for_samples(self) -> None:
         self.collector.arrived.clear()

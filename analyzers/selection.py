@@ -467,6 +467,11 @@ def _said_of_findings(snapshot: Snapshot) -> list[str]:
     ]
 
 
+def _said_of_advice(snapshot: Snapshot) -> list[str]:
+    given = [_folded(one.id, one.rule.replace("_", " "), one.action) for one in snapshot.counsel.given]
+    return [*given, *(_folded(one.rule.replace("_", " "), one.why) for one in snapshot.counsel.refused)]
+
+
 def _folded(*texts: str | None) -> str:
     return " ".join(text[:MOST_TEXT] for text in texts if text).casefold()
 
@@ -483,10 +488,12 @@ _SAID: dict[Entity, Callable[[Snapshot], list[str]]] = {
     Entity.EVENT: _said_of_events,
     Entity.PARTITION: _said_of_partitions,
     Entity.FINDING: _said_of_findings,
+    Entity.ADVICE: _said_of_advice,
 }
 _HEARD: dict[Entity, tuple[Entity, ...]] = {
     Entity.NODE: (Entity.JOB,),
     Entity.FINDING: (Entity.JOB, Entity.SERVER),
+    Entity.ADVICE: (Entity.JOB, Entity.SERVER),
 }
 """Whose words a row answers to besides its own: a node to its jobs'."""
 

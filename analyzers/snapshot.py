@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.advice.advice import NO_COUNSEL, Counsel
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis
 from coldaisle.sources.cluster import Job, Layout
 from coldaisle.sources.source import (
@@ -208,6 +209,8 @@ class Snapshot:
     """What is wrong, as triage stands by it at this instant."""
     partitions: tuple[Partition, ...] = ()
     """Of all schedulers that have some."""
+    counsel: Counsel = NO_COUNSEL
+    """What to do with the cluster, from what the history still has: made anew once a minute, of live pictures only."""
 
     @property
     def is_jobs_only(self) -> bool:

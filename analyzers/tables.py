@@ -6,7 +6,7 @@ of now by what was measured long ago (``status`` tells stale from lost).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeVar, cast
@@ -14,8 +14,10 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.advice.advice import Advice, Refused
 from coldaisle.analyzers.fields import Column, Entity, Field, Spellings, Texts, Value, things
 from coldaisle.analyzers.finding import Finding
+from coldaisle.analyzers.finding import Scope as Roots
 from coldaisle.analyzers.snapshot import Column as Measured
 from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.analyzers.touching import Places
@@ -76,7 +78,14 @@ class Tables:
             return self._now(field, lambda: self._metric(field))
         if (whole := field.fact.column) is not None:
             return self._now(field, lambda: whole(self.snapshot))
-        if field.entity in (Entity.JOB, Entity.TARGET, Entity.EVENT, Entity.PARTITION, Entity.FINDING):
+        if field.entity in (
+            Entity.JOB,
+            Entity.TARGET,
+            Entity.EVENT,
+            Entity.PARTITION,
+            Entity.FINDING,
+            Entity.ADVICE,
+        ):
             return self._now(field, lambda: self._fact(field, self.snapshot))
         return self._always(field, lambda: self._fact(field, self.snapshot.layout))
 
@@ -122,7 +131,7 @@ class Tables:
             return self._places_of_events(own)
         pairs = {
             Entity.NODE: self._gpus_of_nodes, Entity.JOB: self._gpus_of_jobs, Entity.SERVER: self._gpus_of_servers,
-            Entity.FINDING: self._parts_of_findings,
+            Entity.FINDING: self._parts_of_findings, Entity.ADVICE: self._parts_of_advice,
         }[row]()  # fmt: skip
         return _joined(own, pairs)
 
@@ -233,15 +242,25 @@ class Tables:
 
     def _parts_of_findings(self) -> Scope:
         """Every GPU that a finding is about or that suffers from it; and its nodes, jobs and servers for themselves."""
+        found = [one for one in things(self.snapshot, Entity.FINDING) if isinstance(one, Finding)]
+        return self._parts_of_scopes(Entity.FINDING, [(one.scope, one.victims) for one in found])
+
+    def _parts_of_advice(self) -> Scope:
+        """The same of what was advised, and of what was refused."""
+        found = [one for one in things(self.snapshot, Entity.ADVICE) if isinstance(one, Advice | Refused)]
+        return self._parts_of_scopes(Entity.ADVICE, [(one.scope,) for one in found])
+
+    def _parts_of_scopes(self, row: Entity, told: Sequence[Sequence[Roots]]) -> Scope:
         places = Places(self.snapshot)
         pairs: dict[Entity, list[tuple[int, int]]] = {
             Entity.GPU: [], Entity.NODE: [], Entity.JOB: [], Entity.SERVER: []
         }  # fmt: skip
-        for number, one in enumerate(things(self.snapshot, Entity.FINDING)):
-            assert isinstance(one, Finding)
-            for reach in (places.reach(one.scope), places.reach(one.victims)):
+        for number, scopes_of in enumerate(told):
+            for reach in map(places.reach, scopes_of):
                 pairs[Entity.GPU] += [(number, at) for at in reach.gpus]
-                pairs[Entity.NODE] += [(number, at) for at in reach.nodes]
+                pairs[Entity.NODE] += [
+                    (number, at) for at in reach.nodes or self._nodes_of_racks(reach.racks)
+                ]
                 pairs[Entity.JOB] += [(number, at) for at in reach.jobs]
                 pairs[Entity.SERVER] += [(number, at) for at in reach.servers]
         scopes = []
@@ -250,8 +269,11 @@ class Tables:
             of: dict[Entity, Index] = self._of_gpus(at) if entity is Entity.GPU else {entity: at}
             if entity is Entity.NODE:
                 of[Entity.RACK] = _pick(self._node_rack(), at)
-            scopes.append(Scope(len(at), owner, {**of, Entity.FINDING: owner}))
+            scopes.append(Scope(len(at), owner, {**of, row: owner}))
         return reduce(_joined, scopes)
+
+    def _nodes_of_racks(self, racks: Iterable[int]) -> list[int]:
+        return [node for rack in racks for node in self.snapshot.layout.racks[rack].nodes]
 
     def _nodes_of(self, job: Job) -> list[int]:
         known = self.snapshot.layout.node_of

@@ -40,6 +40,9 @@ class Host:
     memory_bytes: float = float("nan")
     state: str = ""
     """As the scheduler has it now."""
+    cores_given: int | None = None
+    """Of its cores the scheduler has given away now, as of its memory in the next."""
+    memory_given_bytes: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class Stay:
     limit_s: float = float("nan")
     cpu_s: float = float("nan")
     """CPU seconds used, as accounting has them."""
+    workload: str = ""
+    """What it does, where that is known otherwise than by its name (see finding.Workload); empty: not known."""
+    throughput: float = float("nan")
+    """Work a second, in whatever unit its name always has: for how it scales."""
 
 
 @dataclass(frozen=True, slots=True)

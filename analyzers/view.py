@@ -136,6 +136,17 @@ class View:
             return {part.name: part.row for part in self.registry.parts[kind]}
         return self._places.rows(kind)
 
+    def ended(self) -> tuple[tuple[Job, float], ...]:
+        """Jobs that have ended within the last hour, and when."""
+        place = self._places.gpu_of_row
+        found = []
+        for fact in self.registry.jobs.values():
+            if fact.until is not None and not fact.is_waiting:
+                rows, known_by = self.registry.gpu_rows_known_by(fact.gpus)
+                gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
+                found.append((job_from(fact, gpus, known_by), fact.until))
+        return tuple(found)
+
     def _part_row(self, kind: Kind, name: str) -> int:
         """The row of a rack or job; -1: nothing is measured of it."""
         row = self.registry.find_part(kind, name)

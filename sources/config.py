@@ -18,6 +18,8 @@
     ttft_p99 = "2s"
     [detectors.thermal_throttling]     # thresholds of the site's own
     duty = 0.2
+    [advice.common]                    # of the advice rules too
+    price_per_gpu_hour = 2.3
     [screen]
     theme = "dark"
 
@@ -119,6 +121,8 @@ class Settings:
     """The site's own."""
     detectors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The site's thresholds, by detector, as written: what can be set is known where detectors are (analyzers)."""
+    advice: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The same of the rules of advice, and ``common`` to all of them."""
     file: Path | None = field(default=None, compare=False)
 
     def rack_rules(self) -> RackRules:
@@ -268,7 +272,7 @@ def _toml_problem(message: str, text: str) -> tuple[str, int, int | None]:
 
 def _settings(raw: Raw, file: Path | None) -> Settings:
     folder = file.parent.absolute() if file else Path.cwd()
-    _known(raw, ("name", "source", "metric", "detectors", *_TABLES), (), "at the top of the file")
+    _known(raw, ("name", "source", "metric", "detectors", "advice", *_TABLES), (), "at the top of the file")
     sources = _sources(raw.get("source", []), folder)
     tables = {key: _table(kind, raw.get(key, {}), key, folder) for key, kind in _TABLES.items()}
     name = raw.get("name", "")
@@ -294,20 +298,26 @@ def _settings(raw: Raw, file: Path | None) -> Settings:
         history=cast(HistorySettings, tables["history"]),
         metrics=metrics,
         detectors=_thresholds(raw.get("detectors", {})),
+        advice=_thresholds(raw.get("advice", {}), "advice"),
         file=file,
     )
 
 
-def _thresholds(raw: Any) -> dict[str, dict[str, object]]:
-    example = "write [detectors.thermal_throttling] and below it duty = 0.2"
+def _thresholds(raw: Any, table: str = "detectors") -> dict[str, dict[str, object]]:
+    of, example = _THRESHOLDS[table]
     if not isinstance(raw, dict):
-        raise _SettingError(("detectors",), "detectors must hold a table for each detector", example)
+        raise _SettingError((table,), f"{table} must hold a table for each {of}", example)
     for name, given in raw.items():
         if not isinstance(given, dict):
-            raise _SettingError(
-                ("detectors", name), f"{name!r:.60}: a detector's thresholds are a table", example
-            )
+            raise _SettingError((table, name), f"{name!r:.60}: a {of}'s thresholds are a table", example)
     return raw
+
+
+_THRESHOLDS = {
+    "detectors": ("detector", "write [detectors.thermal_throttling] and below it duty = 0.2"),
+    "advice": ("rule", "write [advice.idle_gpus] and below it run_s = 3600.0"),
+}
+"""What such a table's tables are of, and an example."""
 
 
 def _sources(raws: Any, folder: Path) -> tuple[SourceSettings, ...]:
@@ -766,6 +776,7 @@ def _raw(settings: Settings) -> Raw:
         "source": settings.sources,
         "metric": settings.metrics,
         "detectors": settings.detectors,
+        "advice": settings.advice,
     } | {key: getattr(settings, key) for key in _TABLES}
     raw: Raw = msgspec.json.decode(msgspec.json.encode(parts))
     return raw

@@ -51,6 +51,7 @@ SCREENS = {
     "Jobs": ("coldaisle.tui.screens.jobs", "JobsScreen"),
     "Nodes": ("coldaisle.tui.screens.nodes", "NodesScreen"),
     "Serving": ("coldaisle.tui.screens.serving", "ServingScreen"),
+    "Sizing": ("coldaisle.tui.screens.sizing", "SizingScreen"),
     "Sources": ("coldaisle.tui.screens.sources", "SourcesScreen"),
 }
 """Loaded when they are first opened; Racks is there from the start."""
@@ -265,9 +266,6 @@ class ColdaisleApp(PacedApp[None]):
 
     def action_go(self, name: str) -> None:
         """Open one of the screens; what was opened on top of the old one is closed."""
-        if not next(tab.ready for tab in TABS if tab.name == name):
-            self.say(f"{name} comes with a later version")
-            return
         if type(self.screen).__name__ == SCREENS.get(name, ("", RacksScreen.__name__))[1]:
             return
         while len(self.screen_stack) > 1:

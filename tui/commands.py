@@ -159,8 +159,7 @@ class ColdaisleCommands(Provider):
 
     def _screens(self) -> Iterator[Command]:
         for tab in TABS:
-            if tab.ready:
-                yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
+            yield Command(f"Go to {tab.name}", f"key {tab.key}", partial(self._app.action_go, tab.name))
         yield Command("Go to the events", "key e", self._app.action_events)
 
     def _instants(self) -> Iterator[Command]:

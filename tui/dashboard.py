@@ -94,4 +94,5 @@ def monitor_settings(settings: Settings) -> MonitorSettings:
         aliases=settings.nodes.names(),
         limits=Limits(full_s=settings.history.minutes * 60, full_bytes=int(settings.history.memory)),
         detectors=settings.detectors,
+        advice=settings.advice,
     )

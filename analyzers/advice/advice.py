@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from coldaisle.analyzers.advice.utilisation import NOT_KNOWN, Utilisations
 from coldaisle.analyzers.finding import Scope
 from coldaisle.analyzers.sizing.quantity import Quantity
 
@@ -41,6 +42,8 @@ class Saving:
     """W."""
     money_per_week: Quantity | None = None
     """Only where a price was given."""
+    gpu_hours: Quantity | None = None
+    """Within the span that was looked at, as counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,14 @@ class Counsel:
 
     given: tuple[Advice, ...] = ()
     refused: tuple[Refused, ...] = ()
+    at: float = 0.0
+    """Epoch seconds of the end of what was looked at; 0: nothing was yet."""
+    span_s: float = 0.0
+    """How far back was looked."""
+    reclaimable: Quantity | None = None
+    """GPU-hours within the span that could have been somebody else's, none counted twice; None: jobs or readings lack."""
+    utilisations: Utilisations = NOT_KNOWN
+
+
+NO_COUNSEL = Counsel()
+"""Nobody has looked yet."""

@@ -272,12 +272,6 @@ class TestKeys:
             assert racks(pilot).cursor == "r128n08/7"
             assert any("r128" in line for line in lines(pilot)[3:-3])
 
-    async def test_a_later_screen_says_so(self) -> None:
-        async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
-            await pilot.pause()
-            await pilot.press("6")
-            assert "Sizing comes with a later version" in lines(pilot)[-1]
-
     async def test_enter_opens_the_node_and_escape_comes_back(self) -> None:
         async with app_of(make_snapshot()).run_test(size=(80, 24)) as pilot:
             await pilot.pause()
@@ -294,7 +288,7 @@ class TestKeys:
             await pilot.pause()
             assert (
                 lines(pilot)[-1]
-                == "Enter open  ! worst  m metric  g group  / filter  z zoom  J job  t time  ? help"
+                == "Enter open  ! worst  a advice  m metric  g group  / filter  t time  ? help"
             )
 
 
@@ -380,9 +374,9 @@ class TestSizes:
             assert lines(pilot)[-1]
 
     def test_room_is_shared_out(self) -> None:
-        assert room_of(80, 24, side=True) == Room(80, 17, 2, 0)
-        assert room_of(120, 34, side=True) == Room(79, 27, 2, 40)
-        assert room_of(60, 12, side=True) == Room(60, 6, 1, 0)
+        assert room_of(80, 24, side=True) == Room(80, 16, 1, 2, 0)
+        assert room_of(120, 34, side=True) == Room(79, 26, 1, 2, 40)
+        assert room_of(60, 12, side=True) == Room(60, 6, 0, 1, 0)
 
 
 async def test_by_node_every_name_is_whole() -> None:

@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from coldaisle.sources.text import fit
 from coldaisle.tui.cells import MARKS, cell_metrics
 from coldaisle.tui.screens.live import LiveScreen
-from coldaisle.tui.widgets.header import TABS
 from coldaisle.tui.widgets.lines import BLANK, Lines, Row, Run, wrap
 
 if TYPE_CHECKING:
@@ -50,6 +49,11 @@ NEXT: tuple[tuple[str, str], ...] = (
         "nothing is listed",
         "Triage says which detectors are warming up, what cannot be told, and which alerts nobody explains",
     ),
+    (
+        "what to do about it all",
+        "the line ADVICE on Racks; a chooses it and lights its GPUs, Enter opens it on Sizing (6) with its grounds",
+    ),
+    ("how many are needed", "Sizing, Tab: the calculator, filled in with the load that is measured"),
     ("what was it like then", "t and the instant; [ ] go 10 s, { } 10 minutes, on every screen"),
     (
         "a GPU looks idle",
@@ -87,6 +91,13 @@ FINDINGS: tuple[str, ...] = (
     "dashboards. The bell rings once for a finding that is new and critical (--no-bell).",
 )
 
+ADVICE: tuple[str, ...] = (
+    "Four utilisations are told apart: allocated of installed, busy (a kernel resident) of allocated, active (SMs with work) of "
+    "busy, achieved FLOP/s and bytes/s of the peak while busy. A figure in brackets is the interval it lies in four times of five.",
+    "Grades: A as good as counted, B well measured, C estimated, D a guess that names what would settle it. What is not sized "
+    "says what it lacks; advice is made once a minute, from the last hour, of live pictures alone.",
+)
+
 FILTER: tuple[tuple[str, str], ...] = (
     (
         "r07 r08",
@@ -112,11 +123,12 @@ FILTER: tuple[tuple[str, str], ...] = (
         "findings",
         "finding==thermal_throttling, severity==critical on every screen; on Triage also urgency==now, owner==fabric, cost>5",
     ),
+    (
+        "advice",
+        "on Sizing: advice==idle_gpus, grade==A, saved>100 (GPU-hours a week), and where it applies: r07, kim",
+    ),
     ("while typing", "Tab completes fields and values, Up and Down bring back what was typed before"),
 )
-
-
-LATER = frozenset(tab.name for tab in TABS if not tab.ready)
 
 
 class Key(NamedTuple):
@@ -169,6 +181,7 @@ class HelpScreen(LiveScreen):
         rows += section("Keys everywhere", key_rows(everywhere, width))
         rows += section("Cells", legend_rows(width))
         rows += section("Findings", paragraphs(FINDINGS, width))
+        rows += section("Advice", paragraphs(ADVICE, width))
         rows += section("Filter (/)", [row for pair in FILTER for row in entry(*pair, 26, width)])
         rows += section("Time", paragraphs(TIME, width))
         rows += section("What to trust", paragraphs(TRUST, width))
@@ -206,8 +219,7 @@ def keys_of(classes: Iterable[type]) -> list[Key]:
             keys = [key for key in binding.key.split(",") if key not in seen]
             if keys and binding.description:
                 seen.update(keys)
-                words = binding.description + (" (later)" if binding.description in LATER else "")
-                found.append(Key(" ".join(display(key, binding) for key in keys), words))
+                found.append(Key(" ".join(display(key, binding) for key in keys), binding.description))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,9 +20,12 @@ from coldaisle.tui.widgets.lines import Row, Run, row_width
 from coldaisle.tui.widgets.painted import Rows
 
 if TYPE_CHECKING:
+    from coldaisle.analyzers.advice.advice import Advice
     from coldaisle.analyzers.finding import Finding
     from coldaisle.analyzers.snapshot import Snapshot
     from coldaisle.sources.cluster import Job
+    from coldaisle.tui.advice import Places as AdvicePlaces
+    from coldaisle.tui.advice import Touched
     from coldaisle.tui.app import ColdaisleApp
     from coldaisle.tui.cells import CellMetric, Flags
     from coldaisle.tui.tiles import Group, Plan, Zoom
@@ -38,6 +42,8 @@ FEET = ("rack.power", "node.power", "gpu.power", "node.inlet_temp", "rack.inlet_
 """Of what a line under a rack tells."""
 CHANGED = 4
 """Lines that the events would like, with their rule, before the map gets more room than it needs."""
+ADVICE_FROM = 14
+"""Lines of the terminal under which the line of advice yields to the map."""
 WORST = 7
 """The same of the findings, where they stand under the map: a rule, five of them, and how many more there are."""
 
@@ -50,15 +56,20 @@ class Room:
     """Of the map."""
     map: int
     """Lines that the map may take."""
+    advice: int
     cursor: int
     side: int
 
 
 def room_of(width: int, height: int, *, side: bool) -> Room:
-    """Top 3, legend 1, keys 1, cursor 1 or 2; the rest is the map's and the events'."""
-    cursor = 2 if height >= 18 else 1
+    """Top 3, legend 1, keys 1, advice 0 or 1, cursor 1 or 2; the rest is the map's and the events'."""
+    cursor, advice = 2 if height >= 18 else 1, int(height >= ADVICE_FROM)
     beside = SIDE if side and width >= SIDE_AT else 0
-    return Room(width - beside - bool(beside), max(height - 5 - cursor, 1), cursor, beside)
+    return Room(width - beside - bool(beside), max(height - 5 - advice - cursor, 1), advice, cursor, beside)
+
+
+ADVISED = "advice:"
+"""What a line's id begins with where it is of an advice, not of a finding."""
 
 
 class RacksScreen(FilteredScreen):
@@ -66,18 +77,19 @@ class RacksScreen(FilteredScreen):
 
     TAB = "Racks"
     AUTO_FOCUS = ""
-    ROWS, COUNTED, FILTER_BEFORE = "gpu", "GPUs", "#cursor"
+    ROWS, COUNTED, FILTER_BEFORE = "gpu", "GPUs", "#advice"
     FILTER_HINT = "util<5 & power>300, user==kim, r07, r[01-04]n02; Tab completes, Up recalls"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open"),
         Binding("exclamation_mark", "worst", "Worst"),
         Binding("f", "finding", "Its finding", show=False),
+        Binding("a", "advice", "Advice"),
         Binding("m", "metric(1)", "Metric"),
         Binding("M", "metric(-1)", "Metric backwards", show=False),
         Binding("g", "group", "Group"),
         Binding("slash", "filter", "Filter"),
-        Binding("z", "zoom", "Zoom"),
-        Binding("J", "job", "Job"),
+        Binding("z", "zoom", "Zoom", show=False),
+        Binding("J", "job", "Its job", show=False),
         Binding("r", "light", "Light up its job", show=False),
         Binding("r", "dark", "All jobs again", show=False),
         Binding("escape", "back", "Back", show=False),
@@ -96,6 +108,7 @@ class RacksScreen(FilteredScreen):
     RacksScreen #legend { height: 1; }
     RacksScreen #changed { height: 1fr; }
     RacksScreen #side { height: 1fr; display: none; margin-left: 1; }
+    RacksScreen #advice { height: 1; }
     RacksScreen #cursor { height: 2; }
     """
 
@@ -110,10 +123,15 @@ class RacksScreen(FilteredScreen):
         """Where ``!`` went last: from there it goes on, from elsewhere it begins with the worst."""
         self.finding = ""
         """The id of the finding that ``!`` went to: Enter opens it until the cursor moves."""
+        self.advice = ""
+        """The same of the advice that ``a`` chose."""
         self._ids: dict[str, list[str]] = {}
         """By the id of a widget: which finding each of its lines is of."""
         self.lit = ""
         """The id of the job whose GPUs alone keep their colours; empty: none."""
+        self.advised = ""
+        """The same of a piece of advice; never both."""
+        self._advice_places: AdvicePlaces | None = None
         self.plan: Plan | None = None
         self.groups: tuple[Group, ...] = ()
         self._planned: tuple[object, ...] = ()
@@ -128,6 +146,7 @@ class RacksScreen(FilteredScreen):
                 yield Rows(id="legend")
                 yield Rows(id="changed")
             yield Rows(id="side")
+        yield Rows(id="advice")
         yield Rows(id="cursor")
 
     @property
@@ -174,10 +193,11 @@ class RacksScreen(FilteredScreen):
         lit_words = self._lit_words(snapshot, room.width)
         words = legend(
             codes, self.metric, plan.zoom, hidden, room.width - row_width(lit_words), feet=feet, gpu_feet=gpu_feet,
-            mono=mono, outside="the filter" if lit is None else "the job",
+            mono=mono, outside="the filter" if lit is None else "the advice" if self.advised else "the job",
         )  # fmt: skip
         self.query_one("#legend", Rows).show([(*lit_words, *words)])
         self._show_changes(snapshot, gpu, room, room.map - shown)
+        self._show_advice(snapshot, room)
         self._show_cursor(snapshot, gpu, room)
         self.query_one(TopLines).set_note(self._note(snapshot, plan))
 
@@ -239,18 +259,34 @@ class RacksScreen(FilteredScreen):
         return self._matched
 
     def _lit(self, snapshot: Snapshot) -> Flags | None:
-        """[gpu] what the job that is lit up holds; a MIG board with its instances. None: no job is."""
-        import numpy as np
+        """[gpu] what the job, or the advice, that is lit up is about; a MIG board with its instances. None: nothing is lit."""
+        from coldaisle.tui.advice import flags_of
 
+        if (advice := self._lit_advice(snapshot)) is not None:
+            return flags_of(snapshot.layout, self._touched(snapshot)[advice.id].gpus)
         job = self._lit_job(snapshot)
-        if job is None:
+        return None if job is None else flags_of(snapshot.layout, job.gpus)
+
+    def _lit_advice(self, snapshot: Snapshot) -> Advice | None:
+        """The advice that is lit up; one that is given no more is so no more."""
+        if not self.advised:
             return None
-        flags = np.zeros(len(snapshot.layout.gpus), dtype=bool)
-        flags[list(job.gpus)] = True
-        if len(snapshot.layout.boards) != len(flags):
-            parents = np.array([gpu.parent for gpu in snapshot.layout.gpus], dtype=np.intp)
-            flags[parents[flags & (parents >= 0)]] = True
-        return flags
+        from coldaisle.tui.advice import find
+
+        one = find(snapshot.counsel, self.advised)
+        if one is None:
+            self.home.say("that is advised no more")
+            self.advised = self.advice = ""
+            self.refresh_bindings()
+        return one
+
+    def _touched(self, snapshot: Snapshot) -> Mapping[str, Touched]:
+        """What each piece of advice is about."""
+        if self._advice_places is None:
+            from coldaisle.tui.advice import Places
+
+            self._advice_places = Places()
+        return self._advice_places.of(snapshot)
 
     def _lit_job(self, snapshot: Snapshot) -> Job | None:
         """The job that is lit up; one that has ended is so no more."""
@@ -268,6 +304,10 @@ class RacksScreen(FilteredScreen):
         """In front of the legend: whose cells these are, and how that ends."""
         from coldaisle.tui.reading import job_words
 
+        if self.advised:
+            count = len(self._touched(snapshot)[self.advised].gpus)
+            words = f"advice: {count} GPU{'s' * (count != 1)}" if count else "advice: no GPU of its own"
+            return (Run(words, "match"), Run(" (Esc ends)  ", "dim"))
         job = self._lit_job(snapshot)
         if job is None:
             return ()
@@ -347,6 +387,14 @@ class RacksScreen(FilteredScreen):
             selected=self.finding, changed=not roomy,
         )  # fmt: skip
 
+    def _show_advice(self, snapshot: Snapshot, room: Room) -> None:
+        """The line that is always in sight."""
+        from coldaisle.tui.advice import line
+
+        row = self.query_one("#advice", Rows)
+        row.display = bool(room.advice)
+        row.show([line(snapshot, self.size.width, self.advised)] if room.advice else [])
+
     def _show_cursor(self, snapshot: Snapshot, gpu: int | None, room: Room) -> None:
         from coldaisle.tui.widgets.cursor import cursor_lines, side_rows
 
@@ -361,10 +409,22 @@ class RacksScreen(FilteredScreen):
         now = self.home.now() if snapshot.live else snapshot.at
         lines.show(cursor_lines(snapshot, gpu, self.metric, now, self.size.width))
         if room.side:
-            told = self._side_findings(snapshot, room.side, self.size.height - 4 - room.cursor)
+            advised = self._side_advice(snapshot, gpu, room.side)
+            left = self.size.height - 4 - room.advice - room.cursor - len(advised)
+            told = [*self._side_findings(snapshot, room.side, left), *advised]
             self._ids["side"] = [key for _, key in told]
             rest = side_rows(snapshot, gpu, self.metric, now, room.side, self.glyphs.rule)
             side.show([*(row for row, _ in told), *rest])
+
+    def _side_advice(self, snapshot: Snapshot, gpu: int, width: int) -> list[tuple[Row, str]]:
+        """Advice for the cursor's rack and for the cluster."""
+        from coldaisle.tui.advice import side_lines
+
+        rack = snapshot.layout.nodes[snapshot.layout.gpus[gpu].node].rack
+        told = side_lines(
+            snapshot, self._touched(snapshot), rack, width, self.glyphs.rule, selected=self.advised
+        )
+        return [*((row, key and ADVISED + key) for row, key in told), ((), "")]
 
     def _side_findings(self, snapshot: Snapshot, width: int, lines: int) -> list[tuple[Row, str]]:
         """The findings beside the map, by urgency; the cursor's node has what they leave."""
@@ -408,15 +468,15 @@ class RacksScreen(FilteredScreen):
         if self.plan is not None and self.snapshot is not None:
             self.point_at(self.snapshot.layout.gpus[int(self.plan.gpu[cell])].key)
 
-    def point_at(self, gpu: str, finding: str = "") -> None:
-        """Put the cursor on a GPU, by its key, and bring it into view; ``finding``: what Enter opens there."""
-        self.cursor, self.finding = gpu, finding
+    def point_at(self, gpu: str, finding: str = "", advice: str = "") -> None:
+        """Put the cursor on a GPU, by its key, and bring it into view; ``finding``, ``advice``: what Enter opens there."""
+        self.cursor, self.finding, self.advice = gpu, finding, advice
         self._follow = True
         self.again()
 
     def light(self, job: str) -> None:
         """Let only a job's GPUs keep their colours, by its id, and go to the first; empty: all of them again."""
-        self.lit = job
+        self.lit, self.advised, self.advice = job, "", ""
         self.refresh_bindings()
         if self.snapshot is None:
             return
@@ -429,7 +489,7 @@ class RacksScreen(FilteredScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
         """r lights up a job, and ends that."""
-        return action not in ("light", "dark") or (action == "dark") is bool(self.lit)
+        return action not in ("light", "dark") or (action == "dark") is bool(self.lit or self.advised)
 
     def action_light(self) -> None:
         """Light up the job of the GPU under the cursor."""
@@ -445,6 +505,33 @@ class RacksScreen(FilteredScreen):
     def action_dark(self) -> None:
         """All jobs again."""
         self.light("")
+
+    def action_advice(self) -> None:
+        """Choose the next advice, the one that saves most first: its GPUs alone keep their colours, Enter opens it."""
+        if self.snapshot is None:
+            return
+        from coldaisle.tui.advice import action_words, waiting_words
+
+        given = self.snapshot.counsel.given
+        if not given:
+            self.home.say(f"advice: {waiting_words(self.snapshot)}")
+            return
+        ids = [one.id for one in given]
+        at = (ids.index(self.advised) + 1) % len(ids) if self.advised in ids else 0
+        self.light_advice(ids[at])
+        self.home.say(f"{at + 1} of {len(ids)}, most saved first: {action_words(given[at])} (Enter opens it)")
+
+    def light_advice(self, key: str) -> None:
+        """Let only the GPUs of a piece of advice keep their colours, by its id, and go to the first of them."""
+        self.lit, self.advised = "", key
+        self.refresh_bindings()
+        if self.snapshot is None:
+            return
+        layout = self.snapshot.layout
+        touched = self._touched(self.snapshot).get(key)
+        gpus = () if touched is None else touched.gpus
+        here = layout.gpu_of.get(self.cursor)
+        self.point_at(layout.gpus[gpus[0]].key if gpus and here not in gpus else self.cursor, advice=key)
 
     def action_job(self) -> None:
         """Open the job that holds the GPU under the cursor."""
@@ -522,6 +609,14 @@ class RacksScreen(FilteredScreen):
         if isinstance(self.app.screen, TriageScreen):
             self.app.screen.stand_on(key)
 
+    def _open_advice(self, key: str = "") -> None:
+        """On Sizing, by its id; empty: whichever stands first there."""
+        from coldaisle.tui.screens.sizing import SizingScreen
+
+        self.home.action_go("Sizing")
+        if key and isinstance(self.app.screen, SizingScreen):
+            self.app.screen.stand_on(key)
+
     def action_metric(self, step: int) -> None:
         """Let the cells show the next metric that has values."""
         from coldaisle.tui.cells import next_metric
@@ -568,11 +663,14 @@ class RacksScreen(FilteredScreen):
         ]
 
     def action_open(self) -> None:
-        """Open the finding that ``!`` went to, else the node under the cursor."""
+        """Open the finding that ``!`` went to, or the advice that ``a`` chose, else the node under the cursor."""
         if self.snapshot is None or (gpu := self._cursor_index(self.snapshot)) is None:
             return
         if self.finding:
             self._open_finding(self.finding)
+            return
+        if self.advice:
+            self._open_advice(self.advice)
             return
         from coldaisle.tui.screens.node import NodeScreen
 
@@ -581,10 +679,10 @@ class RacksScreen(FilteredScreen):
         self.app.push_screen(NodeScreen(node.key, gpu - node.gpus.start))
 
     def action_back(self) -> None:
-        """Drop the filter, then the light on a job; this is home, there is nowhere else to go back to."""
+        """Drop the filter, then the light on a job or an advice; this is home, there is nowhere else to go back to."""
         if self.is_filtering or self.filter:
             super().action_back()
-        elif self.lit:
+        elif self.lit or self.advised:
             self.action_dark()
 
     @on(Heatmap.Pointed)
@@ -597,10 +695,16 @@ class RacksScreen(FilteredScreen):
 
     @on(Rows.Pointed)
     def _pointed(self, event: Rows.Pointed) -> None:
-        """A line of a finding opens it."""
+        """A line of a finding or an advice opens it; the line of advice chooses the next."""
+        if event.rows.id == "advice":
+            self.action_advice()
+            return
         ids = self._ids.get(event.rows.id or "", [])
-        if event.line < len(ids) and ids[event.line]:
-            self._open_finding(ids[event.line])
+        if event.line < len(ids) and (key := ids[event.line]):
+            if key.startswith(ADVISED):
+                self._open_advice(key.removeprefix(ADVISED))
+            else:
+                self._open_finding(key)
 
 
 def _can_group(snapshot: Snapshot, by: str) -> bool:

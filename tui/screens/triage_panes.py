@@ -733,16 +733,18 @@ def markdown(snapshot: Snapshot, one: Finding) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.at))
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(one.since))
     lines = [
-        f"# {_md(title_words(one))}", "",
-        f"`{_code(one.id)}` on {_md(plain(snapshot.name) or 'the cluster')}, as of {at}: {one.severity.name.lower()}, "
+        f"# {inert_markdown(title_words(one))}", "",
+        f"`{_code(one.id)}` on {inert_markdown(plain(snapshot.name) or 'the cluster')}, as of {at}: {one.severity.name.lower()}, "
         f"since {'before ' if one.since_bound else ''}{since}, confidence {one.confidence:.2f}.", "",
     ]  # fmt: skip
     if one.cleared_at is not None:
         lines += [f"**Cleared** {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(one.cleared_at))}.", ""]
-    lines += [f"- **{label.capitalize()}**: {_md(text)}" for label, text, _ in act(snapshot, one) if text]
+    lines += [
+        f"- **{label.capitalize()}**: {inert_markdown(text)}" for label, text, _ in act(snapshot, one) if text
+    ]
     lines += ["", "## Evidence", "", "| entity | metric | value | held against |", "|---|---|---|---|"]
     lines += [
-        f"| {_md(plain(each.entity, 80))} | {_md(plain(each.metric, 60))} | {_md(value_words(each))} | {_md(rule_words(each))} |"
+        f"| {inert_markdown(plain(each.entity, 80))} | {inert_markdown(plain(each.metric, 60))} | {inert_markdown(value_words(each))} | {inert_markdown(rule_words(each))} |"
         for each in one.evidence
     ]
     told = list(weighed(snapshot, one))
@@ -751,16 +753,16 @@ def markdown(snapshot: Snapshot, one: Finding) -> str:
             "",
             "## Weighed",
             "",
-            *(f"- **{label.capitalize()}**: {_md(text)}" for label, text, _ in told),
+            *(f"- **{label.capitalize()}**: {inert_markdown(text)}" for label, text, _ in told),
         ]
     if commands := confirm_lines(one):
         lines += ["", "## Confirm", ""]
         for command in commands:
-            lines += [f"{_md(command.where)}:", "", "```sh", command.text, "```", ""]
+            lines += [f"{inert_markdown(command.where)}:", "", "```sh", command.text, "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _md(text: str) -> str:
+def inert_markdown(text: str) -> str:
     """Inert text in which Markdown and HTML see no markup."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", text)
 

@@ -30,18 +30,16 @@ class Tab(NamedTuple):
 
     key: str
     name: str
-    ready: bool
-    """False: comes with a later version."""
 
 
 TABS = (
-    Tab("1", "Racks", True),
-    Tab("2", "Triage", True),
-    Tab("3", "Jobs", True),
-    Tab("4", "Nodes", True),
-    Tab("5", "Serving", True),
-    Tab("6", "Sizing", False),
-    Tab("7", "Sources", True),
+    Tab("1", "Racks"),
+    Tab("2", "Triage"),
+    Tab("3", "Jobs"),
+    Tab("4", "Nodes"),
+    Tab("5", "Serving"),
+    Tab("6", "Sizing"),
+    Tab("7", "Sources"),
 )
 
 
@@ -330,7 +328,7 @@ def tab_line(current: str, note: Row, width: int) -> Row:
     tabs = tuple(Run(shape.format(tab), _tab_token(tab, current)) for tab in TABS)
     if (room := width - row_width(tabs) - row_width(note)) >= 0:
         return (*tabs, Run(" " * room), *note)
-    short = tuple(Run(f"{tab.key}{tab.name} ", _tab_token(tab, current)) for tab in TABS if tab.ready)
+    short = tuple(Run(f"{tab.key}{tab.name} ", _tab_token(tab, current)) for tab in TABS)
     room = width - row_width(short) - row_width(note)
     return cut((*short, Run(" " * max(room, 0)), *note), width)
 
@@ -338,7 +336,7 @@ def tab_line(current: str, note: Row, width: int) -> Row:
 def _tab_token(tab: Tab, current: str) -> str:
     if tab.name == current:
         return "cursor"
-    return "accent" if tab.ready else "rule"
+    return "accent"
 
 
 class TopLines(Widget):
