@@ -19,8 +19,9 @@ COUNTED: Final = {
 NAMED: Final = {
     "gpu_hours": "GPU.h", "gpu_hours/week": "GPU.h/week", "gpu_hours_per_week": "GPU.h/week", "tokens": "tok",
     "tokens/s": "tok/s", "tokens/J": "tok/J", "flop": "FLOP", "flop/s": "FLOP/s", "requests/s": "requests/s",
-    "cores/gpu": "cores/GPU", "$/week": "$/week",
+    "cores/gpu": "cores/GPU", "$/week": "$/week", "GPU-h": "GPU-h", "1": "",
 }  # fmt: skip
+_DAY = 86_400.0
 _PREFIXES: Final = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -28,13 +29,20 @@ def shown(value: float, unit: str) -> str:
     """A value in a canonical unit of sizing with its unit; ``-`` for NaN. Foreign units stand as they are."""
     if math.isnan(value):
         return NO_VALUE
+    if unit == "s" and value >= _DAY:
+        return f"{number(value / _DAY)} d"
     if unit in SHOWN_AS:
         return show(value, SHOWN_AS[unit])
-    if unit == "$":
-        return f"${number(value)}"
+    if unit.startswith("$"):
+        return f"${_money(value)}{unit.removeprefix('$')}"
     if unit in COUNTED:
         return f"{number(value)} {COUNTED[unit]}{'' if value == 1 else 's'}"
     return f"{number(value)} {NAMED.get(unit, unit)}".rstrip()
+
+
+def _money(value: float) -> str:
+    """Cents where they count."""
+    return f"{value:.2f}" if 0.1 <= value < 1000 and value != int(value) else number(value)
 
 
 def number(value: float) -> str:
