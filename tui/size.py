@@ -126,7 +126,9 @@ _run_options = _options(
 @click.command(short_help="Training from the beginning.")
 @_model_options
 @_run_options
-@click.option("--seq", type=Whole(), metavar="N", default="8192", show_default=True, help="Tokens of a sequence.")
+@click.option(
+    "--seq", type=Whole(), metavar="N", default="8192", show_default=True, help="Tokens of a sequence."
+)
 @_part_option
 @_layout_options
 @_site_options
@@ -139,7 +141,7 @@ def train(**given: Any) -> int:
     coldaisle size train --model llama-3.1-405b --tokens 15T --deadline 90d
     coldaisle size train --model llama-3-8b --tokens 1T --part h100_sxm --gpus 256
     coldaisle size train --params 70B --layers 80 --hidden 8192 --tokens 2T \\
-      --part h100_sxm,b200_sxm --gpus 1024 --tp 8 --pp 4 --price 2.35 --price-date 2026-11-01
+      --part h100_sxm,b200_sxm --gpus 1024 --tp 8 --pp 4
 
     With neither --gpus nor --deadline: the fewest GPUs that hold the model. Exit status: 0 it can be done with one of
     the parts, 2 with none (what binds is said), 3 bad usage.
@@ -152,7 +154,9 @@ def train(**given: Any) -> int:
 @_run_options
 @click.option("--method", type=click.Choice(["full", "lora", "qlora"]), default="lora", show_default=True)
 @click.option("--rank", type=Whole(), metavar="N", default="16", show_default=True, help="Of the adapters.")
-@click.option("--seq", type=Whole(), metavar="N", default="4096", show_default=True, help="Tokens of a sequence.")
+@click.option(
+    "--seq", type=Whole(), metavar="N", default="4096", show_default=True, help="Tokens of a sequence."
+)
 @_part_option
 @_layout_options
 @_site_options
@@ -174,23 +178,70 @@ def finetune(**given: Any) -> int:
 @click.command(short_help="Serving: users or a rate, with goals for latency.")
 @_model_options
 @click.option("--users", type=Count(), metavar="N", help="Who each wait for an answer, then ask again.")
-@click.option("--rate", type=Measure("/s", "rate"), metavar="N", help="Or requests/s that arrive. With neither: one replica.")
-@click.option("--isl", type=Count("tokens"), metavar="N", default="2000", show_default=True, help="Tokens in.")
-@click.option("--osl", type=Count("tokens"), metavar="N", default="300", show_default=True, help="Tokens out.")
-@click.option("--ttft", type=Measure("s", "time"), metavar="TIME", help="Goal for the time to first token: 500ms.")
-@click.option("--itl", type=Measure("s", "time"), metavar="TIME", help="Goal for the time between tokens: 50ms.")
-@click.option("--dtype", metavar="NAME", default="bf16", show_default=True, shell_complete=complete_format, help="Format of the weights: fp8, int4, mxfp4, ...")
-@click.option("--kv-dtype", metavar="NAME", default="bf16", show_default=True, help="Of keys and values: fp8, ...")
+@click.option(
+    "--rate",
+    type=Measure("/s", "rate"),
+    metavar="N",
+    help="Or requests/s that arrive. With neither: one replica.",
+)
+@click.option(
+    "--isl", type=Count("tokens"), metavar="N", default="2000", show_default=True, help="Tokens in."
+)
+@click.option(
+    "--osl", type=Count("tokens"), metavar="N", default="300", show_default=True, help="Tokens out."
+)
+@click.option(
+    "--ttft", type=Measure("s", "time"), metavar="TIME", help="Goal for the time to first token: 500ms."
+)
+@click.option(
+    "--itl", type=Measure("s", "time"), metavar="TIME", help="Goal for the time between tokens: 50ms."
+)
+@click.option(
+    "--dtype",
+    metavar="NAME",
+    default="bf16",
+    show_default=True,
+    shell_complete=complete_format,
+    help="Format of the weights: fp8, int4, mxfp4, ...",
+)
+@click.option(
+    "--kv-dtype", metavar="NAME", default="bf16", show_default=True, help="Of keys and values: fp8, ..."
+)
 @_part_option
 @_size("--gpus", help="So many; default: the fewest that do it.")
 @_size("--tp", "tensor", help="Tensor parallelism; default of all layouts: what is best.")
 @_size("--pp", "pipeline", help="Pipeline stages.")
 @_size("--replicas", help="Copies of the model.")
-@click.option("--margin", type=Share(10.0), metavar="RATIO", default="15%", show_default=True, help="On the load, once.")
-@click.option("--memory-share", type=Share(), metavar="RATIO", default="90%", show_default=True, help="Of a GPU's memory, the engine's.")
-@click.option("--max-model-len", type=Count("tokens"), metavar="N", help="The longest request that is accepted.")
-@click.option("--max-running", type=Whole(), metavar="N", default="2048", show_default=True, help="Requests at once, the engine's limit.")
-@click.option("--batched-tokens", type=Count("tokens"), metavar="N", default="8192", show_default=True, help="The most that a step takes in.")
+@click.option(
+    "--margin", type=Share(10.0), metavar="RATIO", default="15%", show_default=True, help="On the load, once."
+)
+@click.option(
+    "--memory-share",
+    type=Share(),
+    metavar="RATIO",
+    default="90%",
+    show_default=True,
+    help="Of a GPU's memory, the engine's.",
+)
+@click.option(
+    "--max-model-len", type=Count("tokens"), metavar="N", help="The longest request that is accepted."
+)
+@click.option(
+    "--max-running",
+    type=Whole(),
+    metavar="N",
+    default="2048",
+    show_default=True,
+    help="Requests at once, the engine's limit.",
+)
+@click.option(
+    "--batched-tokens",
+    type=Count("tokens"),
+    metavar="N",
+    default="8192",
+    show_default=True,
+    help="The most that a step takes in.",
+)
 @_site_options
 @_output_options
 def serve(**given: Any) -> int:
@@ -198,7 +249,8 @@ def serve(**given: Any) -> int:
 
     \b
     coldaisle size serve --model llama-3.3-70b --users 200 --itl 50ms
-    coldaisle size serve --model ./config.json --rate 20 --isl 4k --osl 500 --dtype fp8 --part h100_sxm,h200_sxm
+    coldaisle size serve --model ./config.json --rate 20 --isl 4k --osl 500 --dtype fp8 \\
+      --part h100_sxm,h200_sxm --price h100_sxm=2.35 --price h200_sxm=2.9 --price-date 2026-11-01
     coldaisle size serve --params 13B --layers 40 --hidden 5120 --heads 40 --part l40s --gpus 2
 
     Exit status: 0 it can be done with one of the parts, 2 with none (what binds is said), 3 bad usage.
@@ -206,7 +258,9 @@ def serve(**given: Any) -> int:
     from coldaisle.analyzers.sizing.plan_serving import Request
     from coldaisle.analyzers.sizing.tasks import Service
 
-    told = {key: given[key] for key in ("rate", "users", "ttft", "itl", "max_model_len") if given[key] is not None}
+    told = {
+        key: given[key] for key in ("rate", "users", "ttft", "itl", "max_model_len") if given[key] is not None
+    }
     request = Request(
         _model(given), given["isl"], given["osl"], dtype=given["dtype"], kv_dtype=given["kv_dtype"],
         tensor=given["tensor"], pipeline=given["pipeline"], replicas=given["replicas"], memory_share=given["memory_share"],
@@ -319,7 +373,8 @@ def _check_shape(shape: Mapping[str, int]) -> None:
     hidden, heads = shape.get("hidden"), shape.get("heads")
     if hidden and heads and "head_dim" not in shape and hidden % heads:
         raise SizingError(
-            f"a hidden size of {hidden:,} does not divide over {heads} heads", "correct one, or tell --head-dim"
+            f"a hidden size of {hidden:,} does not divide over {heads} heads",
+            "correct one, or tell --head-dim",
         )
     if "kv_heads" in shape and heads and shape["kv_heads"] > heads:
         raise SizingError(
@@ -327,7 +382,8 @@ def _check_shape(shape: Mapping[str, int]) -> None:
         )
     if shape.get("experts_active", 0) > shape.get("experts", math.inf):
         raise SizingError(
-            f"{shape['experts_active']} active experts of {shape['experts']}", "at most all of them are active"
+            f"{shape['experts_active']} active experts of {shape['experts']}",
+            "at most all of them are active",
         )
 
 
@@ -342,7 +398,11 @@ def _model_of(name: str) -> Model:
     """Of a file, where it looks like one or is one, else of the catalogue."""
     from coldaisle.analyzers.sizing.catalogue import model_named
 
-    if name.endswith(".json") or os.sep in name.strip() and not _is_repository(name) or os.path.exists(name):
+    if (
+        name.endswith(".json")
+        or (os.sep in name.strip() and not _is_repository(name))
+        or os.path.exists(name)
+    ):
         from coldaisle.analyzers.sizing.hfconfig import model_from_config
 
         return model_from_config(name)
@@ -385,7 +445,9 @@ def _prices(given: Mapping[str, Any]) -> dict[str, Prices]:
     if not told:
         return {}
     if not given["price_date"]:
-        raise SizingError("a price needs its day, for prices drift by the month", "add --price-date 2026-11-01")
+        raise SizingError(
+            "a price needs its day, for prices drift by the month", "add --price-date 2026-11-01"
+        )
     more = {key: given[key] for key in ("years", "interest") if given[key] is not None}
     made = {}
     for part, prices in told.items():
@@ -405,7 +467,9 @@ def _parts(given: Mapping[str, Any], place: Place) -> list[Part]:
     ids = {part.id for part in chosen}
     for priced in place.prices:
         if priced and priced not in ids:
-            raise SizingError(f"{priced} has a price and is not compared", f"add --part {priced}, or leave the price out")
+            raise SizingError(
+                f"{priced} has a price and is not compared", f"add --part {priced}, or leave the price out"
+            )
     return chosen
 
 
@@ -413,13 +477,13 @@ def _parts(given: Mapping[str, Any], place: Place) -> list[Part]:
 
 
 def _answer(kind: str, given: Mapping[str, Any], task: Task) -> int:
-    from coldaisle.analyzers.sizing.comparison import best_of, compared, merit_of
+    from coldaisle.analyzers.sizing.comparison import compared, merit_of, ranked
     from coldaisle.tui.size_told import Told, as_object
 
     place = _place(given)
     options = compared(lambda part: task.plan(part, place), _parts(given, place))
     merit = merit_of(options, gpus_told=task.gpus is not None)
-    told = Told(kind, task, place, options, best_of(options, merit), merit)
+    told = Told(kind, task, place, options, ranked(options, merit), merit)
     if given["as_json"]:
         _print_json(as_object(told))
     else:

@@ -35,7 +35,9 @@ def model_lines(chosen: Sequence[Model], *, in_full: bool) -> Iterator[str]:
     if not in_full:
         rows = [list(_MODEL_COLUMNS), *(_model_row(one) for one in chosen)]
         yield from aligned(rows, [False, *[True] * 6, False], WIDTH)
-        yield from wrapped("", "KV/token: bytes a token keeps at 16 bit. coldaisle size models NAME tells the rest.", WIDTH)
+        yield from wrapped(
+            "", "KV/token: bytes a token keeps at 16 bit. coldaisle size models NAME tells the rest.", WIDTH
+        )
         return
     for at, one in enumerate(chosen):
         if at:
@@ -70,7 +72,10 @@ def _kept(one: Model) -> str:
 
 
 def _model_facts(one: Model) -> Iterator[tuple[str, str]]:
-    yield "parameters", f"{one.params:,.0f}" + (f", {one.active_params:,.0f} active" if one.is_mixture else "")
+    yield (
+        "parameters",
+        f"{one.params:,.0f}" + (f", {one.active_params:,.0f} active" if one.is_mixture else ""),
+    )
     shape = (
         ("layers", one.layers), ("hidden", one.hidden), ("heads", one.heads), ("KV heads", one.kv_heads),
         ("head", one.head_dim), ("MLP", one.ffn), ("vocabulary", one.vocab), ("experts", one.experts),
@@ -127,11 +132,15 @@ def _number(value: float) -> str:
 def _part_facts(one: Part) -> Iterator[tuple[str, str]]:
     yield "form", one.form
     told = "as the driver reports it" if one.memory_is_reported else "as sold"
-    yield "memory", f"{shown(one.memory_bytes, 'bytes')} {one.memory_kind}, {told}; {shown(one.bandwidth, 'bytes/s')}"
+    yield (
+        "memory",
+        f"{shown(one.memory_bytes, 'bytes')} {one.memory_kind}, {told}; {shown(one.bandwidth, 'bytes/s')}",
+    )
     yield "dense", ", ".join(f"{dtype} {shown(rate, 'flop/s')}" for dtype, rate in one.flops.items())
     if one.measured_flops:
         best = (
-            f"{dtype} {shown(rate, 'flop/s')}" + ("" if math.isnan(share := one.matmul_share(dtype)) else f" ({share:.0%})")
+            f"{dtype} {shown(rate, 'flop/s')}"
+            + ("" if math.isnan(share := one.matmul_share(dtype)) else f" ({share:.0%})")
             for dtype, rate in one.measured_flops.items()
         )
         yield "best product", ", ".join(best)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.comparison import Merit, Option, throughput
+from coldaisle.analyzers.sizing.comparison import Merit, Option
 from coldaisle.analyzers.sizing.quantity import Quantity
-from coldaisle.analyzers.sizing.serving_site import AT_LOAD, FULL
+from coldaisle.analyzers.sizing.serving_site import at_load, throughput
 from coldaisle.analyzers.sizing.sheet import Section, Sheet
 from coldaisle.analyzers.sizing.tasks import Run, Service
 from coldaisle.sources.text import cell_width, clip, fit, plain
@@ -19,7 +19,8 @@ from coldaisle.tui.figures import interval, number, shown
 from coldaisle.tui.size_told import Told, source_words
 
 WIDTH = 80
-_LABEL = 36
+_LABEL = 38
+_HEAD = 9
 _MERITS: dict[Merit, str] = {
     "cost": "cheapest", "gpus": "fewest GPUs", "time": "quickest", "throughput": "highest throughput",
 }  # fmt: skip
@@ -35,15 +36,17 @@ def text_lines(told: Told, *, explain: bool = False, width: int = WIDTH) -> Iter
     """All of it."""
     yield from wrapped("", _asked(told), width)
     yield ""
-    yield from wrapped("", _headline(told), width)
+    for label, words in _answer(told):
+        yield from wrapped(f"{label:<{_HEAD}}", words, width)
     if len(told.options) > 1:
         yield ""
         yield from table_lines(told, width)
-    if told.best is None:
-        yield from _nowhere(told, width, explain=explain)
-        return
-    assert told.best.sheet is not None
-    yield from sheet_lines(told.best.sheet, width, explain=explain, named=len(told.options) > 1)
+    shown_in_full = told.best or (told.options[0] if len(told.options) == 1 else None)
+    if shown_in_full is not None and shown_in_full.sheet is not None:
+        if len(told.options) > 1:
+            yield ""
+            yield from wrapped("", f"{shown_in_full.sheet.title}, in full:", width)
+        yield from sheet_lines(shown_in_full.sheet, width, explain=explain)
 
 
 # --- what was asked, and the answer -----------------------------------------------------------------------------------
@@ -103,44 +106,68 @@ def _load(task: Service) -> str:
     return "; ".join(told)
 
 
-def _headline(told: Told) -> str:
-    if told.best is None:
-        return "IT CANNOT BE DONE with " + (
-            told.options[0].part.product if len(told.options) == 1 else "any of these parts"
-        )
-    best, sheet = told.best, told.best.sheet
-    assert sheet is not None
-    assert sheet.binding is not None
-    answer = sheet.answer.removesuffix(f". What binds: {sheet.binding.name}")
-    words = [_stated(answer, sheet.gpus), *_speeds(best)]
-    words.append(f"binding: {sheet.binding.name}")
+def _answer(told: Told) -> Iterator[tuple[str, str]]:
+    """The answer in lines of a word and what it is."""
+    best = told.best
+    if best is None or best.sheet is None:
+        yield "ANSWER", _cannot(told)
+        if len(told.options) == 1 and told.options[0].sheet is not None:
+            yield from _beware(told.options[0].sheet)
+        return
+    sheet = best.sheet
+    bound = "" if sheet.binding is None else f". What binds: {sheet.binding.name}"
+    yield "ANSWER", sheet.answer.removesuffix(bound)
+    if len(told.fitting) > 1:
+        yield "CHOSEN", f"{_MERITS[told.merit]} of the {len(told.fitting)} parts that do it"
+    if sheet.gpus is not None and not sheet.gpus.is_exact:
+        yield "RANGE", f"{sheet.gpus.low:,.0f} to {sheet.gpus.high:,.0f} GPUs, four times of five"
+    if speeds := ", ".join(_speeds(sheet)):
+        yield "SPEED", speeds
+    if sheet.binding is not None:
+        yield "BINDS", _binding_words(sheet)
     if cost := _cost_words(best):
-        words.append(cost)
-    fitting = sum(one.fits for one in told.options)
-    which = f"{_MERITS[told.merit].upper()} of {fitting}: " if fitting > 1 else ""
-    return f"{which}{'; '.join(words)}"
+        yield "COST", cost
+    yield from _beware(sheet)
 
 
-def _stated(answer: str, gpus: Quantity | None) -> str:
-    """With the interval of the number of GPUs, where it has one."""
-    if gpus is None or gpus.is_exact:
-        return answer
-    return f"{answer} [{gpus.low:,.0f} to {gpus.high:,.0f} GPUs, 4 times of 5]"
+def _cannot(told: Told) -> str:
+    if len(told.options) > 1:
+        return "none of these parts can do it"
+    return f"it cannot be done: {_why_not(told.options[0])}"
 
 
-def _speeds(best: Option) -> Iterator[str]:
-    for name in (AT_LOAD, FULL):
-        for label in ("throughput", "TTFT", "ITL"):
-            if (figure := best.figure(name, label)) is not None:
-                yield f"{label} {shown(figure.value, figure.unit)}"
+def _beware(sheet: Sheet) -> Iterator[tuple[str, str]]:
+    for warning in sheet.warnings:
+        yield "BEWARE", warning
+
+
+def _binding_words(sheet: Sheet) -> str:
+    binding = sheet.binding
+    assert binding is not None
+    if len(binding.terms) < 2:
+        return binding.name
+    terms = ", ".join(f"{name} {interval(term)}" for name, term in binding.terms)
+    return f"{binding.name}; what each asks for: {terms}"
+
+
+def _speeds(sheet: Sheet) -> Iterator[str]:
+    for label in ("throughput", "TTFT", "ITL"):
+        if (figure := at_load(sheet, label)) is not None:
+            yield f"{label} {interval(figure)}"
 
 
 def _cost_words(best: Option) -> str:
     if (run := best.figure("cost", "the run")) is not None:
         return f"{interval(run)} for the run"
-    if (hour := best.figure("cost", "an hour")) is not None:
-        return f"{interval(hour)}"
-    return ""
+    hour, token = best.figure("cost", "an hour"), best.figure("cost", "a million output tokens")
+    return ", ".join(
+        words
+        for words in (
+            interval(hour) if hour else "",
+            f"{interval(token)} a million output tokens" if token else "",
+        )
+        if words
+    )
 
 
 # --- the parts side by side -------------------------------------------------------------------------------------------
@@ -150,21 +177,34 @@ class _Column(NamedTuple):
     name: str
     of: Callable[[Option], str]
     right: bool = True
+    keep: int = 0
+    """The higher, the sooner it is left out where a line has no room for all."""
 
 
 def table_lines(told: Told, width: int = WIDTH) -> Iterator[str]:
-    """A row a part, those that fit first in the order of merit; below, why others do not."""
-    columns = [one for one in _columns(told) if any(one.of(option) for option in told.options)]
-    fitting = sorted((one for one in told.options if one.fits), key=lambda one: one is not told.best)
-    if fitting:
+    """A row a part that does it, the best first; below, why the others do not."""
+    if told.fitting:
+        columns = _that_fit([one for one in _columns(told) if any(map(one.of, told.fitting))], told, width)
         rows = [[column.name for column in columns]]
-        rows += [[column.of(option) or NO_VALUE for column in columns] for option in fitting]
+        rows += [[column.of(option) or NO_VALUE for column in columns] for option in told.fitting]
         yield from aligned(rows, [column.right for column in columns], width)
-    failing = [one for one in told.options if not one.fits]
-    for option in failing:
-        yield from wrapped(f"{option.part.id}: ", _why_not(option), width, hang=4)
-    if told.merit != "cost" and told.best is not None:
-        yield from wrapped("", "--price PART=$ --price-date DAY compares what they cost.", width)
+    for option in told.options:
+        if not option.fits:
+            yield from wrapped(f"{option.part.id}: ", _why_not(option), width, hang=4)
+    if told.merit != "cost" and len(told.fitting) > 1:
+        yield from wrapped("", "What they cost: --price PART=$/h, with --price-date DAY.", width)
+
+
+def _that_fit(columns: list[_Column], told: Told, width: int) -> list[_Column]:
+    """Without those that may go, until a line has room for the rest."""
+    while True:
+        wide = sum(
+            max(len(one.name), *(cell_width(one.of(row)) for row in told.fitting)) + 2 for one in columns
+        )
+        least = max(columns, key=lambda one: one.keep)
+        if wide - 2 <= width or not least.keep:
+            return columns
+        columns = [one for one in columns if one is not least]
 
 
 def _why_not(option: Option) -> str:
@@ -176,21 +216,32 @@ def _why_not(option: Option) -> str:
 def _columns(told: Told) -> Iterator[_Column]:
     yield _Column("part", lambda one: one.part.id, right=False)
     yield _Column("GPUs", lambda one: _gpus(one.sheet))
-    yield _Column("80 %", lambda one: _bounds(one.sheet))
+    yield _Column("from-to", lambda one: _bounds(one.sheet), keep=1)
+    yield _Column("layout", _layout, right=False, keep=2)
     if isinstance(told.task, Run):
-        yield _Column("layout", lambda one: _layout(one), right=False)
         yield _Column("time", _figure("time", "wall clock"))
-        yield _Column("MFU", _figure("time", "MFU"))
-        yield _Column("power", _figure("power and racks", "all nodes, name plate"))
+        yield _Column("MFU", _figure("time", "MFU"), keep=4)
+        yield _Column("power", _figure("power and racks", "all nodes, name plate"), keep=3)
         yield _Column("cost", _figure("cost", "the run"))
     else:
-        yield _Column("layout", lambda one: _layout(one), right=False)
-        yield _Column("tok/s", lambda one: number(throughput(one)))
-        yield _Column("TTFT", lambda one: _figure(AT_LOAD, "TTFT")(one) or _figure(FULL, "TTFT")(one))
-        yield _Column("ITL", lambda one: _figure(AT_LOAD, "ITL")(one) or _figure(FULL, "ITL")(one))
-        yield _Column("power", _figure("power and racks", "all nodes, name plate"))
+        yield _Column("tok/s", lambda one: number(throughput(one.sheet)))
+        yield _Column("TTFT", _speed("TTFT"))
+        yield _Column("ITL", _speed("ITL"))
+        yield _Column("power", _figure("power and racks", "all nodes, name plate"), keep=3)
         yield _Column("$/Mtok", lambda one: _figure("cost", "a million output tokens")(one).lstrip("$"))
-    yield _Column("binds", lambda one: one.sheet.binding.name if one.sheet and one.sheet.binding else "", right=False)
+    yield _Column("binds", _bound, right=False, keep=5)
+
+
+def _speed(label: str) -> Callable[[Option], str]:
+    def told(option: Option) -> str:
+        figure = at_load(option.sheet, label) if option.sheet else None
+        return "" if figure is None else shown(figure.value, figure.unit)
+
+    return told
+
+
+def _bound(option: Option) -> str:
+    return option.sheet.binding.name if option.sheet and option.sheet.binding else ""
 
 
 def _figure(section: str, label: str) -> Callable[[Option], str]:
@@ -238,18 +289,13 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool], width: int) ->
 # --- a sheet ----------------------------------------------------------------------------------------------------------
 
 
-def sheet_lines(sheet: Sheet, width: int, *, explain: bool, named: bool) -> Iterator[str]:
-    """Warnings, then every section; with ``explain`` how each figure was made, and what people say."""
-    for warning in sheet.warnings:
-        yield ""
-        yield from wrapped("BEWARE: ", warning, width)
-    if named:
-        yield ""
-        yield from wrapped("", f"{sheet.title}, in full:", width)
+def sheet_lines(sheet: Sheet, width: int, *, explain: bool) -> Iterator[str]:
+    """Every section; with ``explain`` how each figure was made, and what people say."""
     if explain and sheet.binding is not None:
-        terms = Section(f"what binds: {sheet.binding.name}", sheet.binding.terms)
         yield ""
-        yield from section_lines(terms, width, explain=True)
+        yield from section_lines(
+            Section(f"what binds: {sheet.binding.name}", sheet.binding.terms), width, explain=True
+        )
     for section in sheet.sections:
         yield ""
         yield from section_lines(section, width, explain=explain)
@@ -259,7 +305,9 @@ def sheet_lines(sheet: Sheet, width: int, *, explain: bool, named: bool) -> Iter
 def _verdict_lines(sheet: Sheet, width: int, *, explain: bool) -> Iterator[str]:
     yield ""
     if not explain:
-        many = f", and {len(sheet.verdicts)} rules of thumb that people quote, checked" if sheet.verdicts else ""
+        many = (
+            f", and {len(sheet.verdicts)} rules of thumb that people quote, checked" if sheet.verdicts else ""
+        )
         yield from wrapped("", f"--explain gives each number with its formula and source{many}.", width)
         return
     if sheet.verdicts:
@@ -298,19 +346,12 @@ def _crossed(section: Section, width: int) -> Iterator[str]:
         row, _, column = plain(label).partition(": ")
         found.setdefault(row, {})[column] = shown(figure.value, figure.unit)
     columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
-    rows = [["", *columns], *([row, *(cells.get(c, NO_VALUE) for c in columns)] for row, cells in found.items())]
+    rows = [
+        ["", *columns],
+        *([row, *(cells.get(c, NO_VALUE) for c in columns)] for row, cells in found.items()),
+    ]
     for line in aligned(rows, [False] + [True] * len(columns), width - 2):
         yield f"  {line}"
-
-
-def _nowhere(told: Told, width: int, *, explain: bool) -> Iterator[str]:
-    """Why not, with the figures of the part that was asked for alone."""
-    if len(told.options) > 1:
-        return
-    option = told.options[0]
-    yield from wrapped("", _why_not(option), width)
-    if option.sheet is not None:
-        yield from sheet_lines(option.sheet, width, explain=explain, named=False)
 
 
 def wrapped(label: str, words: str, width: int, hang: int | None = None) -> Iterator[str]:
@@ -319,6 +360,3 @@ def wrapped(label: str, words: str, width: int, hang: int | None = None) -> Iter
     yield from textwrap.wrap(
         plain(words), width, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False
     ) or [label.rstrip()]  # fmt: skip
-
-
-Lines = Iterable[str]

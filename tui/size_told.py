@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from coldaisle.analyzers.sizing.catalogue import Model
@@ -19,14 +19,19 @@ SCHEMA = "coldaisle.size/1"
 
 
 class Told(NamedTuple):
-    """A task with what every part answers, and the best of them; None: none does."""
+    """A task with what every part answers, in the order in which they were named; those that do it, the best first."""
 
     kind: str
     task: Task
     place: Place
     options: tuple[Option, ...]
-    best: Option | None
+    fitting: tuple[Option, ...]
     merit: Merit
+
+    @property
+    def best(self) -> Option | None:
+        """None: no part does it."""
+        return self.fitting[0] if self.fitting else None
 
 
 def as_object(told: Told) -> dict[str, Any]:
@@ -67,7 +72,9 @@ def source_words(source: str) -> str:
 def _request(told: Told) -> dict[str, Any]:
     task, place = told.task, told.place
     own = _run(task) if isinstance(task, Run) else _service(task)
-    site = {key: _plain(value) for key, value in asdict(place.site).items() if key != "prices" and is_told(value)}
+    site = {
+        key: _plain(value) for key, value in asdict(place.site).items() if key != "prices" and is_told(value)
+    }
     if place.site.node is not None:
         site["node"] = place.site.node.id
     return {

@@ -20,7 +20,7 @@ _GROUPS = re.compile(r"(?<=[0-9])[,_](?=[0-9]{3}(?![0-9]))")
 MOST_SHOWN = 40
 
 
-class Measure(click.ParamType):
+class Measure(click.ParamType):  # type: ignore[type-arg]
     """A measure above zero in a unit of the catalogue of metrics."""
 
     def __init__(self, unit: str, name: str) -> None:
@@ -62,7 +62,7 @@ class Whole(Count):
         return int(found)
 
 
-class Share(click.ParamType):
+class Share(click.ParamType):  # type: ignore[type-arg]
     """A ratio: ``0.9`` or ``90%``; ``most``: the highest, 1 as a rule."""
 
     name = "ratio"
@@ -88,7 +88,7 @@ class Share(click.ParamType):
         return found
 
 
-class Money(click.ParamType):
+class Money(click.ParamType):  # type: ignore[type-arg]
     """``h100_sxm=2.35``, of one part; ``2.35`` alone, of all. A pair: what part, and how much."""
 
     name = "[part=]$"
@@ -104,13 +104,11 @@ class Money(click.ParamType):
         except ValueError:
             found = math.nan
         if not 0 < found < math.inf:
-            self.fail(
-                f"{value[:MOST_SHOWN]!r} is not a price: write 2.35, or h100_sxm=2.35", param, context
-            )
+            self.fail(f"{value[:MOST_SHOWN]!r} is not a price: write 2.35, or h100_sxm=2.35", param, context)
         return part.strip(), found
 
 
-class Day(click.ParamType):
+class Day(click.ParamType):  # type: ignore[type-arg]
     """A day as ``2026-11-01``."""
 
     name = "day"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from coldaisle.analyzers.sizing.plan_serving import Request, plan_serving, tensor_sizes
 from coldaisle.analyzers.sizing.quantity import Quantity
-from coldaisle.analyzers.sizing.serving_site import AT_LOAD, FULL, tokens_s
+from coldaisle.analyzers.sizing.serving_site import figure_of, throughput
 from coldaisle.analyzers.sizing.sheet import Sheet, SizingError
 from coldaisle.sources.parts.catalogue import Part
 
@@ -34,10 +33,7 @@ class Option:
 
     def figure(self, section: str, label: str) -> Quantity | None:
         """One figure of its sheet; None: not there."""
-        if self.sheet is None:
-            return None
-        found = (dict(one.figures).get(label) for one in self.sheet.sections if one.name == section)
-        return next(found, None)
+        return None if self.sheet is None else figure_of(self.sheet, section, label)
 
 
 def compared(plan: Callable[[Part], Sheet], parts: Iterable[Part]) -> tuple[Option, ...]:
@@ -64,10 +60,9 @@ def merit_of(options: Sequence[Option], *, gpus_told: bool) -> Merit:
     return "time" if any(one.figure("time", "wall clock") for one in fitting) else "throughput"
 
 
-def best_of(options: Sequence[Option], merit: Merit) -> Option | None:
-    """The best that fits; None: none does. Of equals the first."""
-    fitting = [one for one in options if one.fits]
-    return min(fitting, key=_KEYS[merit], default=None)
+def ranked(options: Sequence[Option], merit: Merit) -> tuple[Option, ...]:
+    """Those that fit, the best first; of equals in their order."""
+    return tuple(sorted((one for one in options if one.fits), key=_KEYS[merit]))
 
 
 def _cost(option: Option) -> float:
@@ -82,7 +77,7 @@ def _time(option: Option) -> float:
 
 
 def _slowness(option: Option) -> float:
-    return -throughput(option)
+    return -throughput(option.sheet)
 
 
 def _gpus(option: Option) -> float:
@@ -92,50 +87,3 @@ def _gpus(option: Option) -> float:
 _KEYS: dict[Merit, Callable[[Option], float]] = {
     "cost": _cost, "time": _time, "throughput": _slowness, "gpus": _gpus,
 }  # fmt: skip
-
-
-def throughput(option: Option) -> float:
-    """Output tokens/s that a deployment can; NaN: not one that serves."""
-    figure = option.figure(AT_LOAD, "throughput") or option.figure(FULL, "throughput")
-    return figure.value if figure else math.nan
-
-
-def plan_serving_on(request: Request, part: Part, gpus: int | None) -> Sheet:
-    """Serving on so many GPUs: the layout with the highest throughput; None: the fewest that do it.
-
-    Errors: SizingError for layouts that contradict the number.
-    """
-    if gpus is None:
-        return plan_serving(request, part)
-    sheets = []
-    for tensor in [request.tensor] if request.tensor else tensor_sizes(request.model, part):
-        size = tensor * (request.pipeline or 1)
-        replicas = request.replicas or gpus // size
-        if replicas and size * replicas == gpus:
-            sheets.append(plan_serving(replace(request, tensor=tensor, replicas=replicas), part))
-    if not sheets:
-        raise SizingError(*_no_layout(request, part, gpus))
-    fitting = [one for one in sheets if one.fits]
-    if not fitting:
-        return sheets[-1]
-    return max(fitting, key=lambda one: _rate(one, part))
-
-
-def _rate(sheet: Sheet, part: Part) -> float:
-    full = throughput(Option(part, sheet))
-    if not math.isnan(full):
-        return full
-    paid = tokens_s(sheet)
-    return paid.value if paid else 0.0
-
-
-def _no_layout(request: Request, part: Part, gpus: int) -> tuple[str, str]:
-    told = [("TP", request.tensor), ("PP", request.pipeline), ("replicas", request.replicas)]
-    words = " · ".join(f"{name} {size}" for name, size in told if size is not None)
-    if words:
-        return f"{words} do not make {gpus:,} GPUs", "their product has to be the number of GPUs"
-    sizes = ", ".join(map(str, tensor_sizes(request.model, part)))
-    return (
-        f"{gpus:,} GPUs are no whole number of replicas of {sizes} {part.product}",
-        "take another number, or --tp and --pp",
-    )

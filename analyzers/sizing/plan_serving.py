@@ -328,7 +328,9 @@ def _candidate(request: Request, part: Part, tensor: int, stages: int) -> Candid
 
 def _point(request: Request, replica: Replica, load: Load) -> Point | None:
     """The highest concurrency with which the goals are met."""
-    if request.replicas is not None or _meets(request, full := saturated(replica, load)):
+    if (request.replicas is not None and _has_load(request)) or _meets(
+        request, full := saturated(replica, load)
+    ):
         return saturated(replica, load)
     if not _meets(request, at_concurrency(replica, load, min(1.0, load.slots))):
         return None

@@ -44,13 +44,26 @@ def with_site(sheet: Sheet, part: Part, site: Site) -> Sheet:
     return replace(sheet, sections=(*sheet.sections, *made))
 
 
+def figure_of(sheet: Sheet, section: str, label: str) -> Quantity | None:
+    """One figure; None: it is not there."""
+    found = (dict(one.figures).get(label) for one in sheet.sections if one.name == section)
+    return next((figure for figure in found if figure is not None), None)
+
+
+def at_load(sheet: Sheet, label: str) -> Quantity | None:
+    """A figure at the load that was asked for; without one of a replica that is full."""
+    return figure_of(sheet, AT_LOAD, label) or figure_of(sheet, FULL, label)
+
+
+def throughput(sheet: Sheet | None) -> float:
+    """Output tokens/s that a deployment can; NaN: not one that serves."""
+    figure = at_load(sheet, "throughput") if sheet else None
+    return figure.value if figure else math.nan
+
+
 def tokens_s(sheet: Sheet) -> Quantity | None:
     """Output tokens/s that are paid for: those that were asked for, else all that it can."""
-    for section in sheet.sections:
-        if section.name in (AT_LOAD, FULL):
-            figures = dict(section.figures)
-            return figures.get("asked for", figures.get("throughput"))
-    return None
+    return figure_of(sheet, AT_LOAD, "asked for") or at_load(sheet, "throughput")
 
 
 def _unfed(sheet: Sheet, part: Part, site: Site, nodes: int, each: int, node: NodePower) -> Sheet:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.comparison import plan_serving_on
 from coldaisle.analyzers.sizing.flops import Method, Recompute
 from coldaisle.analyzers.sizing.layout import Sharding
 from coldaisle.analyzers.sizing.plan_serving import Request
@@ -18,6 +17,7 @@ from coldaisle.analyzers.sizing.power import Prices
 from coldaisle.analyzers.sizing.serving_site import with_site
 from coldaisle.analyzers.sizing.sheet import Sheet
 from coldaisle.analyzers.sizing.site import Site
+from coldaisle.analyzers.sizing.told_gpus import in_time, plan_serving_on
 from coldaisle.analyzers.sizing.training import plan_finetuning, plan_training
 from coldaisle.sources.parts.catalogue import Part
 
@@ -67,6 +67,9 @@ class Run:
 
     def plan(self, part: Part, place: Place) -> Sheet:
         """Errors: SizingError for what means nothing on this part."""
+        return in_time(self._plan(part, place), self.deadline_s, self.gpus)
+
+    def _plan(self, part: Part, place: Place) -> Sheet:
         own, site = self.spread, place.of(part)
         if self.method is None:
             return plan_training(
