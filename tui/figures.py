@@ -34,7 +34,7 @@ def shown(value: float, unit: str) -> str:
         return f"{number(value / _DAY)} d"
     if unit in SHOWN_AS:
         return show(value, SHOWN_AS[unit])
-    if unit.startswith("$"):
+    if unit.startswith("$") and unit not in NAMED:
         return f"${_money(value)}{unit.removeprefix('$')}"
     if unit in JOINED:
         return f"{_joined(value, unit)}{JOINED[unit]}"

@@ -365,7 +365,7 @@ def _filled(shape: Mapping[str, int]) -> dict[str, Any]:
     if "heads" in shape:
         filled.setdefault("kv_heads", shape["heads"])
         if "hidden" in shape:
-            filled.setdefault("head_dim", shape["hidden"] // shape["heads"])
+            filled.setdefault("head_dim", max(shape["hidden"] // shape["heads"], 1))
     return filled
 
 
@@ -482,7 +482,7 @@ def _answer(kind: str, given: Mapping[str, Any], task: Task) -> int:
 
     place = _place(given)
     options = compared(lambda part: task.plan(part, place), _parts(given, place))
-    merit = merit_of(options, gpus_told=task.gpus is not None)
+    merit = merit_of(options, number_matters=task.is_number_asked)
     told = Told(kind, task, place, options, ranked(options, merit), merit)
     if given["as_json"]:
         _print_json(as_object(told))

@@ -22,7 +22,7 @@ WIDTH = 80
 _LABEL = 38
 _HEAD = 9
 _MERITS: dict[Merit, str] = {
-    "cost": "cheapest", "gpus": "fewest GPUs", "time": "quickest", "throughput": "highest throughput",
+    "cost": "cheapest", "gpus": "fewest GPUs, then least energy,", "time": "quickest", "throughput": "highest throughput a GPU",
 }  # fmt: skip
 _ASCII = str.maketrans({"·": "*", "√": "sqrt", "²": "^2", "³": "^3", "≈": "~", "≤": "<=", "≥": ">=", "−": "-", "×": "x", "Σ": "sum ", "…": "..."})  # fmt: skip
 
@@ -80,7 +80,7 @@ def _verb(task: Run) -> str:
 def _limits(task: Run) -> str:
     words = f" in sequences of {task.seq:,}"
     if task.gpus is not None:
-        words += f", on {task.gpus:,} GPUs"
+        words += f", on {shown(task.gpus, 'gpus')}"
     if task.deadline_s is not None:
         words += f", within {shown(task.deadline_s, 's')}"
     return words
@@ -115,8 +115,7 @@ def _answer(told: Told) -> Iterator[tuple[str, str]]:
             yield from _beware(told.options[0].sheet)
         return
     sheet = best.sheet
-    bound = "" if sheet.binding is None else f". What binds: {sheet.binding.name}"
-    yield "ANSWER", sheet.answer.removesuffix(bound)
+    yield "ANSWER", _without_binding(sheet)
     if len(told.fitting) > 1:
         yield "CHOSEN", f"{_MERITS[told.merit]} of the {len(told.fitting)} parts that do it"
     if sheet.gpus is not None and not sheet.gpus.is_exact:
@@ -128,6 +127,14 @@ def _answer(told: Told) -> Iterator[tuple[str, str]]:
     if cost := _cost_words(best):
         yield "COST", cost
     yield from _beware(sheet)
+
+
+def _without_binding(sheet: Sheet) -> str:
+    return (
+        sheet.answer
+        if sheet.binding is None
+        else sheet.answer.removesuffix(f". What binds: {sheet.binding.name}")
+    )
 
 
 def _cannot(told: Told) -> str:
@@ -144,6 +151,8 @@ def _beware(sheet: Sheet) -> Iterator[tuple[str, str]]:
 def _binding_words(sheet: Sheet) -> str:
     binding = sheet.binding
     assert binding is not None
+    if binding.name == "request":
+        return "nothing but the number of GPUs that was told"
     if len(binding.terms) < 2:
         return binding.name
     terms = ", ".join(f"{name} {interval(term)}" for name, term in binding.terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from coldaisle.analyzers.sizing.quantity import Quantity
 from coldaisle.analyzers.sizing.serving_site import figure_of, throughput
@@ -50,12 +50,13 @@ def compared(plan: Callable[[Part], Sheet], parts: Iterable[Part]) -> tuple[Opti
     return tuple(options)
 
 
-def merit_of(options: Sequence[Option], *, gpus_told: bool) -> Merit:
-    """What decides: cost where every part that fits has a price, else time or throughput for so many GPUs, else their number."""
+def merit_of(options: Sequence[Option], *, number_matters: bool) -> Merit:
+    """What decides: cost where every part that fits has a price, else the number of GPUs where that is what was asked for, else
+    time or throughput a GPU."""
     fitting = [one for one in options if one.fits]
     if fitting and all(not math.isnan(_cost(one)) for one in fitting):
         return "cost"
-    if not gpus_told:
+    if number_matters:
         return "gpus"
     return "time" if any(one.figure("time", "wall clock") for one in fitting) else "throughput"
 
@@ -77,13 +78,19 @@ def _time(option: Option) -> float:
 
 
 def _slowness(option: Option) -> float:
-    return -throughput(option.sheet)
+    many = option.sheet.gpus.value if option.sheet and option.sheet.gpus else math.nan
+    return -throughput(option.sheet) / many
 
 
-def _gpus(option: Option) -> float:
-    return option.sheet.gpus.value if option.sheet and option.sheet.gpus else math.inf
+def _gpus(option: Option) -> tuple[float, float]:
+    """Their number, then energy: of the run, or of a token."""
+    energy = option.figure("power and racks", "energy") or option.figure(
+        "power and racks", "energy an output token"
+    )
+    many = option.sheet.gpus.value if option.sheet and option.sheet.gpus else math.inf
+    return many, energy.value if energy else math.inf
 
 
-_KEYS: dict[Merit, Callable[[Option], float]] = {
+_KEYS: dict[Merit, Callable[[Option], Any]] = {
     "cost": _cost, "time": _time, "throughput": _slowness, "gpus": _gpus,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.kvcache import KeyValues, activation_bytes, key_values, kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
-from coldaisle.analyzers.sizing.queueing import max_utilisation
+from coldaisle.analyzers.sizing.queueing import MOST_SERVERS, max_utilisation
 from coldaisle.analyzers.sizing.sheet import Section, Sheet, SizingError, Verdict
 from coldaisle.analyzers.sizing.speed import (
     SOURCE,
@@ -362,7 +362,7 @@ def _replicas(request: Request, one: Candidate) -> tuple[int, float]:
     wait = _wait_allowed(request, one.point)
     count, utilisation = 1, 0.0
     for _ in range(8):
-        utilisation = max_utilisation(max(1, int(places * count)), wait).value
+        utilisation = max_utilisation(max(1, min(int(places * count), MOST_SERVERS)), wait).value
         needed = max(1, math.ceil(request.rate * (1 + request.margin) / (each * utilisation) - 1e-9))
         if needed == count:
             break

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.flops import Method, Recompute
+from coldaisle.analyzers.sizing.flops import Method, Recompute, shaped
 from coldaisle.analyzers.sizing.layout import Sharding
 from coldaisle.analyzers.sizing.plan_serving import Request
 from coldaisle.analyzers.sizing.power import Prices
@@ -65,6 +65,11 @@ class Run:
     method: Method | None = None
     rank: int = 16
 
+    @property
+    def is_number_asked(self) -> bool:
+        """Whether the answer is how many GPUs."""
+        return self.gpus is None
+
     def plan(self, part: Part, place: Place) -> Sheet:
         """Errors: SizingError for what means nothing on this part."""
         return in_time(self._plan(part, place), self.deadline_s, self.gpus)
@@ -98,13 +103,27 @@ class Service:
         return self.request.model
 
     @property
-    def load(self) -> float:
-        """Output tokens/s that are asked for; NaN: no rate was told."""
-        return self.request.rate * self.request.osl
+    def is_number_asked(self) -> bool:
+        """Whether the answer is how many GPUs: there is a load, and no number is told."""
+        return self.gpus is None and (is_told(self.request.rate) or is_told(self.request.users))
 
     def plan(self, part: Part, place: Place) -> Sheet:
         """Errors: SizingError for what means nothing on this part."""
-        return with_site(plan_serving_on(self.request, part, self.gpus), part, place.of(part))
+        known, notes = shaped(self.request.model)
+        request = replace(self.request, model=replace(known, kv_layers=known.kv_layers or known.layers))
+        sheet = plan_serving_on(request, part, self.gpus)
+        sheet = replace(sheet, answer=_whole_answer(known, sheet), warnings=(*notes, *sheet.warnings))
+        return with_site(sheet, part, place.of(part))
+
+
+def _whole_answer(model: Model, sheet: Sheet) -> str:
+    """A sentence that stands by itself, as in training: who does not fit, and what binds."""
+    words = sheet.answer
+    if words.startswith(("does ", "is ")):
+        words = f"{model.name} {words}"
+    if sheet.binding is None or "What binds: " in words:
+        return words
+    return f"{words}. What binds: {sheet.binding.name}"
 
 
 Task = Run | Service

@@ -16,21 +16,30 @@ from coldaisle.analyzers.sizing.sheet import Sheet, SizingError
 from coldaisle.sources.parts.catalogue import Part
 
 _DAY = 86_400.0
+_HOUR = 3600.0
 _MOST_GPUS = 131_072
 _MOST_STAGES = 32
 
 
 def in_time(sheet: Sheet, deadline_s: float | None, gpus: int | None) -> Sheet:
-    """A run on so many GPUs; one that ends after the deadline does not do."""
+    """A run on so many GPUs; one that ends after the deadline is not what was asked for."""
     wall = figure_of(sheet, "time", "wall clock")
     if sheet.gpus is None or wall is None or deadline_s is None or gpus is None or wall.value <= deadline_s:
         return sheet
     answer = (
-        f"{gpus:,} GPUs take {wall.value / _DAY:.3g} days [{wall.low / _DAY:.3g}, {wall.high / _DAY:.3g}], "
-        f"and the deadline is {deadline_s / _DAY:.3g}; without --gpus the answer is how many would do. What binds: time"
+        f"{_gpus(gpus, sheet)} take {_span(wall.value)} [{_span(wall.low)}, {_span(wall.high)}], and the deadline is "
+        f"{_span(deadline_s)}; without a number of GPUs the answer is how many would do. What binds: time"
     )
     terms = (("time", wall), ("deadline", exact(deadline_s, "s", "told")))
     return replace(sheet, answer=answer, gpus=None, binding=Binding("time", terms))
+
+
+def _gpus(many: int, sheet: Sheet) -> str:
+    return f"{many:,} {sheet.part}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / _DAY:.3g} days" if seconds >= _DAY else f"{seconds / _HOUR:.3g} hours"
 
 
 def plan_serving_on(request: Request, part: Part, gpus: int | None) -> Sheet:
@@ -79,7 +88,10 @@ def _no_layout(request: Request, part: Part, gpus: int) -> tuple[str, str]:
 def _enough(request: Request, sheet: Sheet, part: Part) -> Sheet:
     """The same where it serves what is asked with the goals; else without GPUs, and how many would do."""
     if sheet.gpus is None:
-        return sheet
+        free = plan_serving(replace(request, replicas=None), part)
+        return (
+            replace(sheet, answer=f"{sheet.answer}; {free.gpus.value:,.0f} would do") if free.gpus else sheet
+        )
     lacking = list(_lacking(request, sheet))
     if not lacking:
         return sheet
