@@ -80,7 +80,7 @@ def waiting_words(snapshot: Snapshot) -> str:
     if snapshot.is_jobs_only and not counsel.given:
         return "none: only a scheduler is read here, and nothing tells how busy GPUs are"
     if not counsel.at:
-        return "nobody has looked yet: the first look comes with the first whole minute of readings"
+        return "nobody has looked yet: a whole minute of readings comes first"
     if counsel.span_s < LEAST_S:
         return f"after {span_words(LEAST_S)} of history: {span_words(counsel.span_s)} so far"
     looked = f"looked at {span_words(counsel.span_s)}"

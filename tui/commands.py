@@ -36,6 +36,8 @@ SHIFTS = (
     ("a day back", -86400.0, "from the instant that is shown"),
     ("a day on", 86400.0, "from the instant that is shown"),
 )
+MOVES = frozenset({"back", "move", "step", "edge", "page", "scroll"})
+"""Actions that nobody looks for by name."""
 MOST_TYPED = 64
 """Characters of what was typed that are looked at."""
 
@@ -175,7 +177,8 @@ class ColdaisleCommands(Provider):
         for active in list(self.screen.active_bindings.values()):
             binding = active.binding
             ours = type(active.node).__module__.startswith("coldaisle.") and active.node is not self.app
-            if ours and active.enabled and binding.show and binding.action != "back":
+            told = binding.description and binding.action.partition("(")[0] not in MOVES
+            if ours and active.enabled and told:
                 run = partial(self.app.run_action, binding.action, active.node)
                 yield Command(f"{binding.description}", f"key {key_name(binding)}", run)
 

@@ -77,6 +77,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     computes = ~(
         team.mean(share(seen.spin, seen.have)[None])[0] >= rules.stalled
     )  # else it waits, and not for bytes
+    whole = activity(window, rules.window_s)
+    waited = team.mean(share(whole.spin, whole.have)[None])[0]
+    computes &= ~(waited >= 0.5 * lost)  # what is lost was lost to waiting, which may be over
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(

@@ -19,10 +19,11 @@ from coldaisle.analyzers.features import activity, line, shifted
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Undecided, Verdict, severity_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, mean, median, share
+from coldaisle.analyzers.window import Window, mean, median, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
+STEADY_WINDOWS = 4
 NAME = "straggler"
 
 
@@ -37,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: float
     z: float
     slow_clock: float
+    steady: float
     busy: float
     keep: float
     blind: float
@@ -72,6 +74,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             window, rules, team.members(number), busy, seconds
         )
         if slow is None or not _persists(window, rules, slow, seconds, team.members(number)):
+            continue
+        if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
+            why = "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
+            undecided.append(Undecided(NAME, team.scope(window, number), why))
             continue
         if np.isnan(lost[number]) and slow.lack < rules.blind:
             why = "one rank differs from the others; cannot tell a straggler from an uneven split before the job's own pace is known"
@@ -156,6 +162,21 @@ def _persists(
         return bool(late.mean() >= 0.5)
     begins = late & ~np.concatenate([[False], late[:-1]])
     return bool(begins.sum() >= 3)  # glimpses: at least so many gaps apart
+
+
+def _is_plain(window: Window, rules: Thresholds, slow: Slow, seconds: float) -> bool:
+    """Whether neither heat nor a power cap can be behind a low clock: told so, or else by a clock that stands still.
+
+    A governor that keeps to a temperature or to watts steps up and down; a clock that was locked, or a board that is stuck in
+    a low state, does not.
+    """
+    if any(np.isnan(window.current(key)[slow.gpus]).all() for key in ("gpu.power_limit", "gpu.throttle")):
+        clocks = window.recent("gpu.sm_clock", STEADY_WINDOWS * seconds).values[:, slow.gpus]
+        now = median(window.recent("gpu.sm_clock", seconds).values[:, slow.gpus])
+        clocks = np.where(np.abs(clocks / now - 1) <= 0.1, clocks, np.nan)
+        spread = (quantile(clocks, 0.95) - quantile(clocks, 0.05)) / now
+        return bool(np.nanmedian(spread) <= rules.steady)
+    return True
 
 
 def _cpu(window: Window) -> Floats:

@@ -78,7 +78,7 @@ def works(args: argparse.Namespace) -> Iterator[Work]:
         by_length[SCENARIOS[name].minutes].append(name)
     wanted = {f"{poll} s" for poll in args.polls.split(",")} if args.polls else None
     for setting in SETTINGS:
-        if wanted is None or setting.name in wanted:
+        if (wanted is None or setting.name in wanted) and args.setting in setting.name:
             for seed in seeds[:1] if args.quick else seeds:
                 for group in by_length.values():
                     yield Work(tuple(group), seed, parts, setting)
@@ -90,6 +90,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--split", choices=("tuning", "test"), default="tuning")
     parser.add_argument("--quick", action="store_true", help="one seed, no healthy hours, no incidents")
     parser.add_argument("--polls", default="", help="only these, in seconds: 5,30")
+    parser.add_argument("--setting", default="", help="only ways of looking with this in their name: default")
     parser.add_argument("--scenarios", default="", help="only these, by name")
     parser.add_argument("--mistakes", action="store_true", help="say what was missed and what was false")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -146,7 +146,7 @@ async def test_screens_keys_metrics_themes_and_quit() -> None:
             "Quit",
         ):
             assert name in offered
-        assert "Go to Sizing" not in offered
+        assert "Go to Sizing" in offered
         assert "Metric: HBM temperature" not in offered  # nobody delivers it
         assert sum(name.startswith("Theme: ") for name in offered) >= 1
 

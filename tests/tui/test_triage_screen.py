@@ -84,7 +84,7 @@ class TestList:
             assert keys(pilot)[0] == "f:gpu_fault:r11n02/3"
             assert keys(pilot)[-3:] == ("a:DiskFull st01", "a:NtpSkew r03n01", "f:checkpoint_stall:4711")
             assert "USEFUL 91% of 448 allocated  losing 42 GPU.h/h" in lines(pilot)[1]
-            assert lines(pilot)[2].endswith("7 open  2 alerts not explained")
+            assert lines(pilot)[2].endswith("7 open  2 alerts not expl")
 
     async def test_wide_it_has_headings_that_the_cursor_skips(self) -> None:
         async with app_of().run_test(size=(120, 34)) as pilot:
@@ -453,7 +453,7 @@ class TestRacks:
             assert "TTTTT" in said
             assert "wwwXwwww" in said
             assert " 1 NOW   GPU lost (XID 79)" in said
-            assert "+2 more" in said
+            assert "+4 more" in said
             assert "CHANGED 03:09" in said
             assert "T thermal" in said
 

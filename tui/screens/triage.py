@@ -425,7 +425,7 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         diagnosis = snapshot.diagnosis
         runs = [Run(f"{len(diagnosis.findings)} open", "title")]
         if diagnosis.unexplained:
-            runs.append(Run(f"  {len(diagnosis.unexplained)} alerts not explained", "warn"))
+            runs.append(Run(f"  {len(diagnosis.unexplained)} alerts not expl", "warn"))
         if warming := warming_words(diagnosis):
             runs.append(Run(f"  {len(warming)} warming up", "warn"))
         return cut(tuple(runs), max(self.size.width // 2, 20))
