@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 
 class Colours(IntEnum):
@@ -69,3 +69,8 @@ def _colours(environ: Mapping[str, str], term: str, is_multiplexed: bool) -> Col
     if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") or term.endswith("-direct"):
         return Colours.TRUE
     return Colours.SIXTEEN if term in _SIXTEEN_COLOUR_TERMS else Colours.XTERM
+
+
+def writes_utf8(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Whether what is written to a stream is read as UTF-8: both its encoding and the locale say so."""
+    return capabilities(environ).utf8 and (stream.encoding or "").lower().startswith("utf")

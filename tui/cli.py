@@ -80,9 +80,9 @@ def _marked(error: FilterError) -> Sequence[str]:
 
 
 def _is_utf8(stream: TextIO) -> bool:
-    from coldaisle.tui.capabilities import capabilities
+    from coldaisle.tui.capabilities import writes_utf8
 
-    return capabilities(os.environ).utf8 and (stream.encoding or "").lower().startswith("utf")
+    return writes_utf8(os.environ, stream)
 
 
 def _forget_stdout() -> None:
@@ -431,6 +431,34 @@ def list_(
         form=form or "text",
         ascii_only=is_ascii,
     )
+
+
+class _Elsewhere(click.Group):
+    """A group whose commands stand in a file of their own, which is read when one of them is asked for."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        from coldaisle.tui.size import COMMANDS
+
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        from coldaisle.tui.size import COMMANDS
+
+        return COMMANDS.get(name)
+
+
+@main.group(cls=_Elsewhere, short_help="The calculator: how many of which GPU a model needs.")
+def size() -> None:
+    """How many of which GPU: a model to train, fine-tune or serve in, parts and numbers out.
+
+    \b
+    coldaisle size train --model llama-3.1-405b --tokens 15T --deadline 90d
+    coldaisle size finetune --model llama-3.3-70b --tokens 500M --part h100_sxm
+    coldaisle size serve --model llama-3.3-70b --users 200 --itl 50ms --json
+
+    Nothing is asked of any cluster. Every figure has an interval that it lies in four times of five; --explain gives
+    its formula and source. Exit status: 0 it can be done, 2 with none of the parts, 3 bad usage.
+    """
 
 
 @main.command()

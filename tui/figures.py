@@ -14,13 +14,15 @@ SHOWN_AS: Final = {"bytes": "B", "bytes/s": "B/s", "ratio": "ratio", "s": "s", "
 """Canonical units of sizing that the catalogue of metrics has, too."""
 COUNTED: Final = {
     "gpus": "GPU", "nodes": "node", "racks": "rack", "cores": "core", "jobs": "job", "replicas": "replica",
-    "requests": "request", "stages": "stage",
+    "requests": "request", "stages": "stage", "steps": "step", "sequences": "sequence", "failures": "failure",
 }  # fmt: skip
 NAMED: Final = {
     "gpu_hours": "GPU.h", "gpu_hours/week": "GPU.h/week", "gpu_hours_per_week": "GPU.h/week", "tokens": "tok",
-    "tokens/s": "tok/s", "tokens/J": "tok/J", "flop": "FLOP", "flop/s": "FLOP/s", "requests/s": "requests/s",
-    "cores/gpu": "cores/GPU", "$/week": "$/week",
+    "tokens/s": "tok/s", "tokens/J": "tok/J", "requests/s": "requests/s",
+    "cores/gpu": "cores/GPU", "$/week": "$/week", "GPU-h": "GPU-h", "1": "",
 }  # fmt: skip
+JOINED: Final = {"flop": " FLOP", "flop/s": "FLOP/s", "parameters": " parameters"}
+_DAY = 86_400.0
 _PREFIXES: Final = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -28,13 +30,38 @@ def shown(value: float, unit: str) -> str:
     """A value in a canonical unit of sizing with its unit; ``-`` for NaN. Foreign units stand as they are."""
     if math.isnan(value):
         return NO_VALUE
+    if unit == "s" and value >= _DAY:
+        return f"{number(value / _DAY)} d"
     if unit in SHOWN_AS:
         return show(value, SHOWN_AS[unit])
-    if unit == "$":
-        return f"${number(value)}"
+    if unit.startswith("$") and unit not in NAMED:
+        return f"${_money(value)}{unit.removeprefix('$')}"
+    if unit in JOINED:
+        return f"{_joined(value, unit)}{JOINED[unit]}"
     if unit in COUNTED:
         return f"{number(value)} {COUNTED[unit]}{'' if value == 1 else 's'}"
     return f"{number(value)} {NAMED.get(unit, unit)}".rstrip()
+
+
+def _joined(value: float, unit: str) -> str:
+    """``3.65e25`` FLOP of a run; ``989 T`` of a GPU's; ``70.6B`` parameters, as people write each."""
+    if unit == "flop":
+        return f"{value:.3g}".replace("e+", "e")
+    if unit == "flop/s":
+        size = next(
+            ((step, letter) for step, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G")) if value >= 10 * step),
+            (1e12, "T"),
+        )
+        return f"{number(value / size[0])} {size[1]}"
+    letter = next(
+        ((step, name) for step, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")) if value >= step), None
+    )
+    return f"{value:,.0f}" if letter is None else f"{value / letter[0]:.3g}{letter[1]}"
+
+
+def _money(value: float) -> str:
+    """Cents where they count."""
+    return f"{value:.2f}" if 0.1 <= value < 1000 and value != int(value) else number(value)
 
 
 def number(value: float) -> str:

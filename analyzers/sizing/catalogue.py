@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 
@@ -27,6 +28,7 @@ from coldaisle.sources.parts.catalogue import (
 )
 
 GIGABIT = 1e9 / 8
+_MOST_NAME = 60
 SERVER = 8
 """GPUs that a usual server joins with links of their own."""
 
@@ -173,7 +175,7 @@ def part_named(name: str, memory_bytes: float = NAN) -> Part:
             return chosen[0]
     if found:
         raise SizingError(f"{name} may be {_listed(tuple(part.id for part in found))}; name one of them")
-    raise SizingError(f"there is no part {name} in the catalogue; it has {_listed(tuple(parts()))}")
+    raise _unknown("part", name, parts())
 
 
 def model_named(name: str) -> Model:
@@ -190,7 +192,7 @@ def model_named(name: str) -> Model:
             raise SizingError(
                 f"{name} may be {_listed(tuple(model.name for model in found))}; name one of them"
             )
-    raise SizingError(f"there is no model {name} in the catalogue; it has {_listed(tuple(models()))}")
+    raise _unknown("model", name, models())
 
 
 def node_named(name: str) -> NodeType:
@@ -199,7 +201,7 @@ def node_named(name: str) -> NodeType:
     for node in nodes().values():
         if wanted in (_plain(node.id), _plain(node.system)):
             return node
-    raise SizingError(f"there is no node {name} in the catalogue; it has {_listed(tuple(nodes()))}")
+    raise _unknown("node", name, nodes())
 
 
 def fabric_named(name: str) -> Fabric:
@@ -208,6 +210,15 @@ def fabric_named(name: str) -> Fabric:
     if found is None:
         raise SizingError(f"there is no fabric {name} in the catalogue; it has {_listed(tuple(fabrics()))}")
     return found
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> SizingError:
+    """With the names that come near; with all of them where none does."""
+    names = {_plain(one): one for one in known}
+    near = [names[one] for one in get_close_matches(_plain(name)[:_MOST_NAME], names, 3, 0.6)]
+    shown = name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}…"
+    remedy = f"did you mean {_listed(tuple(near))}?" if near else f"it has {_listed(tuple(names.values()))}"
+    return SizingError(f"there is no {what} {shown} in the catalogue", remedy)
 
 
 def dense(name: str, params: float, **shape: int | None) -> Model:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.kvcache import KeyValues, activation_bytes, key_values, kv_bytes_per_token
-from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact, whole
-from coldaisle.analyzers.sizing.queueing import max_utilisation
+from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
+from coldaisle.analyzers.sizing.queueing import MOST_SERVERS, max_utilisation
 from coldaisle.analyzers.sizing.sheet import Section, Sheet, SizingError, Verdict
 from coldaisle.analyzers.sizing.speed import (
     SOURCE,
@@ -23,7 +23,6 @@ from coldaisle.analyzers.sizing.speed import (
     Replica,
     at_concurrency,
     constants,
-    fitted,
     prefill_seconds,
     replica_of,
     saturated,
@@ -61,7 +60,8 @@ class Request:
     ttft: float = NAN
     itl: float = NAN
     dtype: str = "bf16"
-    kv_dtype: str = "bf16"
+    kv_dtype: str = "auto"
+    """``auto``: 8 bit for weights of fp8 and fp4 on parts that compute fp8, as TensorRT-LLM has it, else 16."""
     tensor: int | None = None
     pipeline: int | None = None
     replicas: int | None = None
@@ -221,8 +221,21 @@ def _sum_gib(keys: tuple[str, ...]) -> Quantity:
     )
 
 
+def settled(request: Request, part: Part) -> Request:
+    """The request with the format of keys and values that ``auto`` means on a part."""
+    if request.kv_dtype != "auto":
+        return request
+    small = format_named(request.dtype)[0] in _EIGHT_BIT_CACHE and part.peak("fp8") > 0
+    return replace(request, kv_dtype="fp8" if small else "bf16")
+
+
+_EIGHT_BIT_CACHE = ("fp8", "fp4")
+"""Formats of weights whose published checkpoints and tables (TensorRT-LLM, NIM) come with keys and values of 8 bit."""
+
+
 def slots_of(request: Request, part: Part, tensor: int, stages: int = 1) -> Quantity:
     """Requests that a replica runs at once when each may grow to its full length; at most what the engine allows."""
+    request = settled(request, part)
     kept = key_values(request.model, request.kv_dtype, tensor)
     return _slots(request, room_of(request, part, tensor, stages), kept, stages)
 
@@ -247,6 +260,7 @@ def _slots(request: Request, room: Room, kept: KeyValues, stages: int) -> Quanti
 
 def replica_with(request: Request, part: Part, tensor: int) -> Replica:
     """A replica over so many GPUs of a node."""
+    request = settled(request, part)
     return replica_of(
         request.model, part, tensor, request.dtype, key_values(request.model, request.kv_dtype, tensor)
     )
@@ -314,7 +328,9 @@ def _candidate(request: Request, part: Part, tensor: int, stages: int) -> Candid
 
 def _point(request: Request, replica: Replica, load: Load) -> Point | None:
     """The highest concurrency with which the goals are met."""
-    if request.replicas is not None or _meets(request, full := saturated(replica, load)):
+    if (request.replicas is not None and _has_load(request)) or _meets(
+        request, full := saturated(replica, load)
+    ):
         return saturated(replica, load)
     if not _meets(request, at_concurrency(replica, load, min(1.0, load.slots))):
         return None
@@ -346,7 +362,7 @@ def _replicas(request: Request, one: Candidate) -> tuple[int, float]:
     wait = _wait_allowed(request, one.point)
     count, utilisation = 1, 0.0
     for _ in range(8):
-        utilisation = max_utilisation(max(1, int(places * count)), wait).value
+        utilisation = max_utilisation(max(1, min(int(places * count), MOST_SERVERS)), wait).value
         needed = max(1, math.ceil(request.rate * (1 + request.margin) / (each * utilisation) - 1e-9))
         if needed == count:
             break
@@ -376,6 +392,7 @@ def _loaded(request: Request, one: Candidate) -> Point:
 def plan_serving(request: Request, part: Part) -> Sheet:
     """The fewest of a part that serve a request. What fits nowhere is a sheet without GPUs. Errors: SizingError for nonsense."""
     compute_dtype(request.dtype, part)
+    asked, request = request, settled(request, part)
     tried = [_candidate(request, part, tensor, stages) for tensor, stages in _layouts(request, part)]
     fitting = [one for one in tried if one.replicas]
     title = f"{request.model.name} in {format_named(request.dtype)[0]} on {part.product}"
@@ -397,7 +414,7 @@ def plan_serving(request: Request, part: Part) -> Sheet:
             *_tried_section(fitting),
         ),
         verdicts=_verdicts(request, part),
-        warnings=tuple(_warnings(request, part, best)),
+        warnings=tuple(_warnings(asked, request, part, best)),
         part=part.id,
     )
 
@@ -414,27 +431,14 @@ def _gpus(request: Request, best: Candidate) -> Quantity:
     words = f"{best.replicas} replicas of {size}"
     if request.replicas is not None or (math.isnan(request.rate) and math.isnan(request.users)):
         return exact(float(best.gpus), "gpus", words)
-    band = constants()["band.throughput"]
     need = _replicas_exact(request, best)
-    if math.isnan(request.rate):
-        band = constants()["memory.share"]  # users need places, and places hardly depend on speed
-        return (
-            exact(float(best.gpus), "gpus", words)
-            if need <= 1
-            else _whole_replicas(best, need, 0.9, 1.1, size, words)
-        )
-    del band
-    return _whole_replicas(best, need, 1 / fitted_high(), 1 / fitted_low(), size, words)
-
-
-def fitted_low() -> float:
-    """Of throughput's band."""
-    return constants()["band.throughput"].low
-
-
-def fitted_high() -> float:
-    """Of throughput's band."""
-    return constants()["band.throughput"].high
+    if not math.isnan(request.rate):
+        band = constants()["band.throughput"]
+        return _whole_replicas(best, need, 1 / band.high, 1 / band.low, size, words)
+    if need <= 1:
+        return exact(float(best.gpus), "gpus", words)
+    # users need places, and places hardly depend on speed
+    return _whole_replicas(best, need, 0.9, 1.1, size, words)
 
 
 def _whole_replicas(best: Candidate, need: float, low: float, high: float, size: int, words: str) -> Quantity:
@@ -785,8 +789,13 @@ def _too_slow(request: Request, part: Part, title: str, tried: list[Candidate]) 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _warnings(request: Request, part: Part, best: Candidate) -> Iterator[str]:
+def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> Iterator[str]:
     assert best.point is not None
+    if asked.kv_dtype == "auto" and request.kv_dtype == "fp8":
+        yield (
+            "keys and values are taken at 8 bit, as TensorRT-LLM keeps them with such weights; "
+            "vLLM keeps 16 bit unless told: name the KV format if so, half as many requests fit"
+        )
     if best.point.concurrency > best.load.slots:
         yield (
             f"past the knee: {best.point.concurrency * best.stages:.0f} users a replica, {best.slots:.0f} places; "
@@ -846,6 +855,3 @@ def _verdicts(request: Request, part: Part) -> tuple[Verdict, ...]:
             ),
         ]
     return tuple(said)
-
-
-_ = whole, fitted

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.kvcache import KeyValues, _hidden_of
+from coldaisle.analyzers.sizing.kvcache import KeyValues, hidden_of
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.analyzers.sizing.weights import (
@@ -131,7 +131,7 @@ def replica_of(model: Model, part: Part, tensor: int, dtype: str, kept: KeyValue
         link=_link(part),
         engine=Engine.usual(part, computes, model),
         layers=model.layers or 32,
-        hidden=model.hidden or _hidden_of(model),
+        hidden=model.hidden or hidden_of(model),
     )
 
 

@@ -1,0 +1,422 @@
+"""A model by its config.json as Hugging Face has them: shape, kinds of layers, and parameters counted from the shapes.
+
+Known are the decoders of ``hf_families.toml``; of another ``model_type`` what its keys tell is read as they read it, if they tell
+enough. What they do not tell is refused by the name of the key that is missing, never guessed. Towers that see or hear and
+heads that predict further tokens are not counted. Pure but for reading the one file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.hfkeys import MOST_LAYERS, NAME_CELLS, Family, Keys, family_of, read_keys
+from coldaisle.analyzers.sizing.kvcache import KV_BYTES
+from coldaisle.analyzers.sizing.sheet import SizingError
+from coldaisle.sources.text import plain
+
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+_FFN = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
+_VOCAB = ("vocab_size", "padded_vocab_size")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_ACTIVE = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_topk")
+_EXPERT_FFN = ("moe_intermediate_size", "expert_hidden_dim")
+_OWN_WIDTH = ("first_k_dense_replace", "mlp_only_layers", "decoder_sparse_step", "n_routed_experts")
+"""Where they are, dense layers and experts differ in width."""
+_GATED = ("silu", "swish", "swiglu", "geglu", "swigluoai")
+"""Activations that only gated MLPs use."""
+_STRANGE = (
+    "block_configs",
+    "hybrid_override_pattern",
+    "hybrid_layer_pattern",
+    "ssm_cfg",
+    "mamba2_config",
+    "mamba_n_heads",
+    "mamba_num_heads",
+    "index_head_dim",
+    "global_head_dim",
+    "num_global_key_value_heads",
+    "altup_num_inputs",
+    "hidden_size_per_layer_input",
+    "num_kv_shared_layers",
+    "attn_type_list",
+    "linear_attn_config",
+    "zero_expert_num",
+    "block_types",
+    "cross_layer_sharing",
+)
+"""Keys of layers that are built in ways that are not counted here."""
+_KINDS = {
+    "full_attention": "full",
+    "attention": "full",
+    "sliding_attention": "window",
+    "chunked_attention": "window",
+    "linear_attention": "linear",
+    "mamba": "mamba",
+}
+
+
+def model_from_config(path: str | Path) -> Model:
+    """The model of a config.json, or of a folder that has one; bytes of what it keeps for KV caches of 16 bit.
+
+    Errors: SizingError where it cannot be read, is of no decoder, or does not tell what is needed; the key is named.
+    """
+    keys = read_keys(Path(path))
+    return _model(keys, _name(keys, Path(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """Of one layer that attends: parameters, and what it keeps of a token."""
+
+    params: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    latent: int | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Mlp:
+    """Of one layer: parameters that every token meets, and of all routed experts."""
+
+    always: int
+    routed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixture:
+    experts: int
+    active: int
+    width: int
+
+
+def _model(keys: Keys, name: str) -> Model:
+    family = _family(keys)
+    layers, hidden = keys.needed("how deep it is", *_LAYERS), keys.needed("how wide it is", *_HIDDEN)
+    if layers > MOST_LAYERS:
+        raise SizingError(f"{keys.where}: {layers:,} layers; at most {MOST_LAYERS:,} are sized")
+    vocab = keys.needed("how many words it knows", *_VOCAB)
+    kinds, window = _kinds(keys, family, layers)
+    attention = _attention(keys, family, hidden)
+    mixture = _mixture(keys)
+    mlps = [_mlp(keys, family, hidden, mixture, sparse) for sparse in _sparse(keys, layers, mixture)]
+    tied = keys.flag("tie_word_embeddings", family.tied)
+    each = Counter(kinds)
+    mixing = (
+        attention.params * (each["full"] + each["window"])
+        + (_delta(keys, hidden)[0] * each["linear"] if each["linear"] else 0)
+        + (_mamba(keys, hidden)[0] * each["mamba"] if each["mamba"] else 0)
+    )
+    norms = hidden * (2 if family.norm_bias else 1) * (family.norms * layers + (1 if family.norms else 0))
+    tables = vocab * hidden * (1 if tied else 2) + (vocab if family.head_bias else 0)
+    if family.positions:
+        places = ("max_position_embeddings", "n_positions")
+        tables += hidden * keys.needed("how many positions it has learned", *places)
+    always = mixing + norms + tables + sum(mlp.always for mlp in mlps)
+    routed = sum(mlp.routed for mlp in mlps)
+    active = always + (routed * mixture.active / mixture.experts if mixture else 0)
+    attending = each["full"] + each["window"]
+    return Model(
+        name=name,
+        params=float(always + routed),
+        active_params=float(active),
+        layers=layers,
+        kv_layers=attending,
+        hidden=hidden,
+        heads=attention.heads,
+        kv_heads=attention.kv_heads,
+        head_dim=attention.head_dim,
+        ffn=mixture.width if mixture else _dense_width(keys, family, hidden),
+        vocab=vocab,
+        attention=_words(attention, each, mixture, window),
+        window_layers=each["window"],
+        window=window,
+        experts=mixture.experts if mixture else None,
+        experts_active=mixture.active if mixture else None,
+        gated_ffn=family.gated,
+        tied_embedding=tied,
+        latent_dim=attention.latent,
+        state_bytes=_state(keys, hidden, each),
+        status="read from a config.json",
+        note="a tower that sees or hears is not counted" if keys.outer else "",
+    )
+
+
+def _name(keys: Keys, path: Path) -> str:
+    """What its maker called it, else the name of its folder or file."""
+    told = (keys.word("_name_or_path") or "").rstrip("/").rpartition("/")[2]
+    folder = path.name if path.is_dir() else path.parent.name
+    own = folder if path.is_dir() or path.name == "config.json" else path.stem
+    return plain(told or own or path.resolve().parent.name or "config.json", NAME_CELLS) or "config.json"
+
+
+def _family(keys: Keys) -> Family:
+    """What is built beside what the keys say. Errors: SizingError for what is no decoder, or not told enough."""
+    kind = plain(keys.word("model_type"), NAME_CELLS)
+    if keys.flag("is_encoder_decoder", False):
+        raise SizingError(f"{keys.where}: {kind or 'this'} has an encoder; decoders alone are sized")
+    for strange in _STRANGE:
+        if keys.has(strange):
+            raise SizingError(
+                f"{keys.where}: {kind or 'its'} layers are built in a way that is not known here ({strange})",
+                "give its shape instead: parameters, layers, KV heads, head size",
+            )
+    known = family_of(keys)
+    if known is not None:
+        return known
+    act = keys.word("hidden_act", "hidden_activation", "activation_function", "hidden_activation_fn")
+    if act not in _GATED:
+        raise SizingError(
+            f"{keys.where}: model_type {kind or '(absent)'} is not known, and hidden_act "
+            f"{plain(act, NAME_CELLS) or '(absent)'} does not tell how its MLPs are built",
+            "give its shape instead: parameters, layers, KV heads, head size",
+        )
+    if not any("tie_word_embeddings" in told for told in (keys.own, keys.outer)):
+        raise keys.missing("whether head and embedding are one table", "tie_word_embeddings")
+    return Family(gated=True, window="late" if "use_sliding_window" in keys.own else "all")
+
+
+# --- kinds of layers --------------------------------------------------------------------------------------------------
+
+
+def _kinds(keys: Keys, family: Family, layers: int) -> tuple[list[str], int | None]:
+    """Of each layer ``full``, ``window``, ``linear`` or ``mamba``; and the window, in tokens."""
+    kinds = _listed(keys, layers) or _by_rule(keys, family, layers)
+    if "window" not in kinds:
+        return kinds, None
+    window = keys.count("sliding_window", "attention_chunk_size")
+    if not window:
+        raise keys.missing("how far layers with a window see", "sliding_window")
+    return kinds, window
+
+
+def _listed(keys: Keys, layers: int) -> list[str] | None:
+    """As ``layer_types`` (or ``layers_block_type``) has them."""
+    for name in ("layer_types", "layers_block_type"):
+        told = keys.words(name)
+        if told is None:
+            continue
+        if len(told) != layers:
+            raise SizingError(
+                f"{keys.where}: {name} has {len(told)} layers, and there are {layers}",
+                "both have to tell the same",
+            )
+        strange = next((kind for kind in told if kind not in _KINDS), None)
+        if strange is not None:
+            raise SizingError(f"{keys.where}: {name}: layers of {plain(strange, 40)} are not known here")
+        return [_KINDS[kind] for kind in told]
+    return None
+
+
+def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
+    if period := keys.count("attn_layer_period"):
+        offset = keys.count("attn_layer_offset") or 0
+        return ["full" if index % period == offset else "mamba" for index in range(layers)]
+    if period := keys.count("full_attention_interval"):
+        return ["linear" if (index + 1) % period else "full" for index in range(layers)]
+    return _windowed(keys, family, layers)
+
+
+def _windowed(keys: Keys, family: Family, layers: int) -> list[str]:
+    """Layers with a window where no list tells."""
+    rule = family.window
+    if rule == "chunked":
+        every = keys.count("no_rope_layer_interval") or layers + 1
+        return ["window" if (index + 1) % every else "full" for index in range(layers)]
+    if rule == "none" or not keys.count("sliding_window"):
+        return ["full"] * layers
+    if rule == "late":
+        if not keys.flag("use_sliding_window", False):
+            return ["full"] * layers
+        first = min(keys.needed("from which layer on there is a window", "max_window_layers"), layers)
+        return ["full"] * first + ["window"] * (layers - first)
+    if rule == "alternate":
+        return ["full" if index % 2 else "window" for index in range(layers)]
+    if rule == "pattern":
+        period = keys.needed(
+            "how many layers have a window", "sliding_window_pattern", "_sliding_window_pattern"
+        )
+        return ["window" if (index + 1) % period else "full" for index in range(layers)]
+    return ["window"] * layers
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def _attention(keys: Keys, family: Family, hidden: int) -> _Attention:
+    heads = keys.needed("how many heads it has", *_HEADS)
+    if keys.count("kv_lora_rank"):
+        return _latent(keys, hidden, heads)
+    kv_heads = _kv_heads(keys, heads)
+    head_dim = keys.count("head_dim", "kv_channels", "attention_head_dim") or _even(keys, hidden, heads)
+    wide, narrow = heads * head_dim, kv_heads * head_dim
+    params = hidden * (wide * (2 if family.output_gate else 1) + 2 * narrow) + wide * hidden
+    all_biased = family.bias or keys.flag("bias", False) or keys.flag("attention_bias", family.attention_bias)
+    if all_biased or family.qkv_bias:
+        params += wide + 2 * narrow
+    if all_biased:
+        params += hidden
+    if family.qk_norm:
+        params += 2 * head_dim
+    if family.qk_norm_wide:
+        params += wide + narrow
+    if family.sinks:
+        params += heads
+    words = "MHA" if kv_heads == heads else "MQA" if kv_heads == 1 else "GQA"
+    return _Attention(params, heads, kv_heads, head_dim, None, words)
+
+
+def _latent(keys: Keys, hidden: int, heads: int) -> _Attention:
+    """MLA: keys and values are made of one latent a token, queries often of another."""
+    rank, rope = keys.needed("its latent", "kv_lora_rank"), keys.needed("its latent", "qk_rope_head_dim")
+    nope, value = keys.needed("its heads", "qk_nope_head_dim"), keys.needed("its heads", "v_head_dim")
+    queries = heads * (nope + rope)
+    if query := keys.count("q_lora_rank"):
+        params = hidden * query + query + query * queries
+    elif keys.count("q_lora_rank") is None and "q_lora_rank" not in keys.own:
+        raise keys.missing("whether its queries have a latent", "q_lora_rank")
+    else:
+        params = hidden * queries
+    params += hidden * (rank + rope) + rank + rank * heads * (nope + value) + heads * value * hidden
+    return _Attention(params, heads, 1, rank + rope, rank + rope, f"MLA: {rank} latent + {rope} rope")
+
+
+def _kv_heads(keys: Keys, heads: int) -> int:
+    if keys.flag("multi_query", False) and not keys.flag("new_decoder_architecture", False):
+        return 1  # Falcon 7B names as many KV heads as heads beside it
+    return keys.count(*_KV_HEADS) or heads
+
+
+def _even(keys: Keys, hidden: int, heads: int) -> int:
+    if hidden % heads:
+        raise keys.missing(f"the size of its heads ({hidden} over {heads} is no whole number)", "head_dim")
+    return hidden // heads
+
+
+# --- layers that keep a state -----------------------------------------------------------------------------------------
+
+
+def _delta(keys: Keys, hidden: int) -> tuple[int, float]:
+    """Gated delta net: parameters of a layer, and bytes that it keeps of a request."""
+    key_heads = keys.needed("its linear attention", "linear_num_key_heads")
+    value_heads = keys.needed("its linear attention", "linear_num_value_heads")
+    key_dim = keys.needed("its linear attention", "linear_key_head_dim")
+    value_dim = keys.needed("its linear attention", "linear_value_head_dim")
+    taps = keys.needed("its linear attention", "linear_conv_kernel_dim")
+    key, value = key_heads * key_dim, value_heads * value_dim
+    mixed = 2 * key + value
+    params = hidden * (2 * key + 2 * value + 2 * value_heads) + mixed * taps + value * hidden
+    params += 2 * value_heads + value_dim
+    return params, value_heads * key_dim * value_dim * _state_element(keys) + mixed * (taps - 1) * 2.0
+
+
+def _mamba(keys: Keys, hidden: int) -> tuple[int, float]:
+    """Mamba 1: parameters of a layer, and bytes that it keeps of a request."""
+    inner = hidden * keys.needed("its Mamba layers", "mamba_expand")
+    state = keys.needed("its Mamba layers", "mamba_d_state")
+    taps = keys.needed("its Mamba layers", "mamba_d_conv")
+    rank = keys.count("mamba_dt_rank") or -(-hidden // 16)
+    params = hidden * 2 * inner + inner * (taps + 1) + inner * (rank + 2 * state) + rank * inner + inner
+    params += inner * state + inner + inner * hidden + rank + 2 * state
+    return params, inner * state * _state_element(keys) + inner * (taps - 1) * 2.0
+
+
+def _state_element(keys: Keys) -> float:
+    """Bytes of an element of a state: it sums over all tokens, so that engines keep it at 32 bit unless told otherwise."""
+    told = {"bfloat16": "bf16", "float16": "fp16"}.get(keys.word("mamba_ssm_dtype"), "fp32")
+    return KV_BYTES[told]
+
+
+def _state(keys: Keys, hidden: int, each: Counter[str]) -> float:
+    states = 0.0
+    if each["linear"]:
+        states += each["linear"] * _delta(keys, hidden)[1]
+    if each["mamba"]:
+        states += each["mamba"] * _mamba(keys, hidden)[1]
+    return states
+
+
+# --- MLPs -------------------------------------------------------------------------------------------------------------
+
+
+def _mixture(keys: Keys) -> _Mixture | None:
+    experts = keys.count(*_EXPERTS)
+    if not experts or experts == 1:
+        return None
+    active = keys.needed("how many experts a token meets", *_ACTIVE)
+    if active > experts:
+        raise SizingError(
+            f"{keys.where}: {active} of {experts} experts a token; it meets no more than there are"
+        )
+    width = keys.count(*_EXPERT_FFN)
+    if width is None and any(name in keys.own or name in keys.defaults for name in _OWN_WIDTH):
+        raise keys.missing("how wide its experts are", *_EXPERT_FFN)
+    return _Mixture(experts, active, width or keys.needed("how wide its experts are", *_FFN))
+
+
+def _sparse(keys: Keys, layers: int, mixture: _Mixture | None) -> Sequence[bool]:
+    """Of each layer whether its MLP is a mixture."""
+    if mixture is None:
+        return [False] * layers
+    dense_first = keys.count("first_k_dense_replace") or 0
+    every = keys.count("moe_layer_freq", "interleave_moe_layer_step") or 1
+    step = keys.count("decoder_sparse_step")
+    period, offset = keys.count("expert_layer_period"), keys.count("expert_layer_offset") or 0
+    never = set(keys.counts("mlp_only_layers") or ())
+
+    def has_experts(index: int) -> bool:
+        if period:
+            return index % period == offset
+        if step is not None:
+            return step > 0 and (index + 1) % step == 0 and index not in never
+        if "interleave_moe_layer_step" in keys.own or "interleave_moe_layer_step" in keys.defaults:
+            return (index + 1) % every == 0
+        return index >= dense_first and index % every == 0
+
+    return [has_experts(index) for index in range(layers)]
+
+
+def _mlp(keys: Keys, family: Family, hidden: int, mixture: _Mixture | None, sparse: bool) -> _Mlp:
+    if mixture is None or not sparse:
+        width = keys.count("intermediate_size_mlp") or _dense_width(keys, family, hidden)
+        biased = family.bias or keys.flag("bias", False) or keys.flag("mlp_bias", False)
+        return _Mlp(_matrices(family, hidden, width, biased), 0)
+    routed = mixture.experts * _matrices(family, hidden, mixture.width, family.expert_bias)
+    router = hidden * mixture.experts + (mixture.experts if family.router_bias else 0)
+    shared = keys.count("n_shared_experts", "num_shared_experts") or family.shared_experts
+    beside = keys.count("shared_expert_intermediate_size") or shared * mixture.width
+    always = (
+        router + _matrices(family, hidden, beside, False) + (hidden if family.shared_gate and beside else 0)
+    )
+    return _Mlp(always, routed)
+
+
+def _matrices(family: Family, hidden: int, width: int, biased: bool) -> int:
+    """Of an MLP so wide: up and down, and a gate."""
+    count = 3 if family.gated else 2
+    biases = (count - 1) * width + hidden if biased else 0
+    return count * hidden * width + biases
+
+
+def _dense_width(keys: Keys, family: Family, hidden: int) -> int:
+    found = keys.count(*_FFN)
+    if not found and family.ffn_factor:
+        return family.ffn_factor * hidden
+    return found or keys.needed("how wide its MLPs are", *_FFN)
+
+
+def _words(attention: _Attention, each: Counter[str], mixture: _Mixture | None, window: int | None) -> str:
+    words = attention.words + (" MoE" if mixture and attention.latent is None else "")
+    attending = each["full"] + each["window"]
+    if each["window"]:
+        words += f", {each['window']} of {attending} layers sliding {window}"
+    others = each["linear"] + each["mamba"]
+    return words + (f", {others} more layers keep a state" if others else "")

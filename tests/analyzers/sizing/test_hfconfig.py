@@ -1,0 +1,258 @@
+"""Models by their config.json: minimal ones of our own, with the shapes and figures that their makers publish."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coldaisle.analyzers.sizing.catalogue import Model, model_named
+from coldaisle.analyzers.sizing.hfconfig import model_from_config
+from coldaisle.analyzers.sizing.hfkeys import MOST_BYTES, families
+from coldaisle.analyzers.sizing.kvcache import key_values, kv_bytes_per_token
+from coldaisle.analyzers.sizing.sheet import SizingError
+
+Config = dict[str, Any]
+
+
+def shape(kind: str, layers: int, hidden: int, heads: int, ffn: int, vocab: int, **more: Any) -> Config:
+    return {
+        "model_type": kind,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        **more,
+    }
+
+
+LLAMA_8B = shape("llama", 32, 4096, 32, 14336, 128256, num_key_value_heads=8, tie_word_embeddings=False)
+MLA: Config = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+CONFIGS: dict[str, Config] = {
+    "Llama-2-7B": shape("llama", 32, 4096, 32, 11008, 32000),
+    "Llama-2-70B": shape("llama", 80, 8192, 64, 28672, 32000, num_key_value_heads=8),
+    "Llama-3.x-8B": LLAMA_8B,
+    "Llama-3.x-70B": shape("llama", 80, 8192, 64, 28672, 128256, num_key_value_heads=8),
+    "Llama-3.1-405B": shape("llama", 126, 16384, 128, 53248, 128256, num_key_value_heads=8),
+    "Qwen3-14B": shape("qwen3", 40, 5120, 40, 17408, 151936, num_key_value_heads=8, head_dim=128),
+    "Qwen3-235B-A22B": shape(
+        "qwen3_moe", 94, 4096, 64, 12288, 151936, num_key_value_heads=4, head_dim=128,
+        num_experts=128, num_experts_per_tok=8, moe_intermediate_size=1536, mlp_only_layers=[],
+    ),
+    "gpt-oss-120b": shape(
+        "gpt_oss", 36, 2880, 64, 2880, 201088, num_key_value_heads=8, head_dim=64,
+        num_local_experts=128, experts_per_token=4, sliding_window=128,
+    ),
+    "DeepSeek-V3/R1": shape(
+        "deepseek_v3", 61, 7168, 128, 18432, 129280, q_lora_rank=1536, **MLA,
+        n_routed_experts=256, n_shared_experts=1, num_experts_per_tok=8, moe_intermediate_size=2048,
+        first_k_dense_replace=3,
+    ),
+    "Mixtral-8x7B": shape(
+        "mixtral", 32, 4096, 32, 14336, 32000, num_key_value_heads=8, sliding_window=None,
+        num_local_experts=8, num_experts_per_tok=2,
+    ),
+    "GPT-3 175B": {
+        "model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "vocab_size": 50257, "n_positions": 2048,
+    },
+}  # fmt: skip
+GEMMA3_27B = {
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text", "num_hidden_layers": 62, "hidden_size": 5376, "intermediate_size": 21504,
+        "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128, "sliding_window": 1024,
+    },
+}  # fmt: skip
+QWEN3_NEXT = shape(
+    "qwen3_next", 48, 2048, 16, 5120, 151936, num_key_value_heads=2, head_dim=256, num_experts=512, num_experts_per_tok=10,
+    moe_intermediate_size=512, shared_expert_intermediate_size=512, linear_num_key_heads=16, linear_num_value_heads=32,
+    linear_key_head_dim=128, linear_value_head_dim=128,
+)  # fmt: skip
+JAMBA = shape("jamba", 32, 4096, 32, 14336, 65536, mamba_dt_rank=256)
+PUBLISHED = [
+    (GEMMA3_27B, 27.01, 27.01),
+    (shape("gemma2", 42, 3584, 16, 14336, 256000, num_key_value_heads=8), 9.24, 9.24),
+    (shape("mistral", 32, 4096, 32, 14336, 32000), 7.24, 7.24),
+    (shape("qwen2", 28, 3584, 28, 18944, 152064, num_key_value_heads=4), 7.62, 7.62),
+    (shape("qwen2", 24, 896, 14, 4864, 151936, num_key_value_heads=2, tie_word_embeddings=True), 0.494, 0.494),
+    (shape("phi", 32, 2560, 32, 10240, 51200), 2.78, 2.78),
+    (shape("phi3", 32, 3072, 32, 8192, 32064), 3.82, 3.82),
+    (shape("gpt_neox", 44, 6144, 64, 24576, 50432), 20.55, 20.55),
+    (shape("falcon", 60, 8192, 128, 32768, 65024, num_kv_heads=8, new_decoder_architecture=True), 41.3, 41.3),
+    (QWEN3_NEXT, 79.67, 3.87),
+    (JAMBA, 51.57, 12.11),
+    (
+        shape(
+            "deepseek_v2", 27, 2048, 16, 10944, 102400, q_lora_rank=None, **MLA, n_routed_experts=64,
+            n_shared_experts=2, num_experts_per_tok=6, moe_intermediate_size=1408, first_k_dense_replace=1,
+        ),
+        15.71, 2.66,
+    ),
+    (
+        shape(
+            "llama4_text", 48, 5120, 40, 8192, 202048, num_key_value_heads=8, head_dim=128,
+            intermediate_size_mlp=16384, num_local_experts=16,
+        ),
+        107.77, 17.17,
+    ),
+]  # fmt: skip
+
+
+def read(folder: Path, config: Config) -> Model:
+    file = folder / "config.json"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    return model_from_config(file)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_known_models_have_their_parameters_and_keep_what_the_catalogue_says(
+    tmp_path: Path, name: str
+) -> None:
+    model, known = read(tmp_path, CONFIGS[name]), model_named(name)
+    table = known.embedding_params if name.startswith("gpt-oss") else 0.0  # its makers leave one out
+    assert model.params == pytest.approx(known.params, rel=0.01)
+    assert model.active_params - table == pytest.approx(known.active_params, rel=0.02)
+    assert kv_bytes_per_token(model).value == known.kv_bytes_per_token
+    assert (model.window_layers, model.window) == (known.window_layers, known.window)
+    assert (model.kv_layers, model.latent_dim) == (known.kv_layers, known.latent_dim)
+    assert (model.experts, model.experts_active) == (known.experts, known.experts_active)
+    assert model.gated_ffn == known.gated_ffn
+
+
+@pytest.mark.parametrize(
+    ("config", "total", "active"), PUBLISHED, ids=[row[0]["model_type"] for row in PUBLISHED]
+)
+def test_published_parameters(tmp_path: Path, config: Config, total: float, active: float) -> None:
+    model = read(tmp_path, config)
+    assert model.params / 1e9 == pytest.approx(total, rel=0.005)
+    assert model.active_params / 1e9 == pytest.approx(active, rel=0.01)
+
+
+def test_local_layers_are_counted(tmp_path: Path) -> None:
+    assert read(tmp_path, GEMMA3_27B).window_layers == 52
+    assert read(tmp_path, PUBLISHED[1][0]).window_layers == 21
+    mistral = read(tmp_path, PUBLISHED[2][0])
+    assert (mistral.window_layers, mistral.window) == (32, 4096)
+    assert read(tmp_path, {**PUBLISHED[2][0], "sliding_window": None}).window is None
+    assert (
+        read(tmp_path, {**PUBLISHED[3][0], "sliding_window": 4096, "use_sliding_window": False}).window
+        is None
+    )
+
+
+def test_a_list_of_layers_goes_before_the_rule_of_a_family(tmp_path: Path) -> None:
+    kinds = ["sliding_attention", "full_attention"] * 16
+    model = read(tmp_path, {**LLAMA_8B, "layer_types": kinds, "sliding_window": 512})
+    assert (model.window_layers, model.window) == (16, 512)
+
+
+def test_hybrids_keep_a_state_however_long_a_request_is(tmp_path: Path) -> None:
+    model = read(tmp_path, QWEN3_NEXT)
+    assert (model.layers, model.kv_layers) == (48, 12)
+    kept = key_values(model)
+    assert kept.everywhere == 12 * 2 * 2 * 256 * 2
+    # 36 layers of 32 heads of 128 by 128 at 32 bit, and three tokens before a convolution over 8,192
+    assert kept.state == 36 * (32 * 128 * 128 * 4 + 3 * 8192 * 2)
+    jamba = read(tmp_path, JAMBA)
+    assert jamba.kv_layers == 4
+    assert jamba.state_bytes == 28 * (8192 * 16 * 4 + 3 * 8192 * 2)
+
+
+def test_falcon_with_one_head_for_all(tmp_path: Path) -> None:
+    model = read(
+        tmp_path,
+        {"model_type": "falcon", "num_hidden_layers": 32, "hidden_size": 4544, "num_attention_heads": 71,
+         "num_kv_heads": 71, "multi_query": True, "vocab_size": 65024},
+    )  # fmt: skip
+    assert model.kv_heads == 1
+    assert model.params / 1e9 == pytest.approx(6.92, rel=0.005)
+
+
+def test_what_is_not_known_is_read_where_its_keys_tell_enough(tmp_path: Path) -> None:
+    told = {**LLAMA_8B, "model_type": "made_up", "hidden_act": "silu"}
+    assert read(tmp_path, told).params == read(tmp_path, LLAMA_8B).params
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "model_type"),
+        ({"model_type": "made_up"}, "made_up is not known"),
+        ({**LLAMA_8B, "model_type": "made_up", "hidden_act": "gelu"}, "does not tell how its MLPs"),
+        (
+            {key: value for key, value in LLAMA_8B.items() if key != "tie_word_embeddings"}
+            | {"model_type": "made_up", "hidden_act": "silu"},
+            "tie_word_embeddings",
+        ),
+        ({**LLAMA_8B, "hidden_size": None}, "no hidden_size"),
+        ({**LLAMA_8B, "hidden_size": 0}, "hidden_size is 0"),
+        ({**LLAMA_8B, "hidden_size": -1}, "hidden_size"),
+        ({**LLAMA_8B, "hidden_size": "4096"}, "hidden_size"),
+        ({**LLAMA_8B, "hidden_size": 10**12}, "hidden_size"),
+        ({**LLAMA_8B, "hidden_size": True}, "hidden_size"),
+        ({**LLAMA_8B, "hidden_size": 4095}, "head_dim"),
+        ({**LLAMA_8B, "num_key_value_heads": 5}, "32 heads do not divide over 5"),
+        ({**LLAMA_8B, "num_hidden_layers": 10**8}, "at most 10,000"),
+        ({**LLAMA_8B, "intermediate_size": [1, 2]}, "intermediate_size"),
+        ({**LLAMA_8B, "layer_types": ["full_attention"]}, "layer_types has 1 layers"),
+        ({**LLAMA_8B, "layer_types": ["\x1b[31m"] * 32}, "not known here"),
+        ({**LLAMA_8B, "layer_types": ["sliding_attention"] * 32}, "sliding_window"),
+        ({**LLAMA_8B, "is_encoder_decoder": True}, "encoder"),
+        ({**LLAMA_8B, "hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern"),
+        ({**CONFIGS["Mixtral-8x7B"], "num_experts_per_tok": 9}, "9 of 8 experts"),
+        ({**CONFIGS["Qwen3-235B-A22B"], "moe_intermediate_size": None}, "moe_intermediate_size"),
+        ({**CONFIGS["DeepSeek-V3/R1"], "v_head_dim": None}, "v_head_dim"),
+        ({**QWEN3_NEXT, "linear_num_key_heads": None}, "linear_num_key_heads"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_refused_by_its_key(tmp_path: Path, config: Config, words: str) -> None:
+    with pytest.raises(SizingError) as caught:
+        read(tmp_path, config)
+    assert words in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"nothing", b"\xff\xfe", b"[" * 100_000, b'{"text_config": ' * 50_000]
+)
+def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(content)
+    with pytest.raises(SizingError) as caught:
+        model_from_config(file)
+    assert caught.value.remedy
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "model.safetensors"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    for path, words in (
+        (tmp_path / "absent.json", "cannot be read"),
+        (tmp_path, "cannot be read"),
+        (pipe, "not a file"),
+        (large, "at most"),
+        (Path("a\0b"), "cannot be read"),
+    ):
+        with pytest.raises(SizingError, match=words) as caught:
+            model_from_config(path)
+        assert caught.value.remedy
+
+
+def test_a_model_is_called_as_its_maker_or_its_folder_calls_it(tmp_path: Path) -> None:
+    folder = tmp_path / "Meta-Llama-3-8B"
+    folder.mkdir()
+    assert read(folder, LLAMA_8B).name == "Meta-Llama-3-8B"
+    assert model_from_config(folder).name == "Meta-Llama-3-8B"
+    assert read(folder, {**LLAMA_8B, "_name_or_path": "meta-llama/Llama\x1b[31m"}).name.isprintable()
+
+
+def test_every_family_says_which_layers_have_a_window() -> None:
+    assert {family.window for family in families().values()} == {
+        "none", "all", "alternate", "pattern", "late", "chunked",
+    }  # fmt: skip
