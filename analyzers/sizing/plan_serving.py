@@ -82,6 +82,16 @@ class Request:
                 continue
             if not 0 < value < math.inf:
                 raise SizingError(f"{words} is {value:g}; it has to be above zero")
+            if name in _FROM_ONE and value < 1:
+                raise SizingError(f"{words} is {value:g}; it has to be at least 1")
+            if isinstance(value, float) and name in ("tensor", "pipeline", "replicas"):
+                raise SizingError(f"{words} is {value:g}; it has to be a whole number")
+        layers = self.model.layers
+        if self.pipeline is not None and layers is not None and self.pipeline > layers:
+            raise SizingError(
+                f"{self.pipeline:,} pipeline stages for {layers} layers; a stage has at least one of them",
+                f"at most {layers} stages; replicas for more GPUs",
+            )
         format_named(self.dtype)
         if not math.isnan(self.rate) and not math.isnan(self.users):
             raise SizingError(
@@ -114,6 +124,7 @@ class Request:
         return min(self.batched_tokens, max(longest, 2048.0))
 
 
+_FROM_ONE = ("isl", "osl", "tensor", "pipeline", "replicas", "max_model_len", "batched_tokens", "max_running")
 _ABOVE_ZERO = {
     "isl": "tokens in a request (isl)",
     "osl": "tokens out of a request (osl)",
@@ -356,16 +367,29 @@ def _replicas(request: Request, one: Candidate) -> tuple[int, float]:
         return max(1, math.ceil(request.users * (1 + request.margin) / places - 1e-9)), 1.0
     if math.isnan(request.rate):
         return 1, 1.0
-    each = one.throughput / request.osl
+    load = request.rate * (1 + request.margin) * request.osl / one.throughput
     wait = _wait_allowed(request, one.point)
-    count, utilisation = 1, 0.0
-    for _ in range(8):
-        utilisation = max_utilisation(max(1, int(places * count)), wait).value
-        needed = max(1, math.ceil(request.rate * (1 + request.margin) / (each * utilisation) - 1e-9))
-        if needed == count:
-            break
-        count = needed
-    return count, utilisation
+    return _replicas_for(load, places, wait)
+
+
+def _replicas_for(load: float, places: float, wait: float) -> tuple[int, float]:
+    """The fewest for so many busy ones with so short a wait, each of so many places; and how busy they may be."""
+
+    def allowed(count: int) -> float:
+        pool = min(max(1, int(places * count)), _MOST_PLACES)
+        return max_utilisation(pool, wait).value
+
+    low, high = 0, max(1, math.ceil(load - 1e-9))
+    while high * allowed(high) < load - 1e-9:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if middle * allowed(middle) >= load - 1e-9 else (middle, high)
+    return high, allowed(high)
+
+
+_MOST_PLACES = 1_000_000
+"""Of a pool, for its waits: beyond it nobody waits until it is full."""
 
 
 def _wait_allowed(request: Request, point: Point) -> float:
@@ -401,7 +425,7 @@ def plan_serving(request: Request, part: Part) -> Sheet:
         title=title,
         answer=_answer(request, part, best),
         gpus=_gpus(request, best),
-        binding=_binding(request, part, best),
+        binding=_binding(request, part, best, tried),
         sections=(
             _layout_section(request, best),
             _memory_section(best),
@@ -668,7 +692,7 @@ def _tried_section(fitting: list[Candidate]) -> tuple[Section, ...]:
 # --- what binds -------------------------------------------------------------------------------------------------------
 
 
-def _binding(request: Request, part: Part, best: Candidate) -> Binding:
+def _binding(request: Request, part: Part, best: Candidate, tried: list[Candidate]) -> Binding:
     """What decides the number of GPUs; terms in GPUs."""
     assert best.point is not None
     size = best.tensor * best.stages
@@ -697,24 +721,31 @@ def _binding(request: Request, part: Part, best: Candidate) -> Binding:
     }
     if _has_goal(request):
         terms["latency goal"] = exact(float(best.gpus), "gpus", "as many as the goals need")
-    return Binding(_name_of_binding(request, best, terms), tuple(terms.items()))
+    if request.replicas is not None or request.tensor is not None or request.pipeline is not None:
+        terms["layout asked for"] = exact(float(best.gpus), "gpus", "as many as it has")
+    return Binding(_name_of_binding(request, part, best, tried, terms), tuple(terms.items()))
 
 
 def _has_goal(request: Request) -> bool:
     return not (math.isnan(request.ttft) and math.isnan(request.itl))
 
 
-def _name_of_binding(request: Request, best: Candidate, terms: dict[str, Quantity]) -> str:
-    if request.replicas is None:
-        highest = _point(request, best.replica, best.load)
-        goal_binds = highest is not None and highest.concurrency < 0.98 * best.load.slots
-        if goal_binds and (best.replicas > 1 or best.tensor > 1):
+def _name_of_binding(
+    request: Request, part: Part, best: Candidate, tried: list[Candidate], terms: dict[str, Quantity]
+) -> str:
+    if request.replicas is not None:
+        return "layout asked for"
+    if _has_goal(request):
+        free = replace(request, ttft=NAN, itl=NAN)
+        without = (_candidate(free, part, one.tensor, one.stages) for one in tried)
+        if min(one.gpus for one in without if one.replicas) < best.gpus:
             return "latency goal"
-        if best.replicas == 1:
-            return "weights"
+    if best.gpus <= min(one.tensor * one.stages for one in tried if one.slots >= 1):
+        smallest = request.tensor is None and request.pipeline is None
+        return "weights" if smallest else "layout asked for"
     more = replace(best.load, slots=2 * best.load.slots)
     gain = saturated(best.replica, more).throughput / saturated(best.replica, best.load).throughput
-    if gain > 1.15:
+    if gain > 1.15 or not math.isnan(request.users):
         return "KV cache"
     return max(("bandwidth", "compute"), key=lambda name: terms[name].value)
 
@@ -760,7 +791,7 @@ def _too_slow(request: Request, part: Part, title: str, tried: list[Candidate]) 
     reached, missed = [], []
     for name, goal, value in (("TTFT", request.ttft, point.ttft), ("ITL", request.itl, point.itl)):
         if value > goal:
-            missed.append(f"{name} {value * 1e3:.0f} ms, not {goal * 1e3:.0f}")
+            missed.append(f"{name} {value * 1e3:.3g} ms, not {goal * 1e3:.3g}")
         reached.append((name, _banded(value, "itl", "s", "a request alone")))
     terms = (
         *reached,
