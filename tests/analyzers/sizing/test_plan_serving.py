@@ -51,6 +51,10 @@ def serve(
     return plan_serving(Request(named, isl, osl, **more), part_named(part))
 
 
+def asking(request: Request, more: dict[str, Any]) -> Request:
+    return replace(request, **more)
+
+
 # --- what holds of every answer ---------------------------------------------------------------------------------------
 
 requests = st.builds(
@@ -69,8 +73,7 @@ boards = st.sampled_from(["h100_sxm", "h200_sxm", "b200_sxm", "mi300x", "a100_sx
 @given(requests, boards, st.floats(0.01, 1e4), st.floats(1.0, 10.0))
 def test_more_load_never_needs_fewer(request: Request, part: Any, load: float, times: float) -> None:
     for name in ("rate", "users"):
-        less = plan_serving(replace(request, **{name: load}), part)
-        more = plan_serving(replace(request, **{name: load * times}), part)
+        less, more = (plan_serving(asking(request, {name: count}), part) for count in (load, load * times))
         assert less.fits == more.fits
         if less.fits:
             assert gpus(less) <= gpus(more)
@@ -90,8 +93,8 @@ def test_goals_never_need_fewer_and_are_kept(request: Request, part: Any, ttft: 
 
 @settings(max_examples=60, deadline=None)
 @given(requests, boards, st.sampled_from([{}, {"rate": 3.0}, {"users": 40.0}]))
-def test_every_sheet_is_whole(request: Request, part: Any, load: dict[str, float]) -> None:
-    sheet = plan_serving(replace(request, **load), part)
+def test_every_sheet_is_whole(request: Request, part: Any, load: dict[str, Any]) -> None:
+    sheet = plan_serving(asking(request, load), part)
     assert sheet.binding is not None
     assert sheet.binding.name in dict(sheet.binding.terms)
     assert sheet.part == part.id
