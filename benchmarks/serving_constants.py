@@ -104,7 +104,7 @@ def fit(rows: Sequence[Row], latencies: Sequence[Row] = ()) -> list[float]:
 
     def loss(logs: Sequence[float]) -> float:
         values = [math.exp(one) for one in logs]
-        errors = [abs(math.log(predicted(row, values) / row.throughput)) ** 1.5 for row in rows]
+        errors = [math.pow(abs(math.log(predicted(row, values) / row.throughput)), 1.5) for row in rows]
         total = sum(errors) / len(errors)
         for row in latencies:
             itl = itl_seconds(with_constants(row, values), row.load, min(row.concurrency, row.load.slots))

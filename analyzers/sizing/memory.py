@@ -190,7 +190,7 @@ DENSE_AT_MOST = 1.1
 
 
 def _met(model: Model, width: int) -> float:
-    """Of wide experts all that are active, where that can be: DeepSeek's table tells the width of its dense layers."""
+    """Of wide experts all that are active, where that can be: some tables tell the width of dense layers."""
     assert model.hidden is not None
     assert model.layers is not None
     told = float(width * (model.experts_active or 1))

@@ -1,399 +1,63 @@
-"""How many of a part serve a model: memory, layouts, replicas, latency by concurrency, and what binds. Pure.
+"""How many of a part serve a model: the sheet with its layout, memory, latency by concurrency, and what binds. Pure.
 
-The fewest GPUs win, then the shortest time between tokens. Replicas pay the weights each, tensor parallelism pays all-reduces;
-where one node is too small, a replica goes through several in stages. A request for a rate adds headroom so that arrivals,
-which come in bunches, seldom wait; so many users are taken to ask again at once.
+The fewest GPUs win, then the shortest time between tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.kvcache import KeyValues, activation_bytes, key_values, kv_bytes_per_token
+from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
-from coldaisle.analyzers.sizing.queueing import MOST_SERVERS, max_utilisation
-from coldaisle.analyzers.sizing.sheet import Section, Sheet, SizingError, Verdict
+from coldaisle.analyzers.sizing.serving_layout import (
+    Candidate,
+    Room,
+    candidate,
+    highest_point,
+    layouts,
+    replica_with,
+    room_of,
+    slots_in,
+    slots_of,
+    tensor_sizes,
+    wait_allowed,
+)
+from coldaisle.analyzers.sizing.serving_request import NAN, Request, settled
+from coldaisle.analyzers.sizing.serving_rules import serving_verdicts
+from coldaisle.analyzers.sizing.sheet import Section, Sheet
 from coldaisle.analyzers.sizing.speed import (
     SOURCE,
-    Load,
     Point,
-    Replica,
     at_concurrency,
     constants,
     prefill_seconds,
-    replica_of,
     saturated,
     step_parts,
 )
-from coldaisle.analyzers.sizing.weights import compute_dtype, format_named, weight_bytes
+from coldaisle.analyzers.sizing.weights import compute_dtype, format_named
 from coldaisle.sources.parts.catalogue import GIB, Part
 
-NAN = math.nan
-CARDS = 8
-"""Cards without links of their own that a server holds."""
-MOST_STAGES = 32
-MOST_TOKENS = 1e8
-MOST_RUNNING = 2048
-"""Requests that an engine runs at once by its own limit (TensorRT-LLM; vLLM has from 256 to 1,024)."""
-WAIT = 0.05
-"""Mean wait of arrivals, in times that a request takes, that a rate is sized for where no other goal says."""
+__all__ = [
+    "Candidate",
+    "Request",
+    "Room",
+    "plan_serving",
+    "replica_with",
+    "room_of",
+    "slots_of",
+    "tensor_sizes",
+]
+
 _TABLE_STEPS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 500, 1000, 2000)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be served. Tokens, requests/s, s; NaN: not asked for.
-
-    Either ``rate`` (requests/s that arrive) or ``users`` (that each wait for an answer, then ask again) or neither: then one
-    replica. ``kv_memory``: bytes a GPU that the engine says are free for keys and values, instead of an estimate.
-    Errors: SizingError for what means nothing.
-    """
-
-    model: Model
-    isl: float
-    osl: float
-    rate: float = NAN
-    users: float = NAN
-    ttft: float = NAN
-    itl: float = NAN
-    dtype: str = "bf16"
-    kv_dtype: str = "auto"
-    """``auto``: 8 bit for weights of fp8 and fp4 on parts that compute fp8, as TensorRT-LLM has it, else 16."""
-    tensor: int | None = None
-    pipeline: int | None = None
-    replicas: int | None = None
-    memory_share: float = 0.9
-    max_model_len: float = NAN
-    batched_tokens: float = 8192.0
-    max_running: float = MOST_RUNNING
-    margin: float = 0.15
-    """Added to the load once; 0.15 is 15 %."""
-    kv_memory: float = NAN
-
-    def __post_init__(self) -> None:
-        for name, words in _ABOVE_ZERO.items():
-            value = getattr(self, name)
-            if value is None or (
-                isinstance(value, float) and math.isnan(value) and name not in ("isl", "osl")
-            ):
-                continue
-            if not 0 < value < math.inf:
-                raise SizingError(f"{words} is {value:g}; it has to be above zero")
-        format_named(self.dtype)
-        if not math.isnan(self.rate) and not math.isnan(self.users):
-            raise SizingError(
-                "requests/s and users both",
-                "give one: users ask again once answered, a rate arrives by itself",
-            )
-        if self.isl + self.osl > MOST_TOKENS:
-            raise SizingError(
-                f"{self.isl + self.osl:,.0f} tokens a request; at most {MOST_TOKENS:,.0f} are sized"
-            )
-        if not math.isnan(self.max_model_len) and self.max_model_len < self.isl + self.osl:
-            raise SizingError(
-                f"requests of {self.isl + self.osl:,.0f} tokens do not fit a longest of {self.max_model_len:,.0f}",
-                "raise --max-model-len, or make requests shorter",
-            )
-        if not 0 < self.memory_share <= 1:
-            raise SizingError(f"a memory share of {self.memory_share:g}; it is a ratio above 0 and at most 1")
-        if not 0 <= self.margin <= 10:
-            raise SizingError(f"a margin of {self.margin:g}; it is a ratio from 0 (none) to 10")
-
-    @property
-    def length(self) -> float:
-        """Tokens of a request at its end."""
-        return self.isl + self.osl
-
-    @property
-    def step_tokens(self) -> float:
-        """The most that one step takes in; a longest request that the engine accepts may need no more."""
-        longest = self.length if math.isnan(self.max_model_len) else self.max_model_len
-        return min(self.batched_tokens, max(longest, 2048.0))
-
-
-_ABOVE_ZERO = {
-    "isl": "tokens in a request (isl)",
-    "osl": "tokens out of a request (osl)",
-    "rate": "requests/s",
-    "users": "users",
-    "ttft": "the goal for the time to first token",
-    "itl": "the goal for the time between tokens",
-    "tensor": "tensor parallelism",
-    "pipeline": "pipeline stages",
-    "replicas": "replicas",
-    "max_model_len": "the longest request",
-    "batched_tokens": "tokens a step",
-    "max_running": "requests at once",
-    "kv_memory": "memory for keys and values",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Memory of one GPU of a replica, bytes."""
-
-    total: Quantity
-    usable: Quantity
-    weights: Quantity
-    activations: Quantity
-    beside: Quantity
-    left: Quantity
-    """For keys and values; below zero where the rest is too much already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to lay out a replica, and how it would do."""
-
-    tensor: int
-    stages: int
-    room: Room
-    kept: KeyValues
-    replica: Replica
-    load: Load
-    """Of one stage's share: slots over stages."""
-    point: Point | None
-    """Where the goals are met; None: nowhere."""
-    replicas: int
-    utilisation: float
-
-    @property
-    def gpus(self) -> int:
-        return self.tensor * self.stages * self.replicas
-
-    @property
-    def throughput(self) -> float:
-        """Output tokens/s of one replica at its point."""
-        return self.point.throughput * self.stages if self.point else 0.0
-
-    @property
-    def slots(self) -> float:
-        """Requests that one replica runs at once."""
-        return self.load.slots * self.stages
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-
-def room_of(request: Request, part: Part, tensor: int, stages: int = 1) -> Room:
-    """Memory of the fullest GPU."""
-    ranks = tensor * stages
-    total = exact(
-        part.memory_bytes,
-        "bytes",
-        "as the driver reports it" if part.memory_is_reported else "as sold",
-        ";".join(part.sources),
-    )
-    usable = total.scaled(
-        request.memory_share,
-        formula=f"{request.memory_share:g} of it, the engine's share",
-        source=constants()["memory.share"].source,
-    )
-    weights = weight_bytes(request.model, request.dtype)
-    each = weights.scaled(1 / ranks, formula=f"({weights.formula}) / {ranks} GPUs")
-    acts = activation_bytes(request.model, request.step_tokens, tensor)
-    beside = _sum_gib(("memory.beside_gib", "memory.ranks_gib") if ranks > 1 else ("memory.beside_gib",))
-    left = Quantity(
-        usable.value - each.value - acts.value - beside.value,
-        usable.low - each.high - acts.high - beside.high,
-        usable.high - each.low - acts.low - beside.low,
-        "bytes",
-        "usable - weights - activations - beside",
-        acts.source,
-    )
-    if not math.isnan(request.kv_memory):
-        left = exact(request.kv_memory, "bytes", "told", "the request")
-    return Room(total, usable, each, acts, beside, left)
-
-
-def _sum_gib(keys: tuple[str, ...]) -> Quantity:
-    known = [constants()[key] for key in keys]
-    return Quantity(
-        sum(one.value for one in known) * GIB,
-        sum(one.low for one in known) * GIB,
-        sum(one.high for one in known) * GIB,
-        "bytes",
-        " + ".join(f"{one.value:g} GiB" for one in known),
-        "; ".join(one.source for one in known),
-    )
-
-
-def settled(request: Request, part: Part) -> Request:
-    """The request with the format of keys and values that ``auto`` means on a part."""
-    if request.kv_dtype != "auto":
-        return request
-    small = format_named(request.dtype)[0] in _EIGHT_BIT_CACHE and part.peak("fp8") > 0
-    return replace(request, kv_dtype="fp8" if small else "bf16")
-
-
-_EIGHT_BIT_CACHE = ("fp8", "fp4")
-"""Formats of weights whose published checkpoints and tables (TensorRT-LLM, NIM) come with keys and values of 8 bit."""
-
-
-def slots_of(request: Request, part: Part, tensor: int, stages: int = 1) -> Quantity:
-    """Requests that a replica runs at once when each may grow to its full length; at most what the engine allows."""
-    request = settled(request, part)
-    kept = key_values(request.model, request.kv_dtype, tensor)
-    return _slots(request, room_of(request, part, tensor, stages), kept, stages)
-
-
-def _slots(request: Request, room: Room, kept: KeyValues, stages: int) -> Quantity:
-    each = kept.of_request(request.length) / kept.shards / stages
-    if not each > 0:
-        return exact(request.max_running, "requests", "nothing is kept of tokens; the engine's limit")
-    low, value, high = (max(left, 0.0) / each for left in (room.left.low, room.left.value, room.left.high))
-    most = request.max_running
-    words = f"{max(room.left.value, 0) / GIB:.2f} GiB a GPU / {each:,.0f} bytes of a request of {request.length:,.0f} tokens"
-    words += f", at most {most:,.0f}" if value > most else ""
-    return Quantity(
-        min(value, most),
-        min(low, most),
-        min(high, most),
-        "requests",
-        words,
-        "every running request may reach its full length",
-    )
-
-
-def replica_with(request: Request, part: Part, tensor: int) -> Replica:
-    """A replica over so many GPUs of a node."""
-    request = settled(request, part)
-    return replica_of(
-        request.model, part, tensor, request.dtype, key_values(request.model, request.kv_dtype, tensor)
-    )
-
-
-# --- layouts ----------------------------------------------------------------------------------------------------------
-
-
-def tensor_sizes(model: Model, part: Part) -> list[int]:
-    """Over how many GPUs of a node a layer may be divided: powers of two that divide its heads, within the links."""
-    most = part.scaleup_gpus if part.scaleup_gpus > 1 else CARDS
-    sizes = [2**power for power in range(10) if 2**power <= most]
-    return [size for size in sizes if model.heads is None or model.heads % size == 0]
-
-
-def _layouts(request: Request, part: Part) -> Iterator[tuple[int, int]]:
-    """Tensor sizes and stages that are worth a look, the smallest first."""
-    sizes = _tensor_asked(request, part)
-    if request.pipeline is not None:
-        yield from ((size, request.pipeline) for size in sizes)
-        return
-    yield from ((size, 1) for size in sizes)
-    need = weight_bytes(request.model, request.dtype).value
-    if not any(room_of(request, part, size).left.value > 0 for size in sizes):
-        largest = sizes[-1]
-        first = max(2, math.floor(need / (part.memory_bytes * largest)))
-        layers = request.model.layers or MOST_STAGES
-        yield from ((largest, stages) for stages in range(first, min(first + 4, layers, MOST_STAGES) + 1))
-
-
-def _tensor_asked(request: Request, part: Part) -> list[int]:
-    if request.tensor is None:
-        return tensor_sizes(request.model, part)
-    heads, tensor = request.model.heads, request.tensor
-    if heads is not None and heads % tensor:
-        fitting = ", ".join(map(str, tensor_sizes(request.model, part)))
-        raise SizingError(
-            f"{heads} heads do not divide over {tensor} GPUs", f"tensor parallelism of {fitting} would do"
-        )
-    most = part.scaleup_gpus if part.scaleup_gpus > 1 else CARDS
-    if tensor > most:
-        raise SizingError(
-            f"tensor parallelism of {tensor} does not fit the {most} GPUs that {part.product} joins in a node",
-            f"at most {most}; --pipeline for more nodes",
-        )
-    return [tensor]
-
-
-def _candidate(request: Request, part: Part, tensor: int, stages: int) -> Candidate:
-    kept = key_values(request.model, request.kv_dtype, tensor)
-    room = room_of(request, part, tensor, stages)
-    replica = replica_of(request.model, part, tensor, request.dtype, kept)
-    load = Load(request.isl, request.osl, _slots(request, room, kept, stages).value / stages)
-    bare = Candidate(tensor, stages, room, kept, replica, load, None, 1, 1.0)
-    if bare.slots < 1 or room.left.value <= 0:
-        return replace(bare, replicas=0)
-    point = _point(request, replica, load)
-    if point is None:
-        return replace(bare, replicas=0)
-    placed = replace(bare, point=point)
-    replicas, utilisation = _replicas(request, placed)
-    placed = replace(placed, replicas=replicas, utilisation=utilisation)
-    return replace(placed, point=_loaded(request, placed))
-
-
-def _point(request: Request, replica: Replica, load: Load) -> Point | None:
-    """The highest concurrency with which the goals are met."""
-    if (request.replicas is not None and _has_load(request)) or _meets(
-        request, full := saturated(replica, load)
-    ):
-        return saturated(replica, load)
-    if not _meets(request, at_concurrency(replica, load, min(1.0, load.slots))):
-        return None
-    low, high = min(1.0, load.slots), full.concurrency
-    for _ in range(40):
-        middle = (low + high) / 2
-        if _meets(request, at_concurrency(replica, load, middle)):
-            low = middle
-        else:
-            high = middle
-    return at_concurrency(replica, load, low)
-
-
-def _meets(request: Request, point: Point) -> bool:
-    return not (point.ttft > request.ttft or point.itl > request.itl)
-
-
-def _replicas(request: Request, one: Candidate) -> tuple[int, float]:
-    """How many the load needs, and the highest utilisation that their waits allow."""
-    assert one.point is not None
-    places = one.point.concurrency * one.stages
-    if request.replicas is not None:
-        return request.replicas, 1.0
-    if not math.isnan(request.users):
-        return max(1, math.ceil(request.users * (1 + request.margin) / places - 1e-9)), 1.0
-    if math.isnan(request.rate):
-        return 1, 1.0
-    each = one.throughput / request.osl
-    wait = _wait_allowed(request, one.point)
-    count, utilisation = 1, 0.0
-    for _ in range(8):
-        utilisation = max_utilisation(max(1, min(int(places * count), MOST_SERVERS)), wait).value
-        needed = max(1, math.ceil(request.rate * (1 + request.margin) / (each * utilisation) - 1e-9))
-        if needed == count:
-            break
-        count = needed
-    return count, utilisation
-
-
-def _wait_allowed(request: Request, point: Point) -> float:
-    """In times that a request takes: what the goal for the first token leaves, at most a usual one."""
-    if math.isnan(request.ttft):
-        return WAIT
-    life = point.ttft + request.osl * point.itl
-    return min(WAIT, max((request.ttft - point.ttft) / life, 0.2 * request.ttft / life))
-
-
-def _loaded(request: Request, one: Candidate) -> Point:
-    """What a replica sees of the load that is asked for; its highest point where none is."""
-    assert one.point is not None
-    if not math.isnan(request.users):
-        return at_concurrency(one.replica, one.load, request.users / one.replicas / one.stages)
-    return one.point
-
-
-# --- the answer -------------------------------------------------------------------------------------------------------
 
 
 def plan_serving(request: Request, part: Part) -> Sheet:
     """The fewest of a part that serve a request. What fits nowhere is a sheet without GPUs. Errors: SizingError for nonsense."""
     compute_dtype(request.dtype, part)
     asked, request = request, settled(request, part)
-    tried = [_candidate(request, part, tensor, stages) for tensor, stages in _layouts(request, part)]
+    tried = [candidate(request, part, tensor, stages) for tensor, stages in layouts(request, part)]
     fitting = [one for one in tried if one.replicas]
     title = f"{request.model.name} in {format_named(request.dtype)[0]} on {part.product}"
     if not fitting:
@@ -403,7 +67,7 @@ def plan_serving(request: Request, part: Part) -> Sheet:
         title=title,
         answer=_answer(request, part, best),
         gpus=_gpus(request, best),
-        binding=_binding(request, part, best),
+        binding=_binding(request, part, best, tried),
         sections=(
             _layout_section(request, best),
             _memory_section(best),
@@ -413,7 +77,7 @@ def plan_serving(request: Request, part: Part) -> Sheet:
             _by_concurrency(request, best),
             *_tried_section(fitting),
         ),
-        verdicts=_verdicts(request, part),
+        verdicts=serving_verdicts(request, part, best),
         warnings=tuple(_warnings(asked, request, part, best)),
         part=part.id,
     )
@@ -451,7 +115,7 @@ def _replicas_exact(request: Request, best: Candidate) -> float:
     """Before rounding up."""
     assert best.point is not None
     if not math.isnan(request.users):
-        point = _point(request, best.replica, best.load)
+        point = highest_point(request, best.replica, best.load)
         assert point is not None
         return request.users * (1 + request.margin) / (point.concurrency * best.stages)
     return request.rate * (1 + request.margin) / (best.throughput / request.osl * best.utilisation)
@@ -499,7 +163,7 @@ def _kv_section(request: Request, best: Candidate) -> Section:
         ("a token", kv_bytes_per_token(request.model, request.kv_dtype)),
         ("a request", exact(kept.of_request(length), "bytes", f"{length:,.0f} tokens", kept.formula)),
         ("tokens a replica", tokens),
-        ("requests at once, full length", _slots(request, best.room, kept, best.stages)),
+        ("requests at once, full length", slots_in(request, best.room, kept, best.stages)),
         ("requests at once, on the mean", _mean_slots(request, best)),
     ]
     if kept.windowed:
@@ -569,7 +233,7 @@ def _load_section(request: Request, best: Candidate) -> Section:
                 exact(
                     best.utilisation,
                     "ratio",
-                    f"a mean wait of {_wait_allowed(request, point):.3g} of a request's time",
+                    f"a mean wait of {wait_allowed(request, point):.3g} of a request's time",
                     "Erlang C with Allen-Cunneen, Ca² = Cs² = 1",
                 ),
             ),
@@ -578,11 +242,7 @@ def _load_section(request: Request, best: Candidate) -> Section:
                 exact(min(request.rate * request.osl / every, 1.0), "ratio", "asked for / throughput"),
             ),
         ]
-    return Section("at the load" if _has_load(request) else "of one replica, full", tuple(figures))
-
-
-def _has_load(request: Request) -> bool:
-    return not (math.isnan(request.rate) and math.isnan(request.users))
+    return Section("at the load" if request.has_load else "of one replica, full", tuple(figures))
 
 
 def _itl_words(request: Request, best: Candidate, point: Point) -> str:
@@ -613,7 +273,7 @@ def _knee_section(request: Request, best: Candidate) -> Section:
         (
             (
                 "requests at once a replica",
-                exact(best.slots, "requests", "all that its memory holds, each at full length"),
+                slots_in(request, best.room, best.kept, best.stages),
             ),
             (
                 "throughput",
@@ -670,7 +330,7 @@ def _tried_section(fitting: list[Candidate]) -> tuple[Section, ...]:
 # --- what binds -------------------------------------------------------------------------------------------------------
 
 
-def _binding(request: Request, part: Part, best: Candidate) -> Binding:
+def _binding(request: Request, part: Part, best: Candidate, tried: list[Candidate]) -> Binding:
     """What decides the number of GPUs; terms in GPUs."""
     assert best.point is not None
     size = best.tensor * best.stages
@@ -697,26 +357,29 @@ def _binding(request: Request, part: Part, best: Candidate) -> Binding:
             busy * (parts.compute / running + prefill), "gpus", "time of products, most of them of prefill"
         ),
     }
-    if _has_goal(request):
+    if request.has_goal:
         terms["latency goal"] = exact(float(best.gpus), "gpus", "as many as the goals need")
-    return Binding(_name_of_binding(request, best, terms), tuple(terms.items()))
+    if request.replicas is not None or request.tensor is not None or request.pipeline is not None:
+        terms["layout asked for"] = exact(float(best.gpus), "gpus", "as many as it has")
+    return Binding(_name_of_binding(request, part, best, tried, terms), tuple(terms.items()))
 
 
-def _has_goal(request: Request) -> bool:
-    return not (math.isnan(request.ttft) and math.isnan(request.itl))
-
-
-def _name_of_binding(request: Request, best: Candidate, terms: dict[str, Quantity]) -> str:
-    if request.replicas is None:
-        highest = _point(request, best.replica, best.load)
-        goal_binds = highest is not None and highest.concurrency < 0.98 * best.load.slots
-        if goal_binds and (best.replicas > 1 or best.tensor > 1):
+def _name_of_binding(
+    request: Request, part: Part, best: Candidate, tried: list[Candidate], terms: dict[str, Quantity]
+) -> str:
+    if request.replicas is not None:
+        return "layout asked for"
+    if request.has_goal:
+        free = replace(request, ttft=NAN, itl=NAN)
+        without = (candidate(free, part, one.tensor, one.stages) for one in tried)
+        if min(one.gpus for one in without if one.replicas) < best.gpus:
             return "latency goal"
-        if best.replicas == 1:
-            return "weights"
+    if best.gpus <= min(one.tensor * one.stages for one in tried if one.slots >= 1):
+        smallest = request.tensor is None and request.pipeline is None
+        return "weights" if smallest else "layout asked for"
     more = replace(best.load, slots=2 * best.load.slots)
     gain = saturated(best.replica, more).throughput / saturated(best.replica, best.load).throughput
-    if gain > 1.15:
+    if gain > 1.15 or not math.isnan(request.users):
         return "KV cache"
     return max(("bandwidth", "compute"), key=lambda name: terms[name].value)
 
@@ -744,7 +407,7 @@ def _nowhere(request: Request, part: Part, title: str, tried: list[Candidate]) -
         None,
         Binding(name, tuple(terms)),
         (_memory_section(roomiest),),
-        _verdicts(request, part),
+        serving_verdicts(request, part),
         (),
         part.id,
     )
@@ -762,7 +425,7 @@ def _too_slow(request: Request, part: Part, title: str, tried: list[Candidate]) 
     reached, missed = [], []
     for name, goal, value in (("TTFT", request.ttft, point.ttft), ("ITL", request.itl, point.itl)):
         if value > goal:
-            missed.append(f"{name} {value * 1e3:.0f} ms, not {goal * 1e3:.0f}")
+            missed.append(f"{name} {value * 1e3:.3g} ms, not {goal * 1e3:.3g}")
         reached.append((name, _banded(value, "itl", "s", "a request alone")))
     terms = (
         *reached,
@@ -780,13 +443,13 @@ def _too_slow(request: Request, part: Part, title: str, tried: list[Candidate]) 
         None,
         Binding(name, terms),
         (_memory_section(one),),
-        _verdicts(request, part),
+        serving_verdicts(request, part),
         (),
         part.id,
     )
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> Iterator[str]:
@@ -817,41 +480,3 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
         yield f"{part.product} computes {request.dtype} weights at 16 bit: less to read, not faster products"
     if request.model.is_mixture:
         yield "no row of the fit is a mixture of experts: take the speeds with more care"
-
-
-def _verdicts(request: Request, part: Part) -> tuple[Verdict, ...]:
-    """Rules of thumb that come up when serving, with what is true of them here."""
-    params = request.model.params
-    weights = weight_bytes(request.model, request.dtype)
-    per = weights.value / params
-    said = [
-        Verdict(
-            "A 100B model needs over 400 GB for its weights",
-            f"At fp32 only: bf16 takes 200 GB, fp8 100, 4 bit 53 to 56. Here {weights.value / 1e9:,.0f} GB, {per:.2f} bytes a parameter.",
-        ),
-        Verdict(
-            "Lower precision (FP8, INT4) halves the footprint",
-            "FP8 halves and INT4 quarters weights against 16 bit, but for scales and what stays at 16 bit; keys and values have a format of their own"
-            f" (here {request.kv_dtype}).",
-        ),
-        Verdict(
-            "GPU memory is 16 to 80 GB at over 1 TB/s",
-            f"Dated: 80 to 288 GB at 2 to 8 TB/s; {part.product} has {part.memory_bytes / 1e9:.0f} GB at {part.bandwidth / 1e12:.2f} TB/s.",
-        ),
-        Verdict(
-            "Continuous batching serves 3 to 10 times as much",
-            "Plausible against static batches; counted here throughout, up to the knee.",
-        ),
-    ]
-    if _has_load(request):
-        said += [
-            Verdict(
-                "Aim at 70 to 85 % utilisation",
-                "No one number is right: the mean wait at 85 % is 5.7 service times with 1 server, 0.48 with 8, 0.06 with 32. Here it follows from the places and the wait.",
-            ),
-            Verdict(
-                "Add 15 to 25 % for safety and 2 to 5 times for growth",
-                f"Stacked with a target utilisation they multiply to 2.7 to 8.9 times the peak. Here the margin is {request.margin:.0%}, once; growth is none of it.",
-            ),
-        ]
-    return tuple(said)

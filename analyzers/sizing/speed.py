@@ -150,13 +150,18 @@ def _link(part: Part) -> float:
 
 
 def prefill_seconds(replica: Replica, tokens: float, alone: bool = False) -> float:
-    """For the prompt of one request: ``2·N_a·P + 2·L·d·P²`` and two all-reduces a layer. ``alone``: nothing else is batched."""
+    """For the prompt of one request: ``2·N_a·P + 2·L·d·P²`` and two all-reduces a layer.
+
+    ``alone``: nothing else is batched, so that it reads the weights for itself; else they are read for the step anyhow.
+    """
     model, engine = replica.model, replica.engine
     flops = 2.0 * _multiplied(model) * tokens + _attention_flops(replica, tokens / 2.0) * tokens
     seconds = flops / (replica.tensor * replica.peak * engine.compute) + _all_reduce(replica, tokens)
+    if not alone:
+        return seconds
     met = replica.read_bytes + replica.expert_bytes * _met(model, tokens)
     least = met / (replica.tensor * replica.bandwidth * engine.bandwidth)
-    return max(seconds, least) * (engine.alone if alone else 1.0)
+    return max(seconds, least) * engine.alone
 
 
 def step_seconds(replica: Replica, running: float, context: float) -> float:
@@ -262,12 +267,11 @@ def at_concurrency(replica: Replica, load: Load, concurrency: float) -> Point:
     """What that many users see. Above ``slots`` the rest waits: ``TTFT = c·osl/X - (osl-1)·ITL``."""
     running = min(concurrency, load.slots)
     itl = itl_seconds(replica, load, running)
-    prefill = prefill_seconds(replica, load.isl)
-    if concurrency > load.slots:
-        throughput = load.slots / (itl + prefill / load.osl)
-        waited = concurrency * load.osl / throughput - (load.osl - 1) * itl
-        return Point(concurrency, running, max(waited, _served(replica, load, running, itl)), itl, throughput)
     ttft = _served(replica, load, running, itl)
+    if concurrency > load.slots:
+        throughput = _capacity(replica, load, load.slots)
+        waited = concurrency * load.osl / throughput - (load.osl - 1) * itl
+        return Point(concurrency, running, max(waited, ttft), itl, throughput)
     life = ttft + (load.osl - 1) * itl
     return Point(concurrency, running, ttft, itl, running * load.osl / life)
 
@@ -281,18 +285,25 @@ def itl_seconds(replica: Replica, load: Load, running: float) -> float:
 def saturated(replica: Replica, load: Load) -> Point:
     """At the knee: all that fit run, nobody waits for a place."""
     point = at_concurrency(replica, load, load.slots)
-    prefill = prefill_seconds(replica, load.isl)
-    return replace(point, throughput=load.slots / (point.itl + prefill / load.osl))
+    return replace(point, throughput=_capacity(replica, load, load.slots))
+
+
+def _capacity(replica: Replica, load: Load, running: float) -> float:
+    """Output tokens/s while nothing idles: each of so many takes its prefill, which gives the first token, and shares the steps."""
+    steps = (load.osl - 1.0) * step_seconds(replica, running, load.context)
+    return running * load.osl / (running * prefill_seconds(replica, load.isl) + steps)
 
 
 def _served(replica: Replica, load: Load, running: float, itl: float) -> float:
     """To the first token of a request that has a place: its prefill, and prompts before it."""
     alone = prefill_seconds(replica, load.isl, alone=True)
+    each = prefill_seconds(replica, load.isl)
     rate = running / (load.osl * itl + alone)
-    busy = min(rate * prefill_seconds(replica, load.isl), 0.97)
+    busy = min(rate * each, 0.97)
     others = (running - 1.0) / running if running > 1 else 0.0
     behind = replica.engine.behind * math.sqrt(busy / (1.0 - busy) * others)
-    return replica.engine.request_s + alone * (1.0 + behind)
+    least = each * (1.0 + max(running - 1.0, 0.0) / load.osl)  # no more than all of them are served at once
+    return max(replica.engine.request_s + alone * (1.0 + behind), least)
 
 
 # --- more and better --------------------------------------------------------------------------------------------------
