@@ -27,19 +27,16 @@ def in_time(sheet: Sheet, deadline_s: float | None, gpus: int | None) -> Sheet:
     if sheet.gpus is None or wall is None or deadline_s is None or gpus is None or wall.value <= deadline_s:
         return sheet
     answer = (
-        f"{_gpus(gpus, sheet)} take {_span(wall.value)} [{_span(wall.low)}, {_span(wall.high)}], and the deadline is "
+        f"{gpus:,} {sheet.part} take {_span(wall.value)} [{_span(wall.low)}, {_span(wall.high)}], and the deadline is "
         f"{_span(deadline_s)}; without a number of GPUs the answer is how many would do. What binds: time"
     )
     terms = (("time", wall), ("deadline", exact(deadline_s, "s", "told")))
-    return replace(sheet, answer=answer, gpus=None, binding=Binding("time", terms))
-
-
-def _gpus(many: int, sheet: Sheet) -> str:
-    return f"{many:,} {sheet.part}"
+    others = tuple(warning for warning in sheet.warnings if "the deadline" not in warning)  # the answer has said it
+    return replace(sheet, answer=answer, gpus=None, binding=Binding("time", terms), warnings=others)
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds / _DAY:.3g} days" if seconds >= _DAY else f"{seconds / _HOUR:.3g} hours"
+    return f"{seconds / _DAY:.3g} d" if seconds >= _DAY else f"{seconds / _HOUR:.3g} h"
 
 
 def plan_serving_on(request: Request, part: Part, gpus: int | None) -> Sheet:

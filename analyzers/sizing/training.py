@@ -459,6 +459,10 @@ def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:
         )
     if outcome.goodput.low < 0.5:
         yield "failures may take more than half of the time: checkpoint faster, or keep spares at hand"
+    if request.deadline_s is not None and outcome.wall.value > request.deadline_s:
+        yield (
+            f"{outcome.wall.value / DAY:.3g} days are more than the deadline of {request.deadline_s / DAY:.3g}"
+        )
     if request.deadline_s is not None and outcome.wall.value <= request.deadline_s < outcome.wall.high:
         yield f"the deadline is met in the likely case; at worst it takes {outcome.wall.high / DAY:.3g} days"
     if not part.memory_is_reported:
