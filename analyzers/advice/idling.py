@@ -69,7 +69,8 @@ def idle_runs(pool: Pool, rules: Thresholds) -> Runs | None:
         life, is_seen_whole = pool.end - pool.started[holds.stay], np.zeros(len(holds), np.bool_)
     least = np.where(is_seen_whole, rules.whole_life_s, rules.run_s)
     whole = (seen > 0) & (quiet >= rules.share * seen) & (life >= least)
-    parts = [_stretches(pool, rules, known, idle, chosen) for chosen in _slices(holds, ~whole & (quiet > 0))]
+    enough = quiet * step >= rules.run_s * pool.common.least_coverage
+    parts = [_stretches(pool, rules, known, idle, chosen) for chosen in _slices(holds, ~whole & enough)]
     number = np.flatnonzero(whole)
     parts.append(
         Runs(number, holds.first[number], holds.end[number], seen[number], np.ones(len(number), np.bool_))
@@ -120,8 +121,9 @@ def _stretches(pool: Pool, rules: Thresholds, known: Bools, idle: Bools, chosen:
     spare = np.where(staged, np.ceil(rules.staging_s / step).astype(np.intp), 0)
     first = np.minimum(first + spare, end)
     lasts = np.where(staged, (end - first) * step, lasts)
-    use = quiet[start] & (lasts >= rules.run_s)
     known_bins = np.where(staged, np.maximum(count - spare, 0), count).astype(np.float64)
+    is_measured = known_bins >= pool.common.least_coverage * (end - first)
+    use = quiet[start] & (lasts >= rules.run_s) & is_measured
     return Runs(owner[use], first[use], end[use], known_bins[use], np.zeros(int(use.sum()), np.bool_))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.advice.pool import DAY, HOUR, Index, Numbers, Pool, over_holds, tally
+from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, over_holds, tally
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -34,13 +34,14 @@ FORMULAS = {
 
 
 class Term(NamedTuple):
-    """One utilisation of single boards in single bins: ``above`` / ``below`` is it, where both are known."""
+    """One utilisation of single boards in single bins: ``above`` / ``below`` is it, where it is known."""
 
     name: str
     metric: str
     above: Floats
-    """[board, bin]; NaN: not known, in both."""
+    """[board, bin]; 0 where it is not known, in both: they are but summed up."""
     below: Floats
+    known: Bools
 
 
 class Blocks(NamedTuple):
@@ -147,7 +148,8 @@ def _made_terms(pool: Pool) -> Iterator[Term]:
     nan = np.float32(np.nan)
     used = np.where(inside, busy, nan)
     if pool.usage.jobs_known and _boards_known(pool):
-        yield Term("busy", pool.busy_metric, used, np.where(np.isnan(used), nan, np.float32(1)))
+        known = ~np.isnan(used)
+        yield Term("busy", pool.busy_metric, np.where(known, used, 0), known.astype(np.float32), known)
     active_by = next((k for k in ("gpu.sm_active", "gpu.tensor_active") if pool.metric(k) is not None), None)
     if active_by is not None:
         yield _of_busy("active", active_by, pool.metric(active_by), used)
@@ -164,13 +166,15 @@ def _of_busy(name: str, metric: str, rate: Floats | None, used: Floats, peak: Nu
     """A rate over busy time; what is measured beyond it (another averaging window) is cut."""
     assert rate is not None
     above = np.minimum(rate, used)  # NaN where either is
-    below = np.where(np.isnan(above), np.float32(np.nan), used)
+    known = ~np.isnan(above)
+    above, below = np.where(known, above, 0), np.where(known, used, 0)
     if peak is not None and not (peak == peak[0]).all():
-        scale = (peak / (np.nanmax(peak) if (peak > 0).any() else 1.0)).astype(np.float32)[:, None]
+        known &= (peak > 0)[:, None]
+        scale = np.where(peak > 0, peak / max(np.nanmax(peak, initial=0), 1), 0).astype(np.float32)[:, None]
         above, below = above * scale, below * scale
     elif peak is not None and not peak[0] > 0:
-        above, below = np.full_like(above, np.nan), np.full_like(below, np.nan)
-    return Term(name, metric, above, below)
+        return Term(name, metric, np.zeros_like(above), np.zeros_like(below), np.zeros_like(known))
+    return Term(name, metric, above, below, known)
 
 
 def _boards_known(pool: Pool) -> bool:
@@ -249,10 +253,8 @@ def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
 
     def make() -> tuple[Numbers, Numbers, Numbers]:
         starts = block_starts(pool)
-        known = ~np.isnan(term.above)
-        above, below = np.where(known, term.above, 0), np.where(known, term.below, 0)
-        sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (above, below))
-        return (*sums, np.einsum("ij,ij->i", known, pool.share_measured).astype(np.float64))
+        sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
+        return (*sums, np.einsum("ij,ij->i", term.known, pool.share_measured).astype(np.float64))
 
     above, below, known = pool.cached(("blocks of", term.name), make)
     expected = (
@@ -273,11 +275,10 @@ def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
     """[1, group], with the spread over jobs put into the first two rows' places by :func:`_spread_of_stays`."""
 
     def make() -> tuple[Numbers, Numbers, Numbers]:
-        known = ~np.isnan(term.above)
         return (
             pool.by_stay(over_holds(pool.holds, term.above)),
             pool.by_stay(over_holds(pool.holds, term.below)),
-            pool.by_stay(over_holds(pool.holds, known * pool.share_measured)),
+            pool.by_stay(over_holds(pool.holds, term.known * pool.share_measured)),
         )
 
     above, below, known = pool.cached(("stays of", term.name), make)
