@@ -29,6 +29,10 @@ RULES: tuple[str, ...] = (
     "time_limit",
     "scaling",
     "precision",
+    "offered_load",
+    "reclaim_nodes",
+    "out_of_service",
+    "growth",
 )
 """Modules of ``rules``."""
 
