@@ -62,10 +62,11 @@ def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
         queue, by_law
     )
     margin = pool.common.margin
+    slow = quantile(waits(pool, load).ratio, 0.9).value
     return Advice(
         id=f"{NAME}:{load.partition}",
         rule=NAME,
-        action=_action(where, need, have),
+        action=_action(where, need, have, None if math.isnan(slow) else slow, rules.wait),
         scope=NOWHERE,
         quantity=need.quantity(
             "gpus",
@@ -86,9 +87,11 @@ def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
     )
 
 
-def _action(where: str, need: Span, have: int) -> str:
+def _action(where: str, need: Span, have: int, slow: float | None, most: float) -> str:
     if not have:
         return f"plan {need.value:,.0f} GPUs for {where}"
+    if need.value > have and slow is not None and slow <= most:
+        return f"keep the {have:,} GPUs of {where}: peaks ask for {need.value:,.0f}, but hardly a job waits"
     if need.value > have:
         return f"{where} is short of {counted(need.value - have, 'GPU')}: {need.value:,.0f} needed, {have:,} installed"
     return f"buy no GPUs for {where}: {need.value:,.0f} needed, {have:,} installed"
