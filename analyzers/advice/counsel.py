@@ -33,6 +33,7 @@ RULES: tuple[str, ...] = (
     "reclaim_nodes",
     "out_of_service",
     "growth",
+    "purchase",
 )
 """Modules of ``rules``."""
 
