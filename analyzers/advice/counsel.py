@@ -32,7 +32,10 @@ RULES: tuple[str, ...] = (
     "offered_load",
     "reclaim_nodes",
     "out_of_service",
+    "fragmentation",
     "growth",
+    "rack_power",
+    "thermal",
     "purchase",
 )
 """Modules of ``rules``."""

@@ -7,7 +7,8 @@ hardware will not help. Training, fine-tuning and inference are looked at apart,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -241,7 +242,7 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
             but="",
         )
     best = options[0]
-    told = " or ".join(f"{one.gpus.value:,.0f} {_brief(one)}" for one in options[: rules.most_options])
+    told = _or(f"{one.gpus.value:,.0f} {_brief(one)}" for one in options[: rules.most_options])
     demand = _busy(work, own)
     kind = _title(work).partition(" on ")[0]
     what = "flop/s" if bound.resource == "compute" else bound.resource
@@ -250,13 +251,13 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
         pool,
         work,
         bound,
-        action=f"buy {what} for {kind}: {told} do the work of {zero.gpus.value:,.0f} {old.product}",
+        action=f"buy {what} for {kind}: {told} do the work of {zero.gpus.value:,.0f} {_short(old.product)}",
         quantity=best.gpus,
         options=(zero, *options),
         because=(
             f"{bound.resource} binds {bound.share.value:.0%} [{bound.share.low:.0%}, {bound.share.high:.0%}] of its time"
             f" on {old.product}; {_demand(work, own, bound)}; {_brief(best)} is {faster:.2g} times as fast for it,"
-            f" and {best.binding} decides the count"
+            f" and {best.binding} decides the count; option zero: {zero.note}"
         ),
         would_change=f"a run on the new part; p{own.q * 100:.0f} of {demand.value:,.0f} busy GPUs is what is sized for",
         but=_but(pool, own),
@@ -265,7 +266,14 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
 
 def _brief(option: Option) -> str:
     """``B200`` of ``B200 SXM (HGX/DGX)``"""
-    return option.name.split(" (")[0]
+    return _short(option.name)
+
+
+def _short(product: str) -> str:
+    """Up to the first word with a figure: the rest is form and memory. ``RTX PRO 6000``, ``H100``."""
+    words = product.split()
+    end = next((number for number, word in enumerate(words) if re.search(r"\d", word)), len(words) - 1)
+    return " ".join(words[: end + 1])
 
 
 def _options(
@@ -332,7 +340,7 @@ def _zero(pool: Pool, work: Work, own: Rules) -> Option:
     full = fullest(busy.value, _gang(pool, work), own.wait, own.most)
     takes = busy.scaled(1 / full)
     takes = Span(*(float(math.ceil(one)) for one in takes))
-    freed = _idle(pool, work)
+    freed = _idle(pool)
     return Option(
         "",
         "reclaim",
@@ -343,17 +351,18 @@ def _zero(pool: Pool, work: Work, own: Rules) -> Option:
         if work.part is None or math.isnan(work.part.power_w)
         else takes.scaled(work.part.power_w).quantity("W", "GPUs x default limit"),
         exact(0.0, "$"),
-        f"buy nothing, reclaim {freed:,.1f} idle GPUs of {_title(work)}" if freed >= 0.05 else "buy nothing",
+        f"buy nothing, reclaim {freed:,.1f} GPUs that all jobs together leave idle"
+        if freed >= 0.05
+        else "buy nothing",
     )
 
 
-def _idle(pool: Pool, work: Work) -> float:
-    """GPUs, on average over the span, that its jobs held and did not use."""
+def _idle(pool: Pool) -> float:
+    """GPUs, on average over the span, that jobs held and did not use."""
     found = waste(pool, table("idle_gpus", Idling, {}))
     if found is None:
         return 0.0
-    seconds = float(found.seconds[work.stays][found.enough[work.stays]].sum())
-    return seconds / max(pool.usage.span_s, 1.0)
+    return float(found.seconds[found.enough].sum()) / max(pool.usage.span_s, 1.0)
 
 
 def _demand(work: Work, own: Rules, bound: Bound) -> str:
@@ -374,6 +383,12 @@ def _but(pool: Pool, own: Rules) -> str:
     return (
         said if top > load.installed else f"nothing is short: {load.installed:,} GPUs serve what is asked for"
     )
+
+
+def _or(words: Iterable[str]) -> str:
+    """``a, b or c``"""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _ordered(bound: Bound) -> list[tuple[str, float]]:
