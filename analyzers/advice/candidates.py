@@ -41,6 +41,25 @@ class Option:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fullness:
+    """How full a pool may be."""
+
+    gang: float
+    """GPUs a job, on average."""
+    wait: float
+    """Mean wait in run times that jobs may have."""
+    most: float
+    today: float
+    """Of today's pool: a new one need not be emptier."""
+
+    def at(self, load: float) -> float:
+        """Busy share at which jobs wait no longer than that (Erlang C)."""
+        servers = max(load / max(self.gang, 1.0), 0.05)
+        by_wait = 1.0 if servers >= MANY else servers / staffed(servers, self.wait)
+        return min(max(by_wait, self.today), self.most)
+
+
 def ratio(resource: str, old: Part, new: Part, doubt: float) -> Span:
     """How much more of a resource the new part has; 1 where it is not known that it has more."""
     if resource == "memory bandwidth":
@@ -85,34 +104,23 @@ def speedup(shares: Mapping[str, float], old: Part, new: Part, doubt: float) -> 
     )
 
 
-def count(
-    busy: Span, memory: Span, faster: Quantity, new: Part, gang: float, wait: float, most: float, room: float
-) -> Binding:
+def count(busy: Span, memory: Span, faster: Quantity, new: Part, full: Fullness, room: float) -> Binding:
     """GPUs of the new part for ``busy`` of the old ones (at a quantile over time) and for ``memory`` bytes.
 
-    ``wait``: mean wait in run times, which jobs of ``gang`` GPUs may have; ``most``: the fullest that the pool may be;
     ``room``: the share of its memory that is used.
     """
     load = busy.value / faster.value
-    full = fullest(load, gang, wait, most)
+    share = full.at(load)
     throughput = Quantity(
-        load / full,
-        min(busy.low / faster.high / full, load / full),
-        max(busy.high / faster.low / full, load / full),
+        load / share,
+        min(busy.low / faster.high / share, load / share),
+        max(busy.high / faster.low / share, load / share),
         "gpus",
-        f"{busy.value:,.1f} busy GPUs / {faster.value:.2f} / {full:.2f}",
+        f"{busy.value:,.1f} busy GPUs / {faster.value:.2f} / {share:.2f}",
     )
     held = memory.scaled(1 / (new.memory_bytes * room))
     capacity = held.quantity("gpus", f"{memory.value:.4g} bytes / ({new.memory_bytes:.4g} x {room:g})")
     return largest((("throughput", whole(throughput)), ("memory", whole(capacity))))
-
-
-def fullest(load: float, gang: float, wait: float, most: float) -> float:
-    """Busy share at which jobs of so many GPUs wait no longer than that (Erlang C), at most ``most``."""
-    servers = max(load / max(gang, 1.0), 0.05)
-    if servers >= MANY:
-        return most
-    return min(servers / staffed(servers, wait), most)
 
 
 def within(

@@ -30,6 +30,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     least_days: float
     least_share: float
+    least_gpus: float
 
 
 class Found(NamedTuple):
@@ -57,7 +58,7 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
             yield refused
             continue
         found = _found(pool, load)
-        least = rules.least_share * max(load.installed, 1)
+        least = max(rules.least_share * load.installed, rules.least_gpus)
         if (mean := _mean(pool, found.fragmented)).value >= least:
             yield _fragmented(pool, load, found, mean)
         if (mean := _mean(pool, found.stranded)).value >= least:
@@ -128,7 +129,7 @@ def _mean(pool: Pool, values: Numbers) -> Span:
 def _found(pool: Pool, load: Load) -> Found:
     every = max(round(HOUR / pool.usage.step), math.ceil(pool.bins / MOST_INSTANTS), 1)
     bins = np.arange(every // 2, pool.bins, every)
-    at: Numbers = pool.start + (bins + 0.5) * pool.usage.step
+    at = np.asarray(pool.start + (bins + 0.5) * pool.usage.step, dtype=np.float64)
     out = {host.key for host in pool.usage.hosts if is_out(host.state)}
     hosts = {host.key: number for number, host in enumerate(pool.usage.hosts)}
     names = [pool.usage.boards[board].node for board in load.boards.tolist()]

@@ -17,7 +17,7 @@ import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
 from coldaisle.analyzers.advice.attribution import RESOURCES, Bounds, Work, is_sized, works
-from coldaisle.analyzers.advice.candidates import SCALING, Option, count, fullest, speedup, within
+from coldaisle.analyzers.advice.candidates import SCALING, Fullness, Option, count, speedup, within
 from coldaisle.analyzers.advice.idling import Thresholds as Idling
 from coldaisle.analyzers.advice.intervals import Span, bootstrap, effective, quantile
 from coldaisle.analyzers.advice.load import whole
@@ -281,7 +281,7 @@ def _options(
 ) -> tuple[Option, ...]:
     """Those that are faster, the best first: by money where all have a price, else by power."""
     busy, memory = _busy(work, own), _memory(work, own)
-    widest = _widest(pool, work)
+    widest, full = _widest(pool, work), _fullness(pool, work, own)
     found = []
     for id_ in rules.candidates:
         new = parts().get(id_)
@@ -294,8 +294,7 @@ def _options(
         faster = speedup(bound.shares, old, new, rules.doubt)
         if faster.value < rules.faster:
             continue
-        gang = _gang(pool, work)
-        terms = count(busy, memory, faster, new, gang, own.wait, own.most, rules.memory_room)
+        terms = count(busy, memory, faster, new, full, rules.memory_room)
         found.append(within(terms, faster, new, _title(work), rules.prices.get(id_), rules.power_w))
     fits = [one for one in found if not one.note.startswith("takes ")] or found
     by_money = all(one.money for one in fits)
@@ -320,8 +319,10 @@ def _memory(work: Work, own: Rules) -> Span:
     return found._replace(low=0.0) if own.memory_is_reserved else found
 
 
-def _gang(pool: Pool, work: Work) -> float:
-    return float(np.mean([max(pool.stays[number].gpu_count, 1) for number in work.stays.tolist()]))
+def _fullness(pool: Pool, work: Work, own: Rules) -> Fullness:
+    gang = float(np.mean([max(pool.stays[number].gpu_count, 1) for number in work.stays.tolist()]))
+    boards = sum(board.part == work.model for board in pool.usage.boards)
+    return Fullness(gang, own.wait, own.most, _busy(work, own).value / max(boards, 1))
 
 
 def _widest(pool: Pool, work: Work) -> int:
@@ -337,7 +338,7 @@ def _widest(pool: Pool, work: Work) -> int:
 def _zero(pool: Pool, work: Work, own: Rules) -> Option:
     """Buy nothing, reclaim what is idle: what the same work takes of today's part."""
     busy = _busy(work, own)
-    full = fullest(busy.value, _gang(pool, work), own.wait, own.most)
+    full = _fullness(pool, work, own).at(busy.value)
     takes = busy.scaled(1 / full)
     takes = Span(*(float(math.ceil(one)) for one in takes))
     freed = _idle(pool)
