@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from coldaisle.analyzers.advice.measuring import utilisations
 from coldaisle.analyzers.advice.pool import Pool
 from coldaisle.analyzers.advice.rules.idle_gpus import reclaimable
 from coldaisle.analyzers.advice.settings import Common, Settings, Site, table
+from coldaisle.analyzers.advice.utilisation import NOT_KNOWN
 from coldaisle.analyzers.usage import Usage
 from coldaisle.sources.errors import ConfigError
 
 log = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 RULES: tuple[str, ...] = (
     "idle_gpus",
@@ -85,9 +87,18 @@ def steps(usage: Usage, settings: Settings) -> Iterator[Counsel]:
         tuple(one for one in said if isinstance(one, Refused)),
         at=pool.end,
         span_s=usage.span_s,
-        reclaimable=reclaimable(pool, settings.rules["idle_gpus"]),
-        utilisations=utilisations(pool),
+        reclaimable=_or_else(None, reclaimable, pool, settings.rules["idle_gpus"]),
+        utilisations=_or_else(NOT_KNOWN, utilisations, pool),
     )
+
+
+def _or_else(nothing: Made, measure: Callable[..., Made], *of: Any) -> Made:
+    try:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return measure(*of)
+    except Exception:  # supervision
+        log.exception("%s failed", measure.__name__)
+        return nothing
 
 
 def _said(name: str, pool: Pool, settings: Settings) -> Iterator[Advice | Refused]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,12 +49,17 @@ class Group:
 
 def workload_of(stay: Stay) -> str:
     """What a job does: as it was told of, or by its name; empty: not known. Fine-tuning is apart from training."""
-    name = stay.name[:400].lower()
-    if any(word in name for word in _FINETUNING):
-        return "finetuning"
-    if stay.workload and stay.workload != Workload.UNKNOWN:
+    said = _said(stay.name[:400], stay.partition[:400])
+    if said != "finetuning" and stay.workload and stay.workload != Workload.UNKNOWN:
         return stay.workload
-    found = workload_named(stay.name) or workload_named(stay.partition)
+    return said
+
+
+@lru_cache(maxsize=20_000)
+def _said(name: str, partition: str) -> str:
+    if any(word in name.lower() for word in _FINETUNING):
+        return "finetuning"
+    found = workload_named(name) or workload_named(partition)
     return "" if found is None else str(found)
 
 

@@ -67,7 +67,7 @@ def quantile(values: Numbers, q: float, worth: float | None = None) -> Span:
 
 def _ranks(n: float, q: float) -> tuple[float, float]:
     """Quantiles of the sample between which the true one lies, of ``n`` independent samples: Binomial(n, q)."""
-    count = max(round(n), 1)
+    count, q = max(round(n), 1), min(max(q, 1e-9), 1 - 1e-9)
     if count > 2000:
         off = Z80 * math.sqrt(q * (1 - q) / count)
         return max(q - off, 0.0), min(q + off, 1.0)

@@ -40,7 +40,7 @@ SOON_S = 5.0
 
 
 class Book:
-    """Whole minutes of a view's history, by metric; new ones are appended, and all are read anew when the layout changes."""
+    """What one look leaves to the next, as long as the layout stays: whole minutes by metric, boards, hosts, ended jobs."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -48,10 +48,19 @@ class Book:
         self._reach = math.inf
         self._kept: dict[str, tuple[int, Floats]] = {}
         """By key: the last minute (epoch) and [minute, entity]."""
+        self.over: dict[tuple[str, float], Stay] = {}
+        """Jobs that have ended, by id and end."""
+        self.boards: tuple[Board, ...] = ()
+        self.hosts: tuple[Host, ...] = ()
+        self.cut = np.zeros(0, dtype=np.bool_)
+        """[board] whether it is cut into MIG instances: its own activity says nothing then."""
 
     def turn_to(self, layout: Layout) -> None:
-        """What was kept is of no use for another layout, nor when more of the past has become known."""
+        """What was kept is of no use for another layout; of the minutes, nor when more of the past has become known."""
         reach = self.view.history.reach
+        if layout is not self._layout:
+            self.over.clear()
+            self.boards, self.hosts, self.cut = _boards(layout), _hosts(layout), _cut(layout)
         if layout is not self._layout or reach < self._reach:
             self._kept.clear()
         self._layout, self._reach = layout, reach
@@ -62,19 +71,15 @@ class Book:
         rows = rows[self._layout.boards] if kind is Kind.GPU and len(rows) else rows
         last = int(at // MINUTE)
         before, kept = self._kept.get(key, (0, np.zeros((0, len(rows)), dtype=np.float32)))
-        new = min(last - before, MINUTES) if last >= before else MINUTES
-        if new:
-            new = min(new + LATE, MINUTES)
-            size = int(rows.max(initial=-1)) + 1
-            folded = self.view.history.folded(key, size, at, new)[0]
-            fresh = folded[:, np.maximum(rows, 0)]
+        passed = min(last - before, MINUTES) if last >= before else MINUTES
+        if passed:
+            new = min(passed + LATE, MINUTES)
+            size = max(int(rows.max(initial=-1)) + 1, 1)
+            fresh = self.view.history.folded(key, size, at, new)[0][:, np.maximum(rows, 0)]
             fresh[:, rows < 0] = np.nan
-            kept = np.concatenate([kept[-(MINUTES - new) :] if new < MINUTES else kept[:0], fresh])
+            kept = np.concatenate([kept[passed : MINUTES - LATE] if new < MINUTES else kept[:0], fresh])
             self._kept[key] = (last, kept)
-        if len(kept) == MINUTES:
-            return kept
-        missing = np.full((MINUTES - len(kept), len(rows)), np.nan, dtype=np.float32)
-        return np.concatenate([missing, kept])
+        return kept
 
 
 class Counsellor:
@@ -85,7 +90,7 @@ class Counsellor:
         self.settings = settings
         self.newest: Counsel = NO_COUNSEL
         self.look_s = 0.0
-        """What the last look took, without what others did between its steps."""
+        """CPU seconds of the last look, without what others did between its steps."""
         self._book = Book(view)
         self._looked_at = self._reached = math.inf
 
@@ -105,22 +110,22 @@ class Counsellor:
         return self.newest
 
     async def _look(self, snapshot: Snapshot) -> None:
-        spent, began = 0.0, time.perf_counter()
+        spent, began = 0.0, time.thread_time()
         self._book.turn_to(snapshot.layout)
         for key in (*BOARD_METRICS, *HOST_METRICS):
             if self.view.history.step_of(key) is not None:
                 kind = Kind.NODE if key.startswith("node.") else Kind.GPU
                 self._book.minutes(key, kind, snapshot.at)
-                spent += time.perf_counter() - began
+                spent += time.thread_time() - began
                 await asyncio.sleep(0)
-                began = time.perf_counter()
+                began = time.thread_time()
         usage = usage_of_history(self.view, snapshot, self._book)
         found = NO_COUNSEL
         for step in steps(usage, self.settings):
             found = step
-            spent += time.perf_counter() - began
+            spent += time.thread_time() - began
             await asyncio.sleep(0)
-            began = time.perf_counter()
+            began = time.thread_time()
         self.newest, self.look_s = found, spent
 
 
@@ -129,27 +134,29 @@ def usage_of_history(view: View, snapshot: Snapshot, book: Book | None = None) -
     if book is None:
         book = Book(view)
         book.turn_to(snapshot.layout)
-    at, layout = snapshot.at, snapshot.layout
+    at = snapshot.at
     delivered = [key for key in (*BOARD_METRICS, *HOST_METRICS) if view.history.step_of(key) is not None]
     means = {key: book.minutes(key, Kind.GPU, at) for key in delivered if not key.startswith("node.")}
     hosts = {key: book.minutes(key, Kind.NODE, at) for key in delivered if key.startswith("node.")}
     for values in means.values():
-        values[:, _cut(layout)] = np.nan  # cut into instances: its own activity says nothing
-    end = at // MINUTE * MINUTE
+        values[:, book.cut] = np.nan
+    # The newest minute is told of when a sample of the next one has come.
+    late = 0
+    while late < LATE and all(np.isnan(values[MINUTES - 1 - late]).all() for values in means.values()):
+        late += 1
+    end = (at // MINUTE - late) * MINUTE
     reach = view.history.reach
-    whole = (
-        0
-        if math.isinf(reach)
-        else int(min(max((end - math.floor(reach / MINUTE) * MINUTE) / MINUTE, 0), MINUTES))
-    )
+    since = end if math.isinf(reach) else reach // MINUTE * MINUTE
+    whole = int(min(max((end - since) / MINUTE, 0), MINUTES - late))
+    told = slice(MINUTES - late - whole, MINUTES - late)
     return Usage(
         starts=end - MINUTE * np.arange(whole, 0, -1.0),
         step=MINUTE,
-        boards=_boards(layout, snapshot),
-        hosts=_hosts(layout),
-        means={key: values[MINUTES - whole :] for key, values in means.items()},
-        host_means={key: values[MINUTES - whole :] for key, values in hosts.items()},
-        stays=_stays(view, snapshot),
+        boards=book.boards,
+        hosts=book.hosts,
+        means={key: values[told] for key, values in means.items()},
+        host_means={key: values[told] for key, values in hosts.items()},
+        stays=_stays(view, snapshot, book),
         jobs_known=snapshot.jobs_known,
         source="this program's own history",
     )
@@ -161,7 +168,7 @@ def _cut(layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.array([int(board) in parents for board in layout.boards], dtype=np.bool_)
 
 
-def _boards(layout: Layout, snapshot: Snapshot) -> tuple[Board, ...]:
+def _boards(layout: Layout) -> tuple[Board, ...]:
     found = []
     for number in layout.boards.tolist():
         gpu = layout.gpus[number]
@@ -194,17 +201,19 @@ def _hosts(layout: Layout) -> tuple[Host, ...]:
     )
 
 
-def _stays(view: View, snapshot: Snapshot) -> tuple[Stay, ...]:
-    layout = snapshot.layout
+def _stays(view: View, snapshot: Snapshot, book: Book) -> tuple[Stay, ...]:
+    layout, at = snapshot.layout, snapshot.at
     position = {int(gpu): number for number, gpu in enumerate(layout.boards)}
     classes = snapshot.diagnosis.jobs
 
     def stay(job: Job, ended: float = math.nan) -> Stay:
         return _stay(job, layout, position, classes, ended)
 
-    over = [(job, until) for job, until in view.ended() if until <= snapshot.at]
+    for key in [key for key in book.over if key[1] < at - (MINUTES + 1) * MINUTE]:
+        del book.over[key]
+    book.over |= {(job.id, until): stay(job, until) for job, until in view.ended(book.over) if until <= at}
     return (
-        *(stay(job, until) for job, until in over),
+        *book.over.values(),
         *(stay(job) for job in snapshot.jobs),
         *(stay(job) for job in snapshot.queue),
     )

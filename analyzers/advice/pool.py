@@ -94,9 +94,12 @@ class Pool:
 
         def make() -> Floats | None:
             values = self.usage.means.get(key)
-            if values is None or values.shape != (self.bins, self.size) or np.isnan(values).all():
+            if values is None or values.shape != (self.bins, self.size):
                 return None
-            return np.ascontiguousarray(values.T, dtype=np.float32)
+            known = np.isfinite(values.T)
+            if not known.any():
+                return None
+            return np.where(known, values.T, np.float32(np.nan)).astype(np.float32, order="C", copy=False)
 
         return self.cached(("metric", key), make)
 
@@ -220,10 +223,12 @@ class Pool:
     @cached_property
     def held(self) -> Bools:
         """[board, bin] whether some job holds it."""
-        marks = np.zeros((self.size, self.bins + 1), dtype=np.int32)
-        np.add.at(marks, (self.holds.board, self.holds.first), 1)
-        np.add.at(marks, (self.holds.board, self.holds.end), -1)
-        return np.asarray(np.cumsum(marks, axis=1)[:, :-1] > 0)
+        row = self.bins + 1
+        holds, size = self.holds, self.size * row
+        marks = np.bincount(holds.board * row + holds.first, minlength=size)
+        marks -= np.bincount(holds.board * row + holds.end, minlength=size)
+        deep = marks.reshape(self.size, row).cumsum(axis=1, dtype=np.int32)
+        return np.asarray(deep[:, :-1] > 0)
 
     def by_stay(self, per_hold: NDArray[np.floating]) -> Numbers:
         """[stay] sum over its holds."""
@@ -261,11 +266,12 @@ def over_holds(holds: Holds, values: NDArray[np.generic]) -> Numbers:
         chosen = (holds.board >= low) & (holds.board < low + step)
         if not chosen.any():
             continue
-        part = np.nan_to_num(values[low : low + step]).astype(np.float64)
-        flat = np.append(part.ravel(), 0.0)
+        part = values[low : low + step]
+        flat = np.zeros(part.size + 1, dtype=part.dtype)
+        np.copyto(flat[:-1].reshape(part.shape), part, where=part == part)
         rows = (holds.board[chosen] - low) * bins
         pairs = np.stack([rows + holds.first[chosen], rows + holds.end[chosen]], axis=1).ravel()
-        out[chosen] = np.add.reduceat(flat, pairs)[::2]
+        out[chosen] = np.add.reduceat(flat, pairs, dtype=np.float64)[::2]
     return out
 
 

@@ -161,7 +161,7 @@ def candidates(name: str, memory_bytes: float = NAN) -> tuple[Part, ...]:
         found = tuple(part for part in parts().values() if step(part, wanted))
         if found:
             near = tuple(
-                part for part in found if abs(part.memory_bytes / memory_bytes - 1) <= _NEAR
+                part for part in found if abs(part.memory_bytes - memory_bytes) <= _NEAR * memory_bytes
             )  # never true of NaN
             return near or found
     return ()

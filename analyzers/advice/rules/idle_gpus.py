@@ -83,7 +83,7 @@ def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
         low, high = agreeing(len(found.runs), len(pool.holds))
         return Quantity(total.value, min(low * held, total.value), max(high * held, total.value), total.unit,
                         "idle of allocated GPUs, at another instant like this", "Clopper and Pearson")  # fmt: skip
-    return replace(total, high=total.high + held - judged)
+    return replace(total, high=total.high + max(held - judged, 0.0))
 
 
 def _waste(pool: Pool, rules: Thresholds) -> Waste | None:

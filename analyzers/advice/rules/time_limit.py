@@ -63,6 +63,9 @@ def _limit(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         low, high = max(need.low, rules.least_s), max(need.high, rules.least_s)
         action = f"lower the time limit of {group.title()} from {lasting(limit)} to {lasting(value)}"
         but = "a limit that cuts a job off costs the whole job: with checkpoints it may be tight, without it may not"
+        longer = int((lasted[over] > value).sum())
+        if longer:
+            but = f"{longer} of these {int(over.sum())} jobs took longer, and would be cut off: start such ones under another name"
     return Advice(
         id=f"{NAME}:{group.key}",
         rule=NAME,
@@ -72,7 +75,7 @@ def _limit(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
             "s", f"p{rules.q * 100:.0f} of run times x {rules.headroom}", "order statistics of completed jobs"
         ),
         saving=Saving(),
-        grade=Grade.A if over.sum() >= 20 else Grade.B,
+        grade=Grade.A if over.sum() >= 20 and share == 0 and (lasted[over] <= value).all() else Grade.B,
         grounds=(ground(pool, group, "slurm.elapsed"),),
         because=(
             f"{int(over.sum())} jobs took {lasting(float(np.median(lasted[over])))} (median), {lasting(longest)} at most,"
