@@ -167,7 +167,8 @@ class _Sums:
         busy, tensor, dram = (np.where(known, one, 0) for one in (busy, tensor, dram))
         clock = np.float32(1) if self.clock is None else self.clock[boards]
         used = self.pool.usage.peaks.get("gpu.mem_used")
-        memory = self._of("gpu.mem_used", boards) if used is None else used.T[boards]
+        is_peak = used is not None and used.shape == (self.pool.bins, self.pool.size)
+        memory = used.T[boards] if used is not None and is_peak else self._of("gpu.mem_used", boards)
         memory = np.zeros_like(busy) if memory is None else np.nan_to_num(memory)
         columns = np.broadcast_to(np.arange(self.pool.bins), kind.shape)
         rows = np.broadcast_to(model[:, None], kind.shape)

@@ -56,7 +56,7 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     if refused := short(pool, NAME, rules.least_days):
         yield refused
         return
-    is_whole = pool.usage.host_means.get("node.power") is not None
+    is_whole = _is_of_nodes(pool)
     if not is_whole and pool.metric("gpu.power") is None:
         yield Refused(NAME, NOWHERE, "neither node.power nor gpu.power is measured")
         return
@@ -173,6 +173,13 @@ def _racks(pool: Pool, rules: Thresholds, is_whole: bool) -> Iterator[Rack]:
             tuple(nodes),
             float(known.mean()) if len(known) else 0.0,
         )
+
+
+def _is_of_nodes(pool: Pool) -> bool:
+    """Whether the power of whole nodes is measured."""
+    values = pool.usage.host_means.get("node.power")
+    shape = (pool.bins, len(pool.usage.hosts))
+    return values is not None and values.shape == shape and not bool(np.isnan(values).all())
 
 
 def _of_nodes(pool: Pool, is_whole: bool) -> dict[str, Numbers]:
