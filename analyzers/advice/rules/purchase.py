@@ -84,6 +84,9 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
         yield refused
         return
     found = works(pool, rules.bounds)
+    if not pool.gpu_s.any():
+        yield Refused(NAME, NOWHERE, "no job held a GPU within the span")
+        return
     if not found:
         yield Refused(NAME, NOWHERE, "which GPUs jobs held is not known, so what they were bound by is not")
         return
