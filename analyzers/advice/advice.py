@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from coldaisle.analyzers.advice.candidates import Option
 from coldaisle.analyzers.advice.utilisation import NOT_KNOWN, Utilisations
 from coldaisle.analyzers.finding import Scope
 from coldaisle.analyzers.sizing.quantity import Quantity
@@ -66,6 +67,8 @@ class Advice:
     """What, if it were known or different, would change it."""
     but: str = ""
     """When not to follow it."""
+    options: tuple[Option, ...] = ()
+    """Of a purchase: what does the same work, buying nothing first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,14 @@ RULES: tuple[str, ...] = (
     "time_limit",
     "scaling",
     "precision",
+    "offered_load",
+    "reclaim_nodes",
+    "out_of_service",
+    "fragmentation",
+    "growth",
+    "rack_power",
+    "thermal",
+    "purchase",
 )
 """Modules of ``rules``."""
 

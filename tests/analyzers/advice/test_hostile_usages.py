@@ -99,10 +99,20 @@ def figures(counsel: Counsel) -> list[Quantity]:
     return found
 
 
+AT_ONCE: dict[str, dict[str, object]] = {
+    "common": {"least_jobs": 1, "least_coverage": 0.3, "least_busy_s": 0.0, "snapshot_s": 0.0},
+    **{rule: {"least_days": 0.0} for rule in ("offered_load", "reclaim_nodes", "fragmentation", "thermal")},
+    "rack_power": {"least_days": 0.0, "limit_w": 1e4},
+    "purchase": {"least_days": 0.0, "least_share": 0.0, "dominates": 0.0},
+    "growth": {"least_weeks": 0},
+}
+"""Nothing is too little for any rule."""
+
+
 @how(max_examples=200, deadline=None)
-@using(usages())
-def test_no_rule_fails_and_all_figures_are_in_order(usage: Usage) -> None:
-    counsel = counsel_of(usage, {"common": {"least_jobs": 2}})
+@using(usages(), st.sampled_from([{"common": {"least_jobs": 2}}, AT_ONCE]))
+def test_no_rule_fails_and_all_figures_are_in_order(usage: Usage, site: dict[str, dict[str, object]]) -> None:
+    counsel = counsel_of(usage, site)
     for figure in figures(counsel):
         assert math.isfinite(figure.value)
         assert figure.low <= figure.value <= figure.high

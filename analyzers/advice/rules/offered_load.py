@@ -1,0 +1,131 @@
+"""How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin. SIZING.md 6.2 and 2.9."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
+from coldaisle.analyzers.advice.intervals import Span, quantile, staffed
+from coldaisle.analyzers.advice.load import (
+    Load,
+    Waits,
+    by_hour_of_week,
+    loads,
+    queue_by_little,
+    waits,
+)
+from coldaisle.analyzers.advice.places import of_jobs, place, thin_load, without_load
+from coldaisle.analyzers.advice.pool import Pool
+from coldaisle.analyzers.advice.telling import counted
+from coldaisle.analyzers.finding import NOWHERE
+
+NAME = "offered_load"
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    least_days: float
+    q: float
+    wait: float
+    little: float
+    least_queue: float
+
+
+def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
+    """A line a partition."""
+    if refused := without_load(pool, NAME, rules.least_days):
+        yield refused
+        return
+    for load in loads(pool):
+        if not load.installed and not len(load.members):
+            continue
+        yield thin_load(pool, NAME, load) or _advice(pool, rules, load)
+
+
+def needed(pool: Pool, rules: Thresholds, load: Load) -> Span:
+    """GPUs for the quantile of the offered load, with the margin."""
+    top = load.quantile(rules.q).scaled(1 + pool.common.margin)
+    return Span(*(float(math.ceil(one)) for one in top))
+
+
+def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
+    where, need, have = place(load.partition), needed(pool, rules, load), load.installed
+    half, top = load.quantile(0.5), load.quantile(rules.q)
+    queue, by_law = queue_by_little(pool, load)
+    is_whole = max(queue, by_law) < rules.least_queue or abs(queue - by_law) <= rules.little * max(
+        queue, by_law
+    )
+    margin = pool.common.margin
+    slow = quantile(waits(pool, load).ratio, 0.9).value
+    return Advice(
+        id=f"{NAME}:{load.partition}",
+        rule=NAME,
+        action=_action(where, need, have, None if math.isnan(slow) else slow, rules.wait),
+        scope=NOWHERE,
+        quantity=need.quantity(
+            "gpus",
+            f"p{rules.q * 100:.0f} of running and waiting GPUs x {1 + margin:.2f}",
+            "order statistics, independent samples by autocorrelation",
+        ),
+        saving=Saving(),
+        grade=Grade.B if is_whole and (need.low > have or need.high <= have) else Grade.C,
+        grounds=(of_jobs(pool, load, "slurm.pending"),),
+        because=(
+            f"jobs asked for {half.value:,.0f} GPUs half of the time and {top.value:,.0f} at p{rules.q * 100:.0f}"
+            f" (busiest {_busiest(load)}); {have:,} are installed{_waiting(waits(pool, load))}"
+        ),
+        would_change=_would_change(pool, rules, load, is_whole, queue, by_law),
+        but="reclaim idle GPUs first: work that waits behind them needs no new ones"
+        if need.low > have
+        else "",
+    )
+
+
+def _action(where: str, need: Span, have: int, slow: float | None, most: float) -> str:
+    if not have:
+        return f"plan {need.value:,.0f} GPUs for {where}"
+    if need.value > have and slow is not None and slow <= most:
+        return f"keep the {have:,} GPUs of {where}: peaks ask for {need.value:,.0f}, but hardly a job waits"
+    if need.value > have:
+        return f"{where} is short of {counted(need.value - have, 'GPU')}: {need.value:,.0f} needed, {have:,} installed"
+    return f"buy no GPUs for {where}: {need.value:,.0f} needed, {have:,} installed"
+
+
+def _busiest(load: Load) -> str:
+    hours = by_hour_of_week(load)
+    number = int(np.nanargmax(hours))
+    return f"{_DAYS[number // 24]} {number % 24:02}:00 UTC"
+
+
+def _waiting(found: Waits) -> str:
+    if not len(found.wait):
+        return ""
+    p50, p90 = (quantile(found.ratio, q).value for q in (0.5, 0.9))
+    return f"; jobs waited {p50:.2g} of their run time at p50, {p90:.2g} at p90"
+
+
+def _would_change(
+    pool: Pool, rules: Thresholds, load: Load, is_whole: bool, queue: float, by_law: float
+) -> str:
+    if not is_whole:
+        return f"{queue:,.3g} jobs waited on average, but {by_law:,.3g} by Little's law: jobs are missing, or the queue grows"
+    found = waits(pool, load)
+    if not len(found.gpus):
+        return "jobs that start within the span"
+    gang = max(float(found.gpus.mean()), 1.0)
+    servers = staffed(float(load.running.mean()) / gang, rules.wait, found.spread)
+    return (
+        f"how long jobs may wait: with a mean wait of {rules.wait:g} run times {servers * gang:,.0f} GPUs do"
+        " (Allen-Cunneen)"
+    )
+
+
+def short_of(pool: Pool, rules: Thresholds, load: Load) -> float:
+    """GPUs that are missing, 0 where none are."""
+    return max(needed(pool, rules, load).value - load.installed, 0.0)
