@@ -1,11 +1,378 @@
-"""How the four utilisations are measured over a pool."""
+"""How the four utilisations are measured over a pool. Ratios of sums, never means of ratios.
+
+Intervals are of ratio estimators over blocks (days, hours of less than three days) or over jobs: how far the figure would move
+with other days, or other jobs, of the same kind. Source: Cochran, Sampling Techniques, 6.4 (linearised variance).
+"""
 
 from __future__ import annotations
 
-from coldaisle.analyzers.advice.pool import Pool
-from coldaisle.analyzers.advice.utilisation import NOT_KNOWN, Utilisations
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from coldaisle.analyzers.advice.pool import DAY, HOUR, Index, Numbers, Pool, over_holds, tally
+from coldaisle.analyzers.advice.telling import between
+from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
+from coldaisle.analyzers.sizing.quantity import Quantity, exact
+from coldaisle.analyzers.usage import Floats
+from coldaisle.sources.parts.catalogue import Part, find_part
+
+Z80 = 1.2816
+"""Four times of five within so many deviations."""
+MOST_GROUPS = 200
+"""Users, or names, that are told of."""
+FORMULAS = {
+    "allocated": "GPU time held by jobs / GPU time installed",
+    "busy": "time with a kernel resident / time held by jobs",
+    "active": "SM-active (or tensor-active) time / time with a kernel resident",
+    "flops": "tensor-active x dense peak x clock / highest clock, over dense peak x busy time",
+    "bandwidth": "memory-active x bandwidth / bandwidth x busy time",
+}
+
+
+class Term(NamedTuple):
+    """One utilisation of single boards in single bins: ``above`` / ``below`` is it, where both are known."""
+
+    name: str
+    metric: str
+    above: Floats
+    """[board, bin]; NaN: not known, in both."""
+    below: Floats
+
+
+class Blocks(NamedTuple):
+    """A term summed up: [block, group] each."""
+
+    above: Numbers
+    below: Numbers
+    known: Numbers
+    expected: Numbers
 
 
 def utilisations(pool: Pool) -> Utilisations:
     """Of the cluster and its parts."""
-    return NOT_KNOWN
+    boards = pool.usage.boards
+    racks, partitions = _groups([b.rack for b in boards]), _groups([b.partition for b in boards])
+    stays = pool.stays
+    every = np.zeros(pool.size, dtype=np.intp)
+    uses = {
+        "cluster": _uses_of_boards(pool, ("",), every),
+        "racks": _uses_of_boards(pool, *racks),
+        "partitions": _uses_of_boards(pool, *partitions),
+    }
+    cluster = replace(uses["cluster"][0], gpu_hours=_gpu_hours(pool))
+    if not uses["partitions"]:
+        uses["partitions"] = _uses_of_stays(pool, *_groups([stay.partition for stay in stays]))
+    return Utilisations(
+        cluster,
+        uses["racks"],
+        uses["partitions"],
+        _uses_of_stays(pool, *_groups([stay.user for stay in stays])),
+        _uses_of_stays(pool, *_groups([stay.name for stay in stays])),
+    )
+
+
+def part_of(pool: Pool) -> tuple[Part | None, ...]:
+    """[board] its catalogue part; None: not known."""
+
+    def make() -> tuple[Part | None, ...]:
+        named = {(b.part, b.memory_bytes) for b in pool.usage.boards}
+        found = {key: find_part(*key) if key[0] else None for key in named}
+        return tuple(found[b.part, b.memory_bytes] for b in pool.usage.boards)
+
+    return pool.cached("parts", make)
+
+
+def of_parts(pool: Pool, name: str) -> Numbers:
+    """[board] a figure of its part: ``bandwidth``, ``sm_clock_mhz``, ``flops`` (dense bf16, else fp16)."""
+
+    def figure(part: Part | None) -> float:
+        if part is None:
+            return math.nan
+        if name != "flops":
+            return float(getattr(part, name))
+        dense = part.peak("bf16")
+        return part.peak("fp16") if math.isnan(dense) else dense
+
+    def make() -> Numbers:
+        parts = {part.id if part else "": part for part in part_of(pool)}
+        figures = {id_: figure(part) for id_, part in parts.items()}
+        return np.array([figures[part.id if part else ""] for part in part_of(pool)], dtype=np.float64)
+
+    return pool.cached(("figures", name), make)
+
+
+def clock_share(pool: Pool) -> Floats | None:
+    """[board, bin] SM clock of its highest; 1 where it is not measured."""
+    clock = pool.metric("gpu.sm_clock")
+    if clock is None:
+        return None
+    highest = of_parts(pool, "sm_clock_mhz").astype(np.float32)[:, None]
+    share: Floats = np.nan_to_num(np.clip(clock / highest, 0, 1), nan=1.0)
+    return share
+
+
+def _groups(names: Sequence[str]) -> tuple[tuple[str, ...], Index]:
+    """Names in the order of their first use, and [member] which; -1: without one."""
+    known = tuple(dict.fromkeys(name for name in names if name))
+    number = {name: place for place, name in enumerate(known)}
+    return known, np.array([number.get(name, -1) for name in names], dtype=np.intp)
+
+
+def _gpu_hours(pool: Pool) -> Quantity | None:
+    if not pool.usage.jobs_known:
+        return None
+    return exact(float(pool.gpu_s.sum()) / HOUR, "gpu_hours", "GPUs x run time within the span")
+
+
+def _terms(pool: Pool) -> Iterator[Term]:
+    """What is measured, of time held by jobs where jobs are known, else of all time."""
+
+    def make() -> tuple[Term, ...]:
+        return tuple(_made_terms(pool))
+
+    yield from pool.cached("terms", make)
+
+
+def _made_terms(pool: Pool) -> Iterator[Term]:
+    busy = pool.busy
+    if busy is None:
+        return
+    inside = (
+        pool.held if pool.usage.jobs_known and _boards_known(pool) else np.ones_like(busy, dtype=np.bool_)
+    )
+    nan = np.float32(np.nan)
+    used = np.where(inside, busy, nan)
+    if pool.usage.jobs_known and _boards_known(pool):
+        yield Term("busy", pool.busy_metric, used, np.where(np.isnan(used), nan, np.float32(1)))
+    active_by = next((k for k in ("gpu.sm_active", "gpu.tensor_active") if pool.metric(k) is not None), None)
+    if active_by is not None:
+        yield _of_busy("active", active_by, pool.metric(active_by), used)
+    tensor, clock = pool.metric("gpu.tensor_active"), clock_share(pool)
+    if tensor is not None:
+        rate = tensor if clock is None else tensor * clock
+        yield _of_busy("flops", "gpu.tensor_active", rate, used, of_parts(pool, "flops"))
+    dram = pool.metric("gpu.dram_active")
+    if dram is not None:
+        yield _of_busy("bandwidth", "gpu.dram_active", dram, used, of_parts(pool, "bandwidth"))
+
+
+def _of_busy(name: str, metric: str, rate: Floats | None, used: Floats, peak: Numbers | None = None) -> Term:
+    """A rate over busy time; what is measured beyond it (another averaging window) is cut."""
+    assert rate is not None
+    above = np.fmin(rate, used) + used * np.float32(0)
+    above[np.isnan(rate)] = np.nan
+    below = np.where(np.isnan(above), np.float32(np.nan), used)
+    if peak is not None:
+        scale = (peak / (np.nanmax(peak) if (peak > 0).any() else 1.0)).astype(np.float32)[:, None]
+        above, below = above * scale, below * scale
+    return Term(name, metric, above, below)
+
+
+def _boards_known(pool: Pool) -> bool:
+    return len(pool.holds) > 0
+
+
+def _uses_of_boards(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use, ...]:
+    """Of groups of boards: racks, or the whole."""
+    if not len(names):
+        return ()
+    size = len(names)
+    found = {term.name: (term, _over_blocks(pool, term, group, size)) for term in _terms(pool)}
+    allocated = _allocated(pool, group, size)
+    hours = (
+        tally(group, pool.held.sum(axis=1) * pool.usage.step / HOUR, size) if pool.size else np.zeros(size)
+    )
+    boards = np.bincount(group[group >= 0], minlength=size)
+    known = pool.usage.jobs_known and _boards_known(pool)
+    return tuple(
+        Use(
+            name,
+            int(boards[number]),
+            exact(float(hours[number]), "gpu_hours") if known else None,
+            allocated[number],
+            **{key: _measured(pool, found, key, number) for key in ("busy", "active", "flops", "bandwidth")},
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def _uses_of_stays(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use, ...]:
+    """Of groups of jobs: users, names; those with the most GPU-hours first."""
+    if not len(names) or not pool.usage.jobs_known:
+        return ()
+    size = len(names)
+    hours = tally(group, pool.gpu_s / HOUR, size)
+    order = np.argsort(-hours, kind="stable")[:MOST_GROUPS]
+    found = {term.name: (term, _over_stays(pool, term, group, size)) for term in _terms(pool)}
+    none = Measured(why="a share of what is installed is a pool's, not a user's")
+    boards = _boards_used(pool, group, size)
+    return tuple(
+        Use(
+            names[number],
+            int(boards[number]),
+            exact(float(hours[number]), "gpu_hours", "GPUs x run time within the span"),
+            none,
+            **{key: _measured(pool, found, key, number) for key in ("busy", "active", "flops", "bandwidth")},
+        )
+        for number in order.tolist()
+        if hours[number] > 0
+    )
+
+
+def _boards_used(pool: Pool, group: Index, size: int) -> Index:
+    """[group] how many boards its jobs ever held."""
+    holds = pool.holds
+    owner = group[holds.stay]
+    pairs = np.unique(owner[owner >= 0] * max(pool.size, 1) + holds.board[owner >= 0])
+    return np.bincount(pairs // max(pool.size, 1), minlength=size)
+
+
+def block_starts(pool: Pool) -> Index:
+    """[block] first bin: days of three and more, hours of three and more, else sixths."""
+
+    def make() -> Index:
+        span = pool.usage.span_s
+        length = DAY if span >= 3 * DAY else HOUR if span >= 3 * HOUR else span / 6
+        bins = max(round(length / pool.usage.step), 1) if pool.usage.step > 0 else 1
+        return np.arange(0, max(pool.bins, 1), bins, dtype=np.intp)
+
+    return pool.cached("blocks", make)
+
+
+def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
+    """[block, group]; what is summed up of single boards is kept, since several groupings ask for it."""
+
+    def make() -> tuple[Numbers, Numbers, Numbers]:
+        starts = block_starts(pool)
+        known = ~np.isnan(term.above)
+        above, below = np.where(known, term.above, 0), np.where(known, term.below, 0)
+        sums = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (above, below))
+        return (*sums, known.sum(axis=1).astype(np.float64))
+
+    above, below, known = pool.cached(("blocks of", term.name), make)
+    expected = (
+        pool.held.sum(axis=1)
+        if pool.usage.jobs_known and _boards_known(pool)
+        else np.full(pool.size, pool.bins)
+    )
+    columns = range(above.shape[1])
+    return Blocks(
+        np.stack([tally(group, above[:, column], size) for column in columns]),
+        np.stack([tally(group, below[:, column], size) for column in columns]),
+        tally(group, known, size)[None],
+        tally(group, expected.astype(np.float64), size)[None],
+    )
+
+
+def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
+    """[1, group], with the spread over jobs put into the first two rows' places by :func:`_spread_of_stays`."""
+
+    def make() -> tuple[Numbers, Numbers, Numbers]:
+        known = ~np.isnan(term.above)
+        return (
+            pool.by_stay(over_holds(pool.holds, term.above)),
+            pool.by_stay(over_holds(pool.holds, term.below)),
+            pool.by_stay(over_holds(pool.holds, known)),
+        )
+
+    above, below, known = pool.cached(("stays of", term.name), make)
+    expected = pool.by_stay(pool.holds.bins.astype(np.float64))
+    total, whole = tally(group, above, size), tally(group, below, size)
+    ratio = np.divide(total, whole, out=np.zeros(size), where=whole > 0)
+    rest = above - np.where(group >= 0, ratio[group], 0) * below
+    spread = tally(group, rest**2, size)
+    count = np.maximum(tally(group, (below > 0).astype(np.float64), size), 1)
+    spread *= np.where(count > 1, count / np.maximum(count - 1, 1), 0)
+    return Blocks(
+        np.stack([total, np.sqrt(spread)]),
+        whole[None],
+        tally(group, known, size)[None],
+        tally(group, expected, size)[None],
+    )
+
+
+def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
+    """[group] of what is installed; jobs whose boards are not known count in the whole pool alone."""
+    usage = pool.usage
+    if not usage.jobs_known or not pool.bins or not pool.size:
+        why = "jobs are not known" if not usage.jobs_known else "no GPU is known"
+        return [Measured(why=why)] * size
+    unknown = sum(1 for boards, s in zip(pool.boards_of, pool.gpu_s, strict=True) if boards is None and s > 0)
+    if unknown and size > 1:
+        why = f"which GPUs {unknown} jobs held is not known"
+        return [Measured(why=why)] * size
+    starts = block_starts(pool)
+    held = np.add.reduceat(pool.held, starts, axis=1, dtype=np.float64)
+    lengths = np.diff(np.append(starts, pool.bins)).astype(np.float64)
+    boards = np.bincount(group[group >= 0], minlength=size)
+    above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])
+    below = lengths[:, None] * boards
+    found = []
+    for number in range(size):
+        ratio = _ratio(above[:, number], below[:, number], FORMULAS["allocated"])
+        if unknown and ratio is not None:
+            told = float(min(pool.gpu_s.sum() / (pool.size * usage.span_s), 1.0))
+            ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
+        found.append(Measured(ratio, int(boards[number]) * pool.bins, 1.0, "jobs"))
+    return found
+
+
+def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, number: int) -> Measured:
+    if key not in found:
+        return Measured(why=_why(pool, key))
+    term, blocks = found[key]
+    above, below = blocks.above[:, number], blocks.below[:, number]
+    known, expected = float(blocks.known[0, number]), float(blocks.expected[0, number])
+    if len(above) == 2 and len(below) == 1:  # over jobs: sum and spread
+        ratio = _from_spread(above[0], below[0], above[1], FORMULAS[key])
+    else:
+        ratio = _ratio(above, below, FORMULAS[key])
+    share = min(known / expected, 1.0) if expected else 0.0
+    if ratio is None:
+        why = "nothing ran on it" if expected == 0 else f"{term.metric} was not measured while it was busy"
+        if known and not below.sum():
+            why = "no kernel ran on it"
+        if (
+            expected == 0
+            and key != "busy"
+            and pool.usage.jobs_known
+            and pool.gpu_s.any()
+            and not _boards_known(pool)
+        ):
+            why = "which GPUs jobs held is not known"
+        return Measured(samples=int(known), coverage=share, metric=term.metric, why=why)
+    return Measured(ratio, int(known), share, term.metric)
+
+
+def _why(pool: Pool, key: str) -> str:
+    if pool.busy is None:
+        return "neither gpu.util nor gpu.gr_active is measured"
+    if key == "busy":
+        if not pool.usage.jobs_known:
+            return "jobs are not known: what was allocated cannot be told"
+        return "which GPUs jobs held is not known"
+    needs = {"active": "gpu.sm_active", "flops": "gpu.tensor_active", "bandwidth": "gpu.dram_active"}
+    return f"{needs[key]} is not measured (DCGM profiling metrics)"
+
+
+def _ratio(above: Numbers, below: Numbers, formula: str) -> Quantity | None:
+    """Of sums over blocks, with the interval of a ratio estimator."""
+    use = below > 0
+    count, total, whole = int(use.sum()), float(above.sum()), float(below.sum())
+    if not whole > 0 or not math.isfinite(total / whole):
+        return None
+    rest = above[use] - total / whole * below[use]
+    spread = math.sqrt(float((rest**2).sum()) * count / (count - 1)) if count > 1 else 0.0
+    return _from_spread(total, whole, spread, formula)
+
+
+def _from_spread(total: float, whole: float, spread: float, formula: str) -> Quantity | None:
+    if not whole > 0 or not math.isfinite(total / whole) or not math.isfinite(spread):
+        return None
+    ratio = min(max(total / whole, 0.0), 1.0)
+    off = Z80 * spread / whole
+    return between(max(ratio - off, 0.0), ratio, min(ratio + off, 1.0), "ratio", formula)
