@@ -371,7 +371,7 @@ def _hour_of_week(starts: Numbers) -> NDArray[np.intp]:
 
 
 def _day_of(starts: Numbers) -> NDArray[np.intp]:
-    return ((starts - starts[0]) // DAY).astype(np.intp)
+    return np.asarray((starts - starts[0]) // DAY, dtype=np.intp)
 
 
 # -- waste, findings, coverage

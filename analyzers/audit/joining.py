@@ -205,8 +205,8 @@ def _of_accounting(
     remarks: list[str],
 ) -> Iterable[Stay]:
     runs: dict[str, list[Sequence[Held]]] = {}
-    for (job, _), several in held.items():
-        runs.setdefault(job, []).append(several)
+    for (labelled, _), several in held.items():
+        runs.setdefault(labelled, []).append(several)
     without = 0
     wrong = 0
     for job in accounted:
