@@ -69,23 +69,26 @@ def _figures(made: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
     if weeks:
         for name in ("allocated", "reclaimable"):
             yield from _quantity(f"{name} GPU-hours a week", _at(made, "gpu_hours", name), 1 / weeks)
-    uses = _at(made, "utilisations")
+    yield from _of_parts(_at(made, "utilisations"))
+    for key in ("p95_gpus", "waiting_p95_gpus"):
+        value = _number(_at(made, "offered_load", key))
+        if value is not None:
+            yield f"offered load {key}", _exact(value, "gpus")
+    yield from _of_states(_at(made, "jobs_by", "state"))
+
+
+def _of_parts(uses: Any) -> Iterator[tuple[str, _Figure]]:
     if isinstance(uses, Mapping):
         yield from _of_use("", uses.get("cluster"))
         for part in PARTS:
             for use in uses.get(part) or ():
                 if isinstance(use, Mapping) and use.get("name"):
                     yield from _of_use(f"{part[:-1]}: {use['name']} ", use)
-    for key in ("p95_gpus", "waiting_p95_gpus"):
-        value = _number(_at(made, "offered_load", key))
-        if value is not None:
-            yield f"offered load {key}", _exact(value, "gpus")
-    states = _at(made, "jobs_by", "state")
-    hours = [
-        (one.get("name"), _number(one.get("gpu_hours"), 0.0))
-        for one in states or ()
-        if isinstance(one, Mapping)
-    ]
+
+
+def _of_states(states: Any) -> Iterator[tuple[str, _Figure]]:
+    several = [one for one in states or () if isinstance(one, Mapping)]
+    hours = [(one.get("name"), _number(one.get("gpu_hours"), 0.0)) for one in several]
     total = sum(value or 0.0 for _, value in hours)
     for state, value in hours:
         if total and state:

@@ -59,6 +59,15 @@ def rows(made: Mapping[str, Any]) -> Iterator[Row]:
             yield from _use(part, use)
     yield from _jobs(made)
     yield from _spreads(made)
+    yield from _advice(made)
+    yield from _found(made)
+    for one in made["coverage"]["by_day"]:
+        yield "coverage", one["day"], "coverage", one["coverage"], None, None, "ratio", ""
+    for key, share in made["coverage"]["by_metric"].items():
+        yield "coverage", key, "coverage", share, None, None, "ratio", ""
+
+
+def _advice(made: Mapping[str, Any]) -> Iterator[Row]:
     for one in made["advice"]:
         yield _figure(f"advice:{one['rule']}", one["id"], "quantity", one["quantity"], one["action"])
         for kind, saved in one["saving"].items():
@@ -75,6 +84,9 @@ def rows(made: Mapping[str, Any]) -> Iterator[Row]:
             "",
             one["why"],
         )
+
+
+def _found(made: Mapping[str, Any]) -> Iterator[Row]:
     for one in made["findings"]:
         where = ", ".join(one["where"])
         yield "findings", one["kind"], one["name"], one["amount"], None, None, one["unit"], where
@@ -82,10 +94,6 @@ def rows(made: Mapping[str, Any]) -> Iterator[Row]:
         change = one["change"]
         note = f"was {one['before']:.6g}, is {one['now']:.6g}"
         yield "drift", "", one["what"], change["value"], change["low"], change["high"], one["unit"], note
-    for one in made["coverage"]["by_day"]:
-        yield "coverage", one["day"], "coverage", one["coverage"], None, None, "ratio", ""
-    for key, share in made["coverage"]["by_metric"].items():
-        yield "coverage", key, "coverage", share, None, None, "ratio", ""
 
 
 def _figure(section: str, name: str, figure: str, one: Mapping[str, Any] | None, note: str = "") -> Row:

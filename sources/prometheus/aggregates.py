@@ -105,6 +105,16 @@ class Lacking(NamedTuple):
     """What would bring it; empty: nothing that is known here."""
 
 
+class Cost(NamedTuple):
+    """What a reading asks of a server, about."""
+
+    queries: int
+    samples_read: float
+    """From its store."""
+    answer_bytes: float
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What there is to ask a server for, before it is asked."""
@@ -118,21 +128,33 @@ class Survey:
     """The oldest instant with samples within four spans; NaN: there are none."""
     newest: float
     """The newest one."""
+    look_s: float
+    """Between two looks for them."""
     boards: int
     """GPUs at their most."""
     coverage: float
     """Share of looks at which they were there, of those within the span; NaN: none."""
     scrape_s: float
-    queries: int
-    """Of the whole reading."""
-    samples_read: float
-    """By the server, about."""
-    answer_bytes: float
-    expected_s: float
-    """About."""
     has_jobs: bool
     """Whether labels say who holds a GPU."""
+    latency_s: float
+    """Of one small question."""
     warnings: tuple[str, ...] = ()
+
+    def cost(self, span: Span) -> Cost:
+        """What reading a span asks of the server, about."""
+        metrics = sum(key.startswith("gpu.") for key in self.found) + len(PEAKS) + 1
+        answered = float(metrics * self.boards * span.bins)
+        read = metrics * self.boards * (span.end - span.start) / self.scrape_s
+        slices = math.ceil(span.bins / SLICE_POINTS)
+        queries = max(math.ceil(answered * POINT_BYTES / 2e6), 2 * slices * metrics) + 12
+        # an ordinary server gives some million samples of its store in a second; we read as many answers
+        return Cost(
+            queries,
+            read,
+            answered * POINT_BYTES,
+            answered / 2.0e6 + read / 8e6 + queries * self.latency_s / 4,
+        )
 
 
 class Seen(NamedTuple):
@@ -291,8 +313,6 @@ class Aggregates:
             self._scrape = await self._learn_scrape(gpus, min(float(times[there[-1]]), span.end))
         found = self._found()
         per_query = max(time.monotonic() - began, 0.01) / max(self._asked, 1)
-        metrics = sum(key.startswith("gpu.") for key in found) + 1
-        samples = metrics * most * span.bins
         return Survey(
             flavour,
             self.target,
@@ -300,15 +320,12 @@ class Aggregates:
             self._lacking(found),
             float(times[there[0]]) if len(there) else math.nan,
             float(times[there[-1]]) if len(there) else math.nan,
+            float(times[1] - times[0]) if len(times) > 1 else math.inf,
             most,
             float(counts[inside].mean() / most) if most else math.nan,
             self._scrape,
-            max(1, math.ceil(samples * POINT_BYTES / 2e6)) + 3 * metrics,
-            metrics * most * span.bins * span.step / self._scrape,
-            samples * POINT_BYTES,
-            # a laptop's server gives a million samples of its store in a second or so, and we read as many answers
-            samples / 1.2e6 + metrics * most * span.bins * span.step / self._scrape / 8e6 + 20 * per_query,
             any(one.by_jobs for one in self._speeches),
+            per_query,
             tuple(self._remarks.warnings),
         )
 
@@ -828,9 +845,10 @@ def _lay(
     """A slice into its place; what is there already stands. MIG instances give their board's mean, or sum of bytes."""
     part = into[first : first + len(values)]
     instances: dict[int, list[int]] = {}
+    at: int | None
     for ref, row in rows.items():
         if column is None:
-            at: int | None = host.get(short(ref))
+            at = host.get(short(ref))
         elif isinstance(ref, GpuRef) and ref.mig is not None:
             parent = column.get(ref._replace(mig=None))
             if parent is not None:
@@ -840,12 +858,12 @@ def _lay(
             at = column.get(ref)
         if at is not None:
             np.copyto(part[:, at], values[:, row], where=np.isnan(part[:, at]))
-    for at, these in instances.items():
+    for parent, these in instances.items():
         several = values[:, these]
-        some = ~np.isnan(several).all(axis=1) & np.isnan(part[:, at])
+        some = ~np.isnan(several).all(axis=1) & np.isnan(part[:, parent])
         if some.any():
             fold = np.nansum if key in ("gpu.mem_used",) else np.nanmean
-            part[some, at] = fold(several[some], axis=1)
+            part[some, parent] = fold(several[some], axis=1)
 
 
 def _held(speech: _Speech, column: Mapping[EntityRef, int], span: Span, counted: Floats) -> Iterable[Held]:

@@ -1,107 +1,99 @@
-"""History of a cluster for a real Prometheus: GPUs with jobs, as dcgm-exporter would have told of them.
+"""What a usage would have been told by: dcgm-exporter's samples for a real Prometheus, and sacct's lines.
 
-A job is planted with what it does; everything else is idle. Times are samples', ``step`` apart.
+A sample stands in the middle of each bin; labels name the job that holds the board then, as ``hpc_job`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-METRICS = {
-    "DCGM_FI_DEV_GPU_UTIL": (0.0, 100.0),
-    "DCGM_FI_PROF_SM_ACTIVE": (0.0, 1.0),
-    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": (0.0, 1.0),
-    "DCGM_FI_PROF_DRAM_ACTIVE": (0.0, 1.0),
-    "DCGM_FI_DEV_POWER_USAGE": (70.0, 700.0),
-    "DCGM_FI_DEV_FB_USED": (500.0, 80_000.0),
+from coldaisle.analyzers.usage import Stay, Usage
+from coldaisle.sources.slurm.sacct import FIELDS
+
+NAMES: Mapping[str, tuple[str, float]] = {
+    "gpu.util": ("DCGM_FI_DEV_GPU_UTIL", 100.0),
+    "gpu.sm_active": ("DCGM_FI_PROF_SM_ACTIVE", 1.0),
+    "gpu.tensor_active": ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", 1.0),
+    "gpu.dram_active": ("DCGM_FI_PROF_DRAM_ACTIVE", 1.0),
+    "gpu.power": ("DCGM_FI_DEV_POWER_USAGE", 1.0),
+    "gpu.mem_used": ("DCGM_FI_DEV_FB_USED", 1 / 2.0**20),
 }
-"""Name -> what an idle board has, and what one has that is used to the full."""
-IDLE = {name: 0.0 for name in METRICS}
-BUSY = {
-    "DCGM_FI_DEV_GPU_UTIL": 0.95,
-    "DCGM_FI_PROF_SM_ACTIVE": 0.6,
-    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": 0.15,
-    "DCGM_FI_PROF_DRAM_ACTIVE": 0.7,
-    "DCGM_FI_DEV_POWER_USAGE": 0.7,
-    "DCGM_FI_DEV_FB_USED": 0.6,
-}
+"""Catalog key -> the exporter's name, and how many of its units are one of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A job on boards (numbers among all of the cluster) in [start, end), and what each of them does."""
+def samples(
+    usage: Usage, keys: Iterable[str] = tuple(NAMES), *, has_jobs: bool = True, every: int = 1
+) -> Iterator[str]:
+    """OpenMetrics, a metric each, for ``prometheus(history=...)``; of every so many bins one sample."""
+    stamps = [f"{at:.0f}" for at in (usage.starts + usage.step / 2).tolist()]
+    owners = owners_of(usage) if has_jobs else np.full((len(stamps), len(usage.boards)), -1)
+    chosen = range(0, len(stamps), every)
+    for key in keys:
+        name, scale = NAMES[key]
+        lines = [f"# TYPE {name} gauge"]
+        for board in range(len(usage.boards)):
+            values = (usage.means[key][:, board] * scale).tolist()
+            by_owner: dict[int, list[int]] = {}
+            for at, owner in zip(chosen, owners[::every, board].tolist(), strict=True):
+                by_owner.setdefault(owner, []).append(at)
+            # OpenMetrics wants the samples of a series together
+            for owner, mine in by_owner.items():
+                head = f"{name}{{{labels(usage, board, usage.stays[owner] if owner >= 0 else None)}}} "
+                lines += [f"{head}{values[at]:.5g} {stamps[at]}" for at in mine if not math.isnan(values[at])]
+        yield "\n".join(lines) + "\n"
 
-    job: str
-    boards: Sequence[int]
-    start: float
-    end: float
-    does: Mapping[str, float] = field(default_factory=lambda: BUSY)
+
+def labels(usage: Usage, board: int, stay: Stay | None = None) -> str:
+    """Between the braces."""
+    one = usage.boards[board]
+    slot = one.key.rpartition("/")[2]
+    said = (
+        f'instance="{one.node}:9400",job="dcgm",Hostname="{one.node}",gpu="{slot}",UUID="GPU-{board:08x}",'
+        f'modelName="{one.part}"'
+    )
+    return f'{said},hpc_job="{stay.id.removeprefix("slurm:")}"' if stay else said
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """``nodes`` named ``r01n01`` ..., four a rack, ``gpus`` each, over [start, start + days)."""
+def owners_of(usage: Usage) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """[bin, board] index of the stay that holds it in the bin's middle; -1: none."""
+    owners = np.full((len(usage.starts), len(usage.boards)), -1)
+    middles = usage.starts + usage.step / 2
+    for number, stay in enumerate(usage.stays):
+        if stay.boards and stay.started_at == stay.started_at:
+            ended = math.inf if math.isnan(stay.ended_at) else stay.ended_at
+            first, last = np.searchsorted(middles, [stay.started_at, ended]).tolist()
+            owners[first:last, list(stay.boards)] = number
+    return owners
 
-    start: float
-    days: float
-    nodes: int = 4
-    gpus: int = 8
-    step: float = 300.0
-    works: Sequence[Work] = ()
-    seed: int = 1
-    lost: float = 0.0
-    """Share of samples that never came."""
 
-    @property
-    def times(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return self.start + self.step * np.arange(round(self.days * 86400 / self.step))
+def accounting(usage: Usage, separator: str = "|", fields: Sequence[str] = FIELDS) -> str:
+    """What sacct would have printed."""
+    lines = [separator.join(fields)]
+    lines += [separator.join(_cells(usage, stay)[field] for field in fields) for stay in usage.stays]
+    return "\n".join(lines) + "\n"
 
-    def node(self, number: int) -> str:
-        return f"r{number // 4 + 1:02d}n{number % 4 + 1:02d}"
 
-    def labels(self, board: int, job: str = "") -> str:
-        """Between the braces."""
-        node = self.node(board // self.gpus)
-        said = (
-            f'instance="{node}:9400",job="dcgm",Hostname="{node}",gpu="{board % self.gpus}",UUID="GPU-{board:08x}",'
-            f'modelName="NVIDIA H100 80GB HBM3"'
-        )
-        return f'{said},hpc_job="{job}"' if job else said
+def _cells(usage: Usage, stay: Stay) -> Mapping[str, str]:
+    id_ = stay.id.removeprefix("slurm:")
+    tres = f"billing=8,cpu={stay.cores or 1},gres/gpu={stay.gpu_count},mem=90G,node={max(len(stay.hosts), 1)}"
+    has_run = stay.started_at == stay.started_at
+    return {
+        "JobIDRaw": id_, "JobID": id_, "User": stay.user, "Account": stay.account, "Partition": stay.partition,
+        "State": stay.state, "Submit": _at(stay.submitted_at), "Eligible": _at(stay.submitted_at),
+        "Start": _at(stay.started_at), "End": _at(stay.ended_at), "TimelimitRaw": _minutes(stay.limit_s),
+        "NNodes": str(max(len(stay.hosts), 1)),
+        "NodeList": ",".join(usage.hosts[host].key for host in stay.hosts) or "None assigned",
+        "AllocTRES": tres if has_run else "", "ReqTRES": tres, "TotalCPU": "01:00:00", "TRESUsageInTot": "",
+        "JobName": stay.name,
+    }  # fmt: skip
 
-    def texts(self, metrics: Sequence[str] = tuple(METRICS)) -> Iterator[str]:
-        """OpenMetrics, a metric each."""
-        chance = np.random.default_rng(self.seed)
-        times = self.times
-        stamps = [f"{at:.0f}" for at in times.tolist()]
-        there = chance.random((self.nodes * self.gpus, len(times))) >= self.lost
-        jobs: list[list[Work]] = [[] for _ in range(self.nodes * self.gpus)]
-        for work in self.works:
-            for board in work.boards:
-                jobs[board].append(work)
-        for name in metrics:
-            low, high = METRICS[name]
-            lines = [f"# TYPE {name} gauge"]
-            for board in range(self.nodes * self.gpus):
-                values = np.full(len(times), low)
-                owner = [""] * len(times)
-                for work in jobs[board]:
-                    first, last = np.searchsorted(times, [work.start, work.end]).tolist()
-                    level = low + (high - low) * work.does[name]
-                    noise = chance.uniform(0.95, 1.05, last - first)
-                    values[first:last] = np.clip(level * noise, low, high)
-                    owner[first:last] = [work.job] * (last - first)
-                known = {job: self.labels(board, job) for job in {*owner}}
-                # series by series: OpenMetrics wants one series' samples in their order
-                for job in known:
-                    head = f"{name}{{{known[job]}}} "
-                    lines += [
-                        f"{head}{value:.4g} {at}"
-                        for value, at, mine, is_there in zip(
-                            values.tolist(), stamps, owner, there[board].tolist(), strict=True
-                        )
-                        if mine == job and is_there
-                    ]
-            yield "\n".join(lines) + "\n"
+
+def _at(at: float) -> str:
+    return f"{at:.0f}" if at == at else "Unknown"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f}" if seconds == seconds else "UNLIMITED"
