@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from coldaisle.sources.prometheus.spoken import Spoken
 from coldaisle.sources.prometheus.tables import Answer, Frame, KeyValues
 from coldaisle.sources.settings import Rewrite
 from coldaisle.sources.source import EntityRef, GpuRef, Kind, NodeRef
+from coldaisle.sources.text import natural_key
 from coldaisle.sources.translation import Boards, jobs_of, labelled_ref
 from coldaisle.sources.vocabularies import Labels as Words
 from coldaisle.sources.vocabularies import Rule, Vocabulary, counters_for
@@ -804,10 +804,14 @@ def _housed(
     seen: list[Seen] = []
     column: dict[EntityRef, int] = {}
     used: set[tuple[str, str]] = set()
-    order = sorted((n for n in range(len(groups)) if merged[n] == n), key=lambda n: _reading(groups[n][0]))
-    for number in order:
+    newest = {
+        number: max(members, key=lambda one: int(np.flatnonzero(life[one])[-1]))
+        for number, (_, members, _) in enumerate(groups)
+        if merged[number] == number
+    }
+    for number in sorted(newest, key=lambda one: tuple(map(natural_key, spot(newest[one])))):
         _, members, alive = groups[number]
-        last = max(members, key=lambda one: int(np.flatnonzero(life[one])[-1]))
+        last = newest[number]
         node, slot = spot(last)
         while (node, slot) in used:
             slot += "'"
@@ -819,17 +823,6 @@ def _housed(
             column[ref] = len(seen)
         seen.append(Seen(node, slot, uuids, model, rack, int(there[0]), int(there[-1])))
     return _Homes(seen, column)
-
-
-def _reading(spot: tuple[str, str]) -> tuple[object, ...]:
-    return tuple(
-        (part.isdigit(), int(part) if part.isdigit() else 0, part)
-        for text in spot
-        for part in _PARTS.findall(text)
-    )
-
-
-_PARTS = re.compile(r"\d+|\D+")
 
 
 def _lay(
