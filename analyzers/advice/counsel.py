@@ -20,7 +20,16 @@ from coldaisle.sources.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-RULES: tuple[str, ...] = ("idle_gpus",)
+RULES: tuple[str, ...] = (
+    "idle_gpus",
+    "gpus_by_memory",
+    "sharing",
+    "cores",
+    "ram",
+    "time_limit",
+    "scaling",
+    "precision",
+)
 """Modules of ``rules``."""
 
 

@@ -72,7 +72,9 @@ def _ranks(n: float, q: float) -> tuple[float, float]:
         off = Z80 * math.sqrt(q * (1 - q) / count)
         return max(q - off, 0.0), min(q + off, 1.0)
     k = np.arange(count + 1)
-    logs = np.array([math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in k])
+    logs: Numbers = np.array(
+        [math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) for i in k]
+    )
     total = np.cumsum(np.exp(logs + k * math.log(q) + (count - k) * math.log1p(-q)))
     low = int(np.searchsorted(total, TAIL))
     high = int(np.searchsorted(total, 1 - TAIL)) + 1
@@ -138,5 +140,5 @@ def _wait(servers: int, load: float) -> float:
     for n in range(1, servers + 1):
         blocked = load * blocked / (n + load * blocked)
     share = load / servers
-    delayed = blocked / (1 - share * (1 - blocked))
-    return delayed / (servers * (1 - share))
+    delayed: float = blocked / (1 - share * (1 - blocked))
+    wait: float = delayed / (servers * (1 - share))

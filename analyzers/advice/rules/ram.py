@@ -1,0 +1,73 @@
+"""Host memory that jobs ask for and do not touch, or that they lack. Need = the most that any took x 1.2. SIZING.md 6.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
+from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.intervals import quantile
+from coldaisle.analyzers.advice.pool import Pool
+from coldaisle.analyzers.advice.telling import between
+
+NAME = "ram"
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    headroom: float
+    least_used: float
+    failures: float
+    least_bytes: float
+
+
+def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
+    """A line a group that asks for much more than it takes, or is killed for want of it."""
+    for group in sized(pool, NAME, measured=False):
+        if isinstance(group, Refused):
+            yield group
+        elif found := _memory(pool, rules, group):
+            yield found
+
+
+def _memory(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    stays = group.stays(pool)
+    gpus = np.array([max(stay.gpu_count, 1) for stay in stays], dtype=np.float64)
+    asked = np.array([stay.memory_asked_bytes for stay in stays]) / gpus
+    used = np.array([stay.memory_used_bytes for stay in stays]) / gpus
+    known = np.isfinite(asked) & np.isfinite(used) & (used > 0)
+    if known.sum() < pool.common.least_jobs:
+        return None
+    killed = float(np.mean([stay.state == "OUT_OF_MEMORY" for stay in stays]))
+    top = float(used[known].max())
+    ask, need = float(np.median(asked[known])), top * rules.headroom
+    if killed > rules.failures:
+        action = f"ask for more host memory than {ask / 1e9:,.0f} GB a GPU in {group.title()}: {killed:.0%} ran out of it"
+        value = max(need, ask * rules.headroom)
+        quantity = between(ask, value, 2 * value, "bytes", f"asked x {rules.headroom}, a GPU", "guess")
+    elif top < rules.least_used * ask and (ask - need) * float(np.median(gpus)) >= rules.least_bytes:
+        action = f"ask for {need / 1e9:,.0f} instead of {ask / 1e9:,.0f} GB of host memory a GPU in {group.title()}"
+        low = quantile(used[known], 0.95).low * rules.headroom
+        high = min(need * (1 + 1 / float(known.sum())), ask)
+        quantity = between(
+            low, need, high, "bytes", f"largest high water x {rules.headroom}, a GPU", "accounting"
+        )
+    else:
+        return None
+    return Advice(
+        id=f"{NAME}:{group.key}",
+        rule=NAME,
+        action=action,
+        scope=group.scope(pool),
+        quantity=quantity,
+        saving=Saving(),
+        grade=Grade.B,
+        grounds=(ground(pool, group, "slurm.max_rss"),),
+        because=f"{int(known.sum())} jobs took at most {top / 1e9:,.0f} GB a GPU of the {ask / 1e9:,.0f} GB asked for",
+        would_change="larger inputs; the sampling of accounting (every 30 s as a rule) misses short peaks",
+        but="page cache is not counted: a data loader may live on memory that it does not own",
+    )

@@ -1,0 +1,169 @@
+"""How jobs of one name scale over GPUs, where they ran with several counts: beyond which count more GPUs bring little.
+
+thr(n) = a n / (1 + s (n-1) + k n (n-1)), the Universal Scalability Law, fitted as n / thr = (1 + s (n-1) + k n (n-1)) / a.
+Without a measured throughput, completed jobs of one name are taken for the same work, where their times agree.
+Sources: SIZING.md 6.1; Gunther, Guerrilla Capacity Planning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
+from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.intervals import bootstrap
+from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
+from coldaisle.analyzers.advice.telling import between, counted
+
+NAME = "scaling"
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    efficiency: float
+    counts: int
+    spread: float
+
+
+class Law(NamedTuple):
+    """``start``: work a second of one GPU; ``contention`` and ``crosstalk``: s and k."""
+
+    start: float
+    contention: float
+    crosstalk: float
+
+    def marginal(self, n: Numbers) -> Numbers:
+        """What one more GPU brings, of what the first one does."""
+        below = 1 + self.contention * (n - 1) + self.crosstalk * n * (n - 1)
+        slope = self.contention + self.crosstalk * (2 * n - 1)
+        found: Numbers = (below - n * slope) / below**2
+        return found
+
+
+def fit(gpus: Numbers, throughput: Numbers) -> Law | None:
+    """By least squares, coefficients that are not negative; None: it does not determine them."""
+    columns = np.stack([np.ones_like(gpus), gpus - 1, gpus * (gpus - 1)], axis=1)
+    y = gpus / throughput
+    weights = 1 / y
+    best: tuple[float, Numbers] | None = None
+    for use in ((0, 1, 2), (0, 1), (0, 2), (0,)):
+        found, *_ = np.linalg.lstsq(columns[:, use] * weights[:, None], y * weights, rcond=None)
+        rest = float((((columns[:, use] @ found - y) * weights) ** 2).sum())
+        full = np.zeros(3)
+        full[list(use)] = found
+        if (full >= 0).all() and full[0] > 0 and (best is None or rest < best[0]):
+            best = (rest, full)
+    if best is None:
+        return None
+    a, b, c = (float(one) for one in best[1])
+    return Law(1 / a, b / a, c / a)
+
+
+def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
+    """A line a group that runs with more GPUs than it gains from."""
+    for group in sized(pool, NAME, measured=False):
+        if isinstance(group, Refused):
+            yield group
+        elif group.workload not in ("inference", "interactive") and (found := _group(pool, rules, group)):
+            yield found
+
+
+def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    stays = group.stays(pool)
+    gpus = np.array([stay.gpu_count for stay in stays], dtype=np.float64)
+    told = np.array([stay.throughput for stay in stays])
+    is_told = bool(np.isfinite(told).sum() >= pool.common.least_jobs)
+    if not is_told:
+        told = np.array(
+            [1 / (s.ended_at - s.started_at) if s.state == "COMPLETED" else np.nan for s in stays]
+        )
+    use = np.isfinite(told) & (told > 0) & (gpus >= 1)
+    gpus, told = gpus[use], told[use]
+    counts = np.unique(gpus)
+    if len(gpus) < pool.common.least_jobs or len(counts) < rules.counts:
+        return None
+    if not is_told and _apart(gpus, told) > rules.spread:
+        return None  # not the same work
+    law = fit(gpus, told)
+    if law is None:
+        return None
+    most = float(counts.max())
+    knee = _knee(law, most, rules.efficiency)
+    if knee >= most:
+        return None
+    low, high = bootstrap(
+        len(gpus),
+        lambda drawn: _drawn(gpus[drawn], told[drawn], most, rules.efficiency),
+        200,
+        pool.common.seed,
+    )
+    if np.isnan(low) or high >= most:
+        return None  # it may as well scale
+    over = gpus > knee
+    held = pool.gpu_s[group.members][use][over] / HOUR / pool.weeks
+    # The same work with fewer GPUs takes longer, at a better efficiency.
+    better = _efficiency(law, gpus[over]) / _efficiency(law, np.full(int(over.sum()), knee))
+    saved = float((held * (1 - better)).sum())
+    return Advice(
+        id=f"{NAME}:{group.key}",
+        rule=NAME,
+        action=f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
+        scope=group.scope(pool),
+        quantity=between(
+            low,
+            knee,
+            high,
+            "gpus",
+            f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}",
+            "least squares",
+        ),
+        saving=Saving(
+            between(
+                0.0,
+                saved,
+                saved,
+                "gpu_hours",
+                "GPU-hours x (1 - efficiency / efficiency at the advised count)",
+            )
+        ),
+        grade=Grade.B if is_told else Grade.D,
+        grounds=(ground(pool, group, "jobs.throughput" if is_told else "slurm.elapsed"),),
+        because=f"{len(gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in counts)} GPUs",
+        would_change="a measured throughput"
+        if not is_told
+        else "a larger batch, faster links, another layout",
+        but="whoever needs the result sooner may pay for it",
+    )
+
+
+def _apart(gpus: Numbers, told: Numbers) -> float:
+    """The largest spread of times among jobs with the same count."""
+    spreads = [
+        float(np.std(told[gpus == n]) / np.mean(told[gpus == n]))
+        for n in np.unique(gpus)
+        if (gpus == n).sum() > 1
+    ]
+    return max(spreads, default=np.inf)
+
+
+def _knee(law: Law, most: float, efficiency: float) -> float:
+    n = np.arange(1, most + 1)
+    enough = law.marginal(n) >= efficiency
+    return float(n[enough][-1]) if enough.any() else 1.0
+
+
+def _drawn(gpus: Numbers, told: Numbers, most: float, efficiency: float) -> float:
+    if len(np.unique(gpus)) < 2:
+        return float("nan")
+    law = fit(gpus, told)
+    return float("nan") if law is None else _knee(law, most, efficiency)
+
+
+def _efficiency(law: Law, n: Numbers) -> Numbers:
+    found: Numbers = 1 / (1 + law.contention * (n - 1) + law.crosstalk * n * (n - 1))
+    return found

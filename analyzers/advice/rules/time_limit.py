@@ -1,0 +1,83 @@
+"""Time limits that are far from what jobs of that name take: the scheduler cannot fill gaps with them, or they are cut off.
+
+Limit = p95 of the run times of those that completed x 1.2, at least half an hour. Source: SIZING.md 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
+from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.intervals import Span, quantile
+from coldaisle.analyzers.advice.pool import Pool
+from coldaisle.analyzers.advice.telling import lasting
+
+NAME = "time_limit"
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    q: float
+    headroom: float
+    least_s: float
+    times: float
+    timeouts: float
+
+
+def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
+    """A line a group whose limit is several times what it needs, or too short."""
+    for group in sized(pool, NAME, measured=False):
+        if isinstance(group, Refused):
+            yield group
+        elif found := _limit(pool, rules, group):
+            yield found
+
+
+def _limit(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    stays = group.stays(pool)
+    limits = np.array([stay.limit_s for stay in stays])
+    lasted = np.array([stay.ended_at - stay.started_at for stay in stays])
+    done = np.array([stay.state == "COMPLETED" for stay in stays])
+    cut = np.array([stay.state == "TIMEOUT" for stay in stays])
+    over = (done | cut) & np.isfinite(limits) & np.isfinite(lasted)
+    if over.sum() < pool.common.least_jobs:
+        return None
+    limit = float(np.median(limits[over]))
+    share = float(cut[over].mean())
+    need = quantile(lasted[over], rules.q).scaled(rules.headroom)
+    longest = float(lasted[over].max())
+    if share > rules.timeouts:
+        value = max(limit * rules.headroom, need.value)
+        action = f"raise the time limit of {group.title()} above {lasting(limit)}: {share:.0%} ran into it"
+        low, high = limit, max(2 * limit, value)
+        but = "jobs that hang run into any limit: look at whether they still worked"
+    else:
+        value = max(need.value, rules.least_s)
+        if limit < rules.times * value or limit < longest:
+            return None
+        low, high = max(need.low, rules.least_s), max(need.high, rules.least_s)
+        action = f"lower the time limit of {group.title()} from {lasting(limit)} to {lasting(value)}"
+        but = "a limit that cuts a job off costs the whole job: with checkpoints it may be tight, without it may not"
+    return Advice(
+        id=f"{NAME}:{group.key}",
+        rule=NAME,
+        action=action,
+        scope=group.scope(pool),
+        quantity=Span(low, value, high).quantity(
+            "s", f"p{rules.q * 100:.0f} of run times x {rules.headroom}", "order statistics of completed jobs"
+        ),
+        saving=Saving(),
+        grade=Grade.A if over.sum() >= 20 else Grade.B,
+        grounds=(ground(pool, group, "slurm.elapsed"),),
+        because=(
+            f"{int(over.sum())} jobs took {lasting(float(np.median(lasted[over])))} (median), {lasting(longest)} at most,"
+            f" of a limit of {lasting(limit)}"
+        ),
+        would_change="other inputs: the time limit follows the size of the work",
+        but=but,
+    )
