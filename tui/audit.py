@@ -462,7 +462,7 @@ async def _live(
         watching.cancel()
         await asyncio.wait({watching}, timeout=1.0)
     if not usage.boards and not usage.stays:
-        failing = "; ".join(f"{one.name}: {one.problem}" for one in snapshot.sources if one.problem)
+        failing = "; ".join(f"{one.name}: {one.why}" for one in snapshot.sources if one.why)
         raise ColdaisleError(
             f"no source showed a GPU or a job within {age(seconds)}" + (f" ({failing})" if failing else ""),
             "coldaisle doctor says why",

@@ -9,7 +9,9 @@ from typing import Any
 from coldaisle.analyzers.report import text, words
 
 MOST = 25
-_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"})
+"""A backslash before a tag is not heeded everywhere; an address would become a link."""
 
 
 def as_markdown(made: Mapping[str, Any]) -> str:
@@ -19,7 +21,8 @@ def as_markdown(made: Mapping[str, Any]) -> str:
 
 def escaped(told: object, width: int = 80) -> str:
     """Foreign text that is shown as it is: no link, no HTML, no cell of a table."""
-    return _MARKUP.sub(r"\\\1", words.name(told, width))
+    text_ = _MARKUP.sub(r"\\\1", words.name(told, width)).translate(_ENTITIES)
+    return text_.replace("://", ":&#47;&#47;")
 
 
 def _lines(made: Mapping[str, Any]) -> Iterator[str]:

@@ -78,6 +78,12 @@ def name(text: object, width: int = 60) -> str:
     return plain(str(text), width) or "(no name)"
 
 
+def sentence(text: object, width: int = 400) -> str:
+    """Other people's or a rule's words, as a sentence among others."""
+    told = plain(str(text), width).strip()
+    return told and f"{told[0].upper()}{told[1:]}{'' if told.endswith(('.', '!', '?')) else '.'}"
+
+
 def span(made: Mapping[str, Any]) -> str:
     """``2026-03-01 to 2026-03-29, 28 days``"""
     told = made["span"]

@@ -383,9 +383,9 @@ class Aggregates:
     async def _presence(self, span: Span, speech: _Speech) -> tuple[Values, Values]:
         """How many series there were, at instants over four spans."""
         back = min(4 * (span.end - span.start), 400 * DAY)
-        step = max(back / REACH_POINTS, 60.0)
-        times = span.end - step * np.arange(REACH_POINTS - 1, -1, -1.0)
-        asker = Asker(self._server, np.floor(times), self._remarks)
+        step = max(math.ceil(back / REACH_POINTS), 60.0)
+        times = grid(span.end - (REACH_POINTS - 1) * step, step, REACH_POINTS)
+        asker = Asker(self._server, times, self._remarks)
         # one series a board, however many jobs it had
         boards = grouped("max", speech.keys.gpu.labels, speech.spoken.wording.selector(speech.anchor))
         series = await self._ask(asker, f"count({boards})")
@@ -419,7 +419,7 @@ class Aggregates:
         for number, first in enumerate(slices):
             progress(number, len(slices))
             count = min(size, span.bins - first)
-            ends = span.start + span.step * np.arange(first + 1, first + count + 1)
+            ends = grid(span.start + span.step * (first + 1), span.step, count)
             asker = Asker(self._server, ends, self._remarks)
             for speech in self._speeches:
                 await self._slice(speech, asker, span, first, failures)
@@ -600,8 +600,9 @@ class Aggregates:
     # -- what is nearly constant
 
     async def _constants(self, gathered: Gathered, span: Span, failures: dict[str, None]) -> None:
-        times = span.end - (span.end - span.start) / 8 * np.arange(7, -1, -1.0)
-        asker = Asker(self._server, np.floor(times), self._remarks)
+        step = (span.end - span.start) / 8
+        times = grid(span.start + step, step, 8)
+        asker = Asker(self._server, times, self._remarks)
         place = {(one.node, one.slot): at for at, one in enumerate(gathered.boards)}
         host = {name: at for at, name in enumerate(gathered.hosts)}
         for speech in self._speeches:
@@ -636,7 +637,7 @@ class Aggregates:
         """XIDs and alerts by day: small questions, at most one a day of the span."""
         days = max(1, math.ceil((span.end - span.start) / DAY))
         width = (span.end - span.start) / days
-        asker = Asker(self._server, np.floor(span.start + width * np.arange(1, days + 1)), self._remarks)
+        asker = Asker(self._server, grid(span.start + width, width, days), self._remarks)
         found: list[Incident] = []
         looked: list[str] = []
         try:
@@ -658,14 +659,14 @@ class Aggregates:
             failures[f"ALERTS: {error.problem}"] = None
         for speech in self._speeches:
             rule = next((one for one in speech.spoken.vocabulary.metric if one.event == "xid"), None)
-            name = next((one for one in (rule.names if rule else ()) if one in speech.spoken.names), None)
-            if name is None or rule is None:
+            sample = next((one for one in (rule.names if rule else ()) if one in speech.spoken.names), None)
+            if sample is None:
                 continue
             try:
-                found += await self._xids(speech, name, asker, width)
-                looked.append(name)
+                found += await self._xids(speech, sample, asker, width)
+                looked.append(sample)
             except SourceError as error:
-                failures[f"{name}: {error.problem}"] = None
+                failures[f"{sample}: {error.problem}"] = None
         return found, tuple(looked)
 
     async def _xids(self, speech: _Speech, name: str, asker: Asker, width: float) -> list[Incident]:
