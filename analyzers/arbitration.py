@@ -44,8 +44,8 @@ MORE = 0.25
 two sides differ by about half of that."""
 STOPPED = 0.9
 """Of a job's work: it stands still."""
-LATER_S = 300.0
-"""Engineering choice: a cause is seen within five minutes of its consequence."""
+LATER_S, LATER_POLLS = 300.0, 20
+"""Engineering choice: a cause is seen within five minutes of its consequence, or so many polls where these are rare."""
 
 
 def _rows(cause: str, shared: Shared, *consequences: str, is_bound: bool = True) -> tuple[Explains, ...]:
@@ -105,12 +105,13 @@ class Held(NamedTuple):
     since: float
 
 
-def causes(held: Sequence[Held], table: Sequence[Explains] = TABLE) -> dict[int, int]:
-    """Consequence -> its cause, both as numbers in ``held``.
+def causes(held: Sequence[Held], poll: float, table: Sequence[Explains] = TABLE) -> dict[int, int]:
+    """Consequence -> its cause, both as numbers in ``held``; ``poll`` is the seconds between samples.
 
     Line by line: what is explained by then explains nothing more, and what it had explained goes to its own cause.
     """
     found: dict[int, int] = {}
+    later = max(LATER_S, LATER_POLLS * poll)
     of_detector: dict[str, list[int]] = {}
     for number, one in enumerate(held):
         of_detector.setdefault(one.candidate.detector, []).append(number)
@@ -121,7 +122,7 @@ def causes(held: Sequence[Held], table: Sequence[Explains] = TABLE) -> dict[int,
         standing = [number for number in of_detector[row.cause] if number not in found]
         places = _costliest(held, standing, row.shared)
         for effect in effects:
-            cause = _cause(effect, held, row, places)
+            cause = _cause(effect, held, row, places, later)
             if cause is not None:
                 found[effect] = cause
     return {number: _root(cause, found) for number, cause in found.items()}
@@ -152,7 +153,9 @@ def _places(reach: Reach, shared: Shared) -> Iterable[int | str]:
             return reach.services
 
 
-def _cause(effect: int, held: Sequence[Held], row: Explains, places: Mapping[int | str, int]) -> int | None:
+def _cause(
+    effect: int, held: Sequence[Held], row: Explains, places: Mapping[int | str, int], later: float
+) -> int | None:
     """Of the causes where the consequence is, one that can explain it; of GPUs they must be on at least half."""
     one = held[effect]
     if row.variants and one.candidate.variant not in row.variants:
@@ -161,15 +164,17 @@ def _cause(effect: int, held: Sequence[Held], row: Explains, places: Mapping[int
     if row.shared is Shared.GPU and 2 * len(found) < len(one.reach.gpus):
         return None
     able = (
-        cause for cause in dict.fromkeys(found) if cause != effect and _can_explain(held[cause], one, row)
+        cause
+        for cause in dict.fromkeys(found)
+        if cause != effect and _can_explain(held[cause], one, row, later)
     )
     return next(able, None)
 
 
-def _can_explain(cause: Held, consequence: Held, row: Explains) -> bool:
+def _can_explain(cause: Held, consequence: Held, row: Explains, later: float) -> bool:
     if cause.candidate.loss < row.least:
         return False
-    if cause.since > consequence.since + LATER_S and not cause.candidate.since_bound:
+    if cause.since > consequence.since + later and not cause.candidate.since_bound:
         return False
     if not row.is_bound:
         return True

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.boards import sheet_power
 from coldaisle.analyzers.teams import Teams, serving, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, mean, quantile
+from coldaisle.sources.parts.catalogue import sheet_power
 from coldaisle.sources.source import Floats, Kind
 
 CONTEXT_SHARE = 0.17
@@ -25,7 +25,7 @@ def power_limit(window: Window) -> Floats:
     def make() -> Floats:
         limit = window.current("gpu.power_limit")
         facts = np.array(
-            [gpu.power_limit_w or sheet_power(gpu.model or "") or np.nan for gpu in window.layout.gpus],
+            [gpu.power_limit_w or sheet_power(gpu.model or "") for gpu in window.layout.gpus],
             dtype=np.float32,
         )
         return _fill(limit, _fill(facts, _highest_power(window)))

@@ -90,10 +90,16 @@ def _since_start(window: Window, team: Teams, minutes: Floats) -> Floats:
     return np.where(number[:, None] > starts[None, :], minutes, np.nan).astype(np.float32)
 
 
-def slowed(window: Window, gpu: int, alone: float, is_slow: Bools) -> float:
+def _known_from(window: Window, team: int) -> float:
+    """From when on a team's minutes are a reference."""
+    start = float(teams(window).since[team]) + 60.0 * START_MINUTES
+    return window.since if np.isnan(start) else max(window.since, start)
+
+
+def slowed(window: Window, gpu: int, alone: float, is_slow: Bools, since: float) -> float:
     """Share of its team's work lost to boards that are slow for their clock.
 
-    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are. Where few of a team's boards are slow the
+    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are; ``since``: when it began. Where few of a team's boards are slow the
     others wait, and the team's pace tells how much that costs; where most are, all compute as much of the time as before,
     only slower.
     """
@@ -103,4 +109,6 @@ def slowed(window: Window, gpu: int, alone: float, is_slow: Bools) -> float:
         return alone  # power alone tells the pace too roughly for that
     if np.isnan(lost) or is_slow[teams(window).members(team)].mean() > 0.5:
         return alone
+    if since < _known_from(window, team) + 60.0 * LEAST_MINUTES:
+        return alone  # its best pace is a slow one
     return float(min(lost, alone + 0.1))

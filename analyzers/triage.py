@@ -92,7 +92,7 @@ class Triage:
             )
             for track in open_tracks
         ]
-        cause_of = causes(held)
+        cause_of = causes(held, window.poll)
         for number, track in enumerate(open_tracks):
             track.cause = open_tracks[cause_of[number]].key if number in cause_of else None
         roots = [number for number in range(len(held)) if number not in cause_of]

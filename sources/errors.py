@@ -5,6 +5,7 @@
     ColdaisleError                  what is wrong, with what, and what to do
     ├── ConfigError                 a file, its line, the mistake, the remedy
     ├── FilterError                 a filter that somebody typed: which characters of it, and why
+    ├── SizingError                 a request to the calculator that means nothing: a size of 0, heads that do not divide
     └── SourceError                 a target (host, URL) that does not deliver
         ├── Unreachable             no route, refused, reset, name not known
         ├── TimedOut                it took the connection, or the question, and went silent
@@ -58,6 +59,10 @@ class FilterError(ColdaisleError):
         self.stop = max(stop, start + 1)
         self.text = ""
         """All that was typed, where that is worth showing again."""
+
+
+class SizingError(ColdaisleError):
+    """A request that means nothing: a size of 0, 6 heads over 4 GPUs. What fits nowhere is an answer, not an error."""
 
 
 class SourceError(ColdaisleError):

@@ -252,7 +252,7 @@ def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate
     since, is_bound = (sign.since, False) if sign.since is not None else _since(window, sign, port)
     return Candidate(
         NAME, sign.variant, Scope(ports=(part.key,)), _severity(sign, loss, rules, is_known=is_known), since, loss, 0.85 if is_known else 0.7,
-        tuple(evidence), since_bound=is_bound, is_immediate=sign.variant in ("rate", "flap", "down"),
+        tuple(evidence), since_bound=is_bound, is_immediate=sign.variant in ("rate", "flap"),
         words=_words(part.key, sign, loss, part.name),
     )  # fmt: skip
 
@@ -447,7 +447,8 @@ def _board(window: Window, gpu: int, sign: Sign) -> Candidate:
     since, is_bound = _since(window, sign, gpu)
     now, normal = _OF_BOARDS.get(sign.metric, ("{:.3g} errors/s", "none"))
     words = {**_words(key, sign, loss), "now": now.format(sign.now), "normal": normal.format(sign.normal)}
+    is_immediate = sign.metric != "gpu.nvlink_links"  # the XID that says why may come a poll later
     return Candidate(
         NAME, sign.variant, Scope(gpus=(key,)), Severity.CRITICAL if loss >= CRITICAL else Severity.WARNING, since, loss, 0.85,
-        tuple(evidence), since_bound=is_bound, is_immediate=True, words=words,
+        tuple(evidence), since_bound=is_bound, is_immediate=is_immediate, words=words,
     )  # fmt: skip

@@ -38,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_intensity: float
     tensor: float
     busy: float
+    waits: float
     keep: float
     blind: float
     stalled: float
@@ -87,9 +88,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         if not fills.any():
             continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
-        slow = np.where(
-            np.isnan(lost), blind, (lost >= rules.lost) & (hungry > -0.5) & _rises(window, team, load)
-        )
+        # A full link explains a lost pace by itself; of one that is half full the GPUs have to say so, too.
+        waits = (hungry >= rules.waits) | (load.share >= rules.high)
+        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):

@@ -29,8 +29,6 @@ from coldaisle.sources.units import age as in_words
 
 LOOKBACK_S = 900.0
 NAME = "kv_cache_pressure"
-NOTICEABLE = 0.05
-"""Of the work of a server."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,7 +164,7 @@ def _candidate(
         NAME,
         variant,
         Scope(servers=(key,)),
-        _severity(variant, loss, bool(delays[server])),
+        _severity(loss, bool(delays[server])),
         begun,
         loss,
         0.95 if variant == "preempting" else 0.8,
@@ -189,11 +187,10 @@ def _candidate(
     )
 
 
-def _severity(variant: str, loss: float, delays: bool) -> Severity:
-    """Requests that wait will cost more soon; where now and then one is pushed out, or a cache fills, and nobody waits, nothing
+def _severity(loss: float, delays: bool) -> Severity:
+    """Requests that wait will cost more soon; where now and then one is pushed out, or a cache fills, and nobody waits, little
     is lost."""
-    least = Severity.WARNING if delays or (variant == "preempting" and loss >= NOTICEABLE) else Severity.INFO
-    return max(severity_of(loss), least)
+    return max(severity_of(loss), Severity.WARNING if delays else Severity.INFO)
 
 
 def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> float:

@@ -154,10 +154,11 @@ def _candidate(
     clock = float(min(signs.clock[gpu], 1.0)) if not np.isnan(signs.clock[gpu]) else float("nan")
     capped = (float(signs.limit[gpu]) / wanted) ** rules.exponent if wanted > 0 else 1.0
     alone = 1 - (capped if np.isnan(clock) else 1 / (FOLLOWS / max(clock, 0.05) + 1 - FOLLOWS))
-    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock)
     begun = (
         float(since[gpu]) if not np.isnan(since[gpu]) and variant != "brake" else window.at - rules.window_s
     )
+    is_bound = begun <= float(times[0])
+    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock, -np.inf if is_bound else begun)
     evidence = [
         Evidence("gpu.power_limit", key, float(signs.limit[gpu]), "W", f"< {wanted:.0f} W"),
         Evidence(
@@ -183,7 +184,7 @@ def _candidate(
         loss,
         0.9,
         tuple(evidence),
-        since_bound=begun <= float(times[0]),
+        since_bound=is_bound,
         is_open=variant != "brake" or bool(signs.brake[gpu] >= rules.brake_duty),
         rejected=(Rejected("thermal_throttling", "power sits at its limit"),),
         words={

@@ -14,7 +14,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.boards import sheet_clock
 from coldaisle.analyzers.features import power_limit, reference_clock
 from coldaisle.analyzers.finding import (
     Candidate,
@@ -29,6 +28,7 @@ from coldaisle.analyzers.finding import (
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
+from coldaisle.sources.parts.catalogue import sheet_clock
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -147,7 +147,7 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
 def _top_clock(window: Window) -> Floats:
     """[gpu] MHz; what the model is known by where it is not exported. NaN: not known."""
     told = window.current("gpu.sm_clock_max")
-    sheet = np.array([sheet_clock(model) or np.nan for model in window.groups.models], dtype=np.float32)
+    sheet = np.array([sheet_clock(model) for model in window.groups.models], dtype=np.float32)
     return np.where(np.isnan(told), sheet[window.groups.gpu_model], told).astype(np.float32)
 
 
@@ -200,7 +200,7 @@ def _candidate(
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
     alone = max(1 - 1 / (follows / max(clock, 0.05) + 1 - follows), 0.0)
-    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock)
+    loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock, float(since[gpu]))
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
     evidence = [Evidence("gpu.sm_clock", key, clock, "ratio", f"<= {rules.clock_share:g} of its reference")]

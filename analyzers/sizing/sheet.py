@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity
+from coldaisle.sources.errors import SizingError
+
+__all__ = ["Section", "Sheet", "SizingError", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,3 @@ class Sheet:
     def fits(self) -> bool:
         """Whether there is any way to do it."""
         return self.gpus is not None
-
-
-class SizingError(Exception):
-    """A request that means nothing: a size of 0, 6 heads over 4 GPUs. Its text says what is wrong and what would do."""

@@ -10,7 +10,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -40,8 +40,8 @@ class Part:
     vendor: str
     product: str
     form: str
-    flops: Mapping[str, float]
-    measured_flops: Mapping[str, float]
+    flops: Mapping[str, float] = field(hash=False)
+    measured_flops: Mapping[str, float] = field(hash=False)
     memory_bytes: float
     """As the driver reports it; where that is not known, what is sold, taken as GiB."""
     memory_is_reported: bool
@@ -79,6 +79,8 @@ class Fabric:
     kind: str
     rate: float
     efficiency: float
+    reduce_efficiency: float
+    """Of an all-reduce, which some switches do themselves."""
     basis: str
     sources: tuple[str, ...]
     status: str
@@ -116,6 +118,7 @@ def fabrics() -> Mapping[str, Fabric]:
                 row["kind"],
                 number(row["gbs_per_dir"]) * GIGA,
                 number(row["planning_efficiency"]),
+                number(row["all_reduce_efficiency"] or row["planning_efficiency"]),
                 row["efficiency_basis"],
                 _words(row["sources"]),
                 row["status"],
@@ -162,6 +165,35 @@ def candidates(name: str, memory_bytes: float = NAN) -> tuple[Part, ...]:
             )  # never true of NaN
             return near or found
     return ()
+
+
+def sheet_power(device_name: str) -> float:
+    """Watts of the default limit; NaN: not a board that is known."""
+    part = sheet(device_name)
+    return NAN if part is None else part.power_w
+
+
+def sheet_clock(device_name: str) -> float:
+    """MHz of the highest SM clock; NaN: not a board that is known."""
+    part = sheet(device_name)
+    return NAN if part is None else part.sm_clock_mhz
+
+
+@cache
+def sheet(device_name: str) -> Part | None:
+    """The part that comes nearest to a device name, for a figure of its data sheet where no source tells it.
+
+    Of several the first; a board of a known family (``A800`` with words nobody knows) is taken for one of it.
+    """
+    words = set(_plain(device_name[:_MAX_NAME]).split())
+    found = candidates(device_name) or tuple(part for part in parts().values() if words & _families(part))
+    return found[0] if found else None
+
+
+def _families(part: Part) -> set[str]:
+    """The first word of letters and digits of each of its names: ``h100``."""
+    named = (re.search(r"\b[a-z]+\d+[a-z]*\b", _plain(name)) for name in (part.product, *part.device_names))
+    return {name[0] for name in named if name}
 
 
 def _is_called(part: Part, wanted: str) -> bool:

@@ -39,18 +39,21 @@ def service(part: Part, draw: Draw, gpus: int = 2, **over: float) -> Service:
     return replace(made, **over)  # type: ignore[arg-type]
 
 
+def met(s: Service) -> float:
+    """Tokens of a request that is met in the batch: who is met there is there for long, so longer answers weigh more."""
+    return s.prompt + s.answer / 2 * (1 + 1 / s.spread)
+
+
 def held(s: Service, rate: float) -> float:
     """Tokens in the cache on average at a rate of requests, by Little's law; iterations grow with what is in the cache."""
-    per_rate = (
-        rate * s.answer * (s.prompt + s.answer / 2) / (1 - rate * s.prompt * (1 - s.prefix) / s.prefill)
-    )
+    per_rate = rate * s.answer * met(s) / (1 - rate * s.prompt * (1 - s.prefix) / s.prefill)
     return per_rate * s.base / (1 - per_rate * s.per_token) if per_rate * s.per_token < 0.95 else math.inf
 
 
 def asked(part: Part, draw: Draw, share: float, gpus: int = 2, **over: float) -> Service:
     """A server whose cache is filled to a share on average, as far as prefill and the batch allow."""
     s = service(part, draw, gpus, **over)
-    most = min(share * s.kv_tokens, 0.7 * s.max_running * (s.prompt + s.answer / 2))
+    most = min(share * s.kv_tokens, 0.7 * s.max_running * met(s))
     rate = 0.3 * s.prefill / (s.prompt * (1 - s.prefix))
     while held(s, rate) > most:
         rate *= 0.9
@@ -70,7 +73,7 @@ def servers(s: Scenario, part: Part, services: tuple[Service, ...], **over: obje
 
 def _pressed(s: Scenario, part: Part, draw: Draw, at: float, cause: Cause, which: int) -> Piece:
     each = tuple(
-        small(asked(part, draw, 0.3, burst=1.0, prompt=float(draw.uniform(300, 1500)), answer=float(draw.uniform(700, 1600))), float(draw.uniform(0.35, 0.55)))
+        small(asked(part, draw, 0.3, burst=1.0, prompt=float(draw.uniform(300, 1500)), answer=float(draw.uniform(700, 1600))), float(draw.uniform(0.5, 0.65)))
         for _ in range(4)
     )  # fmt: skip
     return servers(
@@ -100,8 +103,10 @@ def _ramp(s: Scenario, part: Part, draw: Draw) -> Piece:
 def _stable(s: Scenario, part: Part, draw: Draw) -> Piece:
     prompt, answer = float(draw.uniform(300, 900)), float(draw.uniform(900, 1600))
     made = service(part, draw, prompt=prompt, answer=answer, spread=4.0)
-    clients = int(draw.integers(90, 200))
-    filled = clients * (prompt + answer / 2 * (1 + 1 / made.spread)) / float(draw.uniform(0.84, 0.9))
+    # so few that their prompts are read while others decode
+    read = 0.45 * made.prefill / (prompt * (1 - made.prefix)) * answer * made.base
+    clients = min(int(draw.integers(90, 200)), int(read))
+    filled = clients * met(made) / float(draw.uniform(0.84, 0.9))
     return servers(s, part, tuple(replace(made, clients=clients, kv_tokens=filled) for _ in range(4)))
 
 
@@ -116,7 +121,7 @@ def _prefixes(s: Scenario, part: Part, draw: Draw) -> Piece:
 def _limited(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = asked(part, draw, 0.2, prompt=float(draw.uniform(300, 900)), answer=float(draw.uniform(200, 600)))
     made = replace(made, arrivals=0.6 * made.arrivals, burst=1.0)
-    running = held(made, made.arrivals) / (made.prompt + made.answer / 2)
+    running = held(made, made.arrivals) / met(made)
     most = max(int(running / float(draw.uniform(0.5, 0.75))), 8)
     each = tuple(replace(made, max_running=most) for _ in range(4))
     at = begin(draw)
@@ -162,7 +167,7 @@ def _prefill(s: Scenario, part: Part, draw: Draw) -> Piece:
 @scenario("decode_bound", "a large batch decodes: slow tokens, nobody waits", like=(QUEUE, CACHE, "communication_stall"), nodes=1)  # fmt: skip
 def _decode(s: Scenario, part: Part, draw: Draw) -> Piece:
     made = service(part, draw, prompt=float(draw.uniform(200, 600)), answer=float(draw.uniform(900, 1600)))
-    clients = int(min(0.6 * made.kv_tokens / (made.prompt + made.answer / 2), 200))
+    clients = int(min(0.6 * made.kv_tokens / met(made), 200))
     return servers(s, part, tuple(replace(made, clients=clients) for _ in range(4)))
 
 

@@ -1,0 +1,235 @@
+"""Time of a training step: compute over what pipelines leave, collectives that nothing hides, the optimizer. Pure.
+
+``step = compute / (1 - bubble) + exposed + optimizer``. Compute counts full attention: that fits 133 rows of llm-foundry's table
+from 512 to 65,536 tokens better than what causal kernels do, for they reach about half of a product's rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.collectives import Collective, collective_seconds
+from coldaisle.analyzers.sizing.flops import flops_per_token
+from coldaisle.analyzers.sizing.layout import Layout, bubble_share, stage_layers
+from coldaisle.analyzers.sizing.memory import Trained
+from coldaisle.analyzers.sizing.quantity import Quantity
+from coldaisle.analyzers.sizing.sheet import SizingError
+from coldaisle.analyzers.sizing.site import Machine
+from coldaisle.sources.parts.catalogue import Part
+
+_H100S = ("h100", "h200", "h800", "gh200", "h20")
+_HBM_EFFICIENCY = 0.8
+_OPTIMIZER_BYTES = 40.0
+"""Read and written a parameter: gradient, master weight, two moments, and the new weight."""
+_GRADIENT_BYTES = 2.0
+_WEIGHT_BYTES = 2.0
+_SCALE_FROM = 512
+_HIDES = 0.6
+"""Of compute, what weights can be gathered under: products and collectives slow each other down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Constants of a step, of which there are a likely set, a fast and a slow one. Ratios."""
+
+    efficiency: float
+    """Of the dense peak, before waits."""
+    exposed: float
+    """Of tensor-parallel collectives."""
+    doubling: float
+    recompute: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Seconds of one step and bytes a GPU sends in it."""
+
+    compute: float
+    bubble: float
+    tensor: float
+    """Exposed, as the next two."""
+    pipeline: float
+    data: float
+    optimizer: float
+    tensor_bytes: float
+    pipeline_bytes: float
+    data_bytes: float
+    data_seconds: float
+    """With what compute hides of it."""
+
+    @property
+    def exposed(self) -> float:
+        """Of all collectives."""
+        return self.tensor + self.pipeline + self.data
+
+    @property
+    def total(self) -> float:
+        """The step."""
+        return self.compute + self.bubble + self.exposed + self.optimizer
+
+
+def peak_of(part: Part, dtype: str) -> float:
+    """Dense flop/s of a dtype. Errors: SizingError where the part has none, with those it has."""
+    peak = part.peak(dtype)
+    if math.isnan(peak):
+        has = ", ".join(name for name in part.flops if name != "int8")
+        raise SizingError(
+            f"{part.product} has no {dtype}; it computes in {has or 'formats that nobody publishes'}"
+        )
+    return peak
+
+
+def usual_dtype(part: Part) -> str:
+    """bf16, or fp16 of a part that has none."""
+    return "bf16" if part.peak("bf16") > 0 else "fp16"
+
+
+def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
+    """Of the dense peak what a step's products reach, ratio: best matrix product · what training reaches of it · width."""
+    kind = dtype if dtype in ("fp8", "fp4") else "bf16"
+    matmul = assumed("matmul.fp8" if kind != "bf16" else "matmul.bf16")
+    share = part.matmul_share(kind)
+    if not math.isnan(share):
+        matmul = Quantity(
+            share, share, share, "ratio", f"best product {share:.3f} of peak", "ml-engineering MAMF table"
+        )
+    reached = assumed(f"compute.{_family(part, kind)}")
+    half = assumed("width.half" if kind == "bf16" else "width.half_fp8")
+    width = hidden / (hidden + half.value)
+    return Quantity(
+        matmul.value * reached.value * width,
+        min(matmul.value * reached.low, matmul.low * reached.value) * width,
+        max(matmul.value * reached.high, matmul.high * reached.value) * width,
+        "ratio",
+        f"{matmul.value:.3f} · {reached.value:.2f} · d/(d+{half.value:g}) = {width:.2f}",
+        f"{matmul.source}; {reached.source}",
+    )
+
+
+def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
+    """Likely, fast, slow."""
+    reached = efficiency(part, run.dtype, float(run.model.hidden or 1))
+    exposed, doubling = assumed("exposed.tensor"), assumed("scale.doubling")
+    again = recomputed(layout, run)
+    slower = assumed("quantised.qlora_time") if run.method == "qlora" else None
+    likely, fast, slow = (1.0, 1.0, 1.0) if slower is None else (slower.value, slower.low, slower.high)
+    if run.model.is_mixture:
+        experts = assumed("mixture.least")
+        reached = Quantity(
+            reached.value * experts.value, reached.low * experts.low, reached.high * experts.high, "ratio"
+        )
+    return (
+        Pace(reached.value, exposed.value, doubling.value, again * likely),
+        Pace(reached.high, exposed.low, doubling.low, again * fast),
+        Pace(reached.low, exposed.high, doubling.high, again * slow),
+    )
+
+
+def recomputed(layout: Layout, run: Trained) -> float:
+    """Hardware FLOPs over model FLOPs. A second forward pass weighs more where weights have no gradients: 6/4."""
+    if layout.recompute == "none":
+        return 1.0
+    if layout.recompute == "selective":
+        return assumed("recompute.selective").value
+    layers = stage_layers(run.model, layout.pipeline)
+    share = 1.0 if layout.recomputed_layers is None else min(layout.recomputed_layers / layers, 1.0)
+    light = assumed("recompute.selective").value
+    return share * (4 / 3 if run.method == "full" else 6 / 4) + (1 - share) * light
+
+
+def step_of(run: Trained, machine: Machine, layout: Layout, pace: Pace) -> Step:
+    """The step of a layout."""
+    compute = _compute(run, machine, layout, pace)
+    tensor, tensor_bytes = _tensor(run, machine, layout)
+    pipeline, pipeline_bytes = _pipeline(run, machine, layout, compute)
+    data, data_bytes = _data(run, machine, layout)
+    share = bubble_share(layout.pipeline, layout.microbatches, layout.interleave)
+    busy = compute + tensor * pace.exposed
+    hidden = compute * (_HIDES if layout.sharding == "parameters" else 2 / 3 / layout.microbatches)
+    return Step(
+        compute,
+        busy / (1 - share) - busy,
+        tensor * pace.exposed,
+        pipeline,
+        max(data - hidden, 0.0),
+        _optimizer(run, machine, layout),
+        tensor_bytes,
+        pipeline_bytes,
+        data_bytes,
+        data,
+    )
+
+
+def _family(part: Part, kind: str) -> str:
+    if kind != "bf16":
+        return "fp8"
+    if part.id.startswith("a100"):
+        return "a100"
+    return "h100" if part.id.startswith(_H100S) else "other"
+
+
+def _compute(run: Trained, machine: Machine, layout: Layout, pace: Pace) -> float:
+    model = run.model
+    assert model.layers is not None
+    tokens = layout.batch * run.seq
+    work = tokens * flops_per_token(model, run.seq, "full", run.method) * pace.recompute
+    uneven = stage_layers(model, layout.pipeline) * layout.pipeline / model.layers
+    many = 1 + pace.doubling * max(math.log2(layout.gpus / _SCALE_FROM), 0.0)
+    return work / layout.gpus / (peak_of(machine.part, run.dtype) * pace.efficiency) * uneven * many
+
+
+def _tensor(run: Trained, machine: Machine, layout: Layout) -> tuple[float, float]:
+    """Seconds and bytes of 4 all-reduces a layer and microbatch (2 forward, 2 backward)."""
+    if layout.tensor == 1:
+        return 0.0, 0.0
+    payload = 2.0 * run.seq / layout.context * layout.microbatch * (run.model.hidden or 1)
+    count = 4 * stage_layers(run.model, layout.pipeline) * layout.microbatches
+    network = machine.network(layout.tensor)
+    each = collective_seconds("all_reduce", payload, layout.tensor, machine.node_gpus, network)
+    return count * each, count * 2 * (layout.tensor - 1) / layout.tensor * payload
+
+
+def _pipeline(run: Trained, machine: Machine, layout: Layout, compute: float) -> tuple[float, float]:
+    """Seconds that nothing hides and bytes: a microbatch's activations over each boundary, there and back."""
+    if layout.pipeline == 1:
+        return 0.0, 0.0
+    payload = 2.0 * run.seq / layout.context * layout.microbatch * (run.model.hidden or 1) / layout.tensor
+    volume = 2 * payload * layout.microbatches * layout.interleave
+    seconds = volume / (machine.port * machine.port_efficiency)
+    return max(seconds - compute, 0.0), volume
+
+
+def _data(run: Trained, machine: Machine, layout: Layout) -> tuple[float, float]:
+    """Seconds and bytes of gradients once a step; ZeRO-3 gathers weights twice and scatters gradients once a microbatch."""
+    ranks = layout.shards
+    if ranks == 1:
+        return 0.0, 0.0
+    held = held_parameters(run, layout)
+    per_node = max(machine.node_gpus // layout.tensor, 1)
+    network = machine.network(min(per_node, ranks) * layout.tensor)
+
+    def seconds(op: Collective, payload: float) -> float:
+        """In as many pieces as the stage has layers."""
+        pieces = stage_layers(run.model, layout.pipeline)
+        return pieces * collective_seconds(op, payload / pieces, ranks, per_node, network)
+
+    share, gradients = (ranks - 1) / ranks, _GRADIENT_BYTES * held
+    if layout.sharding != "parameters":
+        return seconds("all_reduce", gradients), 2 * share * gradients
+    weights = _WEIGHT_BYTES * run.model.params / (layout.tensor * layout.pipeline)
+    each = 2 * seconds("all_gather", weights) + seconds("reduce_scatter", gradients)
+    return layout.microbatches * each, layout.microbatches * share * (2 * weights + gradients)
+
+
+def held_parameters(run: Trained, layout: Layout) -> float:
+    """Trained parameters of one rank, before sharding."""
+    trained = run.model.params if run.method == "full" else run.adapters
+    return trained / (layout.tensor * layout.pipeline)
+
+
+def _optimizer(run: Trained, machine: Machine, layout: Layout) -> float:
+    over = layout.shards if layout.sharding != "none" else 1
+    bandwidth = machine.part.bandwidth if machine.part.bandwidth > 0 else math.inf
+    return held_parameters(run, layout) / over * _OPTIMIZER_BYTES / (bandwidth * _HBM_EFFICIENCY)
