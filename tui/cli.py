@@ -413,10 +413,7 @@ def audit(
     The file for --sacct, where Slurm's commands are not at hand (SLURM_TIME_FORMAT=%s gives times in seconds):
 
     \b
-    SLURM_TIME_FORMAT=%s sacct --allusers --duplicates --parsable2 \\
-      --starttime=now-28days --endtime=now --format=JobIDRaw,JobID,User,Account,\\
-    Partition,State,Submit,Eligible,Start,End,TimelimitRaw,NNodes,NodeList,\\
-    AllocTRES,ReqTRES,TotalCPU,TRESUsageInTot,JobName > sacct.txt
+    SLURM_TIME_FORMAT=%s sacct --allusers --duplicates --parsable2 --starttime=now-28days --endtime=now --format=JobIDRaw,JobID,User,Account,Partition,State,Submit,Eligible,Start,End,TimelimitRaw,NNodes,NodeList,AllocTRES,ReqTRES,TotalCPU,TRESUsageInTot,JobName > sacct.txt
 
     A summary is printed, progress goes to stderr. Exit status: 0, also where advice is refused; 3 bad usage, or
     nothing could be read.

@@ -51,6 +51,8 @@ def joined(
     if gathered is not None and held:
         hosts_of = [number[board.node] for board in boards]
         stays = [_with_hosts(stay, hosts_of) for stay in stays]
+    if gathered is not None:
+        remarks += _late(gathered, span)
     usage = Usage(
         starts=span.starts,
         step=span.step,
@@ -65,6 +67,16 @@ def joined(
         source=source,
     )
     return Joined(usage, tuple(remarks))
+
+
+def _late(gathered: Gathered, span: Span) -> Iterable[str]:
+    """What came or went within the span counts as installed for all of it, which has to be said."""
+    short = sum(board.last - board.first + 1 < 0.95 * span.bins for board in gathered.boards)
+    if short:
+        yield f"{short} of {len(gathered.boards)} GPUs were seen in a part of the span alone; they count as installed for all of it"
+    moved = sum(len(board.uuids) > 1 for board in gathered.boards)
+    if moved:
+        yield f"{moved} places held more than one board, one after the other"
 
 
 def _order(stay: Stay) -> tuple[float, str]:

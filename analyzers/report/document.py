@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +211,48 @@ def _advice(one: Advice) -> dict[str, Any]:
         "id": one.id, "rule": one.rule, "action": one.action, "scope": _scope(one.scope),
         "quantity": quantity(one.quantity), "saving": _saving(one.saving), "confidence": str(one.grade),
         "evidence": [_ground(ground) for ground in one.grounds], "because": one.because,
-        "would_change": one.would_change, "counter_indication": one.but,
+        "would_change": one.would_change, "counter_indication": one.but, **_more(one),
     }  # fmt: skip
+
+
+_TOLD = frozenset(
+    {
+        "id",
+        "rule",
+        "action",
+        "scope",
+        "quantity",
+        "saving",
+        "grade",
+        "grounds",
+        "because",
+        "would_change",
+        "but",
+    }
+)
+
+
+def _more(one: Advice) -> dict[str, Any]:
+    """What some rules say beyond what all do."""
+    return {field.name: _plain(getattr(one, field.name)) for field in fields(one) if field.name not in _TOLD}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Quantity):
+        return quantity(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: _plain(one) for key, one in value._asdict().items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, str | int) or value is None else str(value)
 
 
 def _refused(one: Refused) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lab.prometheus import prometheus
 from services import require
 
 from coldaisle.sources.errors import ColdaisleError
+from coldaisle.sources.slurm.sacct import command
 from coldaisle.tui.audit import MOST_CELLS, request_of, step_for
 
 PROGRAM = [sys.executable, "-c", "from coldaisle.tui.start import main; main()"]
@@ -42,8 +43,8 @@ class Site:
         self, *arguments: str, status: int = 0, environment: Mapping[str, str] = {}
     ) -> subprocess.CompletedProcess[str]:
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(START + self.days * DAY))
-        command = ["audit", "--last", f"{self.days:g}d", "--until", until, *arguments]
-        done = run(self.home, *command, environment=environment)
+        words = ["audit", "--last", f"{self.days:g}d", "--until", until, *arguments]
+        done = run(self.home, *words, environment=environment)
         assert done.returncode == status, done.stderr
         return done
 
@@ -102,6 +103,10 @@ def test_the_plan_says_what_there_is_and_asks_no_more(site: Site, tmp_path: Path
     assert "Allocated" not in said
     both = site.run("--plan", "--prometheus", site.url, "-o", str(tmp_path / "r.json")).stdout
     assert both.index("asks about") < both.index("Allocated")
+
+
+def test_help_has_the_command_for_accounting(tmp_path: Path) -> None:
+    assert command("now-28days") in run(tmp_path, "audit", "--help").stdout
 
 
 @pytest.mark.parametrize("has_accounting", [True, False])
@@ -234,8 +239,8 @@ def test_a_server_without_gpus_says_so(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_cleanly(site: Site, tmp_path: Path) -> None:
     given = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    command = [*PROGRAM, "audit", "--demo", "--for", "60s", "-o", str(tmp_path / "r.html")]
-    program = subprocess.Popen(command, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    words = [*PROGRAM, "audit", "--demo", "--for", "60s", "-o", str(tmp_path / "r.html")]
+    program = subprocess.Popen(words, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     deadline = time.monotonic() + 30
     log = tmp_path / "coldaisle" / "coldaisle.log"
     while not log.exists() and time.monotonic() < deadline:
