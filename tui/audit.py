@@ -242,7 +242,7 @@ async def _past(
             span = _chosen(request, span, survey)
             sources.append(f"{survey.flavour.name} {survey.target}")
         else:
-            span = _span(request, _newest(accounting) if request.until is None else time.time(), 3600.0)
+            span = _span_of_jobs(request, _newest(accounting))
         if request.plan:
             progress.end()
             for line in _plan(request, span, survey, accounting, slurms):
@@ -313,6 +313,14 @@ def _span(request: Request, now: float, step: float) -> Span:
     """Whole bins up to the instant that is asked for: servers that align instants move none of them."""
     step = request.step or step
     end = (request.until if request.until is not None else now) // step * step
+    bins = max(round(request.last_s / step), 2)
+    return Span(end - bins * step, step, bins)
+
+
+def _span_of_jobs(request: Request, now: float) -> Span:
+    """Up to the second: accounting has no bins that a server would align."""
+    end = request.until if request.until is not None else now
+    step = request.step or min(3600.0, request.last_s / 24)
     bins = max(round(request.last_s / step), 2)
     return Span(end - bins * step, step, bins)
 

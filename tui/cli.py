@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coldaisle.sources import __version__
-from coldaisle.sources.errors import ColdaisleError, FilterError
+from coldaisle.sources.errors import ColdaisleError, ConfigError, FilterError
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
@@ -435,7 +435,11 @@ def audit(
         baseline=baseline,
     )
     given["name"] = given["name"] or before
-    settings = _of_demo(given) if demo else _for_audit(_inherited(context, given), needs_source=sacct is None)
+    settings = (
+        _of_demo(given)
+        if demo
+        else _for_audit(_inherited(context, given), needs_source=sacct is None and not plan)
+    )
     secrets = _asked_first(settings, confirmed=given["yes"])
     is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
     if not is_ascii:
@@ -562,7 +566,17 @@ def _for_audit(given: dict[str, Any], *, needs_source: bool) -> Settings:
     """As configured; a file of accounting is a source enough."""
     from coldaisle.sources.config import load_default
 
-    return _configured(given) if needs_source else load_default(given["config"]).with_flags(_flags(given))
+    if not needs_source:
+        return load_default(given["config"]).with_flags(_flags(given))
+    try:
+        return _configured(given)
+    except ConfigError:
+        raise
+    except ColdaisleError as error:
+        remedy = (
+            "name what remembers: --prometheus URL, --slurm local or --sacct FILE; --demo --for 10s shows one"
+        )
+        raise ColdaisleError(error.problem.replace("nothing to show", "nothing to audit"), remedy) from None
 
 
 def _flags(given: dict[str, Any]) -> Flags:

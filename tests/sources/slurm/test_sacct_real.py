@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,3 +48,27 @@ async def test_what_slurmdbd_has_by_the_command_and_by_the_source(slurm: SlurmLa
     assert {job.id: job._replace(end=None) for job in told.jobs if job.id in jobs} == {
         id_: job._replace(end=None) for id_, job in jobs.items()
     }
+
+
+def test_an_audit_of_a_real_slurm(slurm: SlurmLab, tmp_path: Path) -> None:
+    runs = slurm.submit("--gres=gpu:h100:8", "-w", "n001", "--job-name=<b>=1+1")
+    slurm.until_state(runs, "RUNNING")
+    path = tmp_path / "report.json"
+    program = [sys.executable, "-c", "from coldaisle.tui.start import main; main()", "audit", "--last", "1d"]
+
+    def is_told() -> bool:
+        subprocess.run(
+            [*program, "--slurm", "local", "--step", "5m", "-o", str(path)],
+            env={**os.environ, **slurm.environment, "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+            check=True, timeout=100, stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
+        states = {one["name"] for one in json.loads(path.read_text())["jobs_by"]["state"]}
+        return "RUNNING" in states
+
+    slurm.until(is_told, "a running job in the audit", 100.0)
+    told = json.loads(path.read_text())
+    assert told["gpus"] == 0
+    assert told["nodes"] == 6
+    assert told["jobs_by"]["user"][0]["name"] == "root"
+    assert told["utilisations"]["cluster"]["busy"]["value"] is None
+    assert told["method"]["sources"] == ["Slurm this machine"]
