@@ -6,7 +6,7 @@ filled them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import chain
 from statistics import median
 
@@ -136,12 +136,12 @@ class View:
             return {part.name: part.row for part in self.registry.parts[kind]}
         return self._places.rows(kind)
 
-    def ended(self) -> tuple[tuple[Job, float], ...]:
-        """Jobs that have ended within the last hour, and when."""
+    def ended(self, known: Container[tuple[str, float]] = ()) -> tuple[tuple[Job, float], ...]:
+        """Jobs that have ended within the last hour, and when, but for those of ``known`` (id, end)."""
         place = self._places.gpu_of_row
         found = []
         for fact in self.registry.jobs.values():
-            if fact.until is not None and not fact.is_waiting:
+            if fact.until is not None and not fact.is_waiting and (fact.id, fact.until) not in known:
                 rows, known_by = self.registry.gpu_rows_known_by(fact.gpus)
                 gpus = tuple(dict.fromkeys(place[row] for row in rows if row in place))
                 found.append((job_from(fact, gpus, known_by), fact.until))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Ground, Refused
 from coldaisle.analyzers.advice.pool import HOUR, Index, Numbers, Pool
-from coldaisle.analyzers.advice.telling import counted, examples, named
+from coldaisle.analyzers.advice.telling import counted, examples, title
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.usage import Stay
@@ -42,27 +43,32 @@ class Group:
         return Scope(jobs=tuple(pool.stays[number].id for number in self.members[::-1][:200].tolist()))
 
     def title(self) -> str:
-        """``"train" (rsun)``"""
-        return f"{named(self.name)!r} ({named(self.user)})"
+        """``'train' (rsun)``"""
+        return title(self.user, self.name)
 
 
 def workload_of(stay: Stay) -> str:
     """What a job does: as it was told of, or by its name; empty: not known. Fine-tuning is apart from training."""
-    name = stay.name[:400].lower()
-    if any(word in name for word in _FINETUNING):
-        return "finetuning"
-    if stay.workload and stay.workload != Workload.UNKNOWN:
+    said = _said(stay.name[:400], stay.partition[:400])
+    if said != "finetuning" and stay.workload and stay.workload != Workload.UNKNOWN:
         return stay.workload
-    found = workload_named(stay.name) or workload_named(stay.partition)
+    return said
+
+
+@lru_cache(maxsize=20_000)
+def _said(name: str, partition: str) -> str:
+    if any(word in name.lower() for word in _FINETUNING):
+        return "finetuning"
+    found = workload_named(name) or workload_named(partition)
     return "" if found is None else str(found)
 
 
 def groups(pool: Pool) -> tuple[Group, ...]:
-    """All of them, by user and name, those without a name left out: what they have in common is not known."""
+    """All of them, by user and name. Left out: jobs without a name (what they have in common is not known) or without a GPU."""
 
     def make() -> tuple[Group, ...]:
         found: dict[tuple[str, str], list[int]] = {}
-        for number in np.flatnonzero(pool.inside_s > 0).tolist():
+        for number in np.flatnonzero(pool.gpu_s > 0).tolist():
             stay = pool.stays[number]
             if stay.name:
                 found.setdefault((stay.user, stay.name), []).append(number)
@@ -86,8 +92,14 @@ def sized(pool: Pool, rule: str, measured: bool = True) -> Iterator[Group | Refu
     if pool.is_snapshot:
         yield Refused(rule, NOWHERE, f"a look of {pool.usage.span_s / 60:.0f} min sizes nothing")
         return
-    few = idle = thin = 0
+    if not pool.usage.jobs_known:
+        yield Refused(rule, NOWHERE, "jobs are not known")
+        return
     busy = busy_s(pool) if measured else None
+    if measured and busy is None:
+        yield Refused(rule, NOWHERE, "neither gpu.util nor gpu.gr_active is measured")
+        return
+    few = idle = thin = 0
     for group in groups(pool):
         members = group.members
         if len(members) < common.least_jobs:
@@ -100,16 +112,17 @@ def sized(pool: Pool, rule: str, measured: bool = True) -> Iterator[Group | Refu
             idle += 1
         else:
             yield group
+    unnamed = sum(not pool.stays[number].name for number in np.flatnonzero(pool.gpu_s > 0).tolist())
     reasons = [
         (few, f"of fewer than {common.least_jobs} jobs"),
         (thin, f"measured for less than {common.least_coverage:.0%} of their time"),
         (idle, f"busy for less than {common.least_busy_s / HOUR:.0f} h"),
     ]
-    told = "; ".join(
-        f"{counted(number, 'group')} of a user and a name {why}" for number, why in reasons if number
-    )
+    told = [f"{counted(number, 'group')} of a user and a name {why}" for number, why in reasons if number]
+    if unnamed:
+        told.append(f"{counted(unnamed, 'job')} without a name, by which jobs are compared")
     if told:
-        yield Refused(rule, NOWHERE, told)
+        yield Refused(rule, NOWHERE, "; ".join(told))
 
 
 def busy_s(pool: Pool) -> Numbers | None:

@@ -64,7 +64,10 @@ def idle_runs(pool: Pool, rules: Thresholds) -> Runs | None:
     step = pool.usage.step
     life = holds.bins * step
     is_seen_whole = (pool.started[holds.stay] >= pool.start) & ~pool.is_running[holds.stay]
-    least = np.where(is_seen_whole, rules.whole_life_s, 0.0 if pool.is_snapshot else rules.run_s)
+    if pool.is_snapshot:
+        # It cannot show half an hour, but jobs are not judged before they have run for so long.
+        life, is_seen_whole = pool.end - pool.started[holds.stay], np.zeros(len(holds), np.bool_)
+    least = np.where(is_seen_whole, rules.whole_life_s, rules.run_s)
     whole = (seen > 0) & (quiet >= rules.share * seen) & (life >= least)
     parts = [_stretches(pool, rules, known, idle, chosen) for chosen in _slices(holds, ~whole & (quiet > 0))]
     number = np.flatnonzero(whole)

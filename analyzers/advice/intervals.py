@@ -101,7 +101,34 @@ def widened(span: Span, seconds: float) -> Span:
 
 def all_alike(n: float) -> float:
     """The least share that a property has, of which n of n independent samples were."""
-    return TAIL ** (1 / max(n, 1.0))
+    least: float = TAIL ** (1 / max(n, 1.0))
+    return least
+
+
+def agreeing(k: int, n: int) -> tuple[float, float]:
+    """The interval of the share that has a property which k of n independent samples have (Clopper-Pearson); 0 to 1 of none."""
+    if n <= 0:
+        return 0.0, 1.0
+    low = 0.0 if k <= 0 else 1 - _share_of_tail(n - k, n)
+    return low, 1.0 if k >= n else _share_of_tail(k, n)
+
+
+def _share_of_tail(k: int, n: int) -> float:
+    """The share of which at most k of n samples have it once of ten times."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(k, n, middle) > TAIL else (low, middle)
+    return (low + high) / 2
+
+
+def _at_most(k: int, n: int, share: float) -> float:
+    """P(X <= k) of Binomial(n, share)."""
+    i = np.arange(k + 1)
+    steps: Numbers = np.log((n - i[:-1]) / (i[:-1] + 1.0))
+    terms = np.append(0.0, np.cumsum(steps)) + i * math.log(share) + (n - i) * math.log1p(-share)
+    total: float = float(np.exp(terms).sum())
+    return total
 
 
 def theil_sen(x: Numbers, y: Numbers) -> Span:
@@ -142,3 +169,4 @@ def _wait(servers: int, load: float) -> float:
     share = load / servers
     delayed: float = blocked / (1 - share * (1 - blocked))
     wait: float = delayed / (servers * (1 - share))
+    return wait

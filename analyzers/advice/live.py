@@ -33,11 +33,14 @@ BOARD_METRICS = (
     "gpu.sm_clock", "gpu.nvlink_tx", "gpu.nvlink_rx", "gpu.thermal_violation",
 )  # fmt: skip
 HOST_METRICS = ("node.cpu_util", "node.cpu_iowait")
-LOOK_S = 60.0
+LATE = 2
+"""Whole minutes that are read again: slow sources tell of them after they are over."""
+SOON_S = 5.0
+"""Between two looks while sources still tell the past."""
 
 
 class Book:
-    """Whole minutes of a view's history, by metric; new ones are appended, and all are read anew when the layout changes."""
+    """What one look leaves to the next, as long as the layout stays: whole minutes by metric, boards, hosts, ended jobs."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -45,10 +48,17 @@ class Book:
         self._reach = math.inf
         self._kept: dict[str, tuple[int, Floats]] = {}
         """By key: the last minute (epoch) and [minute, entity]."""
+        self.over: dict[tuple[str, float], Stay] = {}
+        """Jobs that have ended, by id and end."""
+        self.boards: tuple[Board, ...] = ()
+        self.hosts: tuple[Host, ...] = ()
 
     def turn_to(self, layout: Layout) -> None:
-        """What was kept is of no use for another layout, nor when more of the past has become known."""
+        """What was kept is of no use for another layout; of the minutes, nor when more of the past has become known."""
         reach = self.view.history.reach
+        if layout is not self._layout:
+            self.over.clear()
+            self.boards, self.hosts = _boards(layout), _hosts(layout)
         if layout is not self._layout or reach < self._reach:
             self._kept.clear()
         self._layout, self._reach = layout, reach
@@ -59,8 +69,9 @@ class Book:
         rows = rows[self._layout.boards] if kind is Kind.GPU and len(rows) else rows
         last = int(at // MINUTE)
         before, kept = self._kept.get(key, (0, np.zeros((0, len(rows)), dtype=np.float32)))
-        new = min(max(last - before, 0), MINUTES)
+        new = min(last - before, MINUTES) if last >= before else MINUTES
         if new:
+            new = min(new + LATE, MINUTES)
             size = int(rows.max(initial=-1)) + 1
             folded = self.view.history.folded(key, size, at, new)[0]
             fresh = folded[:, np.maximum(rows, 0)]
@@ -81,17 +92,19 @@ class Counsellor:
         self.settings = settings
         self.newest: Counsel = NO_COUNSEL
         self.look_s = 0.0
-        """What the last look took, without what others did between its steps."""
+        """CPU seconds of the last look, without what others did between its steps."""
         self._book = Book(view)
-        self._looked_at = -math.inf
+        self._looked_at = self._reached = math.inf
 
     def is_due(self, now: float) -> bool:
-        """Whether a minute has passed since the last look, or the clock was set back."""
-        return now < self._looked_at or now // MINUTE > self._looked_at // MINUTE
+        """Whether a minute has passed since the last look, the clock was set back, or more of the past has become known."""
+        if now - self._looked_at >= SOON_S and self.view.history.reach < self._reached - MINUTE:
+            return True
+        return not 0 <= now - self._looked_at < MINUTE or now // MINUTE > self._looked_at // MINUTE
 
     async def look(self, snapshot: Snapshot) -> Counsel:
         """Make it anew; a mistake there keeps the old one, and silences nothing else."""
-        self._looked_at = snapshot.at
+        self._looked_at, self._reached = snapshot.at, self.view.history.reach
         try:
             await self._look(snapshot)
         except Exception:  # supervision
@@ -99,22 +112,22 @@ class Counsellor:
         return self.newest
 
     async def _look(self, snapshot: Snapshot) -> None:
-        spent, began = 0.0, time.perf_counter()
+        spent, began = 0.0, time.thread_time()
         self._book.turn_to(snapshot.layout)
         for key in (*BOARD_METRICS, *HOST_METRICS):
             if self.view.history.step_of(key) is not None:
                 kind = Kind.NODE if key.startswith("node.") else Kind.GPU
                 self._book.minutes(key, kind, snapshot.at)
-                spent += time.perf_counter() - began
+                spent += time.thread_time() - began
                 await asyncio.sleep(0)
-                began = time.perf_counter()
+                began = time.thread_time()
         usage = usage_of_history(self.view, snapshot, self._book)
         found = NO_COUNSEL
         for step in steps(usage, self.settings):
             found = step
-            spent += time.perf_counter() - began
+            spent += time.thread_time() - began
             await asyncio.sleep(0)
-            began = time.perf_counter()
+            began = time.thread_time()
         self.newest, self.look_s = found, spent
 
 
@@ -139,11 +152,11 @@ def usage_of_history(view: View, snapshot: Snapshot, book: Book | None = None) -
     return Usage(
         starts=end - MINUTE * np.arange(whole, 0, -1.0),
         step=MINUTE,
-        boards=_boards(layout, snapshot),
-        hosts=_hosts(layout),
+        boards=book.boards,
+        hosts=book.hosts,
         means={key: values[MINUTES - whole :] for key, values in means.items()},
         host_means={key: values[MINUTES - whole :] for key, values in hosts.items()},
-        stays=_stays(view, snapshot),
+        stays=_stays(view, snapshot, book),
         jobs_known=snapshot.jobs_known,
         source="this program's own history",
     )
@@ -155,7 +168,7 @@ def _cut(layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.array([int(board) in parents for board in layout.boards], dtype=np.bool_)
 
 
-def _boards(layout: Layout, snapshot: Snapshot) -> tuple[Board, ...]:
+def _boards(layout: Layout) -> tuple[Board, ...]:
     found = []
     for number in layout.boards.tolist():
         gpu = layout.gpus[number]
@@ -188,17 +201,19 @@ def _hosts(layout: Layout) -> tuple[Host, ...]:
     )
 
 
-def _stays(view: View, snapshot: Snapshot) -> tuple[Stay, ...]:
-    layout = snapshot.layout
+def _stays(view: View, snapshot: Snapshot, book: Book) -> tuple[Stay, ...]:
+    layout, at = snapshot.layout, snapshot.at
     position = {int(gpu): number for number, gpu in enumerate(layout.boards)}
     classes = snapshot.diagnosis.jobs
 
     def stay(job: Job, ended: float = math.nan) -> Stay:
         return _stay(job, layout, position, classes, ended)
 
-    over = [(job, until) for job, until in view.ended() if until <= snapshot.at]
+    for key in [key for key in book.over if key[1] < at - (MINUTES + 1) * MINUTE]:
+        del book.over[key]
+    book.over |= {(job.id, until): stay(job, until) for job, until in view.ended(book.over) if until <= at}
     return (
-        *(stay(job, until) for job, until in over),
+        *book.over.values(),
         *(stay(job) for job in snapshot.jobs),
         *(stay(job) for job in snapshot.queue),
     )

@@ -163,12 +163,13 @@ def _made_terms(pool: Pool) -> Iterator[Term]:
 def _of_busy(name: str, metric: str, rate: Floats | None, used: Floats, peak: Numbers | None = None) -> Term:
     """A rate over busy time; what is measured beyond it (another averaging window) is cut."""
     assert rate is not None
-    above = np.fmin(rate, used) + used * np.float32(0)
-    above[np.isnan(rate)] = np.nan
+    above = np.minimum(rate, used)  # NaN where either is
     below = np.where(np.isnan(above), np.float32(np.nan), used)
-    if peak is not None:
+    if peak is not None and not (peak == peak[0]).all():
         scale = (peak / (np.nanmax(peak) if (peak > 0).any() else 1.0)).astype(np.float32)[:, None]
         above, below = above * scale, below * scale
+    elif peak is not None and not peak[0] > 0:
+        above, below = np.full_like(above, np.nan), np.full_like(below, np.nan)
     return Term(name, metric, above, below)
 
 
@@ -192,7 +193,7 @@ def _uses_of_boards(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use
         Use(
             name,
             int(boards[number]),
-            exact(float(hours[number]), "gpu_hours") if known else None,
+            exact(float(hours[number]), "gpu_hours") if known and not pool.homeless else None,
             allocated[number],
             **{key: _measured(pool, found, key, number) for key in ("busy", "active", "flops", "bandwidth")},
         )
@@ -250,8 +251,8 @@ def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
         starts = block_starts(pool)
         known = ~np.isnan(term.above)
         above, below = np.where(known, term.above, 0), np.where(known, term.below, 0)
-        sums = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (above, below))
-        return (*sums, known.sum(axis=1).astype(np.float64))
+        sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (above, below))
+        return (*sums, np.einsum("ij,ij->i", known, pool.share_measured).astype(np.float64))
 
     above, below, known = pool.cached(("blocks of", term.name), make)
     expected = (
@@ -276,7 +277,7 @@ def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
         return (
             pool.by_stay(over_holds(pool.holds, term.above)),
             pool.by_stay(over_holds(pool.holds, term.below)),
-            pool.by_stay(over_holds(pool.holds, known)),
+            pool.by_stay(over_holds(pool.holds, known * pool.share_measured)),
         )
 
     above, below, known = pool.cached(("stays of", term.name), make)
@@ -301,12 +302,12 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
     if not usage.jobs_known or not pool.bins or not pool.size:
         why = "jobs are not known" if not usage.jobs_known else "no GPU is known"
         return [Measured(why=why)] * size
-    unknown = sum(1 for boards, s in zip(pool.boards_of, pool.gpu_s, strict=True) if boards is None and s > 0)
+    unknown = pool.homeless
     if unknown and size > 1:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
     starts = block_starts(pool)
-    held = np.add.reduceat(pool.held, starts, axis=1, dtype=np.float64)
+    held = pool.cached("held in blocks", lambda: np.add.reduceat(pool.held, starts, axis=1, dtype=np.float64))
     lengths = np.diff(np.append(starts, pool.bins)).astype(np.float64)
     boards = np.bincount(group[group >= 0], minlength=size)
     above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])

@@ -49,6 +49,17 @@ class Holds:
         return self.end - self.first
 
 
+class Members:
+    """Which members every group has, of ``size`` groups; -1: in none."""
+
+    def __init__(self, group: Index, size: int) -> None:
+        self._order = np.argsort(group, kind="stable")
+        self._bounds = np.searchsorted(group[self._order], np.arange(size + 1))
+
+    def __getitem__(self, number: int) -> Index:
+        return self._order[self._bounds[number] : self._bounds[number + 1]]
+
+
 class Pool:
     """A usage and its derived arrays, made when they are asked for and kept. Never changes what it was given."""
 
@@ -83,9 +94,12 @@ class Pool:
 
         def make() -> Floats | None:
             values = self.usage.means.get(key)
-            if values is None or values.shape != (self.bins, self.size) or np.isnan(values).all():
+            if values is None or values.shape != (self.bins, self.size):
                 return None
-            return np.ascontiguousarray(values.T, dtype=np.float32)
+            known = np.isfinite(values.T)
+            if not known.any():
+                return None
+            return np.where(known, values.T, np.float32(np.nan)).astype(np.float32, order="C", copy=False)
 
         return self.cached(("metric", key), make)
 
@@ -152,6 +166,11 @@ class Pool:
         return tuple(boards(stay) for stay in self.stays)
 
     @cached_property
+    def homeless(self) -> int:
+        """Jobs that ran on GPUs of which nobody knows which."""
+        return sum(b is None and s > 0 for b, s in zip(self.boards_of, self.gpu_s.tolist(), strict=True))
+
+    @cached_property
     def holds(self) -> Holds:
         """All of them, where it is known which boards."""
         counts = [len(boards or ()) for boards in self.boards_of]
@@ -163,6 +182,23 @@ class Pool:
         order = np.lexsort((first[stay], board))
         stay, board = stay[order], board[order]
         return Holds(stay, board, first[stay], end[stay])
+
+    @cached_property
+    def holds_of(self) -> Members:
+        """The holds of every stay."""
+        return Members(self.holds.stay, len(self.stays))
+
+    @cached_property
+    def share_measured(self) -> Floats:
+        """[board, bin] share of the samples that should be there; where they were not counted, 1 with any and 0 with none."""
+        if self.busy is None:
+            return np.zeros((self.size, self.bins), dtype=np.float32)
+        there = ~np.isnan(self.busy)
+        told = self.usage.coverage
+        if told is None or told.shape != (self.bins, self.size):
+            return there.astype(np.float32)
+        share: Floats = np.where(there, np.clip(np.nan_to_num(told.T, nan=1.0), 0, 1), 0).astype(np.float32)
+        return share
 
     def _range(self, at: Numbers) -> Index:
         """The first bin whose middle lies at or after an instant; NaN: none does."""
@@ -199,12 +235,9 @@ class Pool:
     @cached_property
     def coverage(self) -> Numbers:
         """[stay] share of its cells in which its boards were measured; NaN: it has none."""
-        busy = self.busy
         holds = self.holds
         cells = self.by_stay(holds.bins.astype(np.float64))
-        if busy is None:
-            return np.where(cells > 0, 0.0, np.nan)
-        known = self.by_stay(self.sums(~np.isnan(busy)))
+        known = self.by_stay(self.sums(self.share_measured))
         return np.where(cells > 0, known / np.maximum(cells, 1), np.nan)
 
     def cached(self, name: object, make: Callable[[], Made]) -> Made:
@@ -231,11 +264,12 @@ def over_holds(holds: Holds, values: NDArray[np.generic]) -> Numbers:
         chosen = (holds.board >= low) & (holds.board < low + step)
         if not chosen.any():
             continue
-        part = np.nan_to_num(values[low : low + step]).astype(np.float64)
-        flat = np.append(part.ravel(), 0.0)
+        part = values[low : low + step]
+        flat = np.zeros(part.size + 1, dtype=part.dtype)
+        np.copyto(flat[:-1].reshape(part.shape), part, where=part == part)
         rows = (holds.board[chosen] - low) * bins
         pairs = np.stack([rows + holds.first[chosen], rows + holds.end[chosen]], axis=1).ravel()
-        out[chosen] = np.add.reduceat(flat, pairs)[::2]
+        out[chosen] = np.add.reduceat(flat, pairs, dtype=np.float64)[::2]
     return out
 
 

@@ -28,6 +28,12 @@ def who(stay: Stay) -> str:
     return f"job {bare(stay.id)} ({named(stay.user)})" if stay.user else f"job {bare(stay.id)}"
 
 
+def title(user: str, name: str) -> str:
+    """``'train' (rsun)``, ``'train'``, ``without a name (rsun)``"""
+    of = repr(named(name)) if name else "without a name"
+    return f"{of} ({named(user)})" if user else of
+
+
 def counted(number: float, one: str, many: str = "") -> str:
     """``1 GPU``, ``8 GPUs``"""
     return f"{number:,.0f} {one if round(number) == 1 else many or one + 's'}"

@@ -68,16 +68,17 @@ def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | bool:
     level = np.divide(over_holds(holds, busy), seen, out=np.zeros(len(holds)), where=seen > 0)
     needs, sizes = [], []
     for number in group.members.tolist():
-        mine = np.flatnonzero((holds.stay == number) & (level >= rules.used_util))
-        if len(mine) < 2 or np.isnan(high[mine]).any():
-            continue
+        mine = pool.holds_of[number]
+        mine = mine[level[mine] >= rules.used_util]
         room = np.array([pool.usage.boards[board].memory_bytes for board in holds.board[mine]])
+        if len(mine) < 2 or np.isnan(high[mine]).any() or not (room > 0).all():
+            continue
         if (high[mine] / room > rules.reserved).all() and _is_flat(pool, rules, mine):
             return False
         spread = float(np.ptp(high[mine]) / max(high[mine].max(), 1))
         if spread < rules.alike_memory and float(np.ptp(level[mine])) < rules.alike_busy:
             continue  # ranks alike: data-parallel
-        needs.append(float(np.ceil(high[mine].sum() * rules.headroom / np.nanmedian(room))))
+        needs.append(float(np.ceil(high[mine].sum() * rules.headroom / np.median(room))))
         sizes.append(float(len(mine)))
     if len(needs) < pool.common.least_jobs:
         return True

@@ -7,14 +7,15 @@ how many GPUs the next ones would do. Source: SIZING.md 6.1, after the practice 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
 from coldaisle.analyzers.advice.idling import Runs, Thresholds, idle_runs
-from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Numbers, Pool, tally
-from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, named, who
+from coldaisle.analyzers.advice.intervals import agreeing
+from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Members, Numbers, Pool, tally
+from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, title, who
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -38,6 +39,8 @@ class Waste:
     high: Numbers
     enough: Bools
     """Whether so much of the job was measured that it can be judged."""
+    of_stay: Members
+    """Which runs are whose."""
 
 
 def waste(pool: Pool, rules: Thresholds) -> Waste | None:
@@ -54,13 +57,15 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     if found is None:
         yield Refused(NAME, NOWHERE, "neither gpu.util nor gpu.gr_active is measured")
         return
-    lines = [*_running(pool, found), *_ended(pool, found)]
-    least = rules.least_gpu_hours
+    now = np.unique(found.run_stay[_is_now(pool, found)])
+    groups = [] if pool.is_snapshot else _ended(pool, found, now, rules)
+    lines = [*_running(pool, found, now), *(one for one in groups if isinstance(one, Advice))]
     lines.sort(key=_counted, reverse=True)
-    shown = [line for line in lines if _counted(line) >= least][: rules.most_lines]
-    yield from shown
-    if rest := [line for line in lines if line not in shown]:
-        yield _sum(pool, rest)
+    most = rules.most_lines
+    yield from lines[:most]
+    if len(lines) > most:
+        yield _sum(pool, lines[most:])
+    yield from (one for one in groups if isinstance(one, Refused))
     yield from _thin(pool, found)
 
 
@@ -69,7 +74,16 @@ def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
     found = waste(pool, rules) if pool.usage.jobs_known else None
     if found is None:
         return None
-    return _hours(found, found.enough)
+    hours = pool.gpu_s / HOUR
+    judged, held = float(hours[found.enough].sum()), float(hours.sum())
+    if held > 0 and judged < pool.common.least_coverage * held:
+        return None
+    total = _hours(found, found.enough)
+    if pool.is_snapshot:
+        low, high = agreeing(len(found.runs), len(pool.holds))
+        return Quantity(total.value, min(low * held, total.value), max(high * held, total.value), total.unit,
+                        "idle of allocated GPUs, at another instant like this", "Clopper and Pearson")  # fmt: skip
+    return replace(total, high=total.high + max(held - judged, 0.0))
 
 
 def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
@@ -89,10 +103,11 @@ def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
         tally(stay, np.maximum(seconds * known - edges, 0), size),
         tally(stay, seconds + edges, size),
         np.asarray(pool.coverage >= pool.common.least_coverage),
+        Members(stay, size),
     )
 
 
-def _hours(found: Waste, chosen: Bools | Sequence[int]) -> Quantity:
+def _hours(found: Waste, chosen: Bools | Index | Sequence[int]) -> Quantity:
     low, value, high = (float(x[chosen].sum()) / HOUR for x in (found.low, found.seconds, found.high))
     return between(low, value, high, "gpu_hours", "sum of the idle time of each GPU held", SOURCE)
 
@@ -101,10 +116,17 @@ def _counted(line: Advice) -> float:
     return line.saving.gpu_hours.value if line.saving.gpu_hours else 0.0
 
 
-def _running(pool: Pool, found: Waste) -> Iterator[Advice]:
-    now = (found.runs.end == pool.bins) & (pool.is_running & found.enough)[found.run_stay]
-    for number in np.unique(found.run_stay[now]).tolist():
-        yield _reclaim(pool, found, number, np.flatnonzero(now & (found.run_stay == number)))
+def _is_now(pool: Pool, found: Waste) -> Bools:
+    """[run] whether it goes on at the end of the span, in a job that can be judged."""
+    ends_now = found.runs.end == pool.bins
+    return np.asarray(ends_now & (pool.is_running & found.enough)[found.run_stay])
+
+
+def _running(pool: Pool, found: Waste, now: Index) -> Iterator[Advice]:
+    goes_on = _is_now(pool, found)
+    for number in now.tolist():
+        runs = found.of_stay[number]
+        yield _reclaim(pool, found, number, runs[goes_on[runs]])
 
 
 def _reclaim(pool: Pool, found: Waste, number: int, chosen: Index) -> Advice:
@@ -112,7 +134,7 @@ def _reclaim(pool: Pool, found: Waste, number: int, chosen: Index) -> Advice:
     job, runs = pool.stays[number], found.runs
     boards = [pool.usage.boards[b] for b in pool.holds.board[runs.hold[chosen]].tolist()]
     count, age = len(boards), pool.end - job.started_at
-    lasts = float((runs.end[chosen] - runs.first[chosen]).min() * pool.usage.step)
+    lasts = min(float((runs.end[chosen] - runs.first[chosen]).min() * pool.usage.step), age)
     workload = job.workload or workload_named(job.name) or ""
     what = counted(count, "idle GPU")
     return Advice(
@@ -137,40 +159,51 @@ def _reclaim(pool: Pool, found: Waste, number: int, chosen: Index) -> Advice:
     )
 
 
-def _ended(pool: Pool, found: Waste) -> Iterator[Advice]:
+def _ended(pool: Pool, found: Waste, now: Index, rules: Thresholds) -> list[Advice | Refused]:
     """By user and name, of jobs that have ended and of what running ones wasted earlier."""
-    current = np.zeros(len(pool.stays), dtype=np.bool_)
-    now = (found.runs.end == pool.bins) & pool.is_running[found.run_stay]
-    current[found.run_stay[now]] = True
+    ran = np.flatnonzero((pool.inside_s > 0) & (pool.gpu_s > 0))
+    is_now = np.zeros(len(pool.stays), dtype=np.bool_)
+    is_now[now] = True
     groups: dict[tuple[str, str], list[int]] = {}
-    for number in np.flatnonzero((found.seconds > 0) & found.enough & ~current).tolist():
+    for number in ran.tolist():
         job = pool.stays[number]
         groups.setdefault((job.user, job.name), []).append(number)
-    alike: dict[tuple[str, str], int] = {}
-    for number in np.flatnonzero(pool.inside_s > 0).tolist():
-        job = pool.stays[number]
-        alike[job.user, job.name] = alike.get((job.user, job.name), 0) + 1
-    for (user, name), members in groups.items():
-        yield _ask_less(pool, found, user, name, members, alike[user, name])
+    said: list[Advice | Refused] = []
+    unsure = 0
+    for members in groups.values():
+        every = np.array(members, dtype=np.intp)
+        wasted = every[(found.seconds > 0)[every] & found.enough[every] & ~is_now[every]]
+        if not len(wasted):
+            continue
+        # Of a group that was measured by halves its hours are not known.
+        judged = pool.gpu_s[every[found.enough[every]]].sum()
+        if judged < pool.common.least_coverage * pool.gpu_s[every].sum():
+            unsure += 1
+        else:
+            line = _ask_less(pool, found, wasted, len(every))
+            said += [line] if _counted(line) >= rules.least_gpu_hours else []
+    if unsure:
+        least = f"{pool.common.least_coverage:.0%}"
+        why = f"{counted(unsure, 'group')} of a user and a name measured for less than {least} of their GPU-hours"
+        said.append(Refused(NAME, NOWHERE, why))
+    return said
 
 
-def _ask_less(pool: Pool, found: Waste, user: str, name: str, members: list[int], alike: int) -> Advice:
-    jobs = [pool.stays[number] for number in members]
+def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
+    jobs = [pool.stays[number] for number in members.tolist()]
+    user, name = jobs[0].user, jobs[0].name
     held = np.array([job.gpu_count for job in jobs], dtype=np.float64)
     idle = found.seconds[members] / np.maximum(pool.inside_s[members], 1)
     middle, low, high = float(np.median(idle)), float(idle.min()), float(idle.max())
-    chosen = np.flatnonzero(np.isin(found.run_stay, members))
+    chosen = np.concatenate([found.of_stay[number] for number in members.tolist()])
     hours = _hours(found, members)
     workload = jobs[0].workload or workload_named(name) or ""
-    is_all = bool((idle >= 0.95 * held).all())
-    of = f"of {counted(len(jobs), 'job')} {named(name)!r} ({named(user)})"
-    advice = f"{counted(hours.value, 'idle GPU-hour')} {of}"
     few = len(jobs) < pool.common.least_jobs
     return Advice(
         id=f"{NAME}:{user}/{name}",
         rule=NAME,
-        action=f"end {advice}: no GPU was used" if is_all else f"ask for fewer GPUs: {advice}",
-        scope=Scope(jobs=tuple(job.id for job in jobs[:200])),
+        action=_request(jobs, held, idle, hours.value),
+        scope=Scope(jobs=tuple(job.id for job in jobs[:-201:-1])),
         quantity=between(
             low, middle, high, "gpus", "median over its jobs of idle GPU time / run time", SOURCE
         ),
@@ -179,13 +212,28 @@ def _ask_less(pool: Pool, found: Waste, user: str, name: str, members: list[int]
         grounds=(_ground(pool, found, chosen, jobs),),
         because=(
             f"{len(jobs)} of {counted(alike, 'job')} left {middle:.3g} of {float(np.median(held)):.3g} GPUs idle,"
-            f" {counted(hours.value, 'GPU-hour')} of {float(pool.gpu_s[members].sum()) / HOUR:,.0f}"
+            f" {_hours_of(hours.value)} of {pool.gpu_s[members].sum() / HOUR:,.0f}"
         ),
         would_change="fewer than five such jobs: more of them may look otherwise"
         if few
         else "how they are started",
         but=_but(workload, pool, np.inf),
     )
+
+
+def _request(jobs: Sequence[Stay], held: Numbers, idle: Numbers, hours: float) -> str:
+    """What to ask for the next time."""
+    of = f"{counted(len(jobs), 'job')} {title(jobs[0].user, jobs[0].name)}"
+    if (idle >= 0.95 * held).all():
+        return f"move {of} off GPUs: none was used in {_hours_of(hours)}"
+    size, spare = float(np.median(held)), float(np.median(idle))
+    if (held == size).all() and round(spare) >= 1 and np.ptp(idle) < 1:
+        return f"ask for {size - round(spare):.0f} instead of {counted(size, 'GPU')} in {of}: {_hours_of(hours)} idle"
+    return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle"
+
+
+def _hours_of(hours: float) -> str:
+    return counted(hours, "GPU-hour") if hours >= 10 else f"{hours:.2g} GPU-hours"
 
 
 def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
@@ -203,29 +251,26 @@ def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
     return Advice(
         id=f"{NAME}:others",
         rule=NAME,
-        action=f"look at {counted(total.value, 'idle GPU-hour')} of many small jobs",
+        action=f"look at {_hours_of(total.value)} that {counted(len(lines), 'more job or group', 'more jobs and groups')} left idle",
         scope=Scope(jobs=tuple(job for line in lines for job in line.scope.jobs)[:200]),
         quantity=exact(gpus, "gpus"),
         saving=_saving(pool, total, None, gpus, np.nan),
         grade=Grade.B,
         grounds=tuple(ground for line in lines[:3] for ground in line.grounds),
-        because=f"{len(lines)} users, names or jobs each wasted too little for a line of its own",
+        because="each of them wasted less than those that have a line of their own",
         would_change="nothing: it is counted",
     )
 
 
 def _thin(pool: Pool, found: Waste) -> Iterator[Refused]:
     """Jobs that were measured too little, or whose boards are not known."""
-    ran = pool.inside_s > 0
-    unknown = int((ran & np.isnan(pool.coverage)).sum())
+    ran = (pool.inside_s > 0) & (pool.gpu_s > 0)
     thin = int((ran & (pool.coverage < pool.common.least_coverage)).sum())
     if thin:
         least = f"{pool.common.least_coverage:.0%}"
         yield Refused(NAME, NOWHERE, f"{counted(thin, 'job')} measured for less than {least} of their time")
-    if unknown:
-        yield Refused(
-            NAME, NOWHERE, f"which GPUs {counted(unknown, 'job')} held is not known, or a bin is longer"
-        )
+    if pool.homeless:
+        yield Refused(NAME, NOWHERE, f"which GPUs {counted(pool.homeless, 'job')} held is not known")
 
 
 def _saving(pool: Pool, hours: Quantity, power: Quantity | None, gpus: float, left_s: float) -> Saving:

@@ -76,7 +76,7 @@ def _slice(pool: Pool, rules: Thresholds, group: Group, peaks: Floats) -> Advice
     if busy is None or high is None:
         return None
     holds = pool.holds
-    chosen = np.flatnonzero(np.isin(holds.stay, group.members))
+    chosen = np.concatenate([pool.holds_of[number] for number in group.members.tolist()])
     parts = [part_of(pool)[board] for board in set(holds.board[chosen].tolist())]
     if not parts or any(part is None or part.id.split("_")[0] not in rules.parts for part in parts):
         return None
