@@ -146,7 +146,7 @@ def test_names_of_dcgm_4_6_and_blanks(tmp_path: Path) -> None:
 def test_jobs_by_labels_to_the_sample(tmp_path: Path) -> None:
     # idle, then job 7 on both boards for 3 hours, then job 8 on one of them to the end
     six, nine = START + 6 * 3600, START + 9 * 3600
-    free, seven, eight = TIMES[TIMES < six], TIMES[(TIMES >= six) & (TIMES < nine)], TIMES[TIMES >= nine]
+    free, seven, eight = TIMES[six > TIMES], TIMES[(six <= TIMES) & (nine > TIMES)], TIMES[nine <= TIMES]
     series: dict[str, list[tuple[float, object]]] = {}
     for slot in (0, 1):
         series[board(slot)] = steady(0, free if slot == 0 else np.concatenate([free, eight]))
