@@ -15,7 +15,7 @@ from benchmarks.row import Row
 
 NAMES = (
     "start", "screen", "bytes", "parsing", "exporter_fanout", "prometheus_live", "prometheus_range", "slurm", "ssh", "tick",
-    "memory", "simulator", "filter", "advice",
+    "memory", "simulator", "filter", "advice", "audit",
 )  # fmt: skip
 
 

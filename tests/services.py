@@ -32,6 +32,7 @@ PACKAGES = {
     "mariadbd": "mariadb-server",
     "mariadb-install-db": "mariadb-server",
     "unshare": "util-linux",
+    "chromium": "chromium",
 }
 
 

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coldaisle.sources import __version__
-from coldaisle.sources.errors import ColdaisleError, FilterError
+from coldaisle.sources.errors import ColdaisleError, ConfigError, FilterError
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
@@ -354,6 +354,99 @@ def check(
     return check_and_print(settings, request, secrets, as_json=as_json, ascii_only=is_ascii)
 
 
+@main.command()
+@click.option(
+    "--last", metavar="TIME", default="7d", show_default=True, help="How far to look back: 28d, 12h."
+)
+@click.option("--until", metavar="WHEN", help="Look back from then: '2026-03-01 00:00'; default: now.")
+@click.option(
+    "--step", metavar="TIME", help="Of a bin; default: 5m, longer where the cluster or the span is large."
+)
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="First print what there is and what it will cost; without -o nothing more is asked.",
+)
+@click.option("--sacct", type=_FILE, help="Slurm's accounting, as the command below prints it.")
+@click.option(
+    "--for", "seconds", metavar="TIME", help="Gather live for so long: capacity and gross waste alone."
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=_FILE,
+    multiple=True,
+    help="A report: .html, .md, .json or .csv. Repeatable.",
+)
+@click.option("--pseudonyms", is_flag=True, help="Replace names of users, accounts, jobs, nodes and racks.")
+@click.option("--baseline", type=_FILE, help="The .json of an earlier audit: say what has drifted since.")
+@click.option("--name", metavar="NAME", help="The cluster's name.")
+@click.option("--demo", is_flag=True, help="The simulated cluster, with --for.")
+@click.option("--ascii/--no-ascii", default=None, help="Only ASCII; default: as the locale says.")
+@_source_options
+@click.pass_context
+def audit(
+    context: click.Context,
+    /,
+    last: str,
+    until: str | None,
+    step: str | None,
+    plan: bool,
+    sacct: Path | None,
+    seconds: str | None,
+    outputs: Sequence[Path],
+    pseudonyms: bool,
+    baseline: Path | None,
+    demo: bool,
+    ascii: bool | None,
+    **given: Any,
+) -> int:
+    """Utilisation over days, with sizing advice: from Prometheus, Slurm's accounting, or both.
+
+    \b
+    coldaisle audit --plan --prometheus http://prom:9090
+    coldaisle audit --last 28d --prometheus http://prom:9090 --slurm local -o report.html -o report.json
+    coldaisle audit --last 28d --sacct sacct.txt --pseudonyms -o report.csv
+    coldaisle audit --for 10m --ssh 'r[01-16]n[01-04]'
+
+    The file for --sacct, where Slurm's commands are not at hand (SLURM_TIME_FORMAT=%s gives times in seconds):
+
+    \b
+    SLURM_TIME_FORMAT=%s sacct --allusers --duplicates --parsable2 --starttime=now-28days --endtime=now --format=JobIDRaw,JobID,User,Account,Partition,State,Submit,Eligible,Start,End,TimelimitRaw,NNodes,NodeList,AllocTRES,ReqTRES,TotalCPU,TRESUsageInTot,JobName > sacct.txt
+
+    A summary is printed, progress goes to stderr. Exit status: 0, also where advice is refused; 3 bad usage, or
+    nothing could be read.
+    """
+    _start_log()
+    before = (context.obj or {}).get("name")
+    instant = _instant(until)
+    from coldaisle.tui.audit import audit_and_print, request_of
+
+    request = request_of(
+        _seconds(last, "--last"),
+        None if instant is None else instant.at,
+        None if step is None else _seconds(step, "--step"),
+        plan=plan,
+        sacct=sacct,
+        gather_s=None if seconds is None else _seconds(seconds),
+        outputs=outputs,
+        pseudonyms=pseudonyms,
+        baseline=baseline,
+    )
+    given["name"] = given["name"] or before
+    settings = (
+        _of_demo(given)
+        if demo
+        else _for_audit(_inherited(context, given), needs_source=sacct is None and not plan)
+    )
+    secrets = _asked_first(settings, confirmed=given["yes"])
+    is_ascii = not _is_utf8(sys.stdout) if ascii is None else ascii
+    if not is_ascii:
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    return audit_and_print(settings, request, secrets, ascii_only=is_ascii)
+
+
 @main.command("list")
 @click.argument(
     "what", type=click.Choice(["gpus", "nodes", "jobs", "servers", "partitions", "events", "findings"])
@@ -495,6 +588,23 @@ def _configured(given: dict[str, Any]) -> Settings:
     ):
         settings = settings.with_sources(_detected())
     return settings.with_flags(flags)
+
+
+def _for_audit(given: dict[str, Any], *, needs_source: bool) -> Settings:
+    """As configured; a file of accounting is a source enough."""
+    from coldaisle.sources.config import load_default
+
+    if not needs_source:
+        return load_default(given["config"]).with_flags(_flags(given))
+    try:
+        return _configured(given)
+    except ConfigError:
+        raise
+    except ColdaisleError as error:
+        remedy = (
+            "name what remembers: --prometheus URL, --slurm local or --sacct FILE; --demo --for 10s shows one"
+        )
+        raise ColdaisleError(error.problem.replace("nothing to show", "nothing to audit"), remedy) from None
 
 
 def _flags(given: dict[str, Any]) -> Flags:

@@ -80,7 +80,7 @@ async def _ask(spoken: Spoken, asker: Asker, way: _Way, by: tuple[str, ...]) -> 
 
 
 def _ways(spoken: Spoken) -> Iterator[_Way]:
-    words = _words(spoken)
+    words = job_words(spoken)
     for label in words.job:
         yield _Way(
             label, (*words.user, *words.partition), msgspec.structs.replace(words, job=(label,), pod=())
@@ -89,7 +89,7 @@ def _ways(spoken: Spoken) -> Iterator[_Way]:
         yield _Way(label, words.namespace, msgspec.structs.replace(words, job=(), pod=(label,)))
 
 
-def _words(spoken: Spoken) -> Labels:
+def job_words(spoken: Spoken) -> Labels:
     """The labels of jobs that the server has; beside ``exported_pod``, ``pod`` is the exporter's own."""
     words = spoken.vocabulary.labels
     chosen: dict[str, tuple[str, ...]] = {}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from coldaisle.sources.source import Kind
 from coldaisle.sources.vocabularies import NAME, Labels, Rule, Selection, Vocabulary
@@ -108,22 +108,31 @@ class Wording:
     vocabulary: Vocabulary
     match: tuple[str, ...] = ()
     """Matchers that every selector gets."""
+    statistic: Literal["", "avg", "max"] = ""
+    """What of a gauge over the window is asked for; empty: its newest value."""
 
     def ask(self, question: Question, window: float, shard: Sequence[str] = ()) -> str:
         """The PromQL of a question; ``window``: seconds that a rate looks back; ``shard``: further matchers."""
         rule = question.rule
         chosen = self.vocabulary.select.get(rule.select) if len(question.rules) == 1 else None
         series = selector(question.name, (*_selecting(chosen), *self.match, *shard))
-        value = f"rate({series}[{seconds(window)}])" if question.is_rate else series
+        if question.is_rate:
+            value = f"rate({series}[{seconds(window)}])"
+        elif self.statistic:
+            value = f"{self.statistic}_over_time({series}[{seconds(window)}])"
+        else:
+            value = series
+        # series of one board that follow each other within a window are those of its jobs: none of them is all of it
+        alike = self.statistic or "max"
         by = (*question.key.labels, *question.kept)
         if rule.fold == "quantile":
             over = max(window, SHORTEST_QUANTILE_S)
             rises = grouped("sum", (*by, "le"), f"rate({series}[{seconds(over)}])")
             return grouped("max", by, f"histogram_quantile({number(rule.quantile)}, {rises})")
         if question.is_raw or rule.fold not in _OPERATORS:
-            return grouped("max", by, self._without_blanks(value, series, question, window))
+            return grouped(alike, by, self._without_blanks(value, series, question, window))
         parts = [label for label in rule.parts if label != NAME]
-        value = grouped("max", (*by, *parts), self._without_blanks(value, series, question, window))
+        value = grouped(alike, (*by, *parts), self._without_blanks(value, series, question, window))
         if rule.within:
             value = grouped(rule.inner, (*by, *rule.within), value)
         return grouped(_OPERATORS[rule.fold], by, value)
@@ -137,7 +146,8 @@ class Wording:
         blanks = self.vocabulary.blanks
         if not blanks or not (question.is_rate or question.rule.fold != "one"):
             return value
-        held = f"max_over_time({series}[{seconds(window)}])" if question.is_rate else series
+        is_over_time = question.is_rate or self.statistic
+        held = f"max_over_time({series}[{seconds(window)}])" if is_over_time else series
         blank = " or ".join(f"{held} >= {number(low)} <= {number(high)}" for low, high in blanks)
         return f"({value} unless ({blank}))"
 
@@ -233,6 +243,17 @@ def any_of(label: str, values: Iterable[str]) -> str:
     return f"{label}=~{quoted('|'.join(map(re.escape, values)))}"
 
 
+def any_name(names: Iterable[str], match: Iterable[str] = ()) -> str:
+    """A selector for all series of these names."""
+    return f"{{{','.join((any_of('__name__', sorted(names)), *match))}}}"
+
+
+def families(names: Iterable[str], match: Iterable[str] = ()) -> str:
+    """A selector for all names that begin as these do: short enough for an address, which is how it is asked."""
+    stems = sorted({stem[0] for name in names if (stem := _STEM.match(name))})
+    return f"{{{','.join((f'__name__=~{quoted(_any(stems))}', *match))}}}"
+
+
 def none_of(label: str, values: Iterable[str]) -> str:
     """A matcher for every other value."""
     return f"{label}!~{quoted('|'.join(map(re.escape, values)))}"
@@ -256,6 +277,13 @@ def seconds(window: float) -> str:
 def number(value: float) -> str:
     """A number of PromQL."""
     return f"{value:+}".replace("inf", "Inf") if value in (float("inf"), float("-inf")) else repr(value)
+
+
+_STEM = re.compile(r"[A-Za-z0-9]+[_:]?")
+
+
+def _any(stems: Iterable[str]) -> str:
+    return f"(?:{'|'.join(stems)}).*"
 
 
 def _selecting(selection: Selection | None) -> Iterable[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -30,7 +29,15 @@ from coldaisle.sources.prometheus.descriptions import describe
 from coldaisle.sources.prometheus.holders import beginnings, jobs
 from coldaisle.sources.prometheus.identity import NODE_LABELS, Names, host_of, names, same_node
 from coldaisle.sources.prometheus.orchestrator import NAMES, Orchestrator, what_it_lacks
-from coldaisle.sources.prometheus.queries import INSTANCE, WINDOW_SCRAPES, any_of, grouped, quoted, selector
+from coldaisle.sources.prometheus.queries import (
+    INSTANCE,
+    WINDOW_SCRAPES,
+    any_name,
+    any_of,
+    families,
+    grouped,
+    selector,
+)
 from coldaisle.sources.prometheus.spoken import JOB_LABEL, Place, Round, Spoken, Timing
 from coldaisle.sources.settings import Rewrite
 from coldaisle.sources.source import (
@@ -346,14 +353,14 @@ class PrometheusSource:
         watch.ahead = await self._ahead()
         watch.flavour = await self._server.flavour()
         asker = Asker(self._server, np.array([start, end]), remarks)
-        families = self._of_families(NAMES.union(*(one.wanted() for one in self._vocabularies)))
-        held = await asker.names("__name__", families)
+        wanted = families(NAMES.union(*(one.wanted() for one in self._vocabularies)), self._match)
+        held = await asker.names("__name__", wanted)
         found: list[Spoken] = []
         for vocabulary in self._vocabularies:
             has = held & vocabulary.wanted()
             if not vocabulary.is_spoken_on(has) or any(o.vocabulary.name == vocabulary.name for o in found):
                 continue
-            labels = await asker.labels(self._any_name(has))
+            labels = await asker.labels(any_name(has, self._match))
             known = next((s for s in watch.spoken if s.vocabulary is vocabulary), None)
             is_same = known is not None and known.names == has and known.labels == labels
             found.append(known if known and is_same else Spoken(vocabulary, has, labels, self._match))
@@ -361,19 +368,11 @@ class PrometheusSource:
         cluster = held & NAMES
         watch.orchestrator = None
         if cluster:
-            labels = await asker.labels(self._any_name(cluster))
+            labels = await asker.labels(any_name(cluster, self._match))
             watch.orchestrator = Orchestrator(cluster, labels, self._match)
         everything = cluster.union(*(one.names for one in found))
-        jobs = await asker.names(JOB_LABEL, self._of_families(everything)) if everything else ()
+        jobs = await asker.names(JOB_LABEL, families(everything, self._match)) if everything else ()
         watch.jobs = tuple(sorted(jobs))
-
-    def _any_name(self, names_: Iterable[str]) -> str:
-        return f"{{{','.join((any_of('__name__', sorted(names_)), *self._match))}}}"
-
-    def _of_families(self, names_: Iterable[str]) -> str:
-        """A selector for all names that begin as these do: short enough for an address, which is how it is asked."""
-        stems = sorted({stem[0] for name in names_ if (stem := _STEM.match(name))})
-        return f"{{{','.join((f'__name__=~{quoted(_any(stems))}', *self._match))}}}"
 
     async def _who_is_who(self, watch: _Watch, asker: Asker) -> list[Item]:
         """Targets, boards, nodes and their names; the nodes that were booted since that was last asked."""
@@ -625,13 +624,6 @@ class PrometheusSource:
     def _tell(self, target: Target) -> Target:
         self._told[target.name] = target
         return target
-
-
-_STEM = re.compile(r"[A-Za-z0-9]+[_:]?")
-
-
-def _any(stems: Iterable[str]) -> str:
-    return f"(?:{'|'.join(stems)}).*"
 
 
 _GONE = (Unreachable, TimedOut, AccessDenied)

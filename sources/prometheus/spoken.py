@@ -209,7 +209,7 @@ class Spoken:
 
     async def _identities(self, asker: Asker) -> list[tuple[Labels, float]]:
         """Series of the anchors with all labels that say who they are, and their newest stamp, the newest first."""
-        by = self._identity_labels()
+        by = self.identity_labels()
         rows: list[tuple[Labels, float]] = []
         keys = self.places or await self.stamps(asker)
         shards = self._shards(keys, len(keys) * (8 if Kind.GPU in self.frames else 1), 400)
@@ -227,11 +227,12 @@ class Spoken:
         for name in self.vocabulary.info if Kind.GPU in self.frames else ():
             if name in self.names:
                 last = Asker(asker.querier, asker.times[-1:], asker.remarks)
-                found = await last.ask(grouped("max", self._identity_labels(), self.wording.selector(name)))
+                found = await last.ask(grouped("max", self.identity_labels(), self.wording.selector(name)))
                 rows += ((labels, float("-inf")) for labels in found.labels[:MAX_SERIES])
         return rows
 
-    def _identity_labels(self) -> list[str]:
+    def identity_labels(self) -> list[str]:
+        """Labels that say which node, board and rack a series of the anchor is of, where the server has them."""
         words, engine = self.vocabulary.labels, self.vocabulary.server
         wanted = [*self.keys.place.labels, INSTANCE, JOB_LABEL, *NODE_LABELS, *RACK_LABELS, *POD_LABELS]
         wanted += words.node

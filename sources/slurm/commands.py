@@ -11,6 +11,7 @@ from coldaisle.sources.slurm import json_answers, partitions, text_answers
 from coldaisle.sources.slurm.accounting import FIELDS, SEPARATOR, read_sacct
 from coldaisle.sources.slurm.problems import problem_said
 from coldaisle.sources.slurm.records import Diagnosis, Jobs, Nodes, Partitions, SlurmJob, Topology
+from coldaisle.sources.slurm.sacct import Accounting, options, read
 from coldaisle.sources.slurm.topology import read_conf
 from coldaisle.sources.text import plain
 
@@ -147,6 +148,11 @@ class Commands:
         command += [f"--delimiter={SEPARATOR}", f"--format={','.join(FIELDS)}", "--local"]
         command += [f"--starttime={_written(start)}", f"--endtime={_written(end)}"]
         return read_sacct(await self._ask(command, MAX_ANSWER))
+
+    async def accounting(self, start: float, end: float) -> Accounting:
+        """By sacct, job steps included: what was touched of memory, and CPU time, too."""
+        out = await self._ask(options(_written(start), _written(end)), MAX_ANSWER)
+        return read(out.decode("utf-8", "replace").split("\n"), self.target)
 
     async def aclose(self) -> None:
         """End what was kept open."""

@@ -1,0 +1,1 @@
+"""An audit as JSON, CSV, Markdown, HTML and text."""

@@ -1,0 +1,164 @@
+"""Figures of an audit as people read them, and the sentences of its first page. Works on the JSON object. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from coldaisle.sources.text import plain
+from coldaisle.sources.units import show
+
+NONE = "not known"
+DASH = "-"
+LONG = 160
+KINDS = (
+    ("allocated", "Allocated", "GPU time that jobs held, of what is installed"),
+    ("busy", "Busy", "time with a kernel resident, of what was allocated"),
+    ("active", "Active", "SMs with work, of busy time"),
+    ("achieved_flops", "Achieved, compute", "of the flop/s that the busy boards could do"),
+    ("achieved_bandwidth", "Achieved, memory", "of the bytes/s that their memory could move"),
+)
+"""The four utilisations: key, title, of what. The last one has two sides."""
+UNITS = {"gpu_hours": "GPU-hours", "gpus": "GPUs", "nodes": "nodes", "ratio": "%", "$": "$"}
+
+
+class Point(NamedTuple):
+    """A line of the first page: what is asked, and the answer."""
+
+    title: str
+    text: str
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """``76 %``"""
+    return DASH if value is None else f"{value * 100:.{digits}f} %"
+
+
+def count(value: float | None) -> str:
+    """``17,984``, ``3.4``"""
+    if value is None:
+        return DASH
+    return f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:,.2g}"
+
+
+def figure(one: Mapping[str, Any] | None) -> str:
+    """``17,984 GPU-hours``, with its interval where it has one: ``76 % [73-78]``."""
+    if one is None or one.get("value") is None:
+        return DASH
+    unit = str(one["unit"])
+    value, low, high = one["value"], one["low"], one["high"]
+    is_exact = low == high
+    if unit == "ratio":
+        return percent(value) if is_exact else f"{percent(value)} [{low * 100:.0f}-{high * 100:.0f}]"
+    if unit in ("W", "s", "B", "B/s") or unit == "bytes":
+        canonical = "B" if unit == "bytes" else unit
+        told = show(value, canonical)
+        return told if is_exact else f"{told} [{show(low, canonical)} to {show(high, canonical)}]"
+    told = f"{count(value)} {UNITS.get(unit, unit)}".rstrip()
+    return told if is_exact else f"{told} [{count(low)} to {count(high)}]"
+
+
+def duration(seconds: float | None) -> str:
+    """``4 s``, ``3m29s``, ``2h10``"""
+    return DASH if seconds is None else show(seconds, "s")
+
+
+def value_of(key: str, value: float | None) -> str:
+    """A metric's value in its unit."""
+    from coldaisle.sources.catalog import catalog
+
+    if value is None:
+        return DASH
+    known = catalog().get(key)
+    return show(value, known.unit if known else "1")
+
+
+def name(text: object, width: int = 60) -> str:
+    """Other people's text, inert and short."""
+    return plain(str(text), width) or "(no name)"
+
+
+def sentence(text: object, width: int = 400) -> str:
+    """Other people's or a rule's words, as a sentence among others."""
+    told = plain(str(text), width).strip()
+    return told and f"{told[0].upper()}{told[1:]}{'' if told.endswith(('.', '!', '?')) else '.'}"
+
+
+def span(made: Mapping[str, Any]) -> str:
+    """``2026-03-01 to 2026-03-29, 28 days``"""
+    told = made["span"]
+    days = told["days"]
+    lasting = f"{days:.3g} days" if days >= 2 else show(told["seconds"], "s")
+    return f"{str(told['start'])[:16].replace('T', ' ')} to {str(told['end'])[:16].replace('T', ' ')} UTC, {lasting}"
+
+
+def points(made: Mapping[str, Any]) -> Iterator[Point]:
+    """What a manager wants to know, in order."""
+    yield Point("How busy are the GPUs?", busy(made))
+    yield Point("What can be reclaimed for nothing?", reclaim(made))
+    yield Point("Is more needed?", demand(made))
+    yield Point("What binds the work?", binding(made))
+
+
+def busy(made: Mapping[str, Any]) -> str:
+    """The four utilisations in a sentence."""
+    use = made["utilisations"]["cluster"]
+    told = [f"{title.lower()} {figure(use[key])}" for key, title, _ in KINDS if use[key]["value"] is not None]
+    if not told:
+        why = next((use[key]["why"] for key, _, _ in KINDS if use[key]["why"]), "nothing was measured")
+        return f"Cannot be told: {why}."
+    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before."
+
+
+def reclaim(made: Mapping[str, Any]) -> str:
+    """Option zero."""
+    one = made["gpu_hours"]["reclaimable"]
+    if one is None:
+        return "Cannot be told: it takes jobs with their GPUs, and what these did."
+    seconds = made["span"]["seconds"] or 1.0
+    gpus = one["value"] * 3600 / seconds
+    held = (made["gpu_hours"]["allocated"] or {}).get("value")
+    share = f", {percent(one['value'] / held, 1)} of what jobs held" if held else ""
+    if one["value"] < 0.5:
+        return "Nothing that was measured: no job held GPUs for half an hour without using them."
+    return (
+        f"{figure(one)} that jobs held without using them: as much as {gpus:,.1f} GPUs all the time{share}."
+    )
+
+
+def demand(made: Mapping[str, Any]) -> str:
+    """Offered load against what is installed."""
+    load = made["offered_load"]
+    if load is None:
+        return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
+    text = f"Jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
+    installed = load["installed_gpus"]
+    if installed:
+        text += f"; {count(installed)} are installed"
+    waits = [one for one in made["jobs_by"]["partition"] if one["wait_p90_s"] is not None]
+    if waits:
+        text += (
+            f". In the largest partition nine jobs of ten waited {duration(waits[0]['wait_p90_s'])} at most"
+        )
+    elif not any(one["wait_p50_s"] is not None for one in made["jobs_by"]["state"]):
+        text += ". Who waited is not known without accounting, so this is what ran"
+    return text + "."
+
+
+def binding(made: Mapping[str, Any]) -> str:
+    """What advice says of parts; else what is known of it."""
+    bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
+    if bought:
+        return " ".join(f"{name(one['action'], LONG)}: {name(one['because'], 300)}" for one in bought[:3])
+    why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
+    if why:
+        return f"No part is advised: {name(why[0], 300)}."
+    use = made["utilisations"]["cluster"]
+    flops, bandwidth = use["achieved_flops"]["value"], use["achieved_bandwidth"]["value"]
+    if flops is None or bandwidth is None:
+        return "Cannot be told: it takes DCGM's profiling metrics (tensor and memory activity)."
+    return f"Busy boards reach {percent(flops)} of their flop/s and {percent(bandwidth)} of their memory bandwidth."
+
+
+PURCHASES = ("purchase", "purchases", "parts", "buy", "hardware")
+"""Rules of advice that speak of new parts."""
