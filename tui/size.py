@@ -205,7 +205,7 @@ def finetune(**given: Any) -> int:
     help="Format of the weights: fp8, int4, mxfp4, ...",
 )
 @click.option(
-    "--kv-dtype", metavar="NAME", default="bf16", show_default=True, help="Of keys and values: fp8, ..."
+    "--kv-dtype", metavar="NAME", default="auto", show_default=True, help="Of keys and values: fp8, ..."
 )
 @_part_option
 @_size("--gpus", help="So many; default: the fewest that do it.")

@@ -286,7 +286,9 @@ def _long(
     last = saving[-1]
     lasts = last.end - last.start
     goes_on = window.at - last.end <= max(rules.long_s, 2.5 * float(past.width[-1]))
-    at_least = lasts - float(past.width[-1])  # the first sample and the last may have been hit by little of it
+    at_least = lasts - float(
+        past.width[-1]
+    )  # the first sample and the last may have been hit by little of it
     if at_least < rules.long_s or not goes_on or len(saving) >= rules.events:
         return None
     loss = 1.0  # nothing is computed while it lasts

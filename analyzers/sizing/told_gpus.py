@@ -31,7 +31,9 @@ def in_time(sheet: Sheet, deadline_s: float | None, gpus: int | None) -> Sheet:
         f"{_span(deadline_s)}; without a number of GPUs the answer is how many would do. What binds: time"
     )
     terms = (("time", wall), ("deadline", exact(deadline_s, "s", "told")))
-    others = tuple(warning for warning in sheet.warnings if "the deadline" not in warning)  # the answer has said it
+    others = tuple(
+        warning for warning in sheet.warnings if "the deadline" not in warning
+    )  # the answer has said it
     return replace(sheet, answer=answer, gpus=None, binding=Binding("time", terms), warnings=others)
 
 
