@@ -209,9 +209,9 @@ def test_nodes_out_of_service_are_taken_off() -> None:
 
 
 def held(number: int, boards: tuple[int, ...], **what: object) -> Stay:
-    return job(
-        number, 0.0, 28 * 24.0, gpus=len(boards), boards=boards, hosts=tuple({b // 8 for b in boards}), **what
-    )  # type: ignore[arg-type]
+    hosts = tuple({board // 8 for board in boards})
+    stay = job(number, 0.0, 28 * 24.0, gpus=len(boards), boards=boards, hosts=hosts)
+    return replace(stay, **what)  # type: ignore[arg-type]
 
 
 def waiting(count: int, gpus: int, **what: object) -> list[Stay]:
