@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -209,10 +208,10 @@ def test_nodes_out_of_service_are_taken_off() -> None:
 # -- fragments
 
 
-def held(number: int, boards: tuple[int, ...], **what: Any) -> Stay:
-    return job(
-        number, 0.0, 28 * 24.0, gpus=len(boards), boards=boards, hosts=tuple({b // 8 for b in boards}), **what
-    )
+def held(number: int, boards: tuple[int, ...], **what: object) -> Stay:
+    hosts = tuple({board // 8 for board in boards})
+    stay = job(number, 0.0, 28 * 24.0, gpus=len(boards), boards=boards, hosts=hosts)
+    return replace(stay, **what)  # type: ignore[arg-type]
 
 
 def waiting(count: int, gpus: int, **what: object) -> list[Stay]:

@@ -43,7 +43,7 @@ def test_a_model_is_found_whatever_its_case_and_hyphens(name: str, model: str) -
         (model_named, "", "there is no model"),
         (part_named, "a100", "a100_sxm_40"),
         (part_named, "made up", "there is no part made up"),
-        (model_named, "lamma-2-70b", "did you mean Llama-2-70B?"),
+        (model_named, "lamma-2-70b", "did you mean Llama-2-70B, "),
         (node_named, "made up", "dgx_h100"),
         (node_named, "dgx_h10", "did you mean dgx_h100"),
         (part_named, "h1000", "h100_"),
