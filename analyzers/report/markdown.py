@@ -81,8 +81,8 @@ def _advice(made: Mapping[str, Any]) -> Iterator[str]:
         for one in made["advice"]
     ]
     yield from _table(("Advice", "Saves", "Sure"), rows) if rows else ["No advice.", ""]
-    for one in made["refused"][:MOST]:
-        yield f"- no advice on {one['rule'].replace('_', ' ')}: {escaped(one['why'], 200)}"
+    for rules, why in list(words.refusals(made))[:MOST]:
+        yield f"- no advice on {rules}: {escaped(why, 200)}"
     yield ""
 
 

@@ -36,6 +36,6 @@ def as_html(made: Mapping[str, Any]) -> str:
     }  # fmt: skip
     source = (files(__package__) / "page.html").read_text(encoding="utf-8")
     page: str = environment.from_string(source).render(
-        made=made, points=list(words.points(made)), kinds=words.KINDS
+        made=made, points=list(words.points(made)), kinds=words.KINDS, refusals=list(words.refusals(made))
     )
     return page

@@ -39,9 +39,9 @@ def summary(made: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
 
 
 def _by_state(made: Mapping[str, Any]) -> Iterator[str]:
-    states = [one for one in made["jobs_by"]["state"] if one["gpu_hours"] > 0 and one["name"] != "unknown"]
+    states = [one for one in made["jobs_by"]["state"] if one["gpu_hours"] > 0]
     total = sum(one["gpu_hours"] for one in states)
-    if total:
+    if total and "unknown" not in {one["name"] for one in states}:
         yield ""
         yield "GPU-hours by how jobs ended"
         for one in states[:MOST]:
@@ -60,9 +60,8 @@ def _advice(made: Mapping[str, Any], width: int) -> Iterator[str]:
         yield from _wrapped(f"  {words.name(one['action'], 200)}{tail}", width, 4)
     if len(given) > MOST:
         yield f"  ... and {len(given) - MOST} more: write a report with -o report.html"
-    refused = {(one["rule"], one["why"]) for one in made["refused"]}
-    for rule, why in sorted(refused)[:MOST]:
-        yield from _wrapped(f"  no advice on {rule.replace('_', ' ')}: {words.name(why, 200)}", width, 4)
+    for rules, why in list(words.refusals(made))[:MOST]:
+        yield from _wrapped(f"  no advice on {rules}: {words.name(why, 200)}", width, 4)
 
 
 def _drift(made: Mapping[str, Any], width: int) -> Iterator[str]:

@@ -114,7 +114,10 @@ def reclaim(made: Mapping[str, Any]) -> str:
     """Option zero."""
     one = made["gpu_hours"]["reclaimable"]
     if one is None:
-        return "Cannot be told: it takes jobs with their GPUs, and what these did."
+        why = [refused["why"] for refused in made["refused"] if refused["rule"] == "idle_gpus"]
+        return sentence(
+            f"Cannot be told: {why[0] if why else 'it takes jobs with their GPUs, and what these did'}"
+        )
     seconds = made["span"]["seconds"] or 1.0
     gpus = one["value"] * 3600 / seconds
     held = (made["gpu_hours"]["allocated"] or {}).get("value")
@@ -158,6 +161,15 @@ def binding(made: Mapping[str, Any]) -> str:
     if flops is None or bandwidth is None:
         return "Cannot be told: it takes DCGM's profiling metrics (tensor and memory activity)."
     return f"Busy boards reach {percent(flops)} of their flop/s and {percent(bandwidth)} of their memory bandwidth."
+
+
+def refusals(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(rules, why) of advice that was not given, each reason once."""
+    by_why: dict[str, dict[str, None]] = {}
+    for one in made["refused"]:
+        by_why.setdefault(one["why"], {})[one["rule"].replace("_", " ")] = None
+    for why, rules in by_why.items():
+        yield ", ".join(rules), why
 
 
 PURCHASES = ("purchase", "purchases", "parts", "buy", "hardware")

@@ -86,7 +86,7 @@ def _cells(usage: Usage, stay: Stay) -> Mapping[str, str]:
         "Start": _at(stay.started_at), "End": _at(stay.ended_at), "TimelimitRaw": _minutes(stay.limit_s),
         "NNodes": str(max(len(stay.hosts), 1)),
         "NodeList": ",".join(usage.hosts[host].key for host in stay.hosts) or "None assigned",
-        "AllocTRES": tres if has_run else "", "ReqTRES": tres, "TotalCPU": "01:00:00", "TRESUsageInTot": "",
+        "AllocTRES": tres if has_run else "", "ReqTRES": tres, "TotalCPU": "", "TRESUsageInTot": "",
         "JobName": stay.name,
     }  # fmt: skip
 
