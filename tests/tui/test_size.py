@@ -1,0 +1,157 @@
+"""``coldaisle size`` as a person uses it: the real program, its text, its JSON and its refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = [sys.executable, "-c", "from coldaisle.tui.start import main; main()"]
+SERVE = ("serve", "--model", "llama-3.3-70b", "--users", "200", "--isl", "2k", "--osl", "300")
+TRAIN = ("train", "--model", "llama-3.1-8b", "--tokens", "1e12")
+FINE = ("finetune", "--model", "llama-3.1-8b", "--tokens", "1e9", "--method", "lora")
+
+
+def size(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*PROGRAM, "size", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100, check=False
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def told(*arguments: str, status: int = 0) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(size(*arguments, "--json", status=status).stdout)
+    assert made["schema"] == "coldaisle.size/1"
+    return made
+
+
+def figures(made: Any) -> list[dict[str, Any]]:
+    """Every figure of an answer, however deep."""
+    if isinstance(made, list):
+        return [one for part in made for one in figures(part)]
+    if isinstance(made, dict):
+        mine = [made] if {"value", "low", "high", "unit"} <= made.keys() else []
+        return mine + [one for part in made.values() for one in figures(part)]
+    return []
+
+
+@pytest.mark.parametrize("request_", [SERVE, TRAIN, FINE], ids=lambda words: words[0])
+def test_the_answer_comes_first_and_fits_eighty_columns(request_: tuple[str, ...]) -> None:
+    lines = size(*request_, "--part", "h100_sxm,h200_sxm").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("ANSWER") for line in lines[:6])
+    assert any("h200_sxm" in line for line in lines[:30]), "the parts are compared"
+
+
+@pytest.mark.parametrize("request_", [SERVE, TRAIN, FINE], ids=lambda words: words[0])
+def test_json_has_every_figure_with_its_interval_and_unit(request_: tuple[str, ...]) -> None:
+    made = told(*request_, "--part", "h100_sxm,h200_sxm")
+    assert [part["part"] for part in made["parts"]] == ["h100_sxm", "h200_sxm"]
+    assert made["best"] in {"h100_sxm", "h200_sxm"}
+    every = figures(made["parts"])
+    assert len(every) > 40
+    for one in every:
+        assert one["low"] <= one["value"] <= one["high"], one
+        assert one["unit"], one
+    assert all(part["binding"] for part in made["parts"])
+
+
+def test_each_number_is_explained() -> None:
+    text = size(*SERVE, "--part", "h100_sxm", "--explain").stdout
+    assert text.count("\n      = ") > 15
+    assert text.count("\n      from ") > 5
+
+
+def test_what_costs_takes_a_price_with_its_day() -> None:
+    assert "$" not in size(*SERVE, "--part", "h100_sxm").stdout.replace("PART=$/h", "")
+    priced = size(
+        *SERVE, "--part", "h100_sxm", "--price", "h100_sxm=2.35", "--price-date", "2026-11-01"
+    ).stdout
+    assert "2026-11-01" in priced
+    assert "$" in priced
+    size(*SERVE, "--part", "h100_sxm", "--price", "h100_sxm=2.35", status=3)
+
+
+def test_more_users_take_no_fewer_gpus() -> None:
+    counts = [
+        told("serve", "--model", "llama-3.3-70b", "--users", str(users), "--part", "h100_sxm")["parts"][0]["gpus"]["value"]
+        for users in (10, 200, 2000)
+    ]  # fmt: skip
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_what_fits_nowhere_says_what_binds() -> None:
+    request = ("train", "--model", "llama-3.1-405b", "--tokens", "1e12", "--part", "t4", "--gpus", "4")
+    done = size(*request, status=2)
+    assert "cannot be done" in done.stdout
+    assert "What binds: memory" in " ".join(done.stdout.split())
+    made = told(*request, status=2)
+    assert not made["fits"]
+    assert made["parts"][0]["gpus"] is None
+    assert made["parts"][0]["binding"]["name"] == "memory"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--model", "made up"), "there is no model made up"),
+        (("serve", "--model", "llama-3.3-70b", "--users", "0"), "--users"),
+        (("serve", "--model", "llama-3.3-70b", "--isl", "-5"), "--isl"),
+        (("serve", "--model", "llama-3.3-70b", "--part", "abacus"), "abacus"),
+        (("serve",), "--model"),
+        (("train", "--params", "0", "--tokens", "1"), "--params"),
+        (("train", "--model", "llama-3.1-8b", "--tokens", "nan"), "--tokens"),
+        ((*TRAIN, "--part", "h100_sxm", "--gpus", "64", "--tp", "7"), "TP 7"),
+        ((*SERVE, "--price", "h100_sxm=cheap", "--price-date", "2026-11-01"), "--price"),
+        (("guess",), "guess"),
+    ],
+)
+def test_nonsense_is_one_sentence_and_what_to_do(arguments: tuple[str, ...], words: str) -> None:
+    done = size(*arguments, status=3)
+    assert done.stdout == ""
+    assert done.stderr.startswith("coldaisle: ")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_a_hostile_name_is_inert() -> None:
+    done = size("serve", "--model", "evil\x1b]0;x\x07\u202e", status=3)
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+
+
+def test_a_config_of_hugging_face_is_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps(
+            {
+                "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+                "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+                "max_position_embeddings": 131072,
+            }
+        )
+    )  # fmt: skip
+    made = told("serve", "--model", str(path), "--users", "10", "--part", "h100_sxm")
+    assert made["request"]["model"]["params"] == pytest.approx(8.03e9, rel=0.01)
+    path.write_text("{")
+    done = size("serve", "--model", str(path), "--users", "10", status=3)
+    assert str(path) in done.stderr
+
+
+def test_the_catalogue_is_listed() -> None:
+    assert "h100_sxm" in size("parts").stdout
+    assert "Llama-2-70B" in size("models").stdout
+
+
+def test_it_works_without_the_screen() -> None:
+    code = "import sys, coldaisle.tui.size; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not {"textual", "rich", "pandas"} & set(done.stdout.split())
