@@ -195,7 +195,11 @@ def _severity(loss: float, delays: bool) -> Severity:
 
 def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> float:
     queued = float(queue_share(window, rules.window_s)[server])
-    tokens = float(mean(window.recent("serve.gen_tokens", rules.window_s).values)[server])
+    prompt, made = (
+        float(mean(window.recent(key, rules.window_s).values)[server])
+        for key in ("serve.prompt_tokens", "serve.gen_tokens")
+    )
+    tokens = made + (0.0 if np.isnan(prompt) else prompt)
     running = max(float(window.current("serve.running")[server]), 1.0)
     used = float(window.current("serve.kv_usage")[server]) * float(
         window.current("serve.kv_capacity")[server]
