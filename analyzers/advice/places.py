@@ -7,6 +7,7 @@ from coldaisle.analyzers.advice.load import Load, unknown_submissions
 from coldaisle.analyzers.advice.pool import DAY, Pool
 from coldaisle.analyzers.advice.telling import EXAMPLES, named
 from coldaisle.analyzers.finding import NOWHERE
+from coldaisle.sources.units import age
 
 
 def short(pool: Pool, rule: str, days: float) -> Refused | None:
@@ -14,8 +15,7 @@ def short(pool: Pool, rule: str, days: float) -> Refused | None:
     if pool.is_snapshot:
         return Refused(rule, NOWHERE, f"a look of {pool.usage.span_s / 60:.0f} min sizes nothing")
     if pool.usage.span_s < 0.999 * days * DAY:
-        span = pool.usage.span_s / DAY
-        return Refused(rule, NOWHERE, f"{span:.2g} of the {days:g} days that it takes")
+        return Refused(rule, NOWHERE, f"{age(pool.usage.span_s)} of the {days:g} d that it takes")
     return None
 
 

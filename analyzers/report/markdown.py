@@ -75,7 +75,7 @@ def _advice(made: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         (
             f"**{escaped(one['action'], 200)}** {escaped(one['because'], 300)}",
-            words.figure(one["saving"]["gpu_hours"] or one["saving"]["gpu_hours_per_week"]),
+            words.saved(one["saving"]),
             one["confidence"],
         )
         for one in made["advice"]

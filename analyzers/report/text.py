@@ -55,7 +55,7 @@ def _advice(made: Mapping[str, Any], width: int) -> Iterator[str]:
         yield ""
         yield "Advice, most saved first"
     for one in given[:MOST]:
-        saved = words.figure(one["saving"]["gpu_hours"] or one["saving"]["gpu_hours_per_week"])
+        saved = words.saved(one["saving"])
         tail = f" ({saved}, {one['confidence']})" if saved != words.DASH else f" ({one['confidence']})"
         yield from _wrapped(f"  {words.name(one['action'], 200)}{tail}", width, 4)
     if len(given) > MOST:

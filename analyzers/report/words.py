@@ -41,6 +41,14 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:,.2g}"
 
 
+def saved(saving: Mapping[str, Any]) -> str:
+    """GPU-hours of the span, or of a week where that is what is known."""
+    if saving["gpu_hours"]:
+        return figure(saving["gpu_hours"])
+    week = figure(saving["gpu_hours_per_week"])
+    return week if week == DASH else f"{week} a week"
+
+
 def figure(one: Mapping[str, Any] | None) -> str:
     """``17,984 GPU-hours``, with its interval where it has one: ``76 % [73-78]``."""
     if one is None or one.get("value") is None:

@@ -126,7 +126,7 @@ def test_jobs_that_were_cancelled_while_they_waited_waited_until_then() -> None:
 def test_offered_load_takes_jobs_weeks_and_submissions() -> None:
     usage = pool_of(days_of(2))
     assert "jobs are not known" in why(replace(usage, jobs_known=False), "offered_load")
-    assert "5 of the 7 days" in why(pool_of(days_of(2, 5), days=5), "offered_load")
+    assert "5 d of the 7 d" in why(pool_of(days_of(2, 5), days=5), "offered_load")
     assert "4 of the 5 jobs" in why(pool_of(days_of(1, 4)), "offered_load")
     told = tuple(replace(stay, submitted_at=np.nan) for stay in usage.stays)
     assert "submitted is not known" in why(replace(usage, stays=told), "offered_load")
@@ -187,7 +187,7 @@ def test_nodes_that_are_needed_now_and_then_stay() -> None:
     assert not given(pool_of(days_of(4)), "reclaim_nodes")
     peaks = days_of(1) + [job(9000 + 10 * w + n, 168.0 * w, 12.0) for w in range(4) for n in range(3)]
     assert not given(pool_of(peaks), "reclaim_nodes")
-    assert "27 of the 28 days" in why(pool_of(days_of(1, 27), days=27), "reclaim_nodes")
+    assert "27 d of the 28 d" in why(pool_of(days_of(1, 27), days=27), "reclaim_nodes")
 
 
 def test_nodes_out_of_service_are_taken_off() -> None:
@@ -274,7 +274,7 @@ def test_what_does_not_grow_gets_no_date() -> None:
     assert "told from chance" in why(pool_of(days_of(2)), "growth")
     down = [job(1000 * w + n, 168.0 * w, 168.0, gpus=2) for w in range(4) for n in range(8 - 2 * w)]
     assert "told from chance" in why(pool_of(down), "growth")
-    assert "21 of the 28 days" in why(pool_of(rising(2, 3), days=21), "growth")
+    assert "21 d of the 28 d" in why(pool_of(rising(2, 3), days=21), "growth")
 
 
 # -- power and heat

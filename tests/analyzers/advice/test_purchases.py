@@ -206,7 +206,7 @@ def test_boards_without_links_are_no_option_for_jobs_that_span_them() -> None:
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        ({"days": 5}, "5 of the 7 days"),
+        ({"days": 5}, "5 d of the 7 d"),
         ({"gaps": 0.6}, "measured for 40% of its time"),
         ({"outages": 0.6}, "of its time, it takes 80%"),
         ({"days": 600 / 86400, "step": 60}, "sizes nothing"),
