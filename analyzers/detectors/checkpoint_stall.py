@@ -31,6 +31,8 @@ from coldaisle.analyzers.window import Bools, Recent, Window, quantile
 from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
+WHOLE = 0.8
+"""Of its time a long save costs at least so much: all stand still."""
 LOOKBACK_S = 3600.0
 Series = NDArray[np.float64]
 

@@ -39,6 +39,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tensor: float
     busy: float
     waits: float
+    half_lost: float
     keep: float
     blind: float
     stalled: float
@@ -92,7 +93,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         # A full link explains a lost pace by itself; of one that is half full the GPUs have to say so, too.
-        waits = (hungry >= rules.waits) | (load.share >= rules.high)
+        full = load.share >= rules.high
+        # Fabrics are shared, and bursts unseen: a rail's average says less than a board's own link.
+        least = rules.half_lost if load.variant == "network" else rules.lost
+        waits = full | ((hungry >= rules.waits) & (lost >= least))
         slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
