@@ -230,10 +230,13 @@ class SshLab:
             script = server.folder / "login.sh"
             script.write_text(f'{server.before}\nexec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n')
             lines.append(f"ForceCommand /bin/sh {script}")
+        # A home without start-up files: those of whoever runs the tests may take any time, or lock each other out.
+        home = server.folder / "home"
+        home.mkdir(exist_ok=True)
         for name, address in zip(server.names, server.addresses, strict=True):
-            if self.environment.get(name):
-                pairs = " ".join(f'"{key}={value}"' for key, value in self.environment[name].items())
-                lines += [f"Match LocalAddress {address}", f"  SetEnv {pairs}"]
+            given = {"HOME": str(home), **self.environment.get(name, {})}
+            pairs = " ".join(f'"{key}={value}"' for key, value in given.items())
+            lines += [f"Match LocalAddress {address}", f"  SetEnv {pairs}"]
         (server.folder / "sshd_config").write_text("\n".join(lines) + "\n")
 
     def _write_client_files(self) -> None:
