@@ -1,7 +1,7 @@
 """What busy GPU time is bound by, and what it takes in flop/s, bytes/s and bytes: by part and by kind of work.
 
 A bin of a board counts for the first that fits: memory bandwidth, compute, communication; idle time of a job on a node that
-waits for I/O or whose cores are used up counts for these; what nothing of it fits is latency-bound. Source: SIZING.md 6.3.
+waits for I/O or whose cores are used up counts for these; what nothing of it fits is latency-bound.
 Kinds of work are never mixed: each is sized by its own rules.
 """
 

@@ -1,6 +1,6 @@
 """How much faster a part would be for work that is bound as it is, and how many of it the same work takes.
 
-``S = 1 / sum(share x old / new)`` over what binds, as in SIZING.md 6.3: memory bandwidth by the sheet, compute by dense flop/s
+``S = 1 / sum(share x old / new)`` over what binds: memory bandwidth by the sheet, compute by dense flop/s
 x the best matrix product measured, links by their rate. A format that the old part does not compute in is not credited.
 """
 

@@ -41,7 +41,7 @@ def waiting(snapshot: Snapshot) -> Waiting:
 
 
 WAITS_FOR_GPUS = frozenset({"Resources", "Priority", "None", ""})
-"""Reasons of Slurm behind which a job would run if there were more GPUs (SIZING.md 6.2)."""
+"""Reasons of Slurm behind which a job would run if there were more GPUs."""
 
 
 def utilisations_now(snapshot: Snapshot) -> Utilisations:

@@ -1,6 +1,6 @@
 """How well figures are known: order statistics, effective sample sizes, a bootstrap by blocks, robust slopes.
 
-All intervals hold four times of five. Sources: SIZING.md 6.0; Conover, Practical Nonparametric Statistics (order statistics,
+All intervals hold four times of five. Sources: Conover, Practical Nonparametric Statistics (order statistics,
 Theil-Sen with Kendall's variance); Clopper and Pearson 1934 where all of n samples agree.
 """
 

@@ -1,7 +1,7 @@
 """Offered load: the GPUs that jobs held or waited for, which what is busy hides once everything is taken.
 
 Waiting counts for Resources or Priority alone (what more hardware would end); of jobs that have started since, why they
-waited is not known, so their wait counts unless another reason is told. Source: SIZING.md 6.2.
+waited is not known, so their wait counts unless another reason is told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cores a GPU, in both directions: GPUs that wait for hosts, and hosts whose cores nobody uses.
 
 Starved: GPUs busy below 60 % while the job's cores are used above 90 % -> cores x (target / busy). Released: cores used below
-25 % at p95. Sources: SIZING.md 6.1, Princeton's jobstats (CPU below 65 % is noted).
+25 % at p95. Sources: Princeton's jobstats (CPU below 65 % is noted).
 """
 
 from __future__ import annotations

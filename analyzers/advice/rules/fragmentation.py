@@ -1,6 +1,6 @@
 """GPUs that are free while jobs wait, and that none of these can use: too few on a node, or no cores or memory left beside them.
 
-Looked at once an hour. A job of more GPUs than a node has takes whole nodes. Source: SIZING.md 6.2.
+Looked at once an hour. A job of more GPUs than a node has takes whole nodes.
 """
 
 from __future__ import annotations

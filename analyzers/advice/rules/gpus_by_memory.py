@@ -1,7 +1,7 @@
 """Jobs that split one model over more GPUs than its memory needs: ceil(sum of high waters x 1.1 / memory of a GPU).
 
 Not where all ranks look alike (data-parallel: then how it scales is the question), and not where a program takes all memory
-beforehand (vLLM, JAX, TensorFlow): what it needs cannot be known. Source: SIZING.md 6.1.
+beforehand (vLLM, JAX, TensorFlow): what it needs cannot be known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When what is asked for will cross what is installed: a dated forecast with its interval, never a factor.
 
-The trend is Theil and Sen's of weekly p95 of the offered load. Source: SIZING.md 6.2; Conover, Practical Nonparametric
+The trend is Theil and Sen's of weekly p95 of the offered load. Source: Conover, Practical Nonparametric
 Statistics, for the interval.
 """
 

@@ -1,7 +1,7 @@
 """GPUs that jobs hold and do not use: the whole of their life, or half an hour and more of it.
 
 Running jobs get a line each, and their idle GPUs can be taken now; of those that have ended a line a user and name says with
-how many GPUs the next ones would do. Source: SIZING.md 6.1, after the practice of Jobstats.
+how many GPUs the next ones would do. Source: the practice of Jobstats.
 """
 
 from __future__ import annotations

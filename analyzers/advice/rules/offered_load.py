@@ -1,4 +1,4 @@
-"""How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin. SIZING.md 6.2 and 2.9."""
+"""How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin."""
 
 from __future__ import annotations
 

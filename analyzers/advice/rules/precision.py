@@ -1,4 +1,4 @@
-"""Tensor cores that stay unused while SMs work: fp32 where bf16 or TF32 would do. A hint, never a size. SIZING.md 6.1."""
+"""Tensor cores that stay unused while SMs work: fp32 where bf16 or TF32 would do. A hint, never a size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part, how many, for the work that is done today: by what binds it. SIZING.md 6.3.
+"""Which part, how many, for the work that is done today: by what binds it.
 
 Buying nothing is always the first option. Where storage, hosts or links bind, these come before GPUs; where nothing does, new
 hardware will not help. Training, fine-tuning and inference are looked at apart, each by its own rules.

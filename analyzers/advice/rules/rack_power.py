@@ -1,7 +1,7 @@
 """Power that racks never draw, and how many nodes more it would carry; racks that draw more than they may.
 
 p99 of a rack's sum, not the sum of p99: boards do not peak together. Where nodes' power is not measured it is taken as a
-multiple of their GPUs'. Source: SIZING.md 6.2 and 2.10.
+multiple of their GPUs'.
 """
 
 from __future__ import annotations

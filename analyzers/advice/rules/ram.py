@@ -1,4 +1,4 @@
-"""Host memory that jobs ask for and do not touch, or that they lack. Need = the most that any took x 1.2. SIZING.md 6.1."""
+"""Host memory that jobs ask for and do not touch, or that they lack. Need = the most that any took x 1.2."""
 
 from __future__ import annotations
 

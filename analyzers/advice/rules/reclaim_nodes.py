@@ -1,4 +1,4 @@
-"""Nodes that nobody needed for four weeks: to return, to merge or to power down. SIZING.md 6.2."""
+"""Nodes that nobody needed for four weeks: to return, to merge or to power down."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 thr(n) = a n / (1 + s (n-1) + k n (n-1)), the Universal Scalability Law, fitted as n / thr = (1 + s (n-1) + k n (n-1)) / a.
 Without a measured throughput, completed jobs of one name are taken for the same work, where their times agree.
-Sources: SIZING.md 6.1; Gunther, Guerrilla Capacity Planning.
+Sources: Gunther, Guerrilla Capacity Planning.
 """
 
 from __future__ import annotations

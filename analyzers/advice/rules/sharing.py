@@ -1,4 +1,4 @@
-"""Jobs of one GPU that would do with a slice of one: SM activity and memory both fit, with room. SIZING.md 6.1 and 2.11."""
+"""Jobs of one GPU that would do with a slice of one: SM activity and memory both fit, with room."""
 
 from __future__ import annotations
 

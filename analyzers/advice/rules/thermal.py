@@ -1,6 +1,6 @@
 """What heat costs: clocks while temperature held a board back, against its peers' clocks while it did not.
 
-A low clock alone is no sign of heat: power limits and kinds of work lower it as well. Source: SIZING.md 6.2.
+A low clock alone is no sign of heat: power limits and kinds of work lower it as well.
 """
 
 from __future__ import annotations

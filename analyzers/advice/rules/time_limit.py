@@ -1,6 +1,6 @@
 """Time limits that are far from what jobs of that name take: the scheduler cannot fill gaps with them, or they are cut off.
 
-Limit = p95 of the run times of those that completed x 1.2, at least half an hour. Source: SIZING.md 6.1.
+Limit = p95 of the run times of those that completed x 1.2, at least half an hour.
 """
 
 from __future__ import annotations
