@@ -99,9 +99,9 @@ def _known_from(window: Window, team: int) -> float:
 def slowed(window: Window, gpu: int, alone: float, is_slow: Bools, since: float) -> float:
     """Share of its team's work lost to boards that are slow for their clock.
 
-    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are; ``since``: when it began. Where few of a team's boards are slow the
-    others wait, and the team's pace tells how much that costs; where most are, all compute as much of the time as before,
-    only slower.
+    ``alone``: what a board loses by itself; ``is_slow``: [gpu] which boards are; ``since``: when it began. Where
+    few of a team's boards are slow the others wait, and the team's pace tells how much that costs; where most are, all
+    compute as much of the time as before, only slower.
     """
     lost = lost_by(window, gpu)
     team = team_of(window, gpu)

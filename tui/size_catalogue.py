@@ -44,7 +44,7 @@ def model_lines(chosen: Sequence[Model], *, in_full: bool) -> Iterator[str]:
             yield ""
         yield from wrapped("", one.name, WIDTH)
         for label, words in _model_facts(one):
-            yield from wrapped(f"  {label:<18}", words, WIDTH)
+            yield from wrapped(f"  {label:<20}", words, WIDTH)
 
 
 def _model_row(one: Model) -> list[str]:
@@ -114,7 +114,7 @@ def part_lines(chosen: Sequence[Part], *, in_full: bool) -> Iterator[str]:
             yield ""
         yield from wrapped("", f"{one.id}: {one.vendor} {one.product}", WIDTH)
         for label, words in _part_facts(one):
-            yield from wrapped(f"  {label:<18}", words, WIDTH)
+            yield from wrapped(f"  {label:<20}", words, WIDTH)
 
 
 def _part_row(one: Part) -> list[str]:

@@ -31,8 +31,6 @@ from coldaisle.analyzers.window import Bools, Recent, Window, quantile
 from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
-WHOLE = 0.8
-"""Of its time a long save costs at least so much: all stand still."""
 LOOKBACK_S = 3600.0
 Series = NDArray[np.float64]
 
@@ -288,9 +286,8 @@ def _long(
     last = saving[-1]
     lasts = last.end - last.start
     goes_on = window.at - last.end <= max(rules.long_s, 2.5 * float(past.width[-1]))
-    at_least = lasts - float(
-        past.width[-1]
-    )  # the first sample and the last may have been hit by little of it
+    # The first sample and the last may have been hit by little of it.
+    at_least = lasts - float(past.width[-1])
     if at_least < rules.long_s or not goes_on or len(saving) >= rules.events:
         return None
     loss = 1.0  # nothing is computed while it lasts

@@ -16,7 +16,7 @@ from coldaisle.analyzers.features import reference_clock
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, share
+from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -117,8 +117,6 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
 
 def _upper(values: Floats) -> Floats:
     """What it draws while it computes: the upper half of the samples, so that gaps between steps do not count."""
-    from coldaisle.analyzers.window import quantile
-
     return quantile(values, 0.7)
 
 
