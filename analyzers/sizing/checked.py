@@ -106,6 +106,28 @@ def checked(sheet: Sheet, measured: float) -> Sheet:
     )
 
 
+def checked_gpus(sheet: Sheet, held: int) -> Sheet:
+    """A serving sheet held against the GPUs that serve the same load now. Unchanged where nothing fits."""
+    if sheet.gpus is None or held < 1:
+        return sheet
+    check = of_amounts(float(held), sheet.gpus)
+    figures = (
+        ("GPUs that serve it now", exact(float(held), "gpus", "measured")),
+        ("GPUs calculated", sheet.gpus),
+        ("measured / calculated", check.ratio),
+    )
+    section = Section(SECTION, figures, _HELD[check.verdict])
+    return replace(sheet, sections=(section, *sheet.sections))
+
+
+_HELD = {
+    Verdict.AGREE: "the two sides agree",
+    Verdict.UNSURE: "the two sides are apart, within what either may be wrong by",
+    Verdict.SLOWER: "more GPUs hold it than it needs: peaks that were not seen, or replicas to give back",
+    Verdict.FASTER: "fewer GPUs hold it than are calculated: its promises are not kept, or the description is of something else",
+}
+
+
 def _reached(sheet: Sheet, measured: float, calculated: Quantity) -> Iterable[tuple[str, Quantity]]:
     mfu = figure_of(sheet, "time", "MFU")
     if mfu is not None:
@@ -120,7 +142,7 @@ def _words(check: Check, sheet: Sheet, measured: float) -> tuple[str, ...]:
     calculated, mfu = check.ratio.value * measured, figure_of(sheet, "time", "MFU")
     reached = "" if mfu is None else f" (MFU {mfu.value / check.ratio.value:.0%} instead of {mfu.value:.0%})"
     return (
-        f"{measured:,.4g} tokens/s were measured and {calculated:,.4g} are calculated{reached}: {advice_of(check)}",
+        f"{measured:,.0f} tokens/s were measured and {calculated:,.0f} are calculated{reached}: {advice_of(check)}",
     )
 
 
