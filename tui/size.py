@@ -14,6 +14,7 @@ from coldaisle.tui.size_options import (
     layout_options,
     measured_option,
     model_options,
+    network_options,
     output_options,
     part_option,
     run_options,
@@ -164,6 +165,7 @@ def finetune(**given: Any) -> int:
     help="The most that a step takes in.",
 )
 @site_options
+@network_options
 @measured_option
 @output_options
 def serve(**given: Any) -> int:

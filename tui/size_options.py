@@ -84,10 +84,13 @@ site_options = options(
     click.option("--years", type=Count(), metavar="N", help="In which capital is paid back; default: 4."),
     click.option("--interest", type=Share(), metavar="RATIO", help="A year; default: 8%."),
 )  # fmt: skip
-run_site_options = options(
+network_options = options(
     click.option("--network", type=Measure("B/s", "rate"), metavar="RATE", help="One GPU's share of the ports, one way: 400Gbit/s."),
+    click.option("--storage-read", type=Measure("B/s", "rate"), metavar="RATE", help="Of all storage: 100GB/s."),
+)  # fmt: skip
+run_site_options = options(
+    network_options,
     click.option("--storage-write", type=Measure("B/s", "rate"), metavar="RATE", help="Of all storage: 100GB/s."),
-    click.option("--storage-read", type=Measure("B/s", "rate"), metavar="RATE", help="The same."),
     click.option("--restart", type=Measure("s", "time"), metavar="TIME", help="From a failure until work goes on: 10m."),
     click.option("--gpu-hours-per-failure", type=Count(), metavar="N", help="Measured at your site; default: 50700."),
 )  # fmt: skip

@@ -111,7 +111,7 @@ class Service:
         """Errors: SizingError for what means nothing on this part."""
         known, notes = shaped(self.request.model)
         request = replace(self.request, model=replace(known, kv_layers=known.kv_layers or known.layers))
-        sheet = plan_serving_on(request, part, self.gpus)
+        sheet = plan_serving_on(request, part, self.gpus, place.of(part))
         sheet = replace(sheet, answer=_whole_answer(known, sheet), warnings=(*notes, *sheet.warnings))
         return with_site(sheet, part, place.of(part))
 

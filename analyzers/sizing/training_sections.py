@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.cabling import cabling, figures_of
 from coldaisle.analyzers.sizing.flops import training_flops
 from coldaisle.analyzers.sizing.layout import bubble
 from coldaisle.analyzers.sizing.loading import token_bandwidth
@@ -236,7 +237,10 @@ def _time(outcome: Outcome) -> Section:
 
 
 def _network(outcome: Outcome) -> Section:
+    """Volumes of a step, the ports that carry them, and the switches that join these."""
     step, built = outcome.step, outcome.machine
+    found = cabling(built, outcome.nodes)
+    switches = () if found is None else (_thinner(outcome), *figures_of(found))
     port = built.port * built.port_efficiency
     hidden = max(step.compute, 1e-12)
     return Section(
@@ -264,7 +268,22 @@ def _network(outcome: Outcome) -> Section:
                     "data and pipeline volume / compute time",
                 ),
             ),
+            *switches,
         ),
+        "one node: nothing crosses a port" if found is None else found.note,
+    )
+
+
+def _thinner(outcome: Outcome) -> tuple[str, Quantity]:
+    """How much thinner than the ports uplinks may be before a step waits for them."""
+    step, built = outcome.step, outcome.machine
+    needed = (step.data_bytes + step.pipeline_bytes) / max(step.compute, 1e-12)
+    reached = built.port * built.port_efficiency
+    share = max(reached / needed, 1.0) if needed > 0 else math.inf
+    most = min(share, 64.0)
+    words = f"{reached:.3g} bytes/s reached / {needed:.3g} that hide all"
+    return "oversubscription that hides all", Quantity(
+        most, 1.0, most, "ratio", f"{words}; at most 64", _DIRECT
     )
 
 
