@@ -57,7 +57,7 @@ def _spread(given: Mapping[str, Any]) -> Spread:
     sharding = SHARDINGS.get(given["sharding"] or "")
     return Spread(
         given["tensor"], given["pipeline"], given["data"], given["context"], given["microbatch"],
-        cast("Sharding | None", sharding), cast("Recompute | None", given["recompute"]),
+        cast("Sharding | None", sharding), cast("Recompute | None", given["recompute"]), given["expert"],
     )  # fmt: skip
 
 

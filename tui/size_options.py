@@ -65,6 +65,7 @@ layout_options = options(
     size("--pp", "pipeline", help="Pipeline stages."),
     size("--dp", "data", help="Data parallelism."),
     size("--cp", "context", help="Context parallelism."),
+    size("--ep", "expert", help="Expert parallelism, of a mixture, within DP and CP."),
     size("--microbatch", help="Sequences at once."),
     click.option(
         "--sharding", type=click.Choice(list(SHARDINGS)), metavar="KIND", help="none, zero1, zero2, zero3 or fsdp."

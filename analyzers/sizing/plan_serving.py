@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
+from coldaisle.analyzers.sizing.serving_experts import expert_section
 from coldaisle.analyzers.sizing.serving_layout import (
     Candidate,
     Room,
@@ -80,6 +81,7 @@ def plan_serving(request: Request, part: Part, site: Site | None = None) -> Shee
             _load_section(request, best),
             _knee_section(request, best),
             _by_concurrency(request, best),
+            *expert_section(request, part, best, site or Site()),
             *traffic_sections(request, part, best, site or Site()),
             *_tried_section(fitting),
         ),
@@ -485,4 +487,4 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
     ) in ("bf16", "fp16"):
         yield f"{part.product} computes {request.dtype} weights at 16 bit: less to read, not faster products"
     if request.model.is_mixture:
-        yield "no row of the fit is a mixture of experts: take the speeds with more care"
+        yield "no row of the fit is a mixture of experts: take the speeds with more care; expert parallelism is told, not searched"

@@ -48,6 +48,7 @@ class Spread:
     microbatch: int | None = None
     sharding: Sharding | None = None
     recompute: Recompute | None = None
+    expert: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,14 @@ class Run:
             return plan_training(
                 self.model, self.tokens, part, gpus=self.gpus, deadline_s=self.deadline_s, seq=self.seq,
                 batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline, data=own.data,
-                context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute, site=site,
+                context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute, expert=own.expert,
+                site=site,
             )  # fmt: skip
         return plan_finetuning(
             self.model, self.tokens, part, method=self.method, rank=self.rank, gpus=self.gpus, deadline_s=self.deadline_s,
             seq=self.seq, batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline,
             data=own.data, context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute,
-            site=site,
+            expert=own.expert, site=site,
         )  # fmt: skip
 
 
