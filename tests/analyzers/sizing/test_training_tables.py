@@ -137,6 +137,15 @@ def test_time_of_the_published_layouts() -> None:
     assert inside >= 0.75 * len(ratios)
 
 
+def test_sizes_that_a_fit_has_not_seen() -> None:
+    """With each model size left out of the fit: what analyzers/README.md states."""
+    training = pytest.importorskip("benchmarks.training_constants")
+    groups = training.left_out(training.rows(TABLES), lambda row: row.size)
+    pairs = [pair for found in groups.values() for pair in found]
+    assert median(abs(ratio - 1) for _, ratio in pairs) <= 0.10
+    assert sum(training.inside(row, ratio) for row, ratio in pairs) >= 0.8 * len(pairs)
+
+
 def test_published_throughput_of_other_programs() -> None:
     """Megatron's and NeMo's own layouts (fp8) are reached within the interval of the best layout."""
     told = {"mg9": "llama-3-8b", "mg10": "llama-3-70b", "mg11": "llama-3.1-405b"}
