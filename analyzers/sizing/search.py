@@ -34,6 +34,8 @@ _SPARE = 0.80
 MOST_GPUS = 131_072
 _MICROBATCHES = (1, 2, 4, 8)
 _RECOMPUTES: tuple[Recompute, ...] = ("selective", "full")
+_EXPERTS = (1, 4, 8, 16, 64)
+"""Degrees of expert parallelism that are tried."""
 _GROWS = 2
 _LONG = 32_768
 """Tokens of a sequence from which context parallelism is tried."""
@@ -181,7 +183,7 @@ def layouts(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Iterator[L
 def _experts(run: Trained, wish: Wish, shape: Layout) -> list[int]:
     if wish.expert is not None:
         return [wish.expert] if shape.shards % wish.expert == 0 else []
-    return expert_sizes(run.model, shape.shards)
+    return [size for size in expert_sizes(run.model, shape.shards) if size in _EXPERTS]
 
 
 def _interleaved(run: Trained, layout: Layout) -> Iterator[Layout]:

@@ -61,6 +61,12 @@ def test_the_server_board_is_meant_where_a_name_says_no_more() -> None:
     assert part_named("H100").id == "h100_sxm"
 
 
+def test_every_row_says_what_was_read_and_what_is_from_memory() -> None:
+    for row in (*models().values(), *nodes().values()):
+        assert row.status.split(" ")[0].rstrip(":;,") in ("read", "mixed", "remembered"), row
+        assert not row.status.startswith("mixed:") or "remembered" in row.status, row
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
