@@ -16,7 +16,7 @@ import numpy as np
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
 from coldaisle.analyzers.advice.groups import Group, ground, sized
 from coldaisle.analyzers.advice.intervals import bootstrap
-from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
+from coldaisle.analyzers.advice.pool import HOUR, Bools, Numbers, Pool
 from coldaisle.analyzers.advice.telling import between, counted
 
 NAME = "scaling"
@@ -73,7 +73,42 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
             yield found
 
 
+class _Runs(NamedTuple):
+    """Jobs of a group that can be compared."""
+
+    use: Bools
+    """[member]"""
+    gpus: Numbers
+    throughput: Numbers
+    is_told: bool
+    """Measured; else one over their times."""
+
+    @property
+    def counts(self) -> Numbers:
+        """Different numbers of GPUs."""
+        found: Numbers = np.unique(self.gpus)
+        return found
+
+
+class _Found(NamedTuple):
+    """A law, and the count beyond which one more GPU brings too little."""
+
+    law: Law
+    knee: float
+    low: float
+    high: float
+
+
 def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    runs = _runs(pool, group)
+    enough = len(runs.gpus) >= pool.common.least_jobs and len(runs.counts) >= rules.counts
+    if not enough or (not runs.is_told and _apart(runs.gpus, runs.throughput) > rules.spread):
+        return None  # too few, or not the same work
+    found = _knee_of(pool, rules, runs)
+    return None if found is None else _advice(pool, group, runs, found)
+
+
+def _runs(pool: Pool, group: Group) -> _Runs:
     stays = group.stays(pool)
     gpus = np.array([stay.gpu_count for stay in stays], dtype=np.float64)
     told = np.array([stay.throughput for stay in stays])
@@ -83,16 +118,15 @@ def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
             [1 / (s.ended_at - s.started_at) if s.state == "COMPLETED" else np.nan for s in stays]
         )
     use = np.isfinite(told) & (told > 0) & (gpus >= 1)
-    gpus, told = gpus[use], told[use]
-    counts = np.unique(gpus)
-    if len(gpus) < pool.common.least_jobs or len(counts) < rules.counts:
-        return None
-    if not is_told and _apart(gpus, told) > rules.spread:
-        return None  # not the same work
-    law = fit(gpus, told)
+    return _Runs(use, gpus[use], told[use], is_told)
+
+
+def _knee_of(pool: Pool, rules: Thresholds, runs: _Runs) -> _Found | None:
+    """None: nothing can be fitted, or it may as well scale."""
+    gpus, told = runs.gpus, runs.throughput
+    law, most = fit(gpus, told), float(runs.counts.max())
     if law is None:
         return None
-    most = float(counts.max())
     knee = _knee(law, most, rules.efficiency)
     if knee >= most:
         return None
@@ -102,41 +136,36 @@ def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         200,
         pool.common.seed,
     )
-    if np.isnan(low) or high >= most:
-        return None  # it may as well scale
-    over = gpus > knee
-    held = pool.gpu_s[group.members][use][over] / HOUR / pool.weeks
-    # The same work with fewer GPUs takes longer, at a better efficiency.
-    better = _efficiency(law, gpus[over]) / _efficiency(law, np.full(int(over.sum()), knee))
-    saved = float((held * (1 - better)).sum())
+    return None if np.isnan(low) or high >= most else _Found(law, knee, low, high)
+
+
+def _saved(pool: Pool, group: Group, runs: _Runs, found: _Found) -> float:
+    """GPU-hours a week: the same work with fewer GPUs takes longer, at a better efficiency."""
+    over = runs.gpus > found.knee
+    held = pool.gpu_s[group.members][runs.use][over] / HOUR / pool.weeks
+    better = _efficiency(found.law, runs.gpus[over]) / _efficiency(
+        found.law, np.full(int(over.sum()), found.knee)
+    )
+    return float((held * (1 - better)).sum())
+
+
+def _advice(pool: Pool, group: Group, runs: _Runs, found: _Found) -> Advice:
+    law, knee, saved = found.law, found.knee, _saved(pool, group, runs, found)
+    usl = f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}"
+    words = "GPU-hours x (1 - efficiency / efficiency at the advised count)"
     return Advice(
         id=f"{NAME}:{group.key}",
         rule=NAME,
         action=f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
         scope=group.scope(pool),
-        quantity=between(
-            low,
-            knee,
-            high,
-            "gpus",
-            f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}",
-            "least squares",
-        ),
-        saving=Saving(
-            between(
-                0.0,
-                saved,
-                saved,
-                "gpu_hours",
-                "GPU-hours x (1 - efficiency / efficiency at the advised count)",
-            )
-        ),
-        grade=Grade.B if is_told else Grade.D,
-        grounds=(ground(pool, group, "jobs.throughput" if is_told else "slurm.elapsed"),),
-        because=f"{len(gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in counts)} GPUs",
-        would_change="a measured throughput"
-        if not is_told
-        else "a larger batch, faster links, another layout",
+        quantity=between(found.low, knee, found.high, "gpus", usl, "least squares"),
+        saving=Saving(between(0.0, saved, saved, "gpu_hours", words)),
+        grade=Grade.B if runs.is_told else Grade.D,
+        grounds=(ground(pool, group, "jobs.throughput" if runs.is_told else "slurm.elapsed"),),
+        because=f"{len(runs.gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in runs.counts)} GPUs",
+        would_change="a larger batch, faster links, another layout"
+        if runs.is_told
+        else "a measured throughput",
         but="whoever needs the result sooner may pay for it",
     )
 
