@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from coldaisle.analyzers.sizing.flops import Recompute, check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
+from coldaisle.analyzers.sizing.flops import Recompute
 from coldaisle.analyzers.sizing.layout import (
     SHARDINGS,
     Layout,

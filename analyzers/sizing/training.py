@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.flops import Method, Recompute, check_above_zero, shaped
+from coldaisle.analyzers.sizing.flops import Method, Recompute, shaped
 from coldaisle.analyzers.sizing.layout import Layout, Sharding, expert_sizes
 from coldaisle.analyzers.sizing.memory import Trained, checkpoint_bytes, states_of
 from coldaisle.analyzers.sizing.outcome import DAY, Outcome, outcome_of

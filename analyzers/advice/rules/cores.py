@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, mean_of, sized
+from coldaisle.analyzers.advice.framing import SERVED, Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group, mean_of
 from coldaisle.analyzers.advice.intervals import Span, quantile
 from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
 from coldaisle.analyzers.advice.telling import between
-from coldaisle.analyzers.sizing.quantity import Quantity
 
 NAME = "cores"
 
@@ -35,11 +35,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group that has too few cores, or far too many."""
-    for group in sized(pool, NAME):
-        if isinstance(group, Refused):
-            yield group
-        elif group.workload not in ("inference", "interactive") and (found := _cores(pool, rules, group)):
-            yield found
+    yield from over_groups(pool, NAME, lambda group: _cores(pool, rules, group), but_not=SERVED)
 
 
 def used_share(pool: Pool) -> Numbers:
@@ -88,35 +84,15 @@ class _Use(NamedTuple):
     """GPU-hours a week."""
 
 
-class _Said(NamedTuple):
-    """What is to be done about it."""
-
-    action: str
-    quantity: Quantity
-    saving: Saving
-    because: str
-    grade: Grade
-    but: str
-
-
 def _cores(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
     use = _use(pool, group)
     said = None if use is None else _starved(rules, group, use) or _spare(rules, group, use)
     if said is None:
         return None
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=said.action,
-        scope=group.scope(pool),
-        quantity=said.quantity,
-        saving=said.saving,
-        grade=said.grade,
-        grounds=(ground(pool, group, "slurm.cpu_time"), ground(pool, group, pool.busy_metric)),
-        because=said.because,
-        would_change="CPU use by process and over time, instead of means of jobs",
-        but=said.but,
-    )
+    return of_group(pool, NAME, group, said, "slurm.cpu_time", pool.busy_metric)
+
+
+_BETTER = "CPU use by process and over time, instead of means of jobs"
 
 
 def _use(pool: Pool, group: Group) -> _Use | None:
@@ -139,23 +115,24 @@ def _use(pool: Pool, group: Group) -> _Use | None:
     )
 
 
-def _starved(rules: Thresholds, group: Group, use: _Use) -> _Said | None:
+def _starved(rules: Thresholds, group: Group, use: _Use) -> Said | None:
     """GPUs that wait for their hosts."""
     if not (0.05 < use.busy < rules.starved_busy and use.usual > rules.starved_cpu):
         return None
     need, gained = use.a_gpu * rules.target_busy / use.busy, use.held * (1 - use.busy / rules.target_busy)
     words, source = "cores a GPU x target busy / busy", "guess: loading scales with cores"
-    return _Said(
+    return Said(
         f"give {group.title()} {need:.0f} instead of {use.a_gpu:.0f} cores a GPU",
         between(use.a_gpu, need, 2 * need, "cores", words, source),
-        Saving(between(0.0, gained, gained, "gpu_hours", "GPU time that waits for its hosts")),
-        f"GPUs are busy {use.busy:.0%} while {use.usual:.0%} of {use.a_gpu:.0f} cores a GPU are used",
         Grade.C,
+        f"GPUs are busy {use.busy:.0%} while {use.usual:.0%} of {use.a_gpu:.0f} cores a GPU are used",
+        _BETTER,
         "where loading waits for storage, cores do not help: look at I/O wait first",
+        Saving(between(0.0, gained, gained, "gpu_hours", "GPU time that waits for its hosts")),
     )
 
 
-def _spare(rules: Thresholds, group: Group, use: _Use) -> _Said | None:
+def _spare(rules: Thresholds, group: Group, use: _Use) -> Said | None:
     """Cores that nobody uses."""
     if not (use.top.high < rules.spare_cpu and use.a_gpu > rules.least_a_gpu):
         return None
@@ -165,11 +142,11 @@ def _spare(rules: Thresholds, group: Group, use: _Use) -> _Said | None:
     low = max(use.a_gpu * use.top.low, rules.least_a_gpu)
     high = min(max(use.a_gpu * use.top.high * rules.headroom + 1, need), use.a_gpu)
     words = f"cores a GPU x p95 of use x {rules.headroom}"
-    return _Said(
+    return Said(
         f"ask for {need:.0f} instead of {use.a_gpu:.0f} cores a GPU in {group.title()}",
         between(low, need, high, "cores", words, "order statistics over jobs"),
-        Saving(),
-        f"{use.jobs} jobs used {use.usual:.0%} of their cores (p95 {use.top.value:.0%}), GPUs busy {use.busy:.0%}",
         Grade.B,
+        f"{use.jobs} jobs used {use.usual:.0%} of their cores (p95 {use.top.value:.0%}), GPUs busy {use.busy:.0%}",
+        _BETTER,
         "means over whole jobs hide a start that needs all of them",
     )

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.framing import SERVED, Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group
 from coldaisle.analyzers.advice.intervals import bootstrap
 from coldaisle.analyzers.advice.pool import HOUR, Bools, Numbers, Pool
 from coldaisle.analyzers.advice.telling import between, counted
@@ -66,11 +67,9 @@ def fit(gpus: Numbers, throughput: Numbers) -> Law | None:
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group that runs with more GPUs than it gains from."""
-    for group in sized(pool, NAME, measured=False):
-        if isinstance(group, Refused):
-            yield group
-        elif group.workload not in ("inference", "interactive") and (found := _group(pool, rules, group)):
-            yield found
+    yield from over_groups(
+        pool, NAME, lambda group: _group(pool, rules, group), measured=False, but_not=SERVED
+    )
 
 
 class _Runs(NamedTuple):
@@ -153,21 +152,16 @@ def _advice(pool: Pool, group: Group, runs: _Runs, found: _Found) -> Advice:
     law, knee, saved = found.law, found.knee, _saved(pool, group, runs, found)
     usl = f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}"
     words = "GPU-hours x (1 - efficiency / efficiency at the advised count)"
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
-        scope=group.scope(pool),
-        quantity=between(found.low, knee, found.high, "gpus", usl, "least squares"),
-        saving=Saving(between(0.0, saved, saved, "gpu_hours", words)),
-        grade=Grade.B if runs.is_told else Grade.D,
-        grounds=(ground(pool, group, "jobs.throughput" if runs.is_told else "slurm.elapsed"),),
-        because=f"{len(runs.gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in runs.counts)} GPUs",
-        would_change="a larger batch, faster links, another layout"
-        if runs.is_told
-        else "a measured throughput",
-        but="whoever needs the result sooner may pay for it",
+    said = Said(
+        f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
+        between(found.low, knee, found.high, "gpus", usl, "least squares"),
+        Grade.B if runs.is_told else Grade.D,
+        f"{len(runs.gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in runs.counts)} GPUs",
+        "a larger batch, faster links, another layout" if runs.is_told else "a measured throughput",
+        "whoever needs the result sooner may pay for it",
+        Saving(between(0.0, saved, saved, "gpu_hours", words)),
     )
+    return of_group(pool, NAME, group, said, "jobs.throughput" if runs.is_told else "slurm.elapsed")
 
 
 def _apart(gpus: Numbers, told: Numbers) -> float:
