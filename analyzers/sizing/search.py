@@ -44,20 +44,30 @@ _GROWTH = (1, 1.25, 1.5, 1.75)
 """Counts of nodes between one power of two and the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What of a layout was asked for; None: whatever is best. ``batch``: sequences a step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What of a layout is told; None: whatever is best."""
 
-    batch: int
-    batch_is_told: bool = True
     tensor: int | None = None
     pipeline: int | None = None
     data: int | None = None
     context: int | None = None
+    expert: int | None = None
     microbatch: int | None = None
     sharding: Sharding | None = None
     recompute: Recompute | None = None
-    expert: int | None = None
+
+
+SIZES = ("tensor", "pipeline", "data", "context", "expert", "microbatch")
+"""Of a spread, those that are counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish(Spread):
+    """The same with a batch: sequences a step."""
+
+    batch: int
+    batch_is_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Tight:
 
 def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> None:
     """Errors: SizingError for what contradicts itself, the model or the machine."""
-    for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch", "expert"):
+    for name in ("batch", *SIZES):
         if (size := getattr(wish, name)) is not None:
             check_above_zero(name, size)
             if size != int(size):
