@@ -21,6 +21,8 @@ LEAST_RISE = 0.1
 _FULL = 0.8
 """Of what is installed that runs on the mean: below, who waits all the time waits for something else (guess)."""
 _ALWAYS = 0.95
+MANY = 2_000
+"""Jobs at once, from which on waits say nothing that the margin does not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +123,8 @@ def _overflow(pool: Pool, load: Load) -> Overflow | None:
         return None
     found = arrivals(pool, load)
     come = found.gpus(pool)
+    if not 0 < come.value < math.inf:
+        return None  # what waits came before the span
     done, could = float(load.running.mean()), float(np.quantile(load.running, 0.95))
     if come.value > done and come.high > could and _rises(pool, load):
         return Overflow(found, "the queue grows day by day")
@@ -149,5 +153,7 @@ def needed_for(pool: Pool, load: Load, found: Arrivals, wait: float) -> Span:
     """GPUs for what arrives, with the margin; the upper end also for a mean wait of ``wait`` run times (Allen-Cunneen)."""
     come = found.gpus(pool)
     low, value, high = come.scaled(1 + pool.common.margin)
-    servers = staffed(come.high / found.gang, wait, waits(pool, load).spread)
-    return Span(*(float(math.ceil(one)) for one in (low, value, max(high, servers * found.gang))))
+    at_once = come.high / found.gang
+    if at_once < MANY:
+        high = max(high, staffed(at_once, wait, waits(pool, load).spread) * found.gang)
+    return Span(*(float(math.ceil(one)) for one in (low, value, high)))
