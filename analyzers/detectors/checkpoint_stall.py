@@ -252,7 +252,7 @@ def _periodic(
     if not len(drift) or drift.std() / drift.mean() > rules.cv or window.at - starts[-1] > 2.5 * period:
         return None
     costs = np.array([one.cost_s for one in saving])
-    lasts = float(np.median([one.end - one.start for one in saving]))
+    lasts = float(np.median(costs))  # a minute's mean tells how much was missing, not from when to when
     loss = float(np.clip(np.mean(costs) / drift.mean(), 0.0, 1.0))
     if loss < rules.share * rules.keep and lasts < rules.long_s:
         return None

@@ -297,7 +297,9 @@ def _candidate(
         min(signs, 0.95),
         tuple(evidence),
         since_bound=bound,
-        is_open=busy <= rules.busy * reference,
+        # Where the hosts show why, and it was better before, less is enough.
+        is_open=busy <= rules.busy * reference
+        or (is_worse and cause.variant in ("cpu", "io") and loss >= rules.worse),
         rejected=(
             Rejected("idle_allocation", f"busy {busy:.0%} of the time"),
             Rejected(

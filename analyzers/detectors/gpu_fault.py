@@ -225,7 +225,7 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     age = window.at - seen
     boards = window.groups.is_board
     many, few = _polls_to_miss(window, rules, boards & (age <= MOST_POLLS * window.poll))
-    limit = max((few + 0.5) * window.poll, rules.gone_s)
+    limit = max((few - 0.5) * window.poll, rules.gone_s)
     silent: Bools = boards & (age > limit) & ~np.isnan(seen)
     fresh = boards & (age <= limit)
     nodes = len(window.layout.nodes)

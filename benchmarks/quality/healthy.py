@@ -50,7 +50,7 @@ def _noting(items: Iterator[Item], pushes: Pushes) -> Iterator[Item]:
             rates = item.values[:, item.metrics.index("serve.preemptions")]
             for server, rate in zip(item.entities, rates.tolist(), strict=True):
                 if rate >= PUSHED:
-                    pushes[server.server].append(item.at)
+                    pushes["/".join(server)].append(item.at)
         yield item
 
 
