@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import activity, line, shifted
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Undecided, Verdict, severity_of
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Undecided,
+    Verdict,
+    Workload,
+    severity_of,
+)
+from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Window, mean, median, quantile, share
@@ -63,13 +73,16 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     seconds = max(rules.window_s, rules.polls * window.poll)
     busy = _busy(window, seconds)
     clock = median(window.recent("gpu.sm_clock", seconds).values)
-    lost = progress(window).lost
+    lost = progress(window, seconds).lost
     seen = activity(window, 60.0)
     spins = team.mean(share(seen.spin, seen.have)[None])[0]  # nobody computes: that is a stall
     worth = (team.size >= rules.least) & (team.high(busy[None])[0] >= rules.busy) & ~(spins >= rules.stalled)
     worth &= ~(lost < rules.keep * rules.lost)
     made, undecided = [], []
     for number in np.flatnonzero(worth).tolist():
+        job = window.jobs[team.job[number]] if team.job[number] >= 0 else None
+        if job and workload_of(window, job) in (Workload.INFERENCE, Workload.INTERACTIVE):
+            continue  # its GPUs need not do the same
         slow = _by_clock(rules, team.members(number), clock, busy) or _by_gaps(
             window, rules, team.members(number), busy, seconds
         )

@@ -39,3 +39,13 @@ def test_a_rank_that_saves_alone_is_no_rank_that_does_not_come(saves: bool) -> N
         world.set(node__nfs_write=np.where((world.ago < 90)[:, None] & (np.arange(2) == 0), 7e8, 1e5))
     found = world.found("communication_stall")
     assert [one.roots.gpus for one in found] == ([] if saves else [("n00/0",)])
+
+
+@pytest.mark.parametrize(("name", "is_team"), [("train", True), ("vllm", False), ("jupyter", False)])
+def test_only_the_ranks_of_a_training_job_wait_for_the_slowest(name: str, is_team: bool) -> None:
+    world = calm_hosts(working(World(span=2400.0, job_fact={"name": name})))
+    late = (world.ago < 600)[:, None]
+    gap = late & (np.arange(8) == 3) & (np.arange(len(world.times)) % 3 == 0)[:, None]
+    util, power = (np.asarray(world.values[key]) for key in ("gpu.util", "gpu.power"))
+    world.set(gpu__util=np.where(gap, 0.0, util), gpu__power=np.where(late, power - 90.0, power))
+    assert [one.roots.gpus for one in world.found("straggler")] == ([("n00/3",)] if is_team else [])
