@@ -423,7 +423,10 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         if filtered := self.filter_runs(24):
             return tuple(filtered)
         diagnosis = snapshot.diagnosis
-        runs = [Run(f"{len(diagnosis.findings)} open", "title")]
+        aside = self._home.aside if self._home is not None else frozenset()
+        runs = [Run(f"{len(diagnosis.findings) - len(aside)} open", "title")]
+        if aside:
+            runs.append(Run(f"  {len(aside)} ack", "dim"))
         if diagnosis.unexplained:
             runs.append(Run(f"  {len(diagnosis.unexplained)} alerts not expl", "warn"))
         if warming := warming_words(diagnosis):
