@@ -127,13 +127,13 @@ def _highest(values: Floats) -> Floats:
 
 
 def _peer_median(window: Window, values: Floats) -> Floats:
-    """[gpu] the median of the same model in the same job, of at least three; NaN."""
+    """[gpu] the upper median of the same model in the same job, of at least three: a value that one of them has; NaN."""
     out = np.full(len(values), np.nan, dtype=np.float32)
     group = window.groups.gpu_model * (len(window.jobs) + 1) + window.gpu_job + 1
     for one in np.unique(group[window.gpu_job >= 0]):
         members = np.flatnonzero((group == one) & ~np.isnan(values))
         if len(members) >= 3:
-            out[members] = np.median(values[members])
+            out[members] = np.sort(values[members])[len(members) // 2]
     return out
 
 
