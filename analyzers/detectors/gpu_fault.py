@@ -24,7 +24,7 @@ from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, carried, mean, present, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.source import Floats, Kind, Missing
 
@@ -114,7 +114,7 @@ def _xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
 def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
     recent = window.recent("gpu.xid_last", seconds)
     moved = _moved(recent.values)
-    last = _filled(recent.values[:, moved])
+    last = carried(recent.values[:, moved])
     changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
     made = []
     for row, column in np.argwhere(changed).tolist():
@@ -126,14 +126,6 @@ def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
 def _moved(values: Floats) -> Rows:
     """The few whose samples are not all the same, cheaply."""
     return np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    """Each missing sample as the one before it: a dropped sample is no change."""
-    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    filled: np.ndarray = values[rows, np.arange(values.shape[1])[None, :]]
-    return filled
 
 
 def _by_xid(window: Window, rules: Thresholds) -> dict[int, Candidate]:
@@ -205,7 +197,7 @@ def _grown(window: Window, key: str, seconds: float) -> dict[int, Candidate]:
     """Boards on which errors were counted; a counter that falls back was reset."""
     recent = window.recent(key, seconds)
     moved = _moved(recent.values)
-    steps = np.nan_to_num(np.diff(_filled(recent.values[:, moved]), axis=0))
+    steps = np.nan_to_num(np.diff(carried(recent.values[:, moved]), axis=0))
     made = {}
     for column in np.flatnonzero((steps > 0).any(axis=0)).tolist():
         gpu, counted = int(moved[column]), np.maximum(steps[:, column], 0.0)
@@ -378,7 +370,7 @@ def _fell_off(window: Window) -> Bools:
 def frozen_since(window: Window, gpu: int) -> float:
     """When a board's power was another for the last time."""
     recent = window.recent("gpu.power", 900.0)
-    last = _filled(recent.values[:, [gpu]])[:, 0]
+    last = carried(recent.values[:, [gpu]])[:, 0]
     moved = np.flatnonzero(last != last[-1])
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 

@@ -16,7 +16,7 @@ from coldaisle.analyzers.features import reference_clock
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, quantile, share
+from coldaisle.analyzers.window import Bools, Window, began, carried, mean, median, present, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -140,7 +140,8 @@ def _peer_median(window: Window, values: Floats) -> Floats:
 def _since(window: Window, signs: Signs) -> tuple[Times, Times]:
     """The recent limits' times, and since when each limit has been what it is."""
     recent = window.recent("gpu.power_limit", 900.0)
-    same: Bools = ~(np.abs(recent.values - signs.limit) > 0.5)
+    # before what is kept in full there is a sample a minute: the others were what that one was
+    same: Bools = ~(np.abs(carried(recent.values) - signs.limit) > 0.5)
     return recent.times, began(same, recent.times)
 
 
