@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 
 from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.diagnosis import Diagnoser, fold_over, instants
@@ -48,12 +49,14 @@ class Hindsight:
     detectors: Sequence[Ready]
     say: Say = lambda _: None
     """Told how far it is."""
+    zone: tzinfo | None = None
+    """Of the times in findings' texts; None: this machine's."""
 
     async def look(self, at: float, window_s: float) -> Snapshot:
         """The picture of ``at`` with its diagnosis, folded over the ``window_s`` before it."""
         pasts = those_with_a_past(self.sources)
         collector = self.make_collector(LIMITS)
-        diagnoser = Diagnoser(self.make_view(collector), self.detectors)
+        diagnoser = Diagnoser(self.make_view(collector), self.detectors, self.zone)
         start = at - window_s - FINE_S
         self.say("reading the hour before")
         coarse = Span(start - COARSE_S, start, COARSE_STEP_S, start)

@@ -4,7 +4,8 @@ One event is enough (Candidate.is_immediate). An XID comes as an event, or as th
 something only when it *changes*: a value that stood there when the window began is of long ago. XIDs that follow from
 something else (43 and 45 after a job was cancelled, 63 alone) say nothing. A board whose series end while the others of its
 node go on is lost; power, temperature and clock that repeat to the last digit while it is "busy" are a corpse's: power
-jitters in every living board.
+jitters in every living board. A board that was off the bus and answers again is not lost any more: what it reported before
+is of another life. An XID that asks for a reset stands as long as it is looked back at, whether the board answers or not.
 
 Loss: all of the job where the board is gone or must be reset: the others wait for it.
 """
@@ -23,7 +24,7 @@ from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, carried, mean, present, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.source import Floats, Kind, Missing
 
@@ -34,6 +35,8 @@ _XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | 
 OFF_THE_BUS = 79
 MOST_POLLS = 12
 """Of silence, however many samples get lost."""
+BACK_VALUES = 3
+"""Different readings after a silence: a dead board behind an exporter that was restarted repeats one."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 
@@ -112,7 +115,7 @@ def _xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
 def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
     recent = window.recent("gpu.xid_last", seconds)
     moved = _moved(recent.values)
-    last = _filled(recent.values[:, moved])
+    last = carried(recent.values[:, moved])
     changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
     made = []
     for row, column in np.argwhere(changed).tolist():
@@ -126,21 +129,32 @@ def _moved(values: Floats) -> Rows:
     return np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
 
 
-def _filled(values: np.ndarray) -> np.ndarray:
-    """Each missing sample as the one before it: a dropped sample is no change."""
-    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    filled: np.ndarray = values[rows, np.arange(values.shape[1])[None, :]]
-    return filled
-
-
 def _by_xid(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     made = {}
     for gpu, reports in xids(window, rules.lookback_s).items():
+        lost = [x.at for x in reports if x.code in rules.classes.lost]
+        if lost and _is_back(window, rules, gpu, lost[-1]):
+            reports = [x for x in reports if x.code not in rules.classes.lost]
         candidate = _of_reports(window, rules, gpu, reports)
         if candidate is not None:
             made[gpu] = candidate
     return made
+
+
+def _is_back(window: Window, rules: Thresholds, gpu: int, since: float) -> bool:
+    """Whether a board that was lost answers again: its source says so, or it was silent since, and then told what moves."""
+    key = window.layout.gpus[gpu].key
+    if any(
+        event.kind == "gpu_back" and event.entity == key and event.at > since
+        for event in window.events(window.at - since)
+    ):
+        return True
+    recent = window.recent("gpu.power", rules.lookback_s)
+    told = recent.values[recent.times > since, gpu]
+    heard = np.flatnonzero(present(told))
+    silences = np.diff(heard, prepend=-1) - 1
+    ended = np.flatnonzero(silences >= rules.gone_polls)
+    return bool(len(ended)) and len(np.unique(told[heard[ended[-1] :]])) >= BACK_VALUES
 
 
 def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid]) -> Candidate | None:
@@ -184,7 +198,7 @@ def _grown(window: Window, key: str, seconds: float) -> dict[int, Candidate]:
     """Boards on which errors were counted; a counter that falls back was reset."""
     recent = window.recent(key, seconds)
     moved = _moved(recent.values)
-    steps = np.nan_to_num(np.diff(_filled(recent.values[:, moved]), axis=0))
+    steps = np.nan_to_num(np.diff(carried(recent.values[:, moved]), axis=0))
     made = {}
     for column in np.flatnonzero((steps > 0).any(axis=0)).tolist():
         gpu, counted = int(moved[column]), np.maximum(steps[:, column], 0.0)
@@ -362,7 +376,7 @@ def _fell_off(window: Window) -> Bools:
 def frozen_since(window: Window, gpu: int) -> float:
     """When a board's power was another for the last time."""
     recent = window.recent("gpu.power", 900.0)
-    last = _filled(recent.values[:, [gpu]])[:, 0]
+    last = carried(recent.values[:, [gpu]])[:, 0]
     moved = np.flatnonzero(last != last[-1])
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 

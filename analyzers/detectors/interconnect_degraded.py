@@ -21,7 +21,7 @@ from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilin
 from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, peer_median, present, quantile
+from coldaisle.analyzers.window import Bools, Window, carried, mean, peer_median, quantile
 from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -230,9 +230,7 @@ def _grew(window: Window, key: str) -> tuple[Floats, Times]:
     at = np.full(values.shape[1], window.at)
     if len(moved):
         some = values[:, moved]
-        rows = np.where(present(some), np.arange(len(some))[:, None], 0)
-        np.maximum.accumulate(rows, axis=0, out=rows)
-        steps = np.diff(some[rows, np.arange(len(moved))[None, :]], axis=0, prepend=np.float32(np.nan))
+        steps = np.diff(carried(some), axis=0, prepend=np.float32(np.nan))
         rises = np.where(steps > 0, steps, np.float32(0))
         grown[moved], at[moved] = rises.sum(axis=0), recent.times[np.argmax(rises > 0, axis=0)]
     return grown, at

@@ -347,6 +347,15 @@ class TestKeys:
             await pilot.pause()
             assert keys(pilot).index(cursor(pilot)) == 1
 
+    async def test_what_is_acknowledged_counts_apart_on_every_screen(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            assert "3 NOW 3 today" in lines(pilot)[1]
+            await pilot.press("2", "a", "1")
+            await pilot.pause()
+            assert "2 NOW 3 today 1 ack" in lines(pilot)[1]
+            await pilot.press("exclamation_mark")
+            assert "2 of 7" in lines(pilot)[-1]
+
     async def test_z_snoozes(self) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:
             await pilot.press("2", "z")

@@ -16,7 +16,7 @@ from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from coldaisle.sources.text import plain
+from coldaisle.sources.text import clip, plain
 from coldaisle.tui import clipboard
 from coldaisle.tui.findings import Standing, nothing_found, title_words, warming_words
 from coldaisle.tui.glyphs import UNICODE, Glyphs, ascii_of
@@ -423,7 +423,12 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         if filtered := self.filter_runs(24):
             return tuple(filtered)
         diagnosis = snapshot.diagnosis
-        runs = [Run(f"{len(diagnosis.findings)} open", "title")]
+        if not diagnosis.at:
+            return (Run("not diagnosed yet", "dim"),)
+        aside = self._home.aside if self._home is not None else frozenset()
+        runs = [Run(f"{len(diagnosis.findings) - len(aside)} open", "title")]
+        if aside:
+            runs.append(Run(f"  {len(aside)} ack", "dim"))
         if diagnosis.unexplained:
             runs.append(Run(f"  {len(diagnosis.unexplained)} alerts not expl", "warn"))
         if warming := warming_words(diagnosis):
@@ -446,7 +451,7 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         done, problem = kept.snooze(item.finding) if snoozed else kept.toggle(item.finding)
         self.again()
         self.query_one(FindingTable).reveal()
-        self._say(f"{title_words(item.finding)[:32]}: {done}" + (f" ({problem})" if problem else ""))
+        self._say(f"{clip(title_words(item.finding), 32)}: {done}" + (f" ({problem})" if problem else ""))
 
     def _print(self, text: str) -> None:
         ascii_only = bool(getattr(self.app, "ascii_only", False))

@@ -81,6 +81,36 @@ def test_an_event_of_yesterday_is_no_news() -> None:
     assert said(events=[xid("n01/3", 79, AT - 86400.0)]) == ()
 
 
+# --- boards that are back -------------------------------------------------------------------------------
+
+
+def test_a_board_that_its_source_calls_back_is_not_lost() -> None:
+    back = Event(AT - 60, gpu_ref("n01/3"), "gpu_back", "n01/3 answers again")
+    assert said(events=[xid("n01/3", 79, AT - 300), back]) == ()
+    assert one(said(events=[back, xid("n01/3", 79, AT - 30)])).variant == "lost"
+
+
+def test_a_board_that_was_silent_and_moves_again_is_back() -> None:
+    cells = dense(len(GPUS))
+    for key in cells:
+        cells[key][-60:-10, 3] = np.nan
+    assert said(cells, events=[xid("n01/3", 79, AT - 300)]) == ()
+
+
+def test_a_board_that_repeats_itself_after_a_silence_is_not_back() -> None:
+    cells = dense(len(GPUS))
+    for key in cells:
+        cells[key][-60:-10, 3] = np.nan
+    cells["gpu.power"][-10:, 3] = 107.0
+    assert one(said(cells, events=[xid("n01/3", 79, AT - 300)])).variant == "lost"
+
+
+def test_a_reset_that_was_asked_for_is_asked_for_still() -> None:
+    back = Event(AT - 60, gpu_ref("n01/3"), "gpu_back", "n01/3 answers again")
+    candidate = one(said(events=[xid("n01/3", 79, AT - 300), xid("n01/3", 48, AT - 299), back]))
+    assert (candidate.variant, candidate.words["xids"]) == ("memory", " (XID 48)")
+
+
 # --- the sticky gauge -----------------------------------------------------------------------------------
 
 
