@@ -618,7 +618,7 @@ def _story(one: Finding) -> str:
 
 def labelled(label: str, text: str, width: int, token: str = "text") -> list[Row]:
     """A label, and its text hanging beside it."""
-    first, *rest = wrap(text or "-", max(width - LABEL, 12), token)
+    first, *rest = wrap(text.strip() or "-", max(width - LABEL, 12), token)
     return [(Run(fit(label, LABEL), "accent"), *first), *((Run(" " * LABEL), *row) for row in rest)]
 
 
