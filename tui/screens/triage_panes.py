@@ -415,7 +415,7 @@ def detail_rows(detail: Detail) -> list[Row]:
         rows.append(_section(f"confirm{keys}", detail))
         rows += [row for line in commands for row in _command(line, detail.width)]
         if len(commands) < len(one.confirm):
-            rows.append((Run("a command is left out: a name in it is not safe to paste", "warn"),))
+            rows += wrap("a command is left out: a name in it is not safe to paste", detail.width, "warn")
     return rows
 
 

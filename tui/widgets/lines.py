@@ -86,7 +86,8 @@ def wrap(text: str, width: int, token: str = "text") -> list[Row]:
     """Inert text broken at blanks into rows; what is wider than a row is broken anywhere. Of blanks alone: one empty row."""
     indent = " " * (len(text) - len(text.lstrip()))
     measured = text if text.isascii() else "".join(sign + FILLER * (cell_width(sign) - 1) for sign in text)
-    lines = textwrap.wrap(measured, max(10, width), subsequent_indent=indent, break_on_hyphens=False)
+    room = width - (FILLER in measured)  # a row may end between the two cells of a sign
+    lines = textwrap.wrap(measured, max(10, room), subsequent_indent=indent, break_on_hyphens=False)
     return [(Run(line.replace(FILLER, ""), token),) for line in lines or [""]]
 
 
