@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import Activity, activity, fabric, nvlink
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict
+from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, share
 from coldaisle.sources.source import Floats
@@ -37,6 +38,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least: int
     keep: float
     young_s: float
+    saves: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -88,6 +90,8 @@ def _candidate(
         return None
     if not len(late) and lasted < rules.hung_s:
         return None
+    if len(late) and _saves(window, rules, late):
+        return None
     scope = team.scope(window, number)
     keys = [window.layout.gpus[gpu].key for gpu in late.tolist()]
     roots = Scope(gpus=tuple(keys), jobs=scope.jobs) if keys else scope
@@ -137,6 +141,14 @@ def _candidate(
             "how_long": in_words(lasted),
         },
     )
+
+
+def _saves(window: Window, rules: Thresholds, late: NDArray[np.intp]) -> bool:
+    """Whether those that are waited for write the job's state meanwhile: that is checkpoint_stall's."""
+    nodes = np.unique(window.groups.gpu_node[late])
+    times = window.recent("gpu.power", 900.0).times
+    goes_on = saves(window, nodes, times).goes_on[times >= window.at - rules.window_s]
+    return bool(goes_on.mean() >= rules.saves)
 
 
 def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:

@@ -33,7 +33,7 @@ NAME = "gpu_fault"
 _XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
 """As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
 OFF_THE_BUS = 79
-MOST_POLLS = 12.0
+MOST_POLLS = 12
 """Of silence, however many samples get lost."""
 BACK_VALUES = 3
 """Different readings after a silence: a dead board behind an exporter that was restarted repeats one."""
@@ -61,6 +61,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gone_polls: float
     gone_s: float
     gone_chance: float
+    pauses: float
     repeats: int
     classes: Classes
 
@@ -237,10 +238,8 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     seen = window.snapshot.gpu_seen
     age = window.at - seen
     boards = window.groups.is_board
-    limit = max(
-        _gone_polls(window, rules, boards & (age <= rules.gone_polls * window.poll)) * window.poll,
-        rules.gone_s,
-    )
+    many, few = _polls_to_miss(window, rules, boards & (age <= MOST_POLLS * window.poll))
+    limit = max((few - 0.5) * window.poll, rules.gone_s)
     silent: Bools = boards & (age > limit) & ~np.isnan(seen)
     fresh = boards & (age <= limit)
     nodes = len(window.layout.nodes)
@@ -253,10 +252,12 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     if silent.sum() > MANY_GPUS * max(int(boards.sum()), 1):
         silent[:] = False
     # A job in lock-step cannot go on without one of its boards: where it does, only the samples are gone.
-    gone = (silent & fresh_on[window.groups.gpu_node] & ~_goes_on(window)) | (said & boards)
+    waits = _team_waits(window)
+    gone = (silent & fresh_on[window.groups.gpu_node] & ~(waits < 0.5)) | (said & boards)
     made = {}
     for gpu in np.flatnonzero(gone).tolist():
-        if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < rules.gone_polls - 1:
+        least = few if waits[gpu] >= 0.5 else many
+        if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < least:
             continue
         how = (
             "its source calls it lost" if said[gpu] else "its series ended while the node's other GPUs go on"
@@ -286,27 +287,32 @@ def _missed(window: Window, gpu: int, since: float) -> int:
     return int((told & (recent.times > since + recent.step / 2)).sum())
 
 
-def _gone_polls(window: Window, rules: Thresholds, fresh: Bools) -> float:
-    """Polls that a board must be silent for: more where samples get lost on the way, so that chance alone tells of none."""
-    keys = [key for key in MOVING if window.has(key)]
-    if not keys or not fresh.any():
-        return rules.gone_polls
-    have = present(window.recent(keys[0], 300.0).values[:, fresh])
-    lost = 1 - float(have[have.any(axis=1)].mean()) if have.any() else 0.0
-    if lost <= 0:
-        return rules.gone_polls
-    return float(np.clip(np.log(rules.gone_chance) / np.log(lost), rules.gone_polls, MOST_POLLS))
+def _polls_to_miss(window: Window, rules: Thresholds, heard: Bools) -> tuple[int, int]:
+    """Polls in a row that a board must miss: so many that samples lost on the way, by chance, tell of none; and beside a team that
+    waits, of which chance alone knows nothing."""
+    key = next((key for key in MOVING if window.has(key)), None)
+    have = present(window.recent(key, 300.0).values[:, heard]) if key else np.zeros((0, 0), dtype=np.bool_)
+    have = have[have.any(axis=1)]
+    lost = (have.size - have.sum() + 1) / (have.size + 1)
+    if lost >= 1:
+        return MOST_POLLS, MOST_POLLS
+    many, few = (
+        int(np.clip(np.ceil(np.log(chance) / np.log(lost)), rules.gone_polls, MOST_POLLS))
+        for chance in (rules.gone_chance, rules.gone_chance / rules.pauses)
+    )
+    return many, few
 
 
-def _goes_on(window: Window) -> Bools:
-    """[gpu] whether the others of its team compute as before."""
+def _team_waits(window: Window) -> Floats:
+    """[gpu] share of the last samples in which the others of its job stood still: a job in lock-step cannot go on without one of
+    its boards. NaN: it has no others."""
     team = teams(window)
     if not len(team):
-        return np.zeros(len(window.layout.gpus), dtype=np.bool_)
+        return np.full(len(window.layout.gpus), np.nan, dtype=np.float32)
     seen = activity(window, 30.0)
     waits = team.mean(share((seen.spin | seen.quiet)[-4:], seen.have[-4:])[None])[0]
-    goes_on = (waits < 0.5) & (team.size >= 2) & (team.job >= 0)
-    found: Bools = goes_on[np.maximum(team.of, 0)] & (team.of >= 0)
+    waits = np.where((team.size >= 2) & (team.job >= 0), waits, np.nan)
+    found: Floats = np.where(team.of >= 0, waits[np.maximum(team.of, 0)], np.nan).astype(np.float32)
     return found
 
 
@@ -383,7 +389,7 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     dead = (
         mask
         & ~stuck_exporters(window, mask)[window.groups.gpu_node]
-        & (~_goes_on(window) | _fell_off(window))
+        & (~(_team_waits(window) < 0.5) | _fell_off(window))
     )
     made = {}
     for gpu in np.flatnonzero(dead).tolist():

@@ -33,6 +33,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     window_s: float
     high: float
+    full: float
     mean: float
     lost: float
     idle_intensity: float
@@ -93,7 +94,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         # A full link explains a lost pace by itself; of one that is half full the GPUs have to say so, too.
-        full = load.share >= rules.high
+        full = load.share >= rules.full
         # Fabrics are shared, and bursts unseen: a rail's average says less than a board's own link.
         least = rules.half_lost if load.variant == "network" else rules.lost
         waits = full | ((hungry >= rules.waits) & (lost >= least))

@@ -490,6 +490,17 @@ def test_most_replicas_are_the_services() -> None:
     assert folding.one.loss.gpu_hours_per_hour == pytest.approx(4 * 2 * 0.3)
 
 
+def test_a_replica_that_lacks_cache_does_not_explain_the_queue_of_another() -> None:
+    folding = Folding(served())
+    keys = [server.key for server in folding.snapshot.layout.servers]
+    folding.see(
+        candidate("kv_cache_pressure", servers=(keys[0],), loss=0.5),
+        candidate("request_queueing", servers=(keys[1],), loss=0.5),
+        looks=4,
+    )
+    assert set(folding.ids()) == {"kv_cache_pressure:s0:8000", "request_queueing:s1:8000"}
+
+
 # --- what it costs --------------------------------------------------------------------------------------------------
 
 

@@ -277,6 +277,24 @@ def test_where_samples_get_lost_silence_has_to_last_longer() -> None:
     assert one(said(cells, jobs=())).roots.gpus == ("n01/3",)
 
 
+def test_where_a_job_waits_fewer_polls_without_a_sample_tell_a_lost_board() -> None:
+    dropped = np.random.default_rng(4).random(dense(len(GPUS), fields="default")["gpu.util"].shape) < 0.01
+
+    def polls_until_said(waits: bool) -> int:
+        for missed in range(1, 12):
+            cells = dense(len(GPUS), fields="default")
+            if waits:
+                idle(cells, [g for g in range(len(GPUS)) if g != 3], slice(-5, None))
+            for values in cells.values():
+                values[dropped] = np.nan
+                values[-missed:, 3] = np.nan
+            if said(cells, jobs=JOB if waits else ()):
+                return missed
+        return 99
+
+    assert 3 <= polls_until_said(waits=True) < polls_until_said(waits=False) <= 6
+
+
 def test_a_feed_that_stands_for_a_moment_is_alive() -> None:
     assert said(corpse(dense(len(GPUS)), 3, 4), jobs=()) == ()
 
