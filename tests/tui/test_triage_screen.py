@@ -26,7 +26,7 @@ from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.screens.service import ServiceScreen
 from coldaisle.tui.screens.triage import FindingTable, TriageScreen, export
 from coldaisle.tui.screens.triage_rows import Item
-from coldaisle.tui.widgets.lines import Lines, row_width, text_of
+from coldaisle.tui.widgets.lines import Lines, row_width, text_of, wrap
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x34": (120, 34), "200x50": (200, 50)}
 
@@ -677,3 +677,20 @@ def test_picture_while_warming_up(snap_compare: object) -> None:
 def test_picture_of_nodes_with_findings(snap_compare: object) -> None:
     assert callable(snap_compare)
     assert snap_compare(app_of(), terminal_size=(120, 34), press=("4", "wait:200"))
+
+
+class TestOddTexts:
+    def test_wide_signs_are_wrapped_by_cells(self) -> None:
+        for width in (12, 13, 40, 80):
+            rows = wrap("節点" * 40 + " and " + "e\u0301" * 40 + " 😀" * 30, width)
+            assert all(row_width(row) <= width for row in rows)
+        assert text_of(wrap("節点 r07", 20)) == "節点 r07"
+
+    @pytest.mark.parametrize("blank", ["", "   ", "\x1b[2J"])
+    async def test_a_blank_text_does_not_stop_the_screen(self, blank: str) -> None:
+        one = replace(night().diagnosis.findings[0], title=blank, cause=blank, owner=blank, changed=(blank,))
+        snapshot = replace(night(), diagnosis=replace(night().diagnosis, findings=(one,)))
+        async with app_of(snapshot).run_test(size=(80, 24)) as pilot:
+            await pilot.press("2")
+            await pilot.pause()
+            assert "WHERE" in detail(pilot)

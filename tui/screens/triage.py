@@ -451,7 +451,8 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         done, problem = kept.snooze(item.finding) if snoozed else kept.toggle(item.finding)
         self.again()
         self.query_one(FindingTable).reveal()
-        self._say(f"{clip(title_words(item.finding), 32)}: {done}" + (f" ({problem})" if problem else ""))
+        told = f"{clip(title_words(item.finding), 32)}: {done}"
+        self._say(f"{problem}; {told}" if problem else told)
 
     def _print(self, text: str) -> None:
         ascii_only = bool(getattr(self.app, "ascii_only", False))

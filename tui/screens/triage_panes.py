@@ -415,7 +415,7 @@ def detail_rows(detail: Detail) -> list[Row]:
         rows.append(_section(f"confirm{keys}", detail))
         rows += [row for line in commands for row in _command(line, detail.width)]
         if len(commands) < len(one.confirm):
-            rows.append((Run("a command is left out: a name in it is not safe to paste", "warn"),))
+            rows += wrap("a command is left out: a name in it is not safe to paste", detail.width, "warn")
     return rows
 
 
@@ -618,7 +618,7 @@ def _story(one: Finding) -> str:
 
 def labelled(label: str, text: str, width: int, token: str = "text") -> list[Row]:
     """A label, and its text hanging beside it."""
-    first, *rest = wrap(text or "-", max(width - LABEL, 12), token)
+    first, *rest = wrap(text.strip() or "-", max(width - LABEL, 12), token)
     return [(Run(fit(label, LABEL), "accent"), *first), *((Run(" " * LABEL), *row) for row in rest)]
 
 
