@@ -291,13 +291,12 @@ def _continued(
     known = [old.finding, *ancestors] if old else ancestors
     first = min((*known, finding), key=lambda one: one.since)
     names = [name for one in known for name in one.supersedes] + [one.finding.id for one in merged]
-    worst = max((old.worst if old else finding.severity), finding.severity)
-    worst_loss = max((old.worst_loss if old else finding.loss.fraction), finding.loss.fraction)
-    worsened = old.finding.worsened_at if old else None
-    if old and (finding.severity > old.worst or finding.loss.fraction >= old.worst_loss + WORSE_BY):
-        worsened = at
-    elif old:
-        worst_loss = max(old.worst_loss, finding.loss.fraction) if worsened == at else old.worst_loss
+    worst, worst_loss, worsened = finding.severity, finding.loss.fraction, None
+    if old:
+        is_worse = finding.severity > old.worst or finding.loss.fraction >= old.worst_loss + WORSE_BY
+        worst = max(old.worst, finding.severity)
+        worst_loss = max(old.worst_loss, finding.loss.fraction) if is_worse else old.worst_loss
+        worsened = at if is_worse else old.finding.worsened_at
     told = replace(
         finding,
         since=first.since,
