@@ -31,6 +31,7 @@ from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.text import plain
+from coldaisle.sources.units import age
 from coldaisle.tui.dashboard import monitor_settings
 from coldaisle.tui.doctor import expected_targets
 from coldaisle.tui.evidence import rule_words, value_words
@@ -234,7 +235,7 @@ def _lacks(monitor: Monitor, snapshot: Snapshot, expected: Mapping[str, int]) ->
         )
     if warming := snapshot.diagnosis.warming:
         one = warming[0]
-        return f"{one.detector}: {one.have:g} of {one.need:g} {one.unit}"
+        return f"{one.detector}: {one.have:.0f} of {one.need:.0f} {one.unit}"
     return "" if snapshot.diagnosis.at else "looking"
 
 
@@ -463,7 +464,7 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
         yield from _wrapped("ALERTS that no finding explains: ", ", ".join(diagnosis.unexplained), width)
     if diagnosis.warming:
         yield ""
-        told = (f"{one.detector} {one.have:g}/{one.need:g} {one.unit}" for one in diagnosis.warming)
+        told = (f"{one.detector} {one.have:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
         yield from _wrapped("STILL WARMING UP: ", ", ".join(told), width)
 
 
@@ -475,6 +476,8 @@ def _headline(outcome: Outcome, findings: Sequence[Finding]) -> str:
         if (count := sum(one.severity is severity for one in findings))
     ]
     what = ", ".join(counts) if counts else "no findings"
+    if not counts and outcome.diagnosis.warming:
+        what += ", as far as can be told: detectors are still warming up"
     if left_out := len(snapshot.diagnosis.findings) - len(findings):
         what += f" of what was asked for ({left_out} more in all)"
     if not any(has_answered(source) for source in snapshot.sources):
@@ -487,7 +490,7 @@ def _headline(outcome: Outcome, findings: Sequence[Finding]) -> str:
     good = ""
     if useful is not None and useful.allocated:
         good = f"; useful: {useful.useful:.0%} of {useful.allocated} GPUs in use, {useful.lost:.1f} GPU-hours an hour lost"
-    return f"{name}{what} at {stamp(snapshot.at)} ({outcome.window_s / 60:.0f} min looked at); {heard}{good}"
+    return f"{name}{what} at {stamp(snapshot.at)} ({age(outcome.window_s)} looked at); {heard}{good}"
 
 
 def _told_finding(number: int, one: Finding, snapshot: Snapshot, width: int) -> Iterator[str]:
@@ -542,8 +545,6 @@ def _places(scope: Scope) -> str:
 
 
 def _ago(seconds: float) -> str:
-    from coldaisle.sources.units import age
-
     return f"{age(max(seconds, 0.0))} ago"
 
 

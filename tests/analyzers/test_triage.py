@@ -253,6 +253,15 @@ def test_what_is_still_warming_up_is_named(folding: Folding) -> None:
     assert folding.last.warming == (warming,)
 
 
+def test_what_is_judged_by_a_window_has_none_yet_in_the_first_minute(folding: Folding) -> None:
+    window = Window(History(), QUIET, groups_of(QUIET.layout), POLL, since=QUIET.at - 20.0)
+    verdicts = {"straggler": Verdict(), "gpu_fault": Verdict(), "power_capping": Verdict()}
+    told = folding.triage.fold(window, verdicts).warming
+    assert told == (Warming("straggler", 20.0, 60.0, "s"), Warming("power_capping", 20.0, 60.0, "s"))
+    older = replace(window, since=QUIET.at - 60.0)
+    assert folding.triage.fold(older, verdicts).warming == ()
+
+
 def test_our_clock_was_set(folding: Folding) -> None:
     folding.see(*hot("r07n01/0", since=AT - 300), looks=2)
     folding.triage.shift(3600.0)

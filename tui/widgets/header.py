@@ -297,7 +297,8 @@ def _useful(snapshot: Snapshot) -> list[Piece]:
         return []
     share = min(useful.useful, 0.99) if 0.99 < useful.useful < 1.0 else useful.useful
     name = "USEFUL at most " if snapshot.diagnosis.warming else "USEFUL "
-    row = (Run(name, "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} allocated"))
+    held = "allocated" if snapshot.jobs_known else "in use"
+    row = (Run(name, "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} {held}"))
     return [Piece(0, row)]
 
 
