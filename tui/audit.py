@@ -27,8 +27,8 @@ from coldaisle.sources.settings import PrometheusSettings, SlurmSettings
 from coldaisle.sources.slurm.sacct import Accounted, Accounting, command, of_slurm, read_file
 from coldaisle.sources.text import plain
 from coldaisle.sources.units import age, show
-from coldaisle.tui.check import Progress
 from coldaisle.tui.examination import Abandoning
+from coldaisle.tui.progress import Progress
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings

@@ -31,6 +31,8 @@ class Layout:
     """Stages a pipeline rank holds (virtual pipeline)."""
     recomputed_layers: int | None = None
     """Of a stage, with full recompute; None: all of them."""
+    expert: int = 1
+    """Ranks of ``shards`` that share the experts of a mixture; each is divided over tensor-parallel ranks as well."""
 
     @property
     def shards(self) -> int:
@@ -50,6 +52,8 @@ class Layout:
     def words(self) -> str:
         """``TP 8 · PP 16 · DP 128``, as people write it."""
         parts = [f"TP {self.tensor}", f"PP {self.pipeline}"]
+        if self.expert > 1:
+            parts.append(f"EP {self.expert}")
         if self.context > 1:
             parts.append(f"CP {self.context}")
         return " · ".join([*parts, f"DP {self.data}"])
@@ -150,6 +154,27 @@ def check_pipeline(model: Model, pipeline: int) -> None:
         near = [size for size in range(1, model.layers + 1) if splits_evenly(model, size)]
         raise SizingError(
             f"{model.layers} layers do not divide over PP {pipeline}; {model.name} goes with PP {', '.join(map(str, near[:12]))}"
+        )
+
+
+def expert_sizes(model: Model, shards: int) -> list[int]:
+    """Degrees of expert parallelism: powers of two that divide the experts and the ranks that hold the same weights."""
+    if not model.is_mixture or not model.experts:
+        return [1]
+    sizes = [2**power for power in range(11)]
+    return [size for size in sizes if model.experts % size == 0 and shards % size == 0]
+
+
+def check_expert(model: Model, expert: int) -> None:
+    """Errors: SizingError for a model without experts, or ranks that do not divide them."""
+    if expert > 1 and not model.experts:
+        raise SizingError(
+            f"EP {expert} needs experts, and {model.name} has none that are told; leave it out, or tell them"
+        )
+    if model.experts and model.experts % expert:
+        fits = ", ".join(map(str, expert_sizes(model, 1024)))
+        raise SizingError(
+            f"{model.experts} experts do not divide over EP {expert}; {model.name} goes with EP {fits}"
         )
 
 

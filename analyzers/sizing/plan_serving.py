@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
+from coldaisle.analyzers.sizing.serving_experts import expert_section
 from coldaisle.analyzers.sizing.serving_layout import (
     Candidate,
     Room,
@@ -26,7 +27,9 @@ from coldaisle.analyzers.sizing.serving_layout import (
 )
 from coldaisle.analyzers.sizing.serving_request import NAN, Request, settled
 from coldaisle.analyzers.sizing.serving_rules import serving_verdicts
+from coldaisle.analyzers.sizing.serving_traffic import traffic_sections
 from coldaisle.analyzers.sizing.sheet import Section, Sheet
+from coldaisle.analyzers.sizing.site import Site
 from coldaisle.analyzers.sizing.speed import (
     SOURCE,
     Point,
@@ -53,8 +56,11 @@ __all__ = [
 _TABLE_STEPS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
-def plan_serving(request: Request, part: Part) -> Sheet:
-    """The fewest of a part that serve a request. What fits nowhere is a sheet without GPUs. Errors: SizingError for nonsense."""
+def plan_serving(request: Request, part: Part, site: Site | None = None) -> Sheet:
+    """The fewest of a part that serve a request, in a place. What fits nowhere is a sheet without GPUs.
+
+    Errors: SizingError for nonsense.
+    """
     compute_dtype(request.dtype, part)
     asked, request = request, settled(request, part)
     tried = [candidate(request, part, tensor, stages) for tensor, stages in layouts(request, part)]
@@ -75,6 +81,8 @@ def plan_serving(request: Request, part: Part) -> Sheet:
             _load_section(request, best),
             _knee_section(request, best),
             _by_concurrency(request, best),
+            *expert_section(request, part, best, site or Site()),
+            *traffic_sections(request, part, best, site or Site()),
             *_tried_section(fitting),
         ),
         verdicts=serving_verdicts(request, part, best),
@@ -479,4 +487,4 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
     ) in ("bf16", "fp16"):
         yield f"{part.product} computes {request.dtype} weights at 16 bit: less to read, not faster products"
     if request.model.is_mixture:
-        yield "no row of the fit is a mixture of experts: take the speeds with more care"
+        yield "no row of the fit is a mixture of experts: take the speeds with more care; expert parallelism is told, not searched"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.flops import Method, Recompute, check_above_zero, shaped
-from coldaisle.analyzers.sizing.layout import Layout, Sharding
+from coldaisle.analyzers.sizing.layout import Layout, Sharding, expert_sizes
 from coldaisle.analyzers.sizing.memory import Trained, checkpoint_bytes, states_of
 from coldaisle.analyzers.sizing.outcome import DAY, Outcome, outcome_of
 from coldaisle.analyzers.sizing.power import node_power
@@ -46,6 +46,8 @@ _FINE_BATCH = 131_072
 """Of fine-tuning: 32 sequences of 4,096."""
 _VERBS: dict[Method, str] = {"full": "Fine-tuning", "lora": "LoRA of", "qlora": "QLoRA of"}
 _SCALING = (1, 2, 4, 8, 16)
+_NARROW = 1024
+"""Columns of an expert's products below which tensor cores are not filled (guess)."""
 _LORA_SHARE = 0.003
 """Of the parameters, where the shape does not tell."""
 
@@ -101,6 +103,7 @@ def plan_training(
     pipeline: int | None = None,
     data: int | None = None,
     context: int | None = None,
+    expert: int | None = None,
     microbatch: int | None = None,
     sharding: Sharding | None = None,
     recompute: Recompute | None = None,
@@ -110,13 +113,13 @@ def plan_training(
 
     ``gpus``, ``deadline_s`` (seconds), or neither; ``batch_tokens``: tokens a step, None: what is usual for the size;
     ``dtype``: what products compute in (bf16, fp16, fp8, ...), None: bf16 where the part has it; ``tensor``, ``pipeline``, ``data``,
-    ``context``: degrees of parallelism, ``microbatch``: sequences, ``sharding`` over data-parallel ranks (none, optimizer,
+    ``context``, ``expert``: degrees of parallelism, ``microbatch``: sequences, ``sharding`` over data-parallel ranks (none, optimizer,
     gradients, parameters), ``recompute`` (none, selective, full): None leaves them to the search. Errors: SizingError for what
     means nothing: sizes not above zero, layouts that contradict themselves, a dtype the part has not.
     """
     known, notes = shaped(model)
     wish = _wish(known, seq, batch_tokens, _usual_batch(known), tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute)
+    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
     run = Trained(known, seq, dtype or usual_dtype(part))
     return _planned("Training", run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -137,6 +140,7 @@ def plan_finetuning(
     pipeline: int | None = None,
     data: int | None = None,
     context: int | None = None,
+    expert: int | None = None,
     microbatch: int | None = None,
     sharding: Sharding | None = None,
     recompute: Recompute | None = None,
@@ -152,7 +156,7 @@ def plan_finetuning(
     known, notes = shaped(model)
     adapters = 0.0 if method == "full" else lora_parameters(known, rank).value
     wish = _wish(known, seq, batch_tokens, _FINE_BATCH, tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute)
+    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
     run = Trained(known, seq, dtype or usual_dtype(part), method, adapters)
     return _planned(_VERBS[method], run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -465,6 +469,11 @@ def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:
         )
     if request.deadline_s is not None and outcome.wall.value <= request.deadline_s < outcome.wall.high:
         yield f"the deadline is met in the likely case; at worst it takes {outcome.wall.high / DAY:.3g} days"
+    width = (request.run.model.ffn or 0) // outcome.layout.tensor
+    if request.run.model.experts and outcome.layout.tensor > 1 and width < _NARROW:
+        yield (
+            f"experts of {width} columns a GPU: their products are slower than is said here; --tp 1 --ep keeps them whole"
+        )
     if not part.memory_is_reported:
         yield "the memory of the part is as sold; drivers report some less"
 
@@ -472,9 +481,13 @@ def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:
 def _mixture_notes(model: Model) -> tuple[str, ...]:
     if not model.is_mixture:
         return ()
+    if expert_sizes(model, 2) == [1] and not model.experts:
+        return (
+            "how many experts the mixture has is not told: expert parallelism and its all-to-all are not considered; tell --experts "
+            "and --experts-active",
+        )
     return (
-        "of a mixture of experts all parameters are stored and the active ones computed; expert parallelism and its all-to-all "
-        "are not searched",
+        "of a mixture of experts all parameters are stored and the active ones computed; experts are taken to be chosen evenly",
     )
 
 
