@@ -199,10 +199,8 @@ def finetune(**given: Any) -> int:
 @click.option(
     "--dtype",
     metavar="NAME",
-    default="bf16",
-    show_default=True,
     shell_complete=complete_format,
-    help="Format of the weights: fp8, int4, mxfp4, ...",
+    help="Format of the weights: fp8, int4, mxfp4, ...; default: as they are published, else bf16.",
 )
 @click.option(
     "--kv-dtype", metavar="NAME", default="auto", show_default=True, help="Of keys and values: fp8, ..."
@@ -261,8 +259,9 @@ def serve(**given: Any) -> int:
     told = {
         key: given[key] for key in ("rate", "users", "ttft", "itl", "max_model_len") if given[key] is not None
     }
+    model = _model(given)
     request = Request(
-        _model(given), given["isl"], given["osl"], dtype=given["dtype"], kv_dtype=given["kv_dtype"],
+        model, given["isl"], given["osl"], dtype=given["dtype"] or model.stored, kv_dtype=given["kv_dtype"],
         tensor=given["tensor"], pipeline=given["pipeline"], replicas=given["replicas"], memory_share=given["memory_share"],
         batched_tokens=given["batched_tokens"], max_running=given["max_running"], margin=given["margin"], **told,
     )  # fmt: skip
