@@ -165,7 +165,8 @@ def facts_of(usage: Usage, incidents: Sequence[Incident] = (), looked_at: Sequen
     inside = _inside(usage.stays, start, start + usage.span_s)
     held = _held(usage)
     covered = _coverage(usage)
-    installed = usage.span_s / HOUR * len(usage.boards)
+    there = usage.installed
+    installed = float(there.sum()) * usage.step / HOUR
     return Facts(
         jobs=int((inside > 0).sum()),
         installed_gpu_hours=installed,
@@ -179,8 +180,8 @@ def facts_of(usage: Usage, incidents: Sequence[Incident] = (), looked_at: Sequen
         waste=_waste(usage),
         recurring=_recurring(usage, incidents),
         not_looked_at=_not_looked_at(usage, looked_at),
-        coverage=float(covered.mean()) if covered.size else math.nan,
-        by_day=_days(usage, covered),
+        coverage=float(covered[there].mean()) if there.any() and covered.size else math.nan,
+        by_day=_days(usage, covered, there),
         by_metric={
             key: float((~np.isnan(values)).mean())
             for key, values in (*usage.means.items(), *usage.host_means.items())
@@ -474,10 +475,13 @@ def _coverage(usage: Usage) -> Floats:
     return (~np.isnan(busy)).astype(np.float32)
 
 
-def _days(usage: Usage, covered: Floats) -> tuple[tuple[float, float], ...]:
+def _days(usage: Usage, covered: Floats, there: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
     if not covered.size:
         return ()
     days = _day_of(usage.starts)
+    shares = [(np.flatnonzero(days == day), day) for day in np.unique(days)]
     return tuple(
-        (float(usage.starts[days == day][0]), float(covered[days == day].mean())) for day in np.unique(days)
+        (float(usage.starts[bins[0]]), float(covered[bins][there[bins]].mean()))
+        for bins, _ in shares
+        if there[bins].any()
     )

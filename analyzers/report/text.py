@@ -41,7 +41,7 @@ def summary(made: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
 def _by_state(made: Mapping[str, Any]) -> Iterator[str]:
     states = [one for one in made["jobs_by"]["state"] if one["gpu_hours"] > 0]
     total = sum(one["gpu_hours"] for one in states)
-    if total and "unknown" not in {one["name"] for one in states}:
+    if total and {one["name"] for one in states} != {"unknown"}:
         yield ""
         yield "GPU-hours by how jobs ended"
         for one in states[:MOST]:

@@ -268,6 +268,12 @@ class _Speech:
         return max((len(frame.questions[0].key.parts) for frame in frames), default=0)
 
 
+def covered(counts: Floats, expected: float) -> Floats:
+    """Share of the samples that were there. Of 2.5 in a bin there are 2 or 3: with 2 of them none is missing."""
+    whole = max(math.floor(expected + 0.01), 1)
+    return np.where(counts >= whole, 1.0, counts / max(expected, 1.0)).astype(np.float32)
+
+
 class Aggregates:
     """Reads spans of one server; ``match`` and ``rewrite`` as for the source. Raises SourceError throughout."""
 
@@ -709,7 +715,6 @@ class Aggregates:
         )
         host = {name: at for at, name in enumerate(gathered.hosts)}
         size = len(homes.seen)
-        expected = max(span.step / self._scrape, 1.0)
         counted = np.zeros((span.bins, size), np.float32)
         for speech in self._speeches:
             if not speech.has_gpus:
@@ -720,7 +725,7 @@ class Aggregates:
                     at = homes.column.get(ref)
                     if at is not None:
                         mine[first : first + len(counts), at] += counts[:, row]
-            np.maximum(counted, np.minimum(mine / expected, 1.0), out=counted)
+            np.maximum(counted, covered(mine, span.step / self._scrape), out=counted)
             speech.counts.clear()
         gathered.coverage = counted
         for speech in self._speeches:
