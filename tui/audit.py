@@ -251,7 +251,7 @@ async def _past(
                 return None
         if survey is not None and math.isnan(survey.reach):
             _nothing(survey, accounting, slurms)
-            remarks.append(f"{survey.target} has no GPU metric within the span")
+            remarks.append("the Prometheus server has no GPU metric within the span")
         gathered = await _read(reader, survey, span, progress) if reader and survey else None
     finally:
         if reader is not None:
@@ -407,7 +407,9 @@ async def _jobs(
     except SourceError as error:
         if alone:
             raise
-        remarks.append(f"Slurm's accounting was not read: {error.problem}")
+        # an error's words may name machines
+        why = "" if request.pseudonyms else f": {error.problem}"
+        remarks.append(f"Slurm's accounting was not read{why}")
         return None, ()
     finally:
         await door.aclose()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from coldaisle.analyzers.advice.advice import Advice, Ground, Refused, Saving
+from coldaisle.analyzers.advice.advice import Advice, Counsel, Ground, Refused, Saving
 from coldaisle.analyzers.advice.utilisation import Measured, Use
 from coldaisle.analyzers.audit.audit import Audit
 from coldaisle.analyzers.audit.drift import Drift
@@ -45,6 +45,7 @@ def as_object(audit: Audit, drifts: Sequence[Drift] | None = None) -> dict[str, 
             "installed": facts.installed_gpu_hours if usage.boards else None,
             "allocated": quantity(uses.cluster.gpu_hours),
             "reclaimable": quantity(counsel.reclaimable),
+            "reclaimable_why": _why_not(counsel),
         },
         "utilisations": {
             "cluster": _use(uses.cluster),
@@ -143,6 +144,14 @@ def quantity(one: Quantity | None) -> dict[str, Any] | None:
     if one.formula:
         found["formula"] = one.formula
     return found
+
+
+def _why_not(counsel: Counsel) -> str | None:
+    """Why it is not known what could be reclaimed; None where it is."""
+    if counsel.reclaimable is not None:
+        return None
+    why = dict.fromkeys(refused.why for refused in counsel.refused if refused.rule == "idle_gpus")
+    return "; ".join(why) or "it takes jobs with their GPUs, and what these did"
 
 
 def _models(audit: Audit) -> dict[str, int]:

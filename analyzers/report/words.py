@@ -57,7 +57,8 @@ def figure(one: Mapping[str, Any] | None) -> str:
     value, low, high = one["value"], one["low"], one["high"]
     is_exact = low == high
     if unit == "ratio":
-        return percent(value) if is_exact else f"{percent(value)} [{low * 100:.0f}-{high * 100:.0f}]"
+        ends = [f"{one * 100:.0f}" for one in (low, high)]
+        return percent(value) if ends[0] == ends[1] else f"{percent(value)} [{'-'.join(ends)}]"
     if unit in ("W", "s", "B", "B/s") or unit == "bytes":
         canonical = "B" if unit == "bytes" else unit
         told = show(value, canonical)
@@ -122,10 +123,7 @@ def reclaim(made: Mapping[str, Any]) -> str:
     """Option zero."""
     one = made["gpu_hours"]["reclaimable"]
     if one is None:
-        why = [refused["why"] for refused in made["refused"] if refused["rule"] == "idle_gpus"]
-        return sentence(
-            f"Cannot be told: {why[0] if why else 'it takes jobs with their GPUs, and what these did'}"
-        )
+        return sentence(f"Cannot be told: {made['gpu_hours']['reclaimable_why']}")
     seconds = made["span"]["seconds"] or 1.0
     gpus = one["value"] * 3600 / seconds
     held = (made["gpu_hours"]["allocated"] or {}).get("value")
@@ -146,6 +144,9 @@ def demand(made: Mapping[str, Any]) -> str:
     installed = load["installed_gpus"]
     if installed:
         text += f"; {count(installed)} are installed"
+    if unused := [use for use in made["utilisations"]["racks"] if use["allocated"]["value"] == 0]:
+        gpus = sum(use["gpus"] for use in unused)
+        text += f", of which no job ever held the {count(gpus)} in {name(', '.join(use['name'] for use in unused), LONG)}"
     waits = [one for one in made["jobs_by"]["partition"] if one["wait_p90_s"] is not None]
     if waits:
         text += (
@@ -160,7 +161,11 @@ def binding(made: Mapping[str, Any]) -> str:
     """What advice says of parts; else what is known of it."""
     bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
     if bought:
-        return " ".join(f"{name(one['action'], LONG)}: {name(one['because'], 300)}" for one in bought[:3])
+        told = [
+            f"{sentence(one['because'].partition(';')[0])} {sentence(one['action'], LONG)}"
+            for one in bought[:3]
+        ]
+        return " ".join([*told, "Reclaiming what is idle comes first."])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
     if why:
         return f"No part is advised: {name(why[0], 300)}."
