@@ -134,11 +134,13 @@ def audit_and_print(
     made = document.as_object(audit)
     if request.baseline is not None:
         made = document.as_object(audit, drifts(document.read_baseline(request.baseline), made))
+    # files first: who reads the summary may stop reading
+    for path in request.outputs:
+        _write(path, _form(path, made))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else text.WIDTH
     for line in text.summary(made, min(width, text.WIDTH)):
         say(line)
     for path in request.outputs:
-        _write(path, _form(path, made))
         sys.stderr.write(f"coldaisle: wrote {plain(str(path), ascii_only=True)}\n")
     return 0
 

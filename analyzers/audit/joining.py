@@ -85,9 +85,12 @@ def _late(gathered: Gathered, span: Span) -> Iterable[str]:
             f"{short} of {len(gathered.boards)} GPUs were seen in a part of the span alone: they count as installed from "
             "their first sample to their last"
         )
-    moved = sum(len(board.uuids) > 1 for board in gathered.boards)
+    replaced = sum(len(board.uuids) > 1 for board in gathered.boards)
+    if replaced:
+        yield f"{replaced} places held more than one board, one after the other"
+    moved = sum(board.was_elsewhere for board in gathered.boards)
     if moved:
-        yield f"{moved} places held more than one board, one after the other"
+        yield f"{moved} GPUs changed hosts: they count, with all that they did, where they were last"
 
 
 def _order(stay: Stay) -> tuple[float, str]:

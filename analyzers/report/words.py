@@ -112,11 +112,15 @@ def points(made: Mapping[str, Any]) -> Iterator[Point]:
 def busy(made: Mapping[str, Any]) -> str:
     """The four utilisations in a sentence."""
     use = made["utilisations"]["cluster"]
-    told = [f"{title.lower()} {figure(use[key])}" for key, title, _ in KINDS if use[key]["value"] is not None]
+    told = [
+        f"{title.lower().replace(',', '')} {figure(use[key])}"
+        for key, title, _ in KINDS
+        if use[key]["value"] is not None
+    ]
     if not told:
         why = next((use[key]["why"] for key, _, _ in KINDS if use[key]["why"]), "nothing was measured")
         return f"Cannot be told: {why}."
-    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before."
+    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before, the last two of what busy boards could do."
 
 
 def reclaim(made: Mapping[str, Any]) -> str:
@@ -140,8 +144,10 @@ def demand(made: Mapping[str, Any]) -> str:
     load = made["offered_load"]
     if load is None:
         return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
-    text = f"Jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
+    text = f"jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
     installed = load["installed_gpus"]
+    if installed:
+        text = f"{'Part of the time' if _is_short(made) else 'No'}: {text}"
     if installed:
         text += f"; {count(installed)} are installed"
     if unused := [use for use in made["utilisations"]["racks"] if use["allocated"]["value"] == 0]:
@@ -154,7 +160,13 @@ def demand(made: Mapping[str, Any]) -> str:
         )
     elif not any(one["wait_p50_s"] is not None for one in made["jobs_by"]["state"]):
         text += ". Who waited is not known without accounting, so this is what ran"
-    return text + "."
+    return sentence(text, 900)
+
+
+def _is_short(made: Mapping[str, Any]) -> bool:
+    """Whether jobs asked for more than is installed 5 % of the time."""
+    load = made["offered_load"]
+    return bool(load and load["installed_gpus"] and load["p95_gpus"] > load["installed_gpus"])
 
 
 def binding(made: Mapping[str, Any]) -> str:
@@ -162,10 +174,15 @@ def binding(made: Mapping[str, Any]) -> str:
     bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
     if bought:
         told = [
-            f"{sentence(one['because'].partition(';')[0])} {sentence(one['action'], LONG)}"
-            for one in bought[:3]
+            sentence(f"{name(one['action'], LONG)}: {one['because'].partition(';')[0]}")
+            for one in sorted(bought, key=_size, reverse=True)[:3]
         ]
-        return " ".join([*told, "Reclaiming what is idle comes first."])
+        last = (
+            "Reclaiming what is idle comes first."
+            if _is_short(made)
+            else "Nothing is short: this is for when boards are replaced."
+        )
+        return " ".join([*told, last])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
     if why:
         return f"No part is advised: {name(why[0], 300)}."
@@ -174,6 +191,12 @@ def binding(made: Mapping[str, Any]) -> str:
     if flops is None or bandwidth is None:
         return "Cannot be told: it takes DCGM's profiling metrics (tensor and memory activity)."
     return f"Busy boards reach {percent(flops)} of their flop/s and {percent(bandwidth)} of their memory bandwidth."
+
+
+def _size(one: Mapping[str, Any]) -> float:
+    """GPUs that a purchase is for, of today's."""
+    options = one.get("options") or [{}]
+    return float((options[0].get("gpus") or {}).get("value") or 0.0)
 
 
 def refusals(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

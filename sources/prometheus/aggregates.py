@@ -170,6 +170,8 @@ class Seen(NamedTuple):
     first: int
     """The first bin in which it was seen."""
     last: int
+    was_elsewhere: bool = False
+    """Whether it was on another node before."""
 
 
 class Held(NamedTuple):
@@ -827,7 +829,8 @@ def _housed(
         there = np.flatnonzero(alive)
         for ref in members:
             column[ref] = len(seen)
-        seen.append(Seen(node, slot, uuids, model, rack, int(there[0]), int(there[-1])))
+        was_elsewhere = any(spot(ref)[0] != node for ref in members)
+        seen.append(Seen(node, slot, uuids, model, rack, int(there[0]), int(there[-1]), was_elsewhere))
     return _Homes(seen, column)
 
 

@@ -203,7 +203,7 @@ def test_labels_count_the_gpus_that_accounting_does_not() -> None:
 
 def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
     told = gathered([held("7", 1, 12, 24, is_open=True)])
-    told.boards[1] = told.boards[1]._replace(first=144)
+    told.boards[1] = told.boards[1]._replace(first=144, was_elsewhere=True)
     told.means["gpu.util"][:144, 1] = NAN
     told.coverage[:144, 1] = 0
     made = joined(SPAN, told, None)
@@ -211,6 +211,7 @@ def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
     assert facts.installed_gpu_hours == 36
     assert facts.coverage == 1.0
     assert "from their first sample to their last" in made.remarks[0]
+    assert "1 GPUs changed hosts" in made.remarks[1]
     allocated = advise(made.usage, settings()).utilisations.cluster.allocated.ratio
     assert allocated is not None
     assert allocated.value == pytest.approx(1 / 3, abs=0.01)
