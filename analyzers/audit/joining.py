@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -247,25 +248,7 @@ def _of_accounting(
             wrong += 1
             # a label that stands at other boards, too, says of none which it is
             boards = None if len(boards) > gpus else boards
-        yield Stay(
-            id=f"slurm:{job.id}",
-            name=job.name,
-            user=job.user,
-            account=job.account,
-            partition=job.partition,
-            submitted_at=_or_nan(job.eligible if job.eligible is not None else job.submitted),
-            started_at=_or_nan(job.start),
-            ended_at=_or_nan(job.end),
-            state=job.state,
-            gpu_count=gpus,
-            boards=boards if job.start is not None else None,
-            hosts=tuple(number[n] for n in (short_name(node) for node in job.nodes) if n in number),
-            cores=job.cpus,
-            memory_asked_bytes=_or_nan(job.memory_asked),
-            memory_used_bytes=_or_nan(job.memory_used),
-            limit_s=_or_nan(job.limit_s),
-            cpu_s=_or_nan(job.cpu_s),
-        )
+        yield _stay(job, gpus, boards, number)
     if accounted and without == len(accounted):
         remarks.append(
             f"accounting counts no GPUs ({without} jobs): AccountingStorageTRES=gres/gpu in slurm.conf brings them"
@@ -277,6 +260,28 @@ def _of_accounting(
         )
     if wrong:
         remarks.append(f"{wrong} jobs had another number of GPUs by accounting than labels show")
+
+
+def _stay(job: Accounted, gpus: int, boards: tuple[int, ...] | None, number: Mapping[str, int]) -> Stay:
+    return Stay(
+        id=f"slurm:{job.id}",
+        name=job.name,
+        user=job.user,
+        account=job.account,
+        partition=job.partition,
+        submitted_at=_or_nan(job.eligible if job.eligible is not None else job.submitted),
+        started_at=_or_nan(job.start),
+        ended_at=_or_nan(job.end),
+        state=job.state,
+        gpu_count=gpus,
+        boards=boards if job.start is not None else None,
+        hosts=tuple(number[n] for n in (short_name(node) for node in job.nodes) if n in number),
+        cores=job.cpus,
+        memory_asked_bytes=_or_nan(job.memory_asked),
+        memory_used_bytes=_or_nan(job.memory_used),
+        limit_s=_or_nan(job.limit_s),
+        cpu_s=_or_nan(job.cpu_s),
+    )
 
 
 def _not_accounted(
@@ -314,6 +319,4 @@ def _or_nan(value: float | None) -> float:
 def _with_hosts(stay: Stay, hosts_of: Sequence[int]) -> Stay:
     if stay.hosts or not stay.boards:
         return stay
-    from dataclasses import replace
-
     return replace(stay, hosts=tuple(sorted({hosts_of[board] for board in stay.boards})))
