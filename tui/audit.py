@@ -387,7 +387,15 @@ async def _jobs(
     if accounting is not None:
         sources.append(f"accounting {request.sacct.name if request.sacct else ''}".rstrip())
         remarks += _about(accounting)
-        return _within(accounting.jobs, span), ()
+        jobs = _within(accounting.jobs, span)
+        if accounting.jobs and not jobs:
+            problem = (
+                f"none of the {len(accounting.jobs):,} jobs of the accounting ran or waited within the span"
+            )
+            if alone:
+                raise ColdaisleError(problem, "--last and --until choose another")
+            remarks.append(problem)
+        return jobs, ()
     if not slurms:
         return None, ()
     from coldaisle.sources.slurm.commands import Commands

@@ -79,6 +79,7 @@ class Load(NamedTuple):
     most: float
     running_p95: float
     waiting_p95: float
+    """NaN: when jobs were submitted is not known, so what waited is not, and what was asked for is what ran."""
     installed: int
     """0: not known."""
     by_hour: tuple[float, ...]
@@ -268,12 +269,13 @@ def _load(usage: Usage, start: float) -> Load | None:
     asked = now + queue
     counted = float(queue.sum() * step)
     days = _day_of(usage.starts)
+    knows_waits = any(stay.submitted_at == stay.submitted_at for stay in usage.stays)
     return Load(
         float(np.percentile(asked, 50)),
         float(np.percentile(asked, 95)),
         float(asked.max()),
         float(np.percentile(now, 95)),
-        float(np.percentile(queue, 95)),
+        float(np.percentile(queue, 95)) if knows_waits else math.nan,
         len(usage.boards),
         _by_hour(asked, usage.starts),
         tuple(

@@ -90,7 +90,7 @@ def load(one: Mapping[str, Any]) -> str:
     """What ran and what waited, day by day, against what is installed."""
     days = one["by_day"]
     installed = one["installed_gpus"] or 0
-    most = max([day["running"] + day["waiting"] for day in days] + [installed, 1.0]) * 1.05
+    most = max([day["running"] + (day["waiting"] or 0) for day in days] + [installed, 1.0]) * 1.05
     if len(days) < 2:
         return ""
     step = 600 / (len(days) - 1)
@@ -101,7 +101,7 @@ def load(one: Mapping[str, Any]) -> str:
         )
 
     running = [day["running"] for day in days]
-    asked = [day["running"] + day["waiting"] for day in days]
+    asked = [day["running"] + (day["waiting"] or 0) for day in days]
     base = f"{40 + 600:.1f},150 40,150"
     parts = [
         f'<polygon points="{line(asked)} {base}" class="waiting"/>',

@@ -210,11 +210,12 @@ def _hours(one: Hours) -> dict[str, Any]:
 
 
 def _load(one: Load) -> dict[str, Any]:
+    knows_waits = not math.isnan(one.waiting_p95)
     return {
         "p50_gpus": one.p50, "p95_gpus": one.p95, "max_gpus": one.most, "running_p95_gpus": one.running_p95,
-        "waiting_p95_gpus": one.waiting_p95, "installed_gpus": one.installed or None,
+        "waiting_p95_gpus": number(one.waiting_p95), "installed_gpus": one.installed or None,
         "by_hour_of_week": numbers(one.by_hour),
-        "by_day": [{"day": instant(at), "running": run, "waiting": wait} for at, run, wait in one.by_day],
+        "by_day": [{"day": instant(at), "running": run, "waiting": wait if knows_waits else None} for at, run, wait in one.by_day],
         "knows_reasons": one.knows_reasons, "littles_law_ratio": number(one.little),
     }  # fmt: skip
 
