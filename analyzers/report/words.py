@@ -146,8 +146,8 @@ def demand(made: Mapping[str, Any]) -> str:
         return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
     text = f"jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
     installed = load["installed_gpus"]
-    if installed:
-        text = f"{'Part of the time' if _is_short(made) else 'No'}: {text}"
+    if (short := _is_short(made)) is not None:
+        text = f"{'Part of the time' if short else 'No'}: {text}"
     if installed:
         text += f"; {count(installed)} are installed"
     if unused := [use for use in made["utilisations"]["racks"] if use["allocated"]["value"] == 0]:
@@ -163,10 +163,12 @@ def demand(made: Mapping[str, Any]) -> str:
     return sentence(text, 900)
 
 
-def _is_short(made: Mapping[str, Any]) -> bool:
-    """Whether jobs asked for more than is installed 5 % of the time."""
+def _is_short(made: Mapping[str, Any]) -> bool | None:
+    """Whether jobs asked for more than is installed 5 % of the time; None: who waited is not known, so that is not."""
     load = made["offered_load"]
-    return bool(load and load["installed_gpus"] and load["p95_gpus"] > load["installed_gpus"])
+    if not load or not load["installed_gpus"] or load["waiting_p95_gpus"] is None:
+        return None
+    return bool(load["p95_gpus"] > load["installed_gpus"])
 
 
 def binding(made: Mapping[str, Any]) -> str:
@@ -178,9 +180,9 @@ def binding(made: Mapping[str, Any]) -> str:
             for one in sorted(bought, key=_size, reverse=True)[:3]
         ]
         last = (
-            "Reclaiming what is idle comes first."
-            if _is_short(made)
-            else "Nothing is short: this is for when boards are replaced."
+            "Nothing is short: this is for when boards are replaced."
+            if _is_short(made) is False
+            else "Reclaiming what is idle comes first."
         )
         return " ".join([*told, last])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
