@@ -357,11 +357,12 @@ def _binding(request: Request, part: Part, best: Candidate, tried: list[Candidat
             busy * (parts.compute / running + prefill), "gpus", "time of products, most of them of prefill"
         ),
     }
-    if request.has_goal:
-        terms["latency goal"] = exact(float(best.gpus), "gpus", "as many as the goals need")
+    name = _name_of_binding(request, part, best, tried, terms)
+    if name == "latency goal":
+        terms[name] = exact(float(best.gpus), "gpus", "as many as the goals need")
     if request.replicas is not None or request.tensor is not None or request.pipeline is not None:
         terms["layout asked for"] = exact(float(best.gpus), "gpus", "as many as it has")
-    return Binding(_name_of_binding(request, part, best, tried, terms), tuple(terms.items()))
+    return Binding(name, tuple(terms.items()))
 
 
 def _name_of_binding(
