@@ -29,6 +29,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
     window_s: float
+    polls: int
     spins: float
     most: float
     culprits: float
@@ -46,7 +47,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     team = teams(window)
     if not len(team) or not window.has("gpu.power"):
         return Verdict()
-    seen = activity(window, rules.window_s)
+    seen = _last(activity(window, rules.window_s), rules)
     spins = share(seen.spin, seen.have)
     enough = seen.have.sum(axis=0) >= 4
     waits = (spins >= rules.spins) & enough
@@ -64,10 +65,19 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     return Verdict(tuple(one for one in made if one is not None))
 
 
+def _last(seen: Activity, rules: Thresholds) -> Activity:
+    """The last of the window, at rare polls a few samples: who waits in all of them has waited for minutes."""
+    last = slice(-max(int(np.ceil(rules.window_s / seen.step)), rules.polls), None)
+    return seen._replace(
+        times=seen.times[last], busy=seen.busy[last], intensity=seen.intensity[last], quiet=seen.quiet[last],
+        spin=seen.spin[last], have=seen.have[last],
+    )  # fmt: skip
+
+
 def _is_silent(window: Window, rules: Thresholds, team: Teams) -> Bools:
     """[team] nothing is sent, as far as links are measured."""
-    over_links = team.mean(nvlink(window, rules.window_s)[None])[0]
-    over_net = team.node_mean(fabric(window, rules.window_s)[None])[0]
+    over_links = team.mean(nvlink(window, rules.window_s, rules.polls)[None])[0]
+    over_net = team.node_mean(fabric(window, rules.window_s, rules.polls)[None])[0]
     silent: Bools = ~(over_links > rules.nvlink) & ~(over_net > rules.fabric)
     return silent
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import activity, idle_power, intensity, line, shifted, variance
+from coldaisle.analyzers.features import activity, aligned, idle_power, intensity, line, shifted, variance
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -29,7 +29,7 @@ from coldaisle.analyzers.finding import (
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Bools, Window, mean, median, quantile, share
+from coldaisle.analyzers.window import Bools, Recent, Window, mean, median, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -168,10 +168,10 @@ def _by_work(
     key = "gpu.sm_active" if window.has("gpu.sm_active") else "gpu.power"
     # Watts are of an instant: of a step's phases some are met, so twice as many.
     recent = window.recent(key, seconds) if key == "gpu.sm_active" else intensity(window, 2 * seconds)
-    values = recent.values[:, members]
+    values = recent.values[:, members][~_stalls(window, rules, members, recent, seconds)]
     past = _leads(window.minutes(key).mean[:, members] - _at_rest(window, key, members))
     usual, half = quantile(past, 0.15), len(values) // 2
-    if half < 2 or not np.isfinite(usual).any():
+    if half < 3 or not np.isfinite(usual).any():
         return None
     level = mean(values)
     noise = np.sqrt(variance(values) / len(values)) / max(float(np.median(level[~np.isnan(level)])), 0.01)
@@ -186,6 +186,17 @@ def _by_work(
         return Slow(members[ahead], "late", lead)
     of_node = _one_node(window, members, ahead)
     return None if of_node is None else Slow(of_node, "late", lead)
+
+
+def _stalls(
+    window: Window, rules: Thresholds, members: NDArray[np.intp], on: Recent, seconds: float
+) -> Bools:
+    """[time] whether most of a team spins: then nobody computes but who does not come."""
+    seen = activity(window, 2 * seconds)
+    spins = np.where(seen.have, seen.spin, np.nan)[:, members].astype(np.float32)
+    shares = Recent(seen.times, mean(spins.T)[:, None], seen.step)
+    stalls: Bools = aligned(shares, on.times, max(on.step, seen.step))[:, 0] >= rules.stalled
+    return stalls
 
 
 def _leads(levels: Floats) -> Floats:
