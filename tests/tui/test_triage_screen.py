@@ -694,3 +694,18 @@ class TestOddTexts:
             await pilot.press("2")
             await pilot.pause()
             assert "WHERE" in detail(pilot)
+
+
+class TestFromRacks:
+    async def test_y_copies_the_name_under_the_cursor(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("l", "y")
+            await pilot.pause()
+            assert pilot.app.clipboard == "r01n01/1"
+            assert "r01n01/1 copied by OSC 52" in lines(pilot)[-1]
+
+    async def test_p_prints_where_there_is_a_screen_to_print_to(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("p")
+            await pilot.pause()
+            assert "no screen to print to" in lines(pilot)[-1]
