@@ -34,7 +34,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import age
 from coldaisle.tui.dashboard import monitor_settings
 from coldaisle.tui.doctor import expected_targets
-from coldaisle.tui.evidence import rule_words, value_words
+from coldaisle.tui.evidence import held_words, value_words
 from coldaisle.tui.examination import Abandoning
 from coldaisle.tui.listing import complaints, has_answered, is_settled
 from coldaisle.tui.reading import who_has_to_act
@@ -510,7 +510,7 @@ def _told_finding(number: int, one: Finding, snapshot: Snapshot, width: int) -> 
         ("explains", one.explains),
         (
             "evidence",
-            [f"{e.entity} {e.metric} {value_words(e)} ({rule_words(e)})" for e in one.evidence],
+            [f"{e.entity} {e.metric} {value_words(e)} ({held_words(e)})" for e in one.evidence],
         ),
         ("rejected", [f"{r.detector}: {r.why}" for r in one.rejected]),
         ("missing", one.missing),
