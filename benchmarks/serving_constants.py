@@ -113,10 +113,10 @@ def fit(rows: Sequence[Row], latencies: Sequence[Row] = ()) -> list[float]:
             logs
         )
 
-    return [math.exp(one) for one in _searched(loss, before)]
+    return [math.exp(one) for one in searched(loss, before)]
 
 
-def _searched(loss: Callable[[Sequence[float]], float], begin: Sequence[float]) -> list[float]:
+def searched(loss: Callable[[Sequence[float]], float], begin: Sequence[float]) -> list[float]:
     """A pattern search: one constant at a time, ever smaller steps."""
     best, least, step = list(begin), loss(begin), 0.2
     while step > 0.002:

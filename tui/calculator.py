@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
@@ -70,6 +71,9 @@ DEFAULTS: Final = {
 GUESS = "an example"
 
 
+_GOALS: Final = ("ttft", "itl")
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What is asked: texts by the key of their field, and where each is from."""
@@ -77,10 +81,15 @@ class Form:
     title: str = "an example; nothing is measured here"
     texts: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULTS))
     origins: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(DEFAULTS, GUESS))
+    held: int = 0
+    """GPUs that serve this load now; 0: it is nobody's."""
 
     def put(self, key: str, text: str, origin: str = "typed") -> Form:
-        """The same with another text in a field."""
-        return replace(self, texts={**self.texts, key: text}, origins={**self.origins, key: origin})
+        """The same with another text in a field. What is typed is another load than the one that is served."""
+        held = 0 if origin == "typed" and key not in _GOALS else self.held
+        return replace(
+            self, texts={**self.texts, key: text}, origins={**self.origins, key: origin}, held=held
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class Answer:
 def answer(form: Form) -> Answer:
     """Compute; never raises. For a thread that is not the screen's."""
     try:
-        return Answer(form, ASKED[what_of(form)](form.texts))
+        return Answer(form, _held(ASKED[what_of(form)](form.texts), form.held))
     except ColdaisleError as error:
         return Answer(form, problem=plain(str(error), 400), remedy=plain(error.remedy, 400))
     except ValueError as error:
@@ -104,6 +113,15 @@ def answer(form: Form) -> Answer:
     except Exception:  # supervision: a mistake in a formula must not end the screen
         log.exception("the calculator failed")
         return Answer(form, problem="the calculator failed", remedy="the log says why")
+
+
+def _held(sheet: Sheet, gpus: int) -> Sheet:
+    """With what serves it now, where that is known."""
+    if not gpus:
+        return sheet
+    from coldaisle.analyzers.sizing.checked import checked_gpus
+
+    return checked_gpus(sheet, gpus)
 
 
 def _serving(texts: Mapping[str, str]) -> Sheet:
@@ -182,6 +200,18 @@ def _method(text: str) -> Literal["full", "lora", "qlora"]:
 ASKED: Final[Mapping[str, Callable[[Mapping[str, str]], Sheet]]] = {
     "serve": _serving, "train": _training, "finetune": _finetuning,
 }  # fmt: skip
+
+
+def command_of(form: Form) -> str:
+    """``coldaisle size serve --model ... --part ...``: what gives the same answer in a shell."""
+    words = ["coldaisle", "size", what_of(form)]
+    has_number = form.texts["gpus"] != ANY
+    for one in fields_of(form)[1:]:
+        text = form.texts[one.key]
+        # With a number of GPUs the answer is a time, and a deadline is not looked at.
+        if text != ANY and not (one.key == "deadline" and has_number):
+            words += [f"--{one.key}", text]
+    return shlex.join(words)
 
 
 def what_of(form: Form) -> str:
@@ -285,7 +315,7 @@ def _form_of(
     if not rate > 0:
         return None
     held = f", {gpus} GPUs hold it now" if gpus else ""
-    form = Form(f"{plain(service.name, 40)}: {len(service.servers)} replicas{held}")
+    form = Form(f"{plain(service.name, 40)}: {len(service.servers)} replicas{held}", held=gpus)
     form = form.put("what", "serve", "what is measured").put("rate", f"{rate:.3g}", "measured now")
     for key, value in tokens.items():
         if value > 0:

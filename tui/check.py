@@ -37,6 +37,7 @@ from coldaisle.tui.doctor import expected_targets
 from coldaisle.tui.evidence import held_words, value_words
 from coldaisle.tui.examination import Abandoning
 from coldaisle.tui.listing import complaints, has_answered, is_settled
+from coldaisle.tui.progress import Progress
 from coldaisle.tui.reading import who_has_to_act
 
 if TYPE_CHECKING:
@@ -130,27 +131,6 @@ def check_and_print(
         for line in text_lines(outcome, width):
             sys.stdout.write(plain(line, ascii_only=ascii_only) + "\n")
     return outcome.status
-
-
-class Progress:
-    """What is being waited for, on one line of a terminal's stderr."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-        self._is_on = sys.stderr.isatty()
-
-    def say(self, words: str) -> None:
-        if self._is_on and words != self._shown:
-            self._shown = words
-            sys.stderr.write(
-                f"\r\x1b[K{plain(words, shutil.get_terminal_size().columns - 1, ascii_only=True)}"
-            )
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 # --- finding out ----------------------------------------------------------------------------------------------------

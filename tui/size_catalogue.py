@@ -88,6 +88,8 @@ def _model_facts(one: Model) -> Iterator[tuple[str, str]]:
     if one.kv_layers is not None and one.kv_layers != one.layers:
         yield "layers with KV", str(one.kv_layers)
     yield "KV a token, 16 bit", _kept(one)
+    if one.stored != "bf16":
+        yield "published in", one.stored
     yield "source", one.status or "not told"
     if one.note:
         yield "note", one.note
@@ -105,7 +107,7 @@ def part_lines(chosen: Sequence[Part], *, in_full: bool) -> Iterator[str]:
     """A row each; in full a paragraph each."""
     if not in_full:
         rows = [list(_PART_COLUMNS), *(_part_row(one) for one in chosen)]
-        yield from aligned(rows, [False, False, *[True] * 5, False], WIDTH)
+        yield from aligned(rows, [False, False, *[True] * 6], WIDTH)
         words = "bf16 and fp8: dense TFLOP/s. coldaisle size parts NAME tells the rest, and from where."
         yield from wrapped("", words, WIDTH)
         return
@@ -119,7 +121,7 @@ def part_lines(chosen: Sequence[Part], *, in_full: bool) -> Iterator[str]:
 
 def _part_row(one: Part) -> list[str]:
     return [
-        one.id, plain(one.product, 22), f"{one.memory_bytes / GIB:.0f}G", _number(one.bandwidth / 1e9),
+        one.id, plain(one.product, 20), f"{one.memory_bytes / GIB:.0f}G", _number(one.bandwidth / 1e9),
         _number(one.peak("bf16") / 1e12), _number(one.peak("fp8") / 1e12), _number(one.power_w),
         f"{one.scaleup_gpus}" if one.scaleup_gpus > 1 else NO_VALUE,
     ]  # fmt: skip

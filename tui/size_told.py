@@ -27,6 +27,8 @@ class Told(NamedTuple):
     options: tuple[Option, ...]
     fitting: tuple[Option, ...]
     merit: Merit
+    measured: float | None = None
+    """Tokens/s that was told, held against what is calculated."""
 
     @property
     def best(self) -> Option | None:
@@ -81,6 +83,7 @@ def _request(told: Told) -> dict[str, Any]:
         "model": model_object(task.model),
         "parts": [one.part.id for one in told.options],
         "gpus": task.gpus,
+        **({} if told.measured is None else {"measured_tokens_s": told.measured}),
         **own,
         "site": site,
         "prices": {part or "*": _prices(prices) for part, prices in place.prices.items()},

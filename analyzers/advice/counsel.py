@@ -39,6 +39,7 @@ RULES: tuple[str, ...] = (
     "rack_power",
     "thermal",
     "purchase",
+    "described",
 )
 """Modules of ``rules``."""
 

@@ -112,10 +112,10 @@ def _busy(window: Window, seconds: float) -> Floats:
 
 
 def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats, busy: Floats) -> Slow | None:
-    """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing."""
-    values = clock[members]
-    middle = float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
-    low = (values <= rules.slow_clock * middle) & (busy[members] >= rules.busy)
+    """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing, of a peer neither."""
+    values = np.where(busy[members] >= rules.busy, clock[members], np.nan)
+    middle = float(median(values[:, None])[0])
+    low = values <= rules.slow_clock * middle
     if not low.any() or low.sum() > max(rules.few * len(members), 1):
         return None
     return Slow(members[low], "clock", float(1 - np.median(values[low]) / middle))
@@ -163,7 +163,7 @@ def _by_work(
     """
     if not lost >= rules.keep * rules.lost or len(members) < rules.least:
         return None
-    if not median(busy[members, None])[0] >= rules.busy:  # the others have gone: they do not wait
+    if not quantile(busy[members, None], 0.25)[0] >= rules.busy:  # who has gone does not wait in a kernel
         return None
     key = "gpu.sm_active" if window.has("gpu.sm_active") else "gpu.power"
     # Watts are of an instant: of a step's phases some are met, so twice as many.

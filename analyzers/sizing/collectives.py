@@ -1,7 +1,8 @@
 """Times of collectives over a hierarchy: links inside a node, ports between nodes. Pure.
 
 Volume a GPU: all-reduce ``2 (n-1)/n S``; reduce-scatter, all-gather and all-to-all half of that. A collective over nodes is as
-slow as the slower of its two levels: ``max(2 (g-1)/g S / B_links, 2 (k-1)/k (S/g) / B_port)`` with g ranks a node on k nodes.
+slow as the slower of its two levels: ``max(2 (g-1)/g S / B_links, 2 (k-1)/k (S/g) / B_port)`` with g ranks a node on k nodes;
+in an all-to-all each rank sends its own: ``(k-1)/k S`` goes over its port.
 Checked against nccl-tests of ml-engineering's network README (8x A100, H200, B200, 4 x 8 B200).
 """
 
@@ -76,7 +77,10 @@ def collective_seconds(
     passes = _PASSES[op]
     links = network.reduce_rate if op == "all_reduce" else network.link_rate
     inside = passes * (per_node - 1) / per_node * payload / links if per_node > 1 else 0.0
-    between = passes * (nodes - 1) / nodes * payload / per_node / network.port_rate if nodes > 1 else 0.0
+    crossing = (
+        payload if op == "all_to_all" else payload / per_node
+    )  # what ranks of a node have in common crosses once
+    between = passes * (nodes - 1) / nodes * crossing / network.port_rate if nodes > 1 else 0.0
     if not ramp:
         return max(inside, between)
     late = _LAUNCH + _RAMP * math.log2(1 + payload / _RAMP_FROM) + _LEVEL * math.log2(nodes)

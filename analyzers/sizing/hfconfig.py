@@ -8,11 +8,12 @@ heads that predict further tokens are not counted. Pure but for reading the one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.hfformat import SIXTEEN_BIT, stored_format
 from coldaisle.analyzers.sizing.hfkeys import MOST_LAYERS, NAME_CELLS, Family, Keys, family_of, read_keys
 from coldaisle.analyzers.sizing.kvcache import KV_BYTES
 from coldaisle.analyzers.sizing.sheet import SizingError
@@ -124,6 +125,7 @@ def _model(keys: Keys, name: str) -> Model:
     routed = sum(mlp.routed for mlp in mlps)
     active = always + (routed * mixture.active / mixture.experts if mixture else 0)
     attending = each["full"] + each["window"]
+    stored = stored_format(keys)
     return Model(
         name=name,
         params=float(always + routed),
@@ -145,9 +147,17 @@ def _model(keys: Keys, name: str) -> Model:
         tied_embedding=tied,
         latent_dim=attention.latent,
         state_bytes=_state(keys, hidden, each),
+        stored=stored or SIXTEEN_BIT,
         status="read from a config.json",
-        note="a tower that sees or hears is not counted" if keys.outer else "",
+        note="; ".join(_notes(keys, stored)),
     )
+
+
+def _notes(keys: Keys, stored: str) -> Iterator[str]:
+    if keys.outer:
+        yield "a tower that sees or hears is not counted"
+    if not stored:
+        yield "quantised in a way that is not known here: sized as if its weights had 16 bit, unless a format is told"
 
 
 def _name(keys: Keys, path: Path) -> str:

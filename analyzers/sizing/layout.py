@@ -31,6 +31,8 @@ class Layout:
     """Stages a pipeline rank holds (virtual pipeline)."""
     recomputed_layers: int | None = None
     """Of a stage, with full recompute; None: all of them."""
+    expert: int = 1
+    """Ranks of ``shards`` that share the experts of a mixture; each is divided over tensor-parallel ranks as well."""
 
     @property
     def shards(self) -> int:
@@ -50,6 +52,8 @@ class Layout:
     def words(self) -> str:
         """``TP 8 · PP 16 · DP 128``, as people write it."""
         parts = [f"TP {self.tensor}", f"PP {self.pipeline}"]
+        if self.expert > 1:
+            parts.append(f"EP {self.expert}")
         if self.context > 1:
             parts.append(f"CP {self.context}")
         return " · ".join([*parts, f"DP {self.data}"])
@@ -79,15 +83,14 @@ def stage_layers(model: Model, pipeline: int) -> int:
 
 
 def splits_evenly(model: Model, pipeline: int) -> bool:
-    """Whether layers divide over stages; over 2, 4, 8 ... also with embedding and head counted as layers (126 over 16).
+    """Whether layers divide over stages, alone or with embedding and head counted as layers (126 over 16, 70 over 12).
 
-    An odd number of layers divides over such too, with up to 3 fewer on the last stage (61 over 16).
+    An odd number of layers divides over 2, 4, 8 ... too, with up to 3 fewer on the last stage (61 over 16).
     """
     assert model.layers is not None
-    if model.layers % pipeline == 0:
-        return True
     short = -model.layers % pipeline
-    return pipeline & (pipeline - 1) == 0 and (short == 2 or (model.layers % 2 == 1 and short <= 3))
+    is_power_of_two = pipeline & (pipeline - 1) == 0
+    return short in (0, 2) or (is_power_of_two and model.layers % 2 == 1 and short <= 3)
 
 
 def tensor_sizes(model: Model, domain: int) -> list[int]:
@@ -150,6 +153,27 @@ def check_pipeline(model: Model, pipeline: int) -> None:
         near = [size for size in range(1, model.layers + 1) if splits_evenly(model, size)]
         raise SizingError(
             f"{model.layers} layers do not divide over PP {pipeline}; {model.name} goes with PP {', '.join(map(str, near[:12]))}"
+        )
+
+
+def expert_sizes(model: Model, shards: int) -> list[int]:
+    """Degrees of expert parallelism: powers of two that divide the experts and the ranks that hold the same weights."""
+    if not model.is_mixture or not model.experts:
+        return [1]
+    sizes = [2**power for power in range(11)]
+    return [size for size in sizes if model.experts % size == 0 and shards % size == 0]
+
+
+def check_expert(model: Model, expert: int) -> None:
+    """Errors: SizingError for a model without experts, or ranks that do not divide them."""
+    if expert > 1 and not model.experts:
+        raise SizingError(
+            f"EP {expert} needs experts, and {model.name} has none that are told; leave it out, or tell them"
+        )
+    if model.experts and model.experts % expert:
+        fits = ", ".join(map(str, expert_sizes(model, 1024)))
+        raise SizingError(
+            f"{model.experts} experts do not divide over EP {expert}; {model.name} goes with EP {fits}"
         )
 
 

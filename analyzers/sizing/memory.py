@@ -17,6 +17,7 @@ from coldaisle.analyzers.sizing.flops import Method, check_above_zero
 from coldaisle.analyzers.sizing.layout import Layout, Sharding, stage_layers
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
+from coldaisle.analyzers.sizing.weights import expert_params
 from coldaisle.sources.parts.catalogue import GIB
 
 STATES: dict[str, tuple[int, int, int]] = {
@@ -250,7 +251,7 @@ def interval_of(memory: Memory) -> Quantity:
 
 def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
     model, tensor = run.model, layout.tensor
-    layers, held = stage_layers(model, layout.pipeline), _parameters(run.model, layout, stage)
+    layers = stage_layers(model, layout.pipeline)
     tokens = run.seq / layout.context * layout.microbatch
     flight = 1.0 if stage == "last" else min(layout.pipeline, layout.microbatches)
     if layout.interleave > 1 and layout.pipeline > 1:
@@ -261,10 +262,11 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
         again = layers if layout.recomputed_layers is None else min(layout.recomputed_layers, layers)
         kept = kept * again / layers + whole * (layers - again) * flight
         kept += whole  # one layer lives while it is computed again
-    weights, gradients, optimizer = _states(run, layout, held / tensor)
+    weights, gradients, optimizer = _states(run, layout, stage)
     live = 0.0
     if layout.sharding == "parameters" and layout.shards > 1:
-        live = 2 * 2 * _block(model) / (model.layers or 1) / tensor
+        routed = routed_params(model)
+        live = 2 * 2 * (_block(model) - routed + routed / layout.expert) / (model.layers or 1) / tensor
     has_logits = stage != "first"
     return Memory(
         weights,
@@ -278,16 +280,34 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
     )
 
 
-def _states(run: Trained, layout: Layout, held: float) -> tuple[float, float, float]:
-    """Weights, gradients, optimizer of ``held`` parameters on a rank."""
+def _states(run: Trained, layout: Layout, stage: str) -> tuple[float, float, float]:
+    """Weights, gradients, optimizer of a rank of a stage: what all ranks hold, and its share of the experts."""
+    routed = routed_params(run.model) * stage_layers(run.model, layout.pipeline) / (run.model.layers or 1)
+    shared = max(_parameters(run.model, layout, stage) - routed, 0.0)
+    both = (
+        _states_of(run, layout, shared / layout.tensor, layout.shards),
+        _states_of(run, layout, routed / layout.tensor / layout.expert, layout.shards // layout.expert),
+    )
+    weights, gradients, optimizer = (one + other for one, other in zip(*both, strict=True))
+    return weights, gradients, optimizer
+
+
+def _states_of(run: Trained, layout: Layout, held: float, shards: int) -> tuple[float, float, float]:
+    """Of ``held`` parameters on a rank, which so many ranks hold alike."""
     sizes: Iterable[float] = states_of(run.dtype)
-    split = [layout.shards if sharded else 1 for sharded in _SHARDED[layout.sharding]]
+    split = [shards if sharded else 1 for sharded in _SHARDED[layout.sharding]]
     if run.method == "full":
         own = [held * size / over for size, over in zip(sizes, split, strict=True)]
         return own[0], own[1], own[2]
     adapters = run.adapters * held / run.model.params
     own = [adapters * size / over for size, over in zip(states_of("bf16"), split, strict=True)]
     return own[0] + held * run.frozen_bytes / split[0], own[1], own[2]
+
+
+@cache
+def routed_params(model: Model) -> float:
+    """Of all experts that tokens are sent to, which expert parallelism divides; 0 where they are not told."""
+    return min(expert_params(model), _block(model))
 
 
 def _block(model: Model) -> float:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
+from coldaisle.analyzers.sizing.serving_experts import expert_section
 from coldaisle.analyzers.sizing.serving_layout import (
     Candidate,
     Room,
@@ -26,7 +27,9 @@ from coldaisle.analyzers.sizing.serving_layout import (
 )
 from coldaisle.analyzers.sizing.serving_request import NAN, Request, settled
 from coldaisle.analyzers.sizing.serving_rules import serving_verdicts
+from coldaisle.analyzers.sizing.serving_traffic import traffic_sections
 from coldaisle.analyzers.sizing.sheet import Section, Sheet
+from coldaisle.analyzers.sizing.site import Site
 from coldaisle.analyzers.sizing.speed import (
     SOURCE,
     Point,
@@ -53,8 +56,11 @@ __all__ = [
 _TABLE_STEPS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
-def plan_serving(request: Request, part: Part) -> Sheet:
-    """The fewest of a part that serve a request. What fits nowhere is a sheet without GPUs. Errors: SizingError for nonsense."""
+def plan_serving(request: Request, part: Part, site: Site | None = None) -> Sheet:
+    """The fewest of a part that serve a request, in a place. What fits nowhere is a sheet without GPUs.
+
+    Errors: SizingError for nonsense.
+    """
     compute_dtype(request.dtype, part)
     asked, request = request, settled(request, part)
     tried = [candidate(request, part, tensor, stages) for tensor, stages in layouts(request, part)]
@@ -75,6 +81,8 @@ def plan_serving(request: Request, part: Part) -> Sheet:
             _load_section(request, best),
             _knee_section(request, best),
             _by_concurrency(request, best),
+            *expert_section(request, part, best, site or Site()),
+            *traffic_sections(request, part, best, site or Site()),
             *_tried_section(fitting),
         ),
         verdicts=serving_verdicts(request, part, best),
@@ -146,9 +154,14 @@ def _memory_section(best: Candidate) -> Section:
             ("weights", room.weights),
             ("activations", room.activations),
             ("beside", room.beside),
-            ("KV cache", room.left),
+            ("KV cache", _not_below_zero(room.left)),
         ),
     )
+
+
+def _not_below_zero(left: Quantity) -> Quantity:
+    """No memory is less than none."""
+    return replace(left, value=max(left.value, 0.0), low=max(left.low, 0.0), high=max(left.high, 0.0))
 
 
 def _kv_section(request: Request, best: Candidate) -> Section:
@@ -357,11 +370,12 @@ def _binding(request: Request, part: Part, best: Candidate, tried: list[Candidat
             busy * (parts.compute / running + prefill), "gpus", "time of products, most of them of prefill"
         ),
     }
-    if request.has_goal:
-        terms["latency goal"] = exact(float(best.gpus), "gpus", "as many as the goals need")
+    name = _name_of_binding(request, part, best, tried, terms)
+    if name == "latency goal":
+        terms[name] = exact(float(best.gpus), "gpus", "as many as the goals need")
     if request.replicas is not None or request.tensor is not None or request.pipeline is not None:
         terms["layout asked for"] = exact(float(best.gpus), "gpus", "as many as it has")
-    return Binding(_name_of_binding(request, part, best, tried, terms), tuple(terms.items()))
+    return Binding(name, tuple(terms.items()))
 
 
 def _name_of_binding(
@@ -459,6 +473,8 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
             "keys and values are taken at 8 bit, as TensorRT-LLM keeps them with such weights; "
             "vLLM keeps 16 bit unless told: name the KV format if so, half as many requests fit"
         )
+    if best.room.left.low <= 0:
+        yield "memory may not suffice: at worst nothing is left for keys and values; a shorter --max-model-len, or more GPUs, make it sure"
     if best.point.concurrency > best.load.slots:
         yield (
             f"past the knee: {best.point.concurrency * best.stages:.0f} users a replica, {best.slots:.0f} places; "
@@ -479,4 +495,4 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
     ) in ("bf16", "fp16"):
         yield f"{part.product} computes {request.dtype} weights at 16 bit: less to read, not faster products"
     if request.model.is_mixture:
-        yield "no row of the fit is a mixture of experts: take the speeds with more care"
+        yield "no row of the fit is a mixture of experts: take the speeds with more care; expert parallelism is told, not searched"

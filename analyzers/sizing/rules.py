@@ -12,6 +12,7 @@ from coldaisle.analyzers.sizing.cited import cited
 from coldaisle.analyzers.sizing.flops import flops_per_token, training_flops
 from coldaisle.analyzers.sizing.memory import checkpoint_bytes
 from coldaisle.analyzers.sizing.outcome import Outcome
+from coldaisle.analyzers.sizing.place_rules import place_verdicts
 from coldaisle.analyzers.sizing.resilience import write_bandwidth
 from coldaisle.analyzers.sizing.sheet import Verdict
 from coldaisle.sources.parts.catalogue import GIB, parts
@@ -40,6 +41,7 @@ def _verdicts(outcome: Outcome) -> Iterator[Verdict]:
             "wrong word: data parallelism reduces (all-reduce, or reduce-scatter and all-gather); all-to-all is of expert parallelism",
         )
         yield _linear(outcome)
+        yield data_parallel_rule(outcome)
     if outcome.run.method == "full":
         yield checkpoint_rule(model)
         yield checkpoint_speed(model)
@@ -53,6 +55,7 @@ def _verdicts(outcome: Outcome) -> Iterator[Verdict]:
     if outcome.machine.part.id.startswith(("h100", "h200")) and outcome.machine.node_gpus == 8:
         yield node_rule()
     yield from _of_part(outcome)
+    yield from place_verdicts(outcome.machine)
     yield Verdict(
         "15 to 25 % safety, 70 to 85 % utilisation, 2 to 5 times growth",
         "stacked they multiply: 1.15/0.85·2 = 2.7 to 1.25/0.70·5 = 8.9 times the measured peak; here no margin is hidden in any figure",
@@ -131,6 +134,19 @@ def node_rule() -> Verdict:
         "a node of 8 H100 draws 10 kW",
         f"that is the name plate, {node.power_w / 1e3:.1f} kW: at most {node.measured_power_w / 1e3:.1f} kW were measured in training "
         f"({node.measured_power_w / node.power_w:.0%}), heavy work means {share} %; lay circuits for the first, buy energy for the last",
+    )
+
+
+def data_parallel_rule(outcome: Outcome) -> Verdict:
+    """100B over 64 GPUs at hundreds of Gb/s."""
+    quoted = 2 * 63 / 64 * 2 * 100e9
+    step, layout = outcome.step, outcome.layout
+    here = step.data_bytes * 8 / step.total / 1e9
+    return Verdict(
+        "100B over 64 GPUs synchronise at hundreds of Gb/s",
+        f"the order is right for pure data parallelism: 2·63/64·200 GB = {quoted / 1e9:.0f} GB a GPU and step, {quoted * 8 / 1e10:.0f} Gb/s "
+        "at 10 s a step; but so large a model is not held by one GPU, and TP 8 makes it an eighth. "
+        f"Here {layout.words()} send {step.data_bytes / 1e9:,.3g} GB a GPU and step, {here:,.3g} Gb/s",
     )
 
 

@@ -13,8 +13,10 @@ from coldaisle.analyzers.sizing.layout import (
     Layout,
     Sharding,
     check_context,
+    check_expert,
     check_pipeline,
     check_tensor,
+    expert_sizes,
     pipeline_sizes,
     stage_layers,
     tensor_sizes,
@@ -52,6 +54,7 @@ class Wish:
     microbatch: int | None = None
     sharding: Sharding | None = None
     recompute: Recompute | None = None
+    expert: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Tight:
 
 def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> None:
     """Errors: SizingError for what contradicts itself, the model or the machine."""
-    for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch"):
+    for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch", "expert"):
         if (size := getattr(wish, name)) is not None:
             check_above_zero(name, size)
             if size != int(size):
@@ -90,17 +93,33 @@ def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> 
     if wish.pipeline is not None:
         check_pipeline(run.model, wish.pipeline)
     check_context(wish.context or 1, run.seq)
+    check_expert(run.model, wish.expert or 1)
     if wish.sharding is not None and wish.sharding not in SHARDINGS:
         raise SizingError(f"there is no sharding {wish.sharding}; use {', '.join(SHARDINGS)}")
     if wish.recompute not in (None, "none", "selective", "full"):
         raise SizingError(f"there is no recompute {wish.recompute}; use none, selective or full")
+    _check_product(wish, gpus)
+
+
+def _check_product(wish: Wish, gpus: int | None) -> None:
+    """Whether the degrees go together, and with the number of GPUs."""
+    if wish.expert is not None:
+        ranks = (wish.data or 0) * (wish.context or 1)
+        if ranks % wish.expert:
+            raise SizingError(
+                f"EP {wish.expert} takes its ranks from DP and CP, and {ranks} of them do not divide into such groups"
+            )
     told = [size for size in (wish.tensor, wish.pipeline, wish.data, wish.context) if size is not None]
     product = math.prod(told)
     all_told = wish.tensor is not None and wish.pipeline is not None and wish.data is not None
-    if gpus is not None and (gpus % product or (all_told and product != gpus)):
+    if gpus is not None and all_told and product != gpus:
         raise SizingError(
             f"TP, PP, CP and DP that were asked for make {product} GPUs, not {gpus}; "
             "their product has to be the number of GPUs"
+        )
+    if gpus is not None and gpus % product:
+        raise SizingError(
+            f"TP, PP, CP and DP that were asked for make {product} GPUs, and {gpus} are no multiple of that"
         )
     if wish.data and wish.batch_is_told and wish.data * (wish.microbatch or 1) > wish.batch:
         raise SizingError(
@@ -158,7 +177,15 @@ def layouts(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Iterator[L
             shape = Layout(tensor, pipeline, data, context, microbatch, -(-batch // (data * microbatch)))
             for sharding in _shardings(wish, shape):
                 for recompute in _chosen(wish.recompute, _RECOMPUTES):
-                    yield from _interleaved(run, replace(shape, sharding=sharding, recompute=recompute))
+                    plain = replace(shape, sharding=sharding, recompute=recompute)
+                    for expert in _experts(run, wish, shape):
+                        yield from _interleaved(run, replace(plain, expert=expert))
+
+
+def _experts(run: Trained, wish: Wish, shape: Layout) -> list[int]:
+    if wish.expert is not None:
+        return [wish.expert] if shape.shards % wish.expert == 0 else []
+    return expert_sizes(run.model, shape.shards)
 
 
 def _interleaved(run: Trained, layout: Layout) -> Iterator[Layout]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coldaisle.analyzers.sizing.place_rules import place_verdicts
 from coldaisle.analyzers.sizing.queueing import max_utilisation, mean_wait
 from coldaisle.analyzers.sizing.serving_layout import MOST_PLACES, WAIT, Candidate
 from coldaisle.analyzers.sizing.serving_request import Request
 from coldaisle.analyzers.sizing.sheet import Verdict
+from coldaisle.analyzers.sizing.site import Site, machine
 from coldaisle.analyzers.sizing.speed import at_concurrency, prefill_seconds, saturated, step_parts
 from coldaisle.analyzers.sizing.weights import format_named, weight_bytes
 from coldaisle.sources.parts.catalogue import GIB, Part
@@ -26,6 +28,7 @@ def _verdicts(request: Request, part: Part, best: Candidate | None) -> Iterator[
     yield _weights(request)
     yield _precision(request)
     yield _memory(part)
+    yield from place_verdicts(machine(part, Site()))
     if best is None or best.point is None:
         return
     yield _one_number(best)

@@ -13,7 +13,7 @@ from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.collectives import Collective, collective_seconds
 from coldaisle.analyzers.sizing.flops import flops_per_token
 from coldaisle.analyzers.sizing.layout import Layout, bubble_share, stage_layers
-from coldaisle.analyzers.sizing.memory import Trained
+from coldaisle.analyzers.sizing.memory import Trained, routed_params
 from coldaisle.analyzers.sizing.quantity import Quantity
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.analyzers.sizing.site import Machine
@@ -38,6 +38,8 @@ class Pace:
     """Of the dense peak, before waits."""
     exposed: float
     """Of tensor-parallel collectives."""
+    expert: float
+    """The same of the all-to-all of experts."""
     doubling: float
     recompute: float
 
@@ -58,11 +60,14 @@ class Step:
     data_bytes: float
     data_seconds: float
     """With what compute hides of it."""
+    expert: float = 0.0
+    """Exposed all-to-all of expert parallelism."""
+    expert_bytes: float = 0.0
 
     @property
     def exposed(self) -> float:
         """Of all collectives."""
-        return self.tensor + self.pipeline + self.data
+        return self.tensor + self.pipeline + self.data + self.expert
 
     @property
     def total(self) -> float:
@@ -111,7 +116,11 @@ def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
 def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
     """Likely, fast, slow."""
     reached = efficiency(part, run.dtype, float(run.model.hidden or 1))
-    exposed, doubling = assumed("exposed.tensor"), assumed("scale.doubling")
+    exposed, doubling, expert = (
+        assumed("exposed.tensor"),
+        assumed("scale.doubling"),
+        assumed("exposed.expert"),
+    )
     again = recomputed(layout, run)
     slower = assumed("quantised.qlora_time") if run.method == "qlora" else None
     likely, fast, slow = (1.0, 1.0, 1.0) if slower is None else (slower.value, slower.low, slower.high)
@@ -121,9 +130,9 @@ def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
             reached.value * experts.value, reached.low * experts.low, reached.high * experts.high, "ratio"
         )
     return (
-        Pace(reached.value, exposed.value, doubling.value, again * likely),
-        Pace(reached.high, exposed.low, doubling.low, again * fast),
-        Pace(reached.low, exposed.high, doubling.high, again * slow),
+        Pace(reached.value, exposed.value, expert.value, doubling.value, again * likely),
+        Pace(reached.high, exposed.low, expert.low, doubling.low, again * fast),
+        Pace(reached.low, exposed.high, expert.high, doubling.high, again * slow),
     )
 
 
@@ -145,8 +154,9 @@ def step_of(run: Trained, machine: Machine, layout: Layout, pace: Pace) -> Step:
     tensor, tensor_bytes = _tensor(run, machine, layout)
     pipeline, pipeline_bytes = _pipeline(run, machine, layout, compute)
     data, data_bytes = _data(run, machine, layout)
+    expert, expert_bytes = all_to_all(run, machine, layout)
     share = bubble_share(layout.pipeline, layout.microbatches, layout.interleave)
-    busy = compute + tensor * pace.exposed
+    busy = compute + tensor * pace.exposed + expert * pace.expert
     hidden = compute * (_HIDES if layout.sharding == "parameters" else 2 / 3 / layout.microbatches)
     return Step(
         compute,
@@ -159,6 +169,8 @@ def step_of(run: Trained, machine: Machine, layout: Layout, pace: Pace) -> Step:
         pipeline_bytes,
         data_bytes,
         data,
+        expert * pace.expert,
+        expert_bytes,
     )
 
 
@@ -191,6 +203,22 @@ def _tensor(run: Trained, machine: Machine, layout: Layout) -> tuple[float, floa
     return count * each, count * 2 * (layout.tensor - 1) / layout.tensor * payload
 
 
+def all_to_all(run: Trained, machine: Machine, layout: Layout) -> tuple[float, float]:
+    """Seconds, hidden or not, and bytes of expert parallelism: tokens to their experts and back, forward and backward.
+
+    ``4 · topk · s·b·h · 2 / t`` bytes a layer and microbatch, ``(e-1)/e`` of it to others; experts are taken to be chosen evenly.
+    """
+    if layout.expert == 1:
+        return 0.0, 0.0
+    tokens = run.seq / layout.context * layout.microbatch / layout.tensor
+    payload = 2.0 * (run.model.experts_active or 1) * tokens * (run.model.hidden or 1)
+    count = 4 * stage_layers(run.model, layout.pipeline) * layout.microbatches
+    per_node = max(machine.node_gpus // layout.tensor, 1)
+    network = machine.network(min(per_node, layout.expert) * layout.tensor)
+    each = collective_seconds("all_to_all", payload, layout.expert, per_node, network)
+    return count * each, count * (layout.expert - 1) / layout.expert * payload
+
+
 def _pipeline(run: Trained, machine: Machine, layout: Layout, compute: float) -> tuple[float, float]:
     """Seconds that nothing hides and bytes: a microbatch's activations over each boundary, there and back."""
     if layout.pipeline == 1:
@@ -202,12 +230,30 @@ def _pipeline(run: Trained, machine: Machine, layout: Layout, compute: float) ->
 
 
 def _data(run: Trained, machine: Machine, layout: Layout) -> tuple[float, float]:
-    """Seconds and bytes of gradients once a step; ZeRO-3 gathers weights twice and scatters gradients once a microbatch."""
-    ranks = layout.shards
-    if ranks == 1:
+    """Seconds and bytes of gradients once a step; ZeRO-3 gathers weights twice and scatters gradients once a microbatch.
+
+    What all ranks hold goes over all of them; experts over those that hold the same ones.
+    """
+    trained, routed = held_parameters(run, layout), 0.0
+    gathered, experts = run.model.params / (layout.tensor * layout.pipeline), 0.0
+    if layout.expert > 1:
+        experts = routed_params(run.model) / (layout.tensor * layout.pipeline)
+        gathered -= experts
+        routed = experts if run.method == "full" else 0.0
+        trained -= routed
+    shared = _gradients(run, machine, layout, trained, gathered, 1)
+    own = _gradients(run, machine, layout, routed / layout.expert, experts / layout.expert, layout.expert)
+    return shared[0] + own[0], shared[1] + own[1]
+
+
+def _gradients(
+    run: Trained, machine: Machine, layout: Layout, trained: float, gathered: float, apart: int
+) -> tuple[float, float]:
+    """The same of ``trained`` and ``gathered`` parameters that every ``apart``-th rank holds alike."""
+    ranks = layout.shards // apart
+    if ranks == 1 or gathered <= 0:
         return 0.0, 0.0
-    held = held_parameters(run, layout)
-    per_node = max(machine.node_gpus // layout.tensor, 1)
+    per_node = max(machine.node_gpus // layout.tensor // apart, 1)
     network = machine.network(min(per_node, ranks) * layout.tensor)
 
     def seconds(op: Collective, payload: float) -> float:
@@ -215,10 +261,10 @@ def _data(run: Trained, machine: Machine, layout: Layout) -> tuple[float, float]
         pieces = stage_layers(run.model, layout.pipeline)
         return pieces * collective_seconds(op, payload / pieces, ranks, per_node, network)
 
-    share, gradients = (ranks - 1) / ranks, _GRADIENT_BYTES * held
+    share, gradients = (ranks - 1) / ranks, _GRADIENT_BYTES * trained
     if layout.sharding != "parameters":
         return seconds("all_reduce", gradients), 2 * share * gradients
-    weights = _WEIGHT_BYTES * run.model.params / (layout.tensor * layout.pipeline)
+    weights = _WEIGHT_BYTES * gathered
     each = 2 * seconds("all_gather", weights) + seconds("reduce_scatter", gradients)
     return layout.microbatches * each, layout.microbatches * share * (2 * weights + gradients)
 
@@ -230,6 +276,11 @@ def held_parameters(run: Trained, layout: Layout) -> float:
 
 
 def _optimizer(run: Trained, machine: Machine, layout: Layout) -> float:
-    over = layout.shards if layout.sharding != "none" else 1
+    held, routed = held_parameters(run, layout), 0.0
+    if run.method == "full":
+        routed = routed_params(run.model) / (layout.tensor * layout.pipeline)
+    own = held - routed + routed / layout.expert
+    if layout.sharding != "none":
+        own = held / layout.shards
     bandwidth = machine.part.bandwidth if machine.part.bandwidth > 0 else math.inf
-    return held_parameters(run, layout) / over * _OPTIMIZER_BYTES / (bandwidth * _HBM_EFFICIENCY)
+    return own * _OPTIMIZER_BYTES / (bandwidth * _HBM_EFFICIENCY)

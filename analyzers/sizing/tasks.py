@@ -48,6 +48,7 @@ class Spread:
     microbatch: int | None = None
     sharding: Sharding | None = None
     recompute: Recompute | None = None
+    expert: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,14 @@ class Run:
             return plan_training(
                 self.model, self.tokens, part, gpus=self.gpus, deadline_s=self.deadline_s, seq=self.seq,
                 batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline, data=own.data,
-                context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute, site=site,
+                context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute, expert=own.expert,
+                site=site,
             )  # fmt: skip
         return plan_finetuning(
             self.model, self.tokens, part, method=self.method, rank=self.rank, gpus=self.gpus, deadline_s=self.deadline_s,
             seq=self.seq, batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline,
             data=own.data, context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute,
-            site=site,
+            expert=own.expert, site=site,
         )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ class Service:
         """Errors: SizingError for what means nothing on this part."""
         known, notes = shaped(self.request.model)
         request = replace(self.request, model=replace(known, kv_layers=known.kv_layers or known.layers))
-        sheet = plan_serving_on(request, part, self.gpus)
+        sheet = plan_serving_on(request, part, self.gpus, place.of(part))
         sheet = replace(sheet, answer=_whole_answer(known, sheet), warnings=(*notes, *sheet.warnings))
         return with_site(sheet, part, place.of(part))
 

@@ -13,6 +13,7 @@ from coldaisle.analyzers.sizing.plan_serving import Request, plan_serving, tenso
 from coldaisle.analyzers.sizing.quantity import Binding, exact
 from coldaisle.analyzers.sizing.serving_site import at_load, figure_of, throughput
 from coldaisle.analyzers.sizing.sheet import Sheet, SizingError
+from coldaisle.analyzers.sizing.site import Site
 from coldaisle.sources.parts.catalogue import Part
 
 _DAY = 86_400.0
@@ -41,20 +42,20 @@ def _span(seconds: float) -> str:
     return f"{seconds / _DAY:.3g} d" if seconds >= _DAY else f"{seconds / _HOUR:.3g} h"
 
 
-def plan_serving_on(request: Request, part: Part, gpus: int | None) -> Sheet:
+def plan_serving_on(request: Request, part: Part, gpus: int | None, site: Site | None = None) -> Sheet:
     """Serving on so many GPUs: the layout with the highest throughput; None: the fewest that do it.
 
     Errors: SizingError for layouts that contradict the number.
     """
     if gpus is None:
-        sheet = plan_serving(request, part)
+        sheet = plan_serving(request, part, site)
         return sheet if request.replicas is None else _enough(request, sheet, part)
     if gpus > _MOST_GPUS:
         raise SizingError(f"{gpus:,} GPUs; at most {_MOST_GPUS:,} are sized")
     found: Sheet | None = None
     for tensor, stages in _splits(request, part, gpus):
         told = replace(request, tensor=tensor, pipeline=stages, replicas=gpus // (tensor * stages))
-        sheet = plan_serving(told, part)
+        sheet = plan_serving(told, part, site)
         if found is None or (sheet.fits, throughput(sheet)) >= (found.fits, throughput(found)):
             found = sheet
         if stages > 1 and found.fits:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.flops import Method, Recompute, check_above_zero, shaped
-from coldaisle.analyzers.sizing.layout import Layout, Sharding
+from coldaisle.analyzers.sizing.layout import Layout, Sharding, expert_sizes
 from coldaisle.analyzers.sizing.memory import Trained, checkpoint_bytes, states_of
 from coldaisle.analyzers.sizing.outcome import DAY, Outcome, outcome_of
 from coldaisle.analyzers.sizing.power import node_power
@@ -36,6 +36,7 @@ from coldaisle.analyzers.sizing.site import Machine, Site, machine
 from coldaisle.analyzers.sizing.step import peak_of, usual_dtype
 from coldaisle.analyzers.sizing.training_sections import sections_of
 from coldaisle.sources.parts.catalogue import GIB, Part
+from coldaisle.sources.units import show
 
 MOST_TOKENS = 1e18
 MOST_SEQUENCE = 16_777_216
@@ -46,6 +47,8 @@ _FINE_BATCH = 131_072
 """Of fine-tuning: 32 sequences of 4,096."""
 _VERBS: dict[Method, str] = {"full": "Fine-tuning", "lora": "LoRA of", "qlora": "QLoRA of"}
 _SCALING = (1, 2, 4, 8, 16)
+_NARROW = 1024
+"""Columns of an expert's products below which tensor cores are not filled (guess)."""
 _LORA_SHARE = 0.003
 """Of the parameters, where the shape does not tell."""
 
@@ -101,6 +104,7 @@ def plan_training(
     pipeline: int | None = None,
     data: int | None = None,
     context: int | None = None,
+    expert: int | None = None,
     microbatch: int | None = None,
     sharding: Sharding | None = None,
     recompute: Recompute | None = None,
@@ -110,13 +114,13 @@ def plan_training(
 
     ``gpus``, ``deadline_s`` (seconds), or neither; ``batch_tokens``: tokens a step, None: what is usual for the size;
     ``dtype``: what products compute in (bf16, fp16, fp8, ...), None: bf16 where the part has it; ``tensor``, ``pipeline``, ``data``,
-    ``context``: degrees of parallelism, ``microbatch``: sequences, ``sharding`` over data-parallel ranks (none, optimizer,
+    ``context``, ``expert``: degrees of parallelism, ``microbatch``: sequences, ``sharding`` over data-parallel ranks (none, optimizer,
     gradients, parameters), ``recompute`` (none, selective, full): None leaves them to the search. Errors: SizingError for what
     means nothing: sizes not above zero, layouts that contradict themselves, a dtype the part has not.
     """
     known, notes = shaped(model)
     wish = _wish(known, seq, batch_tokens, _usual_batch(known), tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute)
+    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
     run = Trained(known, seq, dtype or usual_dtype(part))
     return _planned("Training", run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -137,6 +141,7 @@ def plan_finetuning(
     pipeline: int | None = None,
     data: int | None = None,
     context: int | None = None,
+    expert: int | None = None,
     microbatch: int | None = None,
     sharding: Sharding | None = None,
     recompute: Recompute | None = None,
@@ -150,9 +155,14 @@ def plan_finetuning(
         raise SizingError(f"there is no method {method}; use full, lora or qlora")
     check_above_zero("rank", rank)
     known, notes = shaped(model)
+    if rank > (known.hidden or math.inf):
+        raise SizingError(
+            f"adapters of rank {rank:,} are wider than {known.name} ({known.hidden:,})",
+            "usual are 8 to 256; --method full trains all weights",
+        )
     adapters = 0.0 if method == "full" else lora_parameters(known, rank).value
     wish = _wish(known, seq, batch_tokens, _FINE_BATCH, tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute)
+    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
     run = Trained(known, seq, dtype or usual_dtype(part), method, adapters)
     return _planned(_VERBS[method], run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -310,8 +320,8 @@ def _in_time(request: _Request, memory: tuple[str, Quantity], sizes: list[int]) 
         before = gpus
     limit = "power" if _most(request) < MOST_GPUS else "time"
     return _None(
-        f"no number of GPUs up to {before:,} ends within {request.deadline_s / DAY:.3g} days: {at:,} take "
-        f"{quickest / DAY:.3g}, for a step's {request.wish.batch:,} sequences go over no more. What binds: {limit}",
+        f"no number of GPUs up to {before:,} ends within {show(request.deadline_s, 's')}: {at:,} take "
+        f"{show(quickest, 's')}, for a step's {request.wish.batch:,} sequences go over no more. What binds: {limit}",
         largest([(limit, exact(quickest, "s", f"the quickest, with {at:,} GPUs"))]),
     )
 
@@ -465,6 +475,11 @@ def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:
         )
     if request.deadline_s is not None and outcome.wall.value <= request.deadline_s < outcome.wall.high:
         yield f"the deadline is met in the likely case; at worst it takes {outcome.wall.high / DAY:.3g} days"
+    width = (request.run.model.ffn or 0) // outcome.layout.tensor
+    if request.run.model.experts and outcome.layout.tensor > 1 and width < _NARROW:
+        yield (
+            f"experts of {width} columns a GPU: their products are slower than is said here; --tp 1 --ep keeps them whole"
+        )
     if not part.memory_is_reported:
         yield "the memory of the part is as sold; drivers report some less"
 
@@ -472,9 +487,13 @@ def _warnings(request: _Request, outcome: Outcome) -> Iterator[str]:
 def _mixture_notes(model: Model) -> tuple[str, ...]:
     if not model.is_mixture:
         return ()
+    if expert_sizes(model, 2) == [1] and not model.experts:
+        return (
+            "how many experts the mixture has is not told: expert parallelism and its all-to-all are not considered; tell --experts "
+            "and --experts-active",
+        )
     return (
-        "of a mixture of experts all parameters are stored and the active ones computed; expert parallelism and its all-to-all "
-        "are not searched",
+        "of a mixture of experts all parameters are stored and the active ones computed; experts are taken to be chosen evenly",
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.cabling import cabling, figures_of
 from coldaisle.analyzers.sizing.flops import training_flops
-from coldaisle.analyzers.sizing.layout import bubble
+from coldaisle.analyzers.sizing.layout import bubble, expert_sizes
 from coldaisle.analyzers.sizing.loading import token_bandwidth
+from coldaisle.analyzers.sizing.memory import fullest, interval_of
 from coldaisle.analyzers.sizing.outcome import Outcome
 from coldaisle.analyzers.sizing.power import NodePower, energy_kwh, gpu_hour_cost, node_power, racks
 from coldaisle.analyzers.sizing.quantity import Quantity, exact, whole
@@ -19,9 +21,11 @@ from coldaisle.analyzers.sizing.resilience import (
     read_bandwidth,
     write_bandwidth,
 )
+from coldaisle.analyzers.sizing.search import FILL
 from coldaisle.analyzers.sizing.sheet import Section, SizingError
 from coldaisle.analyzers.sizing.site import Site
-from coldaisle.analyzers.sizing.step import efficiency, peak_of, recomputed
+from coldaisle.analyzers.sizing.step import efficiency, paces, peak_of, recomputed, step_of
+from coldaisle.sources.parts.catalogue import GIB
 
 RACK_W = 40_000.0
 """W of a rack where none is told; one node where that draws more."""
@@ -37,6 +41,7 @@ def sections_of(outcome: Outcome, site: Site) -> tuple[Section, ...]:
         _memory(outcome),
         _layout(outcome),
         _step(outcome),
+        *_experts(outcome),
         _time(outcome),
         _network(outcome),
         _storage(outcome, site),
@@ -138,6 +143,7 @@ def _layout(outcome: Outcome) -> Section:
         ("pipeline parallelism", layout.pipeline, "1"),
         ("context parallelism", layout.context, "1"),
         ("data parallelism", layout.data, "1"),
+        *((("expert parallelism", layout.expert, "1"),) if outcome.run.model.experts else ()),
         ("chunks a stage", layout.interleave, "1"),
         ("microbatch", layout.microbatch, "sequences"),
         ("microbatches a step", layout.microbatches, "1"),
@@ -206,12 +212,60 @@ def _step(outcome: Outcome) -> Section:
                     exposed.source,
                 ),
             ),
+            *_exposed_experts(outcome),
             ("exposed pipeline", exact(step.pipeline, "s", "max(0, volume/port - compute)", _DIRECT)),
             ("exposed data-parallel", exact(step.data, "s", hides, _DIRECT)),
             ("optimizer", exact(step.optimizer, "s", "40 bytes a parameter through HBM", _DIRECT)),
             ("step", outcome.step_s),
         ),
     )
+
+
+def _exposed_experts(outcome: Outcome) -> tuple[tuple[str, Quantity], ...]:
+    if outcome.layout.expert == 1:
+        return ()
+    return (("exposed all-to-all", _exposed(outcome.step.expert)),)
+
+
+def _exposed(seconds: float) -> Quantity:
+    share = assumed("exposed.expert")
+    return Quantity(
+        seconds, seconds * share.low / share.value, seconds * share.high / share.value, "s",
+        f"{share.value:g} of 4 all-to-alls a layer and microbatch", share.source,
+    )  # fmt: skip
+
+
+def _experts(outcome: Outcome) -> tuple[Section, ...]:
+    """The layout with every degree of expert parallelism that divides experts and ranks; nothing for a dense model."""
+    layout, run = outcome.layout, outcome.run
+    sizes = expert_sizes(run.model, layout.shards)
+    if not run.model.is_mixture or not run.model.experts:
+        return ()
+    figures: list[tuple[str, Quantity]] = []
+    room = outcome.machine.part.memory_bytes * FILL
+    quickest: tuple[float, int] = (math.inf, 0)
+    for size in sizes:
+        other = replace(layout, expert=size)
+        memory = fullest(run, other)
+        likely, fast, slow = (
+            step_of(run, outcome.machine, other, pace) for pace in paces(run, outcome.machine.part, other)
+        )
+        fits = memory.total <= room
+        quickest = min(quickest, (likely.total, size)) if fits else quickest
+        seconds = Quantity(
+            likely.total, min(fast.total, likely.total), max(slow.total, likely.total), "s", _DIRECT
+        )
+        figures += [
+            (f"EP {size}: memory", interval_of(memory)),
+            (f"EP {size}: all-to-all", _bytes(likely.expert_bytes, "a step and GPU: 4·topk·s·b·h·2/t a layer and microbatch")),
+            (f"EP {size}: exposed", _exposed(likely.expert)),
+            (f"EP {size}: step", seconds),
+            (f"EP {size}: fits", exact(float(fits), "1", f"up to {room / GIB:.4g} GiB may be filled")),
+        ]  # fmt: skip
+    least = min(fullest(run, replace(layout, expert=size)).total for size in sizes)
+    binds = "memory" if fullest(run, replace(layout, expert=1)).total > room >= least else "time"
+    note = f"EP {layout.expert} is chosen, what binds it: {binds}; {run.model.experts} experts, each taken to be chosen evenly"
+    return (Section("expert parallelism", tuple(figures), note, is_table=True),)
 
 
 def _time(outcome: Outcome) -> Section:
@@ -236,7 +290,10 @@ def _time(outcome: Outcome) -> Section:
 
 
 def _network(outcome: Outcome) -> Section:
+    """Volumes of a step, the ports that carry them, and the switches that join these."""
     step, built = outcome.step, outcome.machine
+    found = cabling(built, outcome.nodes)
+    switches = () if found is None else (_thinner(outcome), *figures_of(found))
     port = built.port * built.port_efficiency
     hidden = max(step.compute, 1e-12)
     return Section(
@@ -245,6 +302,16 @@ def _network(outcome: Outcome) -> Section:
             (
                 "tensor-parallel a step and GPU",
                 _bytes(step.tensor_bytes, "4 all-reduces of 2·s·b·h a layer and microbatch"),
+            ),
+            *(
+                (
+                    (
+                        "all-to-all a step and GPU",
+                        _bytes(step.expert_bytes, "tokens to their experts and back"),
+                    ),
+                )
+                if step.expert_bytes
+                else ()
             ),
             ("pipeline a step and GPU", _bytes(step.pipeline_bytes, "2·s·b·h a boundary, there and back")),
             (
@@ -264,7 +331,22 @@ def _network(outcome: Outcome) -> Section:
                     "data and pipeline volume / compute time",
                 ),
             ),
+            *switches,
         ),
+        "one node: nothing crosses a port" if found is None else found.note,
+    )
+
+
+def _thinner(outcome: Outcome) -> tuple[str, Quantity]:
+    """How much thinner than the ports uplinks may be before a step waits for them."""
+    step, built = outcome.step, outcome.machine
+    needed = (step.data_bytes + step.pipeline_bytes) / max(step.compute, 1e-12)
+    reached = built.port * built.port_efficiency
+    share = max(reached / needed, 1.0) if needed > 0 else math.inf
+    most = min(share, 64.0)
+    words = f"{reached:.3g} bytes/s reached / {needed:.3g} that hide all"
+    return "oversubscription that hides all", Quantity(
+        most, 1.0, most, "ratio", f"{words}; at most 64", _DIRECT
     )
 
 

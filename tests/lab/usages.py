@@ -133,6 +133,6 @@ def given(usage: Usage, rule: str, site: Site | None = None) -> list[Advice]:
     return [one for one in counsel_of(usage, site).given if one.rule == rule]
 
 
-def refused(usage: Usage, rule: str) -> list[Refused]:
+def refused(usage: Usage, rule: str, site: Site | None = None) -> list[Refused]:
     """What it would not."""
-    return [one for one in counsel_of(usage).refused if one.rule == rule]
+    return [one for one in counsel_of(usage, site).refused if one.rule == rule]

@@ -109,6 +109,8 @@ def test_what_fits_nowhere_says_what_binds() -> None:
         (("train", "--params", "0", "--tokens", "1"), "--params"),
         (("train", "--model", "llama-3.1-8b", "--tokens", "nan"), "--tokens"),
         ((*TRAIN, "--part", "h100_sxm", "--gpus", "64", "--tp", "7"), "TP 7"),
+        ((*TRAIN, "--part", "h100_sxm", "--gpus", "100", "--tp", "8"), "no multiple"),
+        ((*FINE, "--rank", "99999999"), "wider than"),
         ((*SERVE, "--price", "h100_sxm=cheap", "--price-date", "2026-11-01"), "--price"),
         (("guess",), "guess"),
     ],
@@ -138,6 +140,7 @@ def test_a_config_of_hugging_face_is_a_model(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     made = told("serve", "--model", str(path), "--users", "10", "--part", "h100_sxm")
+    assert made["request"]["dtype"] == "bf16"
     assert made["request"]["model"]["params"] == pytest.approx(8.03e9, rel=0.01)
     path.write_text("{")
     done = size("serve", "--model", str(path), "--users", "10", status=3)
@@ -149,9 +152,41 @@ def test_the_catalogue_is_listed() -> None:
     assert "Llama-2-70B" in size("models").stdout
 
 
+def test_the_catalogue_fits_eighty_columns() -> None:
+    head, *rows = size("parts").stdout.splitlines()
+    assert head.endswith("links")
+    assert max(map(len, rows)) <= 80
+
+
+def test_what_was_measured_is_held_against_what_is_calculated() -> None:
+    request = (*TRAIN, "--part", "h100_sxm", "--gpus", "8")
+    made = told(*request)
+    rate = made["parts"][0]["sections"]["time"]["figures"]["tokens/s"]["value"]
+    slow = told(*request, "--measured", f"{rate / 2:.0f}")
+    assert slow["request"]["measured_tokens_s"] == pytest.approx(rate / 2, rel=1e-3)
+    found = slow["parts"][0]["sections"]["measured against calculated"]
+    assert found["figures"]["calculated / measured"]["value"] == pytest.approx(2.0, rel=1e-3)
+    assert found["note"].startswith("slower than calculated")
+    assert "before buying" in slow["parts"][0]["warnings"][0]
+    same = told(*request, "--measured", f"{rate:.0f}")["parts"][0]
+    assert same["sections"]["measured against calculated"]["note"].startswith("agree")
+    assert not any("were measured" in words for words in same["warnings"])
+
+
+@pytest.mark.parametrize("more", [(), ("--part", "h100_sxm"), ("--part", "h100_sxm,h200_sxm", "--gpus", "8")])
+def test_a_measured_rate_takes_its_part_and_its_number(more: tuple[str, ...]) -> None:
+    assert "--measured" in size(*TRAIN, *more, "--measured", "30k", status=3).stderr
+
+
 def test_it_works_without_the_screen() -> None:
     code = "import sys, coldaisle.tui.size; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert not {"textual", "rich", "pandas"} & set(done.stdout.split())
+
+
+def test_weights_are_taken_as_they_are_published() -> None:
+    serve = ("serve", "--model", "deepseek-r1", "--users", "10", "--part", "h200_sxm")
+    assert told(*serve)["request"]["dtype"] == "fp8"
+    assert told(*serve, "--dtype", "bf16")["request"]["dtype"] == "bf16"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from lab.counsels import advised, hostile_advice
 from lab.diagnoses import night
 from lab.rest import until
@@ -23,6 +26,7 @@ from coldaisle.tui import calculator
 from coldaisle.tui.app import ColdaisleApp
 from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.screens.sizing import AdviceTable, SizingScreen
+from coldaisle.tui.size import COMMANDS
 from coldaisle.tui.widgets.lines import Lines, text_of
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x34": (120, 34), "200x50": (200, 50)}
@@ -346,6 +350,16 @@ class TestAdvice:
             assert copied.isascii()
             assert copied.isprintable()
 
+    async def test_copy_on_the_calculator_is_the_command_that_gives_the_answer(self) -> None:
+        async with serving_app().run_test(size=(100, 24)) as pilot:
+            await opened(pilot)
+            await pilot.press("tab")
+            await calculated(pilot)
+            await pilot.press("y")
+            await pilot.pause()
+            assert pilot.app.clipboard == calculator.command_of(sizing(pilot).form)
+            assert pilot.app.clipboard.startswith("coldaisle size serve --model ")
+
 
 class TestHostile:
     @pytest.mark.parametrize("size", ODD)
@@ -480,6 +494,41 @@ class TestAnswers:
         found = calculator.answer(form)
         assert found.sheet is not None
         assert found.sheet.answer
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"what": "serve", "rate": "12.4", "ttft": "500ms", "dtype": "fp8"},
+            {"what": "train", "model": "GPT-3 175B", "gpus": "1024"},
+            {"what": "train", "deadline": "60d"},
+            {"what": "finetune", "method": "qlora", "deadline": "any"},
+        ],
+    )
+    def test_the_command_of_a_form_gives_the_same_answer(self, told: dict[str, str]) -> None:
+        form = calculator.Form()
+        for key, value in told.items():
+            form = form.put(key, value)
+        sheet = calculator.answer(form).sheet
+        assert sheet is not None
+        words = shlex.split(calculator.command_of(form))
+        assert words[:2] == ["coldaisle", "size"]
+        done = CliRunner().invoke(COMMANDS[words[2]], [*words[3:], "--json"], standalone_mode=False)
+        assert done.exception is None, done.exception
+        (part,) = json.loads(done.stdout)["parts"]
+        assert sheet.gpus is not None
+        assert part["gpus"]["value"] == sheet.gpus.value
+        assert part["answer"].startswith(sheet.answer.rstrip("."))
+
+    def test_a_served_load_is_held_against_the_gpus_that_serve_it(self) -> None:
+        form, *_ = calculator.measured(with_services(make_snapshot(), NIGHT), PROMISES)
+        assert form.held > 0
+        sheet = calculator.answer(form).sheet
+        assert sheet is not None
+        assert sheet.sections[0].name == "measured against calculated"
+        assert dict(sheet.sections[0].figures)["GPUs that serve it now"].value == form.held
+        other = calculator.answer(form.put("rate", "1")).sheet
+        assert other is not None
+        assert other.sections[0].name != "measured against calculated", "that is nobody's load"
 
     async def test_it_is_not_computed_on_the_screens_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import threading

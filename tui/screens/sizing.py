@@ -15,7 +15,17 @@ from textual.containers import Container
 from coldaisle.sources.text import fit, plain
 from coldaisle.tui import clipboard
 from coldaisle.tui.advice import action_words, ago_words, span_words, waiting_words
-from coldaisle.tui.calculator import MOST_TYPED, SERVE, Answer, Field, Form, fields_of, problem_of, what_of
+from coldaisle.tui.calculator import (
+    MOST_TYPED,
+    SERVE,
+    Answer,
+    Field,
+    Form,
+    command_of,
+    fields_of,
+    problem_of,
+    what_of,
+)
 from coldaisle.tui.glyphs import ascii_of
 from coldaisle.tui.screens import sizing_panes as panes
 from coldaisle.tui.screens.filtered import FilteredScreen
@@ -279,10 +289,10 @@ class SizingScreen(FilteredScreen):
         self._say(f"{self._filled + 1} of {len(forms)}: {forms[self._filled].title}")
 
     async def action_copy(self) -> None:
-        """Copy the line of the advice, or of the calculator's answer."""
+        """Copy the line of the advice, or the command that gives the calculator's answer in a shell."""
         item = self._item()
         if self.pane == CALCULATOR:
-            text = self.answer.sheet.answer if self.answer is not None and self.answer.sheet else ""
+            text = command_of(self.form)
         else:
             text = action_words(item.given) if item is not None and item.given is not None else ""
         text = ascii_of(plain(text, 400))

@@ -1,4 +1,7 @@
-"""How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin."""
+"""How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin.
+
+Where the queue grows without end, what waits says how long that went on, not what is needed: then by the work that arrives.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
+from coldaisle.analyzers.advice.arrivals import Overflow, needed_for, overflows
 from coldaisle.analyzers.advice.intervals import Span, quantile, staffed
 from coldaisle.analyzers.advice.load import (
     Load,
@@ -49,12 +53,63 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
 
 
 def needed(pool: Pool, rules: Thresholds, load: Load) -> Span:
-    """GPUs for the quantile of the offered load, with the margin."""
+    """GPUs for the quantile of the offered load, with the margin; from as many as do where jobs may wait."""
     top = load.quantile(rules.q).scaled(1 + pool.common.margin)
-    return Span(*(float(math.ceil(one)) for one in top))
+    low, value, high = (float(math.ceil(one)) for one in top)
+    patient = _patient(pool, rules, load)
+    return Span(low if math.isnan(patient) else min(low, float(math.ceil(patient))), value, high)
+
+
+def _patient(pool: Pool, rules: Thresholds, load: Load) -> float:
+    """GPUs with which jobs wait as long as they may on the mean (Allen-Cunneen); NaN: none started within the span."""
+    found = waits(pool, load)
+    if not len(found.gpus):
+        return math.nan
+    gang = max(float(found.gpus.mean()), 1.0)
+    return staffed(float(load.running.mean()) / gang, rules.wait, found.spread) * gang
 
 
 def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
+    overflow = overflows(pool, load)
+    return _by_load(pool, rules, load) if overflow is None else _by_arrivals(pool, rules, load, overflow)
+
+
+def _by_arrivals(pool: Pool, rules: Thresholds, load: Load, overflow: Overflow) -> Advice:
+    found = overflow.arrivals
+    where, need, have = place(load.partition), needed_for(pool, load, found, rules.wait), load.installed
+    come, end = found.gpus(pool), float(load.waiting[-1])
+    return Advice(
+        id=f"{NAME}:{load.partition}",
+        rule=NAME,
+        action=_action(where, need, have, None, rules.wait),
+        scope=NOWHERE,
+        quantity=need.quantity(
+            "gpus",
+            f"GPU-hours submitted an hour x {1 + pool.common.margin:.2f}",
+            "bootstrap by days; upper end with Allen-Cunneen's wait",
+        ),
+        saving=Saving(),
+        grade=Grade.B
+        if found.known >= pool.common.least_coverage and (need.low > have or need.high <= have)
+        else Grade.C,
+        grounds=(of_jobs(pool, load, "slurm.pending"),),
+        because=(
+            f"{overflow.words}, so this is by the work that arrives: {come.value:,.0f} GPU-hours an hour"
+            f" [{come.low:,.0f}, {come.high:,.0f}] were submitted and {float(load.running.mean()):,.0f} done; {have:,} GPUs are"
+            f" installed, and jobs of {end:,.0f} waited at the end"
+        ),
+        would_change=(
+            f"how long jobs run that have not ended: {1 - found.known:.0%} of the work is reckoned from those that have;"
+            " users who would submit more if they waited less"
+        ),
+        but=_RECLAIM if need.low > have else "",
+    )
+
+
+_RECLAIM = "reclaim idle GPUs first: work that waits behind them needs no new ones"
+
+
+def _by_load(pool: Pool, rules: Thresholds, load: Load) -> Advice:
     where, need, have = place(load.partition), needed(pool, rules, load), load.installed
     half, top = load.quantile(0.5), load.quantile(rules.q)
     queue, by_law = queue_by_little(pool, load)
@@ -81,9 +136,7 @@ def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
             f" (busiest {_busiest(load)}); {have:,} are installed{_waiting(waits(pool, load))}"
         ),
         would_change=_would_change(pool, rules, load, is_whole, queue, by_law),
-        but="reclaim idle GPUs first: work that waits behind them needs no new ones"
-        if need.low > have
-        else "",
+        but=_RECLAIM if need.low > have else "",
     )
 
 
@@ -115,17 +168,10 @@ def _would_change(
 ) -> str:
     if not is_whole:
         return f"{queue:,.3g} jobs waited on average, but {by_law:,.3g} by Little's law: jobs are missing, or the queue grows"
-    found = waits(pool, load)
-    if not len(found.gpus):
+    patient = _patient(pool, rules, load)
+    if math.isnan(patient):
         return "jobs that start within the span"
-    gang = max(float(found.gpus.mean()), 1.0)
-    servers = staffed(float(load.running.mean()) / gang, rules.wait, found.spread)
     return (
-        f"how long jobs may wait: with a mean wait of {rules.wait:g} run times {servers * gang:,.0f} GPUs do"
+        f"how long jobs may wait: with a mean wait of {rules.wait:g} run times {patient:,.0f} GPUs do"
         " (Allen-Cunneen)"
     )
-
-
-def short_of(pool: Pool, rules: Thresholds, load: Load) -> float:
-    """GPUs that are missing, 0 where none are."""
-    return max(needed(pool, rules, load).value - load.installed, 0.0)

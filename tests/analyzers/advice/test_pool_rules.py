@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lab.month import COMPUTE, HEALTHY, START, JobKind, month
+from lab.month import COMPUTE, START, WASTEFUL, JobKind, month
 from lab.usages import given, refused
 
 from coldaisle.analyzers.advice.advice import Advice, Grade
@@ -368,8 +368,70 @@ def test_gaps_in_readings_are_none_in_accounting(lost: dict[str, float]) -> None
 
 def test_a_month_asks_for_more_the_more_comes() -> None:
     needs = [
-        only(month(HEALTHY, nodes=16, days=14, step=600, load=load).usage, "offered_load").quantity.value
-        for load in (0.15, 0.7, 1.2)
+        only(month(TRAIN, nodes=16, days=14, step=600, load=load).usage, "offered_load").quantity.value
+        for load in (0.15, 0.5, 1.2)
     ]
     assert needs == sorted(needs)
     assert needs[0] < 128 < needs[2]
+
+
+# -- queues without end
+
+
+def overfull(load: float, days: float = 28) -> Usage:
+    """Sixteen nodes of eight, and a share of them asked for that they cannot give."""
+    return month(WASTEFUL, nodes=16, days=days, step=600, load=load).usage
+
+
+@pytest.mark.parametrize("load", [1.05, 1.2, 1.5])
+@pytest.mark.parametrize("days", [14, 28])
+def test_a_queue_without_end_is_sized_by_what_arrives(load: float, days: float) -> None:
+    found = only(overfull(load, days), "offered_load")
+    assert "by the work that arrives" in found.because
+    assert found.quantity.low <= 128 * load * 1.15 <= found.quantity.high
+    assert found.quantity.value == pytest.approx(128 * load * 1.15, rel=0.1)
+    assert found.quantity.high < 1.5 * found.quantity.low
+    assert "is short of" in found.action
+
+
+def test_how_long_one_looks_does_not_change_what_is_needed() -> None:
+    short, long = (only(overfull(1.2, days), "offered_load").quantity.value for days in (14, 42))
+    assert short == pytest.approx(long, rel=0.1)
+
+
+def test_a_queue_that_builds_up_is_no_growth() -> None:
+    assert "while work arrives as ever" in why(overfull(1.2), "growth")
+
+
+def test_work_that_arrives_more_each_week_is_growth_though_a_queue_builds_up() -> None:
+    # Four days' worth of 32 GPUs a week, then five, six, seven ... of seven: the queue grows from the fourth week on.
+    stays = [
+        one
+        for week in range(8)
+        for one in (
+            *(job(1000 * week + n, 168.0 * week + 6.0 * (n // 4), 6.0) for n in range(4 * 28)),
+            *(
+                job(1000 * week + 500 + n, np.nan, np.nan, wait=168.0 * week + 6.0 * n)
+                for n in range(4 * week)
+            ),
+        )
+    ]
+    found = only(pool_of(stays, days=56), "growth")
+    assert found.action.startswith("partition gpu is full already and grows by ")
+    assert found.because.startswith("the work that arrives rose by ")
+    # 16 more jobs of 8 GPUs and 6 hours ... a week are 4 x 8 x 6 / 168 GPUs.
+    assert found.quantity.value == 0
+    assert float(found.because.split("rose by ")[1].split(" ")[0]) == pytest.approx(4 * 8 * 6 / 168, rel=0.1)
+
+
+def test_a_queue_that_never_empties_is_sized_by_what_arrives() -> None:
+    always = [job(n, 6.0 * (n // 4), 6.0, wait=12.0) for n in range(4 * 4 * 28)]
+    found = only(pool_of(always), "offered_load")
+    assert found.because.startswith("the queue never empties")
+    assert found.quantity.value == pytest.approx(32 * 1.15, rel=0.05)
+
+
+def test_who_waits_beside_free_gpus_makes_no_overflow() -> None:
+    stuck = [job(5000 + n, np.nan, np.nan, wait=2.0) for n in range(10)]
+    found = only(pool_of(days_of(2) + stuck), "offered_load")
+    assert "by the work that arrives" not in found.because

@@ -217,6 +217,34 @@ def test_what_cannot_be_told_is_refused_by_its_key(tmp_path: Path, config: Confi
 
 
 @pytest.mark.parametrize(
+    ("told", "stored"),
+    [
+        (None, "bf16"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"}}}}, "int4"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_says_in_which_format_it_is_stored(tmp_path: Path, told: Any, stored: str) -> None:
+    assert read(tmp_path, {**LLAMA_8B, "quantization_config": told}).stored == stored
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"quant_method": "aqlm", "bits": 2}, {"config_groups": {"a": 3}, "bits": "4"}, {"bits": [4]}, {"x": 1}],
+)
+def test_a_format_that_is_not_known_is_said(tmp_path: Path, told: Any) -> None:
+    model = read(tmp_path, {**LLAMA_8B, "quantization_config": told})
+    assert model.stored == "bf16"
+    assert "not known here" in model.note
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"[]", b"nothing", b"\xff\xfe", b"[" * 100_000, b'{"text_config": ' * 50_000]
 )
 def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes) -> None:

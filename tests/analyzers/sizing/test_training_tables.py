@@ -10,7 +10,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from lab import benches  # first: it makes the next import possible
 
+from benchmarks import training_constants as training
 from coldaisle.analyzers.sizing.catalogue import Model, fabric_named, model_named, node_named
 from coldaisle.analyzers.sizing.collectives import Network, bus_bandwidth, collective_seconds, collective_time
 from coldaisle.analyzers.sizing.flops import hfu, mfu, training_flops
@@ -135,6 +137,15 @@ def test_time_of_the_published_layouts() -> None:
     assert median(abs(ratio - 1) for ratio in ratios) <= 0.15
     assert 0.9 <= median(ratios) <= 1.1
     assert inside >= 0.75 * len(ratios)
+
+
+def test_sizes_that_a_fit_has_not_seen() -> None:
+    """With each model size left out of the fit: what analyzers/README.md states."""
+    assert benches
+    groups = training.left_out(training.rows(TABLES), lambda row: row.size)
+    pairs = [pair for found in groups.values() for pair in found]
+    assert median(abs(ratio - 1) for _, ratio in pairs) <= 0.10
+    assert sum(training.inside(row, ratio) for row, ratio in pairs) >= 0.8 * len(pairs)
 
 
 def test_published_throughput_of_other_programs() -> None:

@@ -1,0 +1,204 @@
+"""Work that a site describes, held against what telemetry says of it: calculated and measured demand, and where they disagree.
+
+A description names jobs and what they train: ``[[advice.described.jobs]]``. With ``tokens`` of a job the two sides are GPU-hours
+a job; without, the share of peak that tensor cores were active for, against the HFU that is calculated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
+from coldaisle.analyzers.advice.intervals import quantile
+from coldaisle.analyzers.advice.measuring import clock_share, part_of
+from coldaisle.analyzers.advice.pool import HOUR, Index, Pool
+from coldaisle.analyzers.advice.telling import examples, named
+from coldaisle.analyzers.finding import NOWHERE, Scope
+from coldaisle.analyzers.sizing.catalogue import dense, model_named
+from coldaisle.analyzers.sizing.checked import Check, Verdict, of_amounts, of_speeds
+from coldaisle.analyzers.sizing.serving_site import figure_of
+from coldaisle.analyzers.sizing.sheet import Sheet
+from coldaisle.analyzers.sizing.training import plan_finetuning, plan_training
+from coldaisle.sources.errors import SizingError
+from coldaisle.sources.parts.catalogue import Part, parts
+
+NAME = "described"
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Jobs by name (and user), with what they train: a model of the catalogue, or its parameters."""
+
+    name: str
+    """A pattern: ``pretrain-13b*``"""
+    model: str = ""
+    user: str = ""
+    params: float | None = None
+    method: Literal["train", "full", "lora", "qlora"] = "train"
+    seq: int = 8192
+    tokens: float | None = None
+    """Of one job, from start to end."""
+    batch_tokens: float | None = None
+    dtype: str | None = None
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the TOML file."""
+
+    least_jobs: int
+    jobs: list[Description] = []
+
+
+class _Case(NamedTuple):
+    """The jobs of one description that had the same part and as many GPUs."""
+
+    one: Description
+    members: Index
+    part: str
+    gpus: int
+
+
+class _Told(NamedTuple):
+    """Both sides of a figure."""
+
+    check: Check
+    words: str
+    metric: str
+
+
+_ANY = 1e12
+"""Tokens of a run of which only the speed is asked."""
+
+
+def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
+    """A line a description."""
+    if not rules.jobs:
+        yield Refused(
+            NAME,
+            NOWHERE,
+            "no work is described ([[advice.described.jobs]]): calculated demand stays unchecked",
+        )
+        return
+    if not pool.usage.jobs_known:
+        yield Refused(NAME, NOWHERE, "jobs are not known")
+        return
+    for number, one in enumerate(rules.jobs):
+        yield _checked(pool, rules, number, one)
+
+
+def _checked(pool: Pool, rules: Thresholds, number: int, one: Description) -> Advice | Refused:
+    case = _case(pool, one)
+    if case is None:
+        return Refused(
+            NAME, NOWHERE, f"no job named {named(one.name)} ran to its end on a part of the catalogue"
+        )
+    if len(case.members) < rules.least_jobs:
+        few = f"{len(case.members)} of the {rules.least_jobs} jobs named {named(one.name)} that it takes"
+        return Refused(NAME, NOWHERE, few)
+    try:
+        sheet = _plan(one, case.part, case.gpus)
+    except SizingError as error:
+        return Refused(NAME, NOWHERE, f"{named(one.name)}: {error}")
+    told = _by_activity(pool, case, sheet) if one.tokens is None else _by_hours(pool, case, sheet)
+    if told is None:
+        why = "gpu.tensor_active of its GPUs is not measured, and how many tokens a job has is not told"
+        return Refused(NAME, NOWHERE, f"{named(one.name)}: {why if sheet.gpus else sheet.answer}")
+    return _advice(pool, number, case, sheet, *told)
+
+
+def _case(pool: Pool, one: Description) -> _Case | None:
+    """Of a description the jobs with the most GPU time that share part and number of GPUs."""
+    boards_are: tuple[Part | None, ...] = part_of(pool)
+    found: dict[tuple[str, int], list[int]] = {}
+    for number in np.flatnonzero(pool.gpu_s > 0).tolist():
+        stay, boards = pool.stays[number], pool.boards_of[number]
+        if stay.state != "COMPLETED" or not boards or not fnmatchcase(stay.name, one.name):
+            continue
+        if one.user and stay.user != one.user:
+            continue
+        kinds = {None if part is None else part.id for part in (boards_are[board] for board in boards)}
+        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+            found.setdefault((kind, stay.gpu_count), []).append(number)
+    if not found:
+        return None
+    (part, gpus), members = max(found.items(), key=lambda item: float(pool.gpu_s[item[1]].sum()))
+    return _Case(one, np.array(members, dtype=np.intp), part, gpus)
+
+
+@lru_cache(maxsize=64)
+def _plan(one: Description, part_id: str, gpus: int) -> Sheet:
+    """What is calculated for one of its jobs: the same at every look. Errors: SizingError."""
+    part = parts()[part_id]
+    if not one.model and one.params is None:
+        raise SizingError("neither a model nor parameters are told", 'write model = "llama-3.1-8b"')
+    model = model_named(one.model) if one.model else dense(f"{one.params:.4g} parameters", one.params or 0.0)
+    if one.method == "train":
+        return plan_training(
+            model, one.tokens or _ANY, part, gpus=gpus, seq=one.seq, batch_tokens=one.batch_tokens, dtype=one.dtype
+        )  # fmt: skip
+    return plan_finetuning(
+        model, one.tokens or _ANY, part, method=one.method, gpus=gpus, seq=one.seq, batch_tokens=one.batch_tokens,
+        dtype=one.dtype,
+    )  # fmt: skip
+
+
+def _by_hours(pool: Pool, case: _Case, sheet: Sheet) -> _Told | None:
+    """GPU-hours of whole jobs."""
+    calculated = figure_of(sheet, "time", "GPU-hours of the run")
+    if calculated is None:
+        return None
+    hours = (pool.ended - pool.started)[case.members] * case.gpus / HOUR
+    measured = quantile(hours, 0.5)
+    words = f"{measured.value:,.4g} GPU-hours a job at the median, {calculated.value:,.4g} calculated"
+    return _Told(of_amounts(measured.value, calculated), words, "slurm.elapsed")
+
+
+def _by_activity(pool: Pool, case: _Case, sheet: Sheet) -> _Told | None:
+    """Of the peak, what tensor cores did and what the plan has them do, recomputed products with it."""
+    calculated, tensor = figure_of(sheet, "time", "HFU"), pool.metric("gpu.tensor_active")
+    if calculated is None or tensor is None:
+        return None
+    clock = clock_share(pool)
+    work = tensor if clock is None else tensor * clock
+    known = pool.by_stay(pool.sums(~np.isnan(work)))[case.members]
+    shares = pool.by_stay(pool.sums(work))[case.members][known > 0] / known[known > 0]
+    measured = quantile(shares, 0.5).value
+    if not measured > 0:
+        return None
+    words = f"tensor cores reach {measured:.0%} of their peak at the median of jobs, {calculated.value:.0%} calculated"
+    return _Told(of_speeds(measured, calculated), words, "gpu.tensor_active")
+
+
+def _advice(
+    pool: Pool, number: int, case: _Case, sheet: Sheet, check: Check, words: str, metric: str
+) -> Advice:
+    title, times = named(case.one.name), f"{check.ratio.value:.2g} times"
+    action = {
+        Verdict.SLOWER: f"find out what holds {title} back before buying: it takes {times} what is calculated",
+        Verdict.FASTER: f"correct the description of {title}: it takes {times} what is calculated",
+    }.get(check.verdict, f"plan {title} by its description: it takes {times} what is calculated")
+    stays = [pool.stays[member] for member in case.members[::-1].tolist()]
+    sure = (
+        not check.ratio.low <= 1 <= check.ratio.high if check.is_finding else check.verdict is Verdict.AGREE
+    )
+    covered = 1.0 if metric.startswith("slurm.") else float(np.nan_to_num(pool.coverage[case.members]).mean())
+    return Advice(
+        id=f"{NAME}:{number}",
+        rule=NAME,
+        action=action,
+        scope=Scope(jobs=tuple(stay.id for stay in stays[:200])),
+        quantity=check.ratio,
+        saving=Saving(),
+        grade=Grade.B if sure and covered >= pool.common.least_coverage else Grade.C,
+        grounds=(Ground(metric, pool.usage.span_s, len(stays), covered, examples(stays)),),
+        because=f"{words}, of {sheet.title} with {case.gpus:,} GPUs: {check.verdict}",
+        would_change="tokens/s that the jobs themselves print; what the description leaves to what is usual",
+        but=""
+        if check.verdict is not Verdict.SLOWER
+        else "validation, checkpoints and restarts are time of a job as well",
+    )
