@@ -215,7 +215,7 @@ def _lacks(monitor: Monitor, snapshot: Snapshot, expected: Mapping[str, int]) ->
         )
     if warming := snapshot.diagnosis.warming:
         one = warming[0]
-        return f"{one.detector}: {one.have:.0f} of {one.need:.0f} {one.unit}"
+        return f"{one.detector}: {one.have // 1:.0f} of {one.need:.0f} {one.unit}"
     return "" if snapshot.diagnosis.at else "looking"
 
 
@@ -444,7 +444,9 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
         yield from _wrapped("ALERTS that no finding explains: ", ", ".join(diagnosis.unexplained), width)
     if diagnosis.warming:
         yield ""
-        told = (f"{one.detector} {one.have:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
+        told = (
+            f"{one.detector} {one.have // 1:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming
+        )
         yield from _wrapped("STILL WARMING UP: ", ", ".join(told), width)
 
 
