@@ -444,9 +444,7 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
         yield from _wrapped("ALERTS that no finding explains: ", ", ".join(diagnosis.unexplained), width)
     if diagnosis.warming:
         yield ""
-        told = (
-            f"{one.detector} {one.have // 1:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming
-        )
+        told = (f"{one.detector} {one.have // 1:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
         yield from _wrapped("STILL WARMING UP: ", ", ".join(told), width)
 
 
