@@ -34,7 +34,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import age
 from coldaisle.tui.dashboard import monitor_settings
 from coldaisle.tui.doctor import expected_targets
-from coldaisle.tui.evidence import rule_words, value_words
+from coldaisle.tui.evidence import held_words, value_words
 from coldaisle.tui.examination import Abandoning
 from coldaisle.tui.listing import complaints, has_answered, is_settled
 from coldaisle.tui.progress import Progress
@@ -215,7 +215,7 @@ def _lacks(monitor: Monitor, snapshot: Snapshot, expected: Mapping[str, int]) ->
         )
     if warming := snapshot.diagnosis.warming:
         one = warming[0]
-        return f"{one.detector}: {one.have:.0f} of {one.need:.0f} {one.unit}"
+        return f"{one.detector}: {one.have // 1:.0f} of {one.need:.0f} {one.unit}"
     return "" if snapshot.diagnosis.at else "looking"
 
 
@@ -444,7 +444,7 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
         yield from _wrapped("ALERTS that no finding explains: ", ", ".join(diagnosis.unexplained), width)
     if diagnosis.warming:
         yield ""
-        told = (f"{one.detector} {one.have:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
+        told = (f"{one.detector} {one.have // 1:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
         yield from _wrapped("STILL WARMING UP: ", ", ".join(told), width)
 
 
@@ -490,7 +490,7 @@ def _told_finding(number: int, one: Finding, snapshot: Snapshot, width: int) -> 
         ("explains", one.explains),
         (
             "evidence",
-            [f"{e.entity} {e.metric} {value_words(e)} ({rule_words(e)})" for e in one.evidence],
+            [f"{e.entity} {e.metric} {value_words(e)} ({held_words(e)})" for e in one.evidence],
         ),
         ("rejected", [f"{r.detector}: {r.why}" for r in one.rejected]),
         ("missing", one.missing),

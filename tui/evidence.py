@@ -31,9 +31,11 @@ class Rule(NamedTuple):
 
     def is_met(self, value: float) -> bool:
         """Whether a value is on the side that speaks for the finding."""
-        if self.sign.startswith(">"):
-            return value >= self.value
-        return self.sign.startswith("<") and value <= self.value
+        if value == self.value:
+            return self.sign.endswith("=")
+        return (self.sign.startswith(">") and value > self.value) or (
+            self.sign.startswith("<") and value < self.value
+        )
 
 
 def rule_of(evidence: Evidence) -> Rule | None:
@@ -71,3 +73,10 @@ def value_words(evidence: Evidence) -> str:
         return show(evidence.value, evidence.unit)
     except (KeyError, ValueError):
         return f"{evidence.value:.4g} {plain(evidence.unit, 12)}".rstrip()
+
+
+def held_words(evidence: Evidence) -> str:
+    """``>= 2 %``; of a value that speaks no more for the finding (it goes on for a while) ``>= 2 %, not now``."""
+    rule, words = rule_of(evidence), rule_words(evidence)
+    is_past = rule is not None and rule.sign in ("<", "<=", ">", ">=") and not rule.is_met(evidence.value)
+    return f"{words}, not now" if is_past and not math.isnan(evidence.value) else words

@@ -171,13 +171,8 @@ def warming_words(diagnosis: Diagnosis) -> list[str]:
     """``heat 3/8 polls``, a detector each, the one that needs longest last."""
     found = sorted(diagnosis.warming, key=lambda one: one.need - one.have if one.unit == "s" else 0.0)
     return [
-        f"{short_name(one.detector)} {_have(one.have)}/{_have(one.need)} {plain(one.unit, 6)}"
-        for one in found
+        f"{short_name(one.detector)} {one.have // 1:.0f}/{one.need:.0f} {plain(one.unit, 6)}" for one in found
     ]
-
-
-def _have(value: float) -> str:
-    return f"{value:.0f}"
 
 
 def steps(remedy: str) -> list[str]:

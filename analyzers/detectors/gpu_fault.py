@@ -88,7 +88,12 @@ def _worse(known: Candidate | None, new: Candidate) -> Candidate:
     if known is None:
         return new
     first, second = (new, known) if (new.severity, new.loss) >= (known.severity, known.loss) else (known, new)
-    return replace(first, evidence=(*first.evidence, *second.evidence), since=min(first.since, second.since))
+    words = first.words
+    if first.variant == second.variant and not words["xids"]:
+        words = {**words, "xids": second.words["xids"]}
+    return replace(
+        first, evidence=(*first.evidence, *second.evidence), since=min(first.since, second.since), words=words
+    )
 
 
 # --- XIDs ------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.tui import clipboard
 from coldaisle.tui.acknowledged import Acknowledged
 from coldaisle.tui.app import ColdaisleApp
+from coldaisle.tui.evidence import Rule, rule_of, rule_words
 from coldaisle.tui.screens import triage_panes as panes
 from coldaisle.tui.screens.job import JobScreen
 from coldaisle.tui.screens.node import NodeScreen
@@ -283,8 +284,8 @@ class TestDetail:
 
 
 class TestRules:
-    def rule(self, text: str, metric: str = "gpu.temp", unit: str = "C") -> panes.Rule | None:
-        return panes.rule_of(Evidence(metric, "r07n01/0", 86.0, unit, text))
+    def rule(self, text: str, metric: str = "gpu.temp", unit: str = "C") -> Rule | None:
+        return rule_of(Evidence(metric, "r07n01/0", 86.0, unit, text))
 
     @pytest.mark.parametrize(
         ("text", "level"),
@@ -306,7 +307,7 @@ class TestRules:
         assert self.rule(">= 0.1", "gpu.throttle", "ratio") is None
 
     def test_it_is_read_in_the_unit_that_people_read(self) -> None:
-        assert panes.rule_words(Evidence("gpu.thermal_violation", "x", 0.3, "ratio", ">= 0.02")) == ">= 2.0 %"
+        assert rule_words(Evidence("gpu.thermal_violation", "x", 0.3, "ratio", ">= 0.02")) == ">= 2.0 %"
 
 
 class TestKeys:
@@ -694,3 +695,18 @@ class TestOddTexts:
             await pilot.press("2")
             await pilot.pause()
             assert "WHERE" in detail(pilot)
+
+
+class TestFromRacks:
+    async def test_y_copies_the_name_under_the_cursor(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("l", "y")
+            await pilot.pause()
+            assert pilot.app.clipboard == "r01n01/1"
+            assert "r01n01/1 copied by OSC 52" in lines(pilot)[-1]
+
+    async def test_p_prints_where_there_is_a_screen_to_print_to(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("p")
+            await pilot.pause()
+            assert "no screen to print to" in lines(pilot)[-1]

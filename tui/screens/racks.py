@@ -89,6 +89,8 @@ class RacksScreen(FilteredScreen):
         Binding("g", "group", "Group"),
         Binding("slash", "filter", "Filter"),
         Binding("z", "zoom", "Zoom", show=False),
+        Binding("y", "copy", "Copy its name", show=False),
+        Binding("p", "print", "Print", show=False),
         Binding("J", "job", "Its job", show=False),
         Binding("r", "light", "Light up its job", show=False),
         Binding("r", "dark", "All jobs again", show=False),
@@ -541,6 +543,24 @@ class RacksScreen(FilteredScreen):
             from coldaisle.tui.screens.jobs import open_job
 
             open_job(self, self.snapshot, gpu)
+
+    async def action_copy(self) -> None:
+        """Copy what the cursor stands on: for a shell, a ticket, --focus."""
+        from coldaisle.tui import clipboard
+
+        if clipboard.is_safe(self.cursor):
+            self.home.say(f"{self.cursor} copied {await clipboard.copy(self.app, self.cursor)}")
+        else:
+            self.home.say(
+                "its name is not safe to paste" if self.cursor else "there is no GPU to copy the name of"
+            )
+
+    def action_print(self) -> None:
+        """Print the screen to the normal one's scrollback, without colours: every state has its letter."""
+        from coldaisle.tui import scrollback
+
+        lines = (strip.text.rstrip() for strip in self._compositor.render_strips())
+        self.home.say(scrollback.show(self.app, "\n".join(lines) + "\n"))
 
     def under_cursor(self) -> str:
         """The key of the GPU under the cursor."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from coldaisle.sources.text import ELLIPSIS, cell_width, clip, fit, plain
 from coldaisle.sources.units import age, show
 from coldaisle.tui.clipboard import is_safe
-from coldaisle.tui.evidence import Rule, rule_of, rule_words, value_words
+from coldaisle.tui.evidence import Rule, held_words, rule_of, rule_words, value_words
 from coldaisle.tui.findings import (
     job_of,
     long_name,
@@ -262,7 +262,7 @@ def _told(one: Evidence, name: int, label: int, width: int) -> Row:
     who = fit(tail(_entity(one.entity), name, ELLIPSIS), name)
     what = fit(metric_words(one.metric), label)
     return (
-        Run(f"{who} ", "text"), Run(f"{what}  ", "dim"), Run(value_words(one), "title"), Run(f"  {rule_words(one)}", "dim"),
+        Run(f"{who} ", "text"), Run(f"{what}  ", "dim"), Run(value_words(one), "title"), Run(f"  {held_words(one)}", "dim"),
     )  # fmt: skip
 
 
@@ -679,7 +679,7 @@ def markdown(snapshot: Snapshot, one: Finding) -> str:
     ]
     lines += ["", "## Evidence", "", "| entity | metric | value | held against |", "|---|---|---|---|"]
     lines += [
-        f"| {inert_markdown(plain(each.entity, 80))} | {inert_markdown(plain(each.metric, 60))} | {inert_markdown(value_words(each))} | {inert_markdown(rule_words(each))} |"
+        f"| {inert_markdown(plain(each.entity, 80))} | {inert_markdown(plain(each.metric, 60))} | {inert_markdown(value_words(each))} | {inert_markdown(held_words(each))} |"
         for each in one.evidence
     ]
     told = list(weighed(snapshot, one))

@@ -81,6 +81,15 @@ def test_an_event_of_yesterday_is_no_news() -> None:
     assert said(events=[xid("n01/3", 79, AT - 86400.0)]) == ()
 
 
+def test_a_board_that_is_silent_after_an_xid_is_told_with_it() -> None:
+    cells = idle(dense(len(GPUS)), range(len(GPUS)), slice(-10, None))  # its job hangs
+    for key in cells:
+        cells[key][-10:, 3] = np.nan
+    candidate = one(said(cells, events=[xid("n01/3", 79, AT - 49)]))
+    assert (candidate.variant, candidate.words["xids"]) == ("lost", " (XID 79)")
+    assert candidate.words["how"].startswith("its series ended")
+
+
 # --- boards that are back -------------------------------------------------------------------------------
 
 
