@@ -119,7 +119,7 @@ def _check_product(wish: Wish, gpus: int | None) -> None:
         )
     if gpus is not None and gpus % product:
         raise SizingError(
-            f"TP, PP, CP and DP that were asked for make {product} GPUs, and {gpus} are no multiple of that"
+            f"TP, PP, CP and DP that were asked for make {product} GPUs, not {gpus}, which is no multiple of that"
         )
     if wish.data and wish.batch_is_told and wish.data * (wish.microbatch or 1) > wish.batch:
         raise SizingError(
