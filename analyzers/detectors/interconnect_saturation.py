@@ -97,12 +97,16 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         # Fabrics are shared, and bursts unseen: a rail's average says less than a board's own link.
         least = rules.half_lost if load.variant == "network" else rules.lost
         waits = full | ((hungry >= rules.waits) & (lost >= least))
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
+        rises = _rises(window, team, load)
+        # Whose link has been full for as long as is known has no better pace to hold this one against.
+        unknown = np.isnan(lost) | ~rises
+        slow = (unknown & blind) | (~unknown & (lost >= rules.lost) & waits)
+        own = np.where(unknown, np.nan, lost).astype(np.float32)
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
-                    window, rules, team, load, number, float(strength[number]), lost, hungry
+                    window, rules, team, load, number, float(strength[number]), own, hungry
                 )
     return Verdict(tuple(found.values()))
 
