@@ -80,7 +80,6 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     )  # else it waits, and not for bytes
     whole = activity(window, rules.window_s)
     waited = team.mean(share(whole.spin, whole.have)[None])[0]
-    computes &= ~(waited >= 0.5 * lost)  # what is lost was lost to waiting, which may be over
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
@@ -102,6 +101,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         unknown = np.isnan(lost) | ~rises
         slow = (unknown & blind) | (~unknown & (lost >= rules.lost) & waits)
         own = np.where(unknown, np.nan, lost).astype(np.float32)
+        slow &= ~(waited >= 0.5 * own)  # what is lost was lost to waiting, which may be over
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
