@@ -61,6 +61,10 @@ class Hindsight:
         self.say("reading the hour before")
         coarse = Span(start - COARSE_S, start, COARSE_STEP_S, start)
         await read_span(coarse, pasts)
+        if not any(isinstance(one.item, Batch) for one in coarse.told):
+            await read_span(
+                Span(at - COARSE_STEP_S, at, COARSE_STEP_S, at), pasts
+            )  # they remember less: for the pace alone
         step = self._step(pasts)
         rate = coarse.bytes / COARSE_S * COARSE_STEP_S / step
         failures: dict[int, Failure] = dict(coarse.failures)

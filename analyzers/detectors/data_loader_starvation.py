@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import Activity, Hosts, activity, hosts, line, shifted, synchrony
+from coldaisle.analyzers.features import Activity, Hosts, activity, aligned, hosts, line, shifted, synchrony
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -107,13 +107,16 @@ def _gaps(window: Window, team: Teams, work: Activity, rules: Thresholds) -> Gap
     long = len(together)
     key = _busy_key(window)
     # An engine's own average is worth many glimpses: ranks in step are glimpsed as one.
+    measured = window.recent(key, rules.window_s, step=work.step)
     averaged = mean(team.mean(window.recent(key, rules.window_s).values))
+    # Glimpses of a rhythm may all fall into its gaps where polls are rare; what was measured in between tells a pause.
+    between = team.mean(aligned(measured, work.times, work.step)) if key == "gpu.gr_active" else together
+    low, high = (together <= 0.15) & ~(between > 0.25), (together >= 0.95) & ~(between < 0.9)
     return Gaps(
         np.where(np.isnan(averaged), mean(together), averaged).astype(np.float32),
         team.high(mean(work.busy)[None])[0],
         quantile(together, 0.9) - quantile(together, 0.1),
-        (_longest(together <= 0.15) <= max(3, rules.long_low * long))
-        & (_longest(together >= 0.95) <= rules.long_high * long),
+        (_longest(low) <= max(3, rules.long_low * long)) & (_longest(high) <= rules.long_high * long),
     )
 
 

@@ -81,7 +81,6 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     )  # else it waits, and not for bytes
     whole = activity(window, rules.window_s)
     waited = team.mean(share(whole.spin, whole.have)[None])[0]
-    computes &= ~(waited >= 0.5 * lost)  # what is lost was lost to waiting, which may be over
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
@@ -98,12 +97,17 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         # Fabrics are shared, and bursts unseen: a rail's average says less than a board's own link.
         least = rules.half_lost if load.variant == "network" else rules.lost
         waits = full | ((hungry >= rules.waits) & (lost >= least))
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
+        rises = _rises(window, team, load)
+        # Whose link has been full for as long as is known has no better pace to hold this one against.
+        unknown = np.isnan(lost) | ~rises
+        slow = (unknown & blind) | (~unknown & (lost >= rules.lost) & waits)
+        own = np.where(unknown, np.nan, lost).astype(np.float32)
+        slow &= ~(waited >= 0.5 * own)  # what is lost was lost to waiting, which may be over
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
-                    window, rules, team, load, number, float(strength[number]), lost, hungry
+                    window, rules, team, load, number, float(strength[number]), own, hungry
                 )
     return Verdict(tuple(found.values()))
 
