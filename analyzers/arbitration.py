@@ -6,6 +6,7 @@ no later, and where it can cost as much as the consequence does: what is stronge
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -37,6 +38,8 @@ class Explains(NamedTuple):
     """Of the consequence, only these; empty: all."""
     least: float = 0.0
     """The cause costs at least so much."""
+    is_common: bool = False
+    """Only where more have the cause than have nothing but the consequence."""
 
 
 MORE = 0.25
@@ -92,7 +95,9 @@ TABLE: tuple[Explains, ...] = (
         for one in ("straggler", "interconnect_saturation")
     ),
     *_rows("straggler", Shared.JOB, "communication_stall"),
-    *_rows("kv_cache_pressure", Shared.SERVICE, "request_queueing", is_bound=False),
+    *_rows("kv_cache_pressure", Shared.SERVER, "request_queueing", is_bound=False),
+    # A replica has a batch and a cache of its own: that another one lacks cache explains its queue only where most do.
+    Explains("kv_cache_pressure", "request_queueing", Shared.SERVICE, False, is_common=True),
 )  # fmt: skip
 """In the order in which causes are believed (faults before heat, heat before waiting): of several the first explains."""
 
@@ -121,6 +126,9 @@ def causes(held: Sequence[Held], poll: float, table: Sequence[Explains] = TABLE)
             continue
         standing = [number for number in of_detector[row.cause] if number not in found]
         places = _costliest(held, standing, row.shared)
+        if row.is_common:
+            with_cause, without = (_counts(held, some, row.shared) for some in (standing, effects))
+            places = {place: number for place, number in places.items() if with_cause[place] > without[place]}
         for effect in effects:
             cause = _cause(effect, held, row, places, later)
             if cause is not None:
@@ -137,6 +145,11 @@ def _costliest(held: Sequence[Held], causes: Iterable[int], shared: Shared) -> d
             if known is None or held[known].candidate.loss < held[number].candidate.loss:
                 places[place] = number
     return places
+
+
+def _counts(held: Sequence[Held], numbers: Iterable[int], shared: Shared) -> Counter[int | str]:
+    """How many there are at each place."""
+    return Counter(place for number in numbers for place in _places(held[number].reach, shared))
 
 
 def _places(reach: Reach, shared: Shared) -> Iterable[int | str]:

@@ -96,7 +96,7 @@ class CatchUp:
         fine = Span(start, end + step, step, start, sorted(self._told, key=lambda told: told.at))
         replay = Replay(fine, self._make_collector(LIMITS))
         await replay.go_before(earlier)
-        diagnoser = Diagnoser(self._make_view(replay.collector), self._live.detectors)
+        diagnoser = Diagnoser(self._make_view(replay.collector), self._live.detectors, self._live.triage.zone)
         await fold_over(replay, diagnoser, instants(start + step, end, step), most=MOST_LOOKS)
         await replay.go(end)
         self._hand_over(diagnoser, earlier)

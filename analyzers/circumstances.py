@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import NamedTuple
@@ -31,22 +31,30 @@ INLET_RISE_C = 2.0
 
 def changes(window: Window, scope: Scope, since: float, zone: tzinfo | None) -> tuple[str, ...]:
     """A line each, ``03:03 r07 inlet 27 -> 31 C``, in the order of time."""
-    names = {*scope.racks, *scope.nodes, *scope.gpus, *scope.jobs, *scope.servers, *scope.ports, ""}
-    parts = tuple(f"{node}/" for node in scope.nodes)
+    led = leading_to(scope, since)
     found = [
         (
             event.at,
             f"{(event.job.title if event.job is not None else '') or job_anchor(event.entity)} {_kind(event)}: {event.detail}",
         )
         for event in window.events(window.at - since + BEFORE_S)
-        if event.at <= since + AFTER_S
-        and event.kind not in NO_CHANGE
-        and (event.entity in names or (parts and event.entity.startswith(parts)))
+        if led(event)
     ]
     found += _warmer(window, scope, since)
     found.sort()
     return tuple(
         f"{_clock(at, zone)} {plain(line.strip(' :'), LONGEST)}" for at, line in found[-MOST_CHANGES:]
+    )
+
+
+def leading_to(scope: Scope, since: float) -> Callable[[EventView], bool]:
+    """Whether an event happened at these places, or to the whole cluster, just before this instant or with it."""
+    names = {*_names(scope), ""}
+    parts = tuple(f"{node}/" for node in scope.nodes)
+    return lambda event: (
+        since - BEFORE_S < event.at <= since + AFTER_S
+        and event.kind not in NO_CHANGE
+        and (event.entity in names or event.entity.startswith(parts))
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.teams import Teams, serving, teams
-from coldaisle.analyzers.window import Bools, Recent, Window, mean, quantile
+from coldaisle.analyzers.window import POLLS, Bools, Recent, Window, mean, quantile
 from coldaisle.sources.parts.catalogue import sheet_power
 from coldaisle.sources.source import Floats, Kind
 
@@ -252,7 +252,7 @@ def storage(window: Window, keys: tuple[str, ...], seconds: float, step: float) 
     return window.cached(("storage", keys, seconds, step), make)
 
 
-def fabric(window: Window, seconds: float = 120.0) -> Floats:
+def fabric(window: Window, seconds: float = 120.0, polls: int = POLLS) -> Floats:
     """[node] bytes a second over all its ports, both directions, the mean of the window. NaN: not measured."""
 
     def make() -> Floats:
@@ -260,30 +260,30 @@ def fabric(window: Window, seconds: float = 120.0) -> Floats:
         total = np.full(nodes, np.nan)
         for key in FABRIC:
             if window.has(key):
-                rate = mean(window.recent(key, seconds).values)
+                rate = mean(window.recent(key, seconds, polls).values)
                 known = ~np.isnan(rate)
                 place = window.groups.port_node[known]
                 total[np.unique(place)] = np.nan_to_num(total[np.unique(place)])
                 np.add.at(total, place, rate[known])
         return total.astype(np.float32)
 
-    return window.cached(("fabric", seconds), make)
+    return window.cached(("fabric", seconds, polls), make)
 
 
-def nvlink(window: Window, seconds: float = 120.0) -> Floats:
+def nvlink(window: Window, seconds: float = 120.0, polls: int = POLLS) -> Floats:
     """[gpu] bytes a second over NVLink, both directions, the mean of the window. NaN: not measured."""
 
     def make() -> Floats:
         total = np.full(len(window.layout.gpus), np.nan, dtype=np.float32)
         if window.has("gpu.nvlink_tx"):
-            total = mean(window.recent("gpu.nvlink_tx", seconds).values)
+            total = mean(window.recent("gpu.nvlink_tx", seconds, polls).values)
             if window.has("gpu.nvlink_rx"):
-                total = total + mean(window.recent("gpu.nvlink_rx", seconds).values)
+                total = total + mean(window.recent("gpu.nvlink_rx", seconds, polls).values)
         if window.has("gpu.nvlink_bandwidth"):
-            total = _fill(total, mean(window.recent("gpu.nvlink_bandwidth", seconds).values))
+            total = _fill(total, mean(window.recent("gpu.nvlink_bandwidth", seconds, polls).values))
         return total
 
-    return window.cached(("nvlink", seconds), make)
+    return window.cached(("nvlink", seconds, polls), make)
 
 
 class Hosts(NamedTuple):

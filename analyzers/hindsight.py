@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 
 from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.diagnosis import Diagnoser, fold_over, instants
@@ -48,16 +49,22 @@ class Hindsight:
     detectors: Sequence[Ready]
     say: Say = lambda _: None
     """Told how far it is."""
+    zone: tzinfo | None = None
+    """Of the times in findings' texts; None: this machine's."""
 
     async def look(self, at: float, window_s: float) -> Snapshot:
         """The picture of ``at`` with its diagnosis, folded over the ``window_s`` before it."""
         pasts = those_with_a_past(self.sources)
         collector = self.make_collector(LIMITS)
-        diagnoser = Diagnoser(self.make_view(collector), self.detectors)
+        diagnoser = Diagnoser(self.make_view(collector), self.detectors, self.zone)
         start = at - window_s - FINE_S
         self.say("reading the hour before")
         coarse = Span(start - COARSE_S, start, COARSE_STEP_S, start)
         await read_span(coarse, pasts)
+        if not any(isinstance(one.item, Batch) for one in coarse.told):
+            await read_span(
+                Span(at - COARSE_STEP_S, at, COARSE_STEP_S, at), pasts
+            )  # they remember less: for the pace alone
         step = self._step(pasts)
         rate = coarse.bytes / COARSE_S * COARSE_STEP_S / step
         failures: dict[int, Failure] = dict(coarse.failures)

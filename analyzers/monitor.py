@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from pathlib import Path
 
 from coldaisle.analyzers.advice.counsel import settings as advice_settings
@@ -59,6 +60,8 @@ class MonitorSettings:
     """The site's own thresholds, by detector."""
     advice: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The same of the rules of advice."""
+    zone: tzinfo | None = None
+    """Of the times in findings' texts; None: this machine's."""
 
 
 class Monitor:
@@ -72,7 +75,7 @@ class Monitor:
         self.collector = self.new_collector(settings.limits)
         self.history, self.registry = self.collector.history, self.collector.registry
         self.view = self.new_view(self.collector)
-        self.diagnoser = Diagnoser(self.view, self.detectors)
+        self.diagnoser = Diagnoser(self.view, self.detectors, settings.zone)
         self.counsellor = Counsellor(self.view, advice_settings(settings.advice))
         self.catch_up = CatchUp(sources, self.new_collector, self.new_view, self.diagnoser)
         self.collector.on_past = self.catch_up.take

@@ -33,12 +33,13 @@ from coldaisle.analyzers.finding import (
     Undecided,
     Urgency,
     Verdict,
+    Warming,
 )
 from coldaisle.analyzers.grouping import Group, anchor_of, grouped
 from coldaisle.analyzers.losses import Lost, lost_gpus, usefulness
 from coldaisle.analyzers.reach import index_of, reach_of
 from coldaisle.analyzers.tracks import Track, Tracks
-from coldaisle.analyzers.window import Window
+from coldaisle.analyzers.window import POLLS, SHORTEST_S, Window
 from coldaisle.analyzers.wording import commands, counted, filled, text_of, words_of
 
 CLEARED_S = 3600.0
@@ -46,6 +47,17 @@ WORSE_BY = 0.10
 """A loss that grew by so much is news, as a higher severity is. Engineering choice."""
 MOST_EVIDENCE = 12
 URGENCIES = tuple(Urgency)
+NEEDS_A_WINDOW = frozenset(
+    {
+        "checkpoint_stall",
+        "data_loader_starvation",
+        "interconnect_saturation",
+        "straggler",
+        "communication_stall",
+        "power_capping",
+    }
+)
+"""Conditions that are judged by a whole window, and whose detectors do not say themselves how far they are."""
 
 
 @dataclass(slots=True)
@@ -111,7 +123,7 @@ class Triage:
             findings=tuple(findings),
             cleared=self._recently_cleared(window.at),
             undecided=self._undecided(window, verdicts, findings),
-            warming=tuple(verdict.warming for verdict in verdicts.values() if verdict.warming is not None),
+            warming=_warming(window, verdicts),
             jobs=self.classify(window) if self.classify is not None else {},
             unexplained=tuple(
                 dict.fromkeys(alert.shown for alert in self._alerts.firing if alert not in told)
@@ -236,6 +248,18 @@ class Triage:
         )
 
 
+def _warming(window: Window, verdicts: Mapping[str, Verdict]) -> tuple[Warming, ...]:
+    """Detectors that have not seen enough yet: as they say themselves, else what all need that look for more than an event."""
+    have, need = window.at - window.since, max(SHORTEST_S, POLLS * window.poll)
+    told = {name: verdict.warming for name, verdict in verdicts.items()}
+    if 0.0 <= have < need:
+        told = {
+            name: said or (Warming(name, have, need, "s") if name in NEEDS_A_WINDOW else None)
+            for name, said in told.items()
+        }
+    return tuple(said for said in told.values() if said is not None)
+
+
 def _shifted(finding: Finding, seconds: float) -> Finding:
     def moved(at: float | None) -> float | None:
         return None if at is None else at + seconds
@@ -267,13 +291,12 @@ def _continued(
     known = [old.finding, *ancestors] if old else ancestors
     first = min((*known, finding), key=lambda one: one.since)
     names = [name for one in known for name in one.supersedes] + [one.finding.id for one in merged]
-    worst = max((old.worst if old else finding.severity), finding.severity)
-    worst_loss = max((old.worst_loss if old else finding.loss.fraction), finding.loss.fraction)
-    worsened = old.finding.worsened_at if old else None
-    if old and (finding.severity > old.worst or finding.loss.fraction >= old.worst_loss + WORSE_BY):
-        worsened = at
-    elif old:
-        worst_loss = max(old.worst_loss, finding.loss.fraction) if worsened == at else old.worst_loss
+    worst, worst_loss, worsened = finding.severity, finding.loss.fraction, None
+    if old:
+        is_worse = finding.severity > old.worst or finding.loss.fraction >= old.worst_loss + WORSE_BY
+        worst = max(old.worst, finding.severity)
+        worst_loss = max(old.worst_loss, finding.loss.fraction) if is_worse else old.worst_loss
+        worsened = at if is_worse else old.finding.worsened_at
     told = replace(
         finding,
         since=first.since,

@@ -28,6 +28,10 @@ class Board:
     """Its model as its source has it; empty: not known."""
     memory_bytes: float = float("nan")
     partition: str = ""
+    first: int = 0
+    """The bin from which on it was there."""
+    last: int | None = None
+    """The last bin in which it was; None: it still is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,14 @@ class Usage:
     """Whether ``stays`` is the whole of what ran: with False nothing is known of allocation."""
     source: str = ""
     """Where it is from, in words."""
+
+    @property
+    def installed(self) -> NDArray[np.bool_]:
+        """[bin, GPU] whether it was there."""
+        bins = np.arange(len(self.starts))[:, None]
+        first = np.array([board.first for board in self.boards], dtype=np.intp)
+        last = [len(bins) if board.last is None else board.last for board in self.boards]
+        return np.asarray((bins >= first) & (bins <= np.array(last, dtype=np.intp)))
 
     @property
     def span_s(self) -> float:

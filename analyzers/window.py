@@ -340,6 +340,14 @@ def robust_z(values: Floats, group: NDArray[np.integer], floor: float = 0.01) ->
     return z, centre
 
 
+def carried(values: Floats) -> Floats:
+    """[time, entity] each missing sample as the one before it: a dropped sample is no change; NaN before the first."""
+    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
+    np.maximum.accumulate(rows, axis=0, out=rows)
+    found: Floats = values[rows, np.arange(values.shape[1])[None, :]]
+    return found
+
+
 def began(condition: Bools, times: NDArray[np.float64]) -> NDArray[np.float64]:
     """[entity] since when a condition has held without more than one gap, of those that hold at the end; NaN: it does not.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias, TypeVar
 
@@ -79,14 +79,24 @@ class JobBook:
 
     _running: dict[str, JobFact] = field(default_factory=dict)
 
-    def update(self, held: Holdings, now: float, since: Mapping[str, float] | None = None) -> list[JobFact]:
+    def update(
+        self,
+        held: Holdings,
+        now: float,
+        since: Mapping[str, float] | None = None,
+        heard: Collection[GpuRef] | None = None,
+    ) -> list[JobFact]:
         """Facts of the jobs that began, changed or ended; ``held`` is all that holds GPUs at ``now``.
 
-        ``since`` has when a job began, where that is known better than by its first sight.
+        ``since`` has when a job began, where that is known better than by its first sight; ``heard`` all GPUs that are heard at
+        ``now``: one that fell silent has not been given back while its job goes on elsewhere.
         """
         changed: list[JobFact] = []
+        taken = {gpu for _, gpus in held.values() for gpu in gpus} if heard is not None else set()
         for key, (job, gpus) in held.items():
             known = self._running.get(key)
+            if known and heard is not None:
+                gpus += tuple(gpu for gpu in known.gpus if gpu not in taken and gpu not in heard)
             began = known.since if known else min((since or {}).get(key, now), now)
             fact = JobFact(
                 since=began,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from coldaisle.tui.alarm import Alarm
     from coldaisle.tui.cells import CellMetric
     from coldaisle.tui.feed import Feed
-    from coldaisle.tui.findings import Standing
+    from coldaisle.tui.findings import Stand, Standing
     from coldaisle.tui.focus import Focus
 
 STEP_S, JUMP_S = 10.0, 600.0
@@ -203,6 +203,21 @@ class ColdaisleApp(PacedApp[None]):
 
             self._acknowledged = Acknowledged(clock=self.now)
         return self._acknowledged
+
+    @property
+    def aside(self) -> frozenset[str]:
+        """Ids of the findings that somebody has in hand; in the past nobody has."""
+        if self.snapshot is None or not self.snapshot.live:
+            return frozenset()
+        open_ones = self.snapshot.diagnosis.findings
+        return frozenset(one.id for one in open_ones if self.acknowledged.of(one) is not None)
+
+    @property
+    def stands(self) -> tuple[Stand, ...]:
+        """The findings of the moment in their places, those that somebody has in hand last."""
+        aside = self.aside
+        rows = [row._replace(is_aside=row.finding.id in aside) for row in self.standing.rows]
+        return tuple(sorted(rows, key=lambda row: row.is_aside))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and where only ASCII is shown, the one that all text passes last."""

@@ -134,11 +134,13 @@ def audit_and_print(
     made = document.as_object(audit)
     if request.baseline is not None:
         made = document.as_object(audit, drifts(document.read_baseline(request.baseline), made))
+    # files first: who reads the summary may stop reading
+    for path in request.outputs:
+        _write(path, _form(path, made))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else text.WIDTH
     for line in text.summary(made, min(width, text.WIDTH)):
         say(line)
     for path in request.outputs:
-        _write(path, _form(path, made))
         sys.stderr.write(f"coldaisle: wrote {plain(str(path), ascii_only=True)}\n")
     return 0
 
@@ -251,7 +253,7 @@ async def _past(
                 return None
         if survey is not None and math.isnan(survey.reach):
             _nothing(survey, accounting, slurms)
-            remarks.append(f"{survey.target} has no GPU metric within the span")
+            remarks.append("the Prometheus server has no GPU metric within the span")
         gathered = await _read(reader, survey, span, progress) if reader and survey else None
     finally:
         if reader is not None:
@@ -385,7 +387,15 @@ async def _jobs(
     if accounting is not None:
         sources.append(f"accounting {request.sacct.name if request.sacct else ''}".rstrip())
         remarks += _about(accounting)
-        return _within(accounting.jobs, span), ()
+        jobs = _within(accounting.jobs, span)
+        if accounting.jobs and not jobs:
+            problem = (
+                f"none of the {len(accounting.jobs):,} jobs of the accounting ran or waited within the span"
+            )
+            if alone:
+                raise ColdaisleError(problem, "--last and --until choose another")
+            remarks.append(problem)
+        return jobs, ()
     if not slurms:
         return None, ()
     from coldaisle.sources.slurm.commands import Commands
@@ -407,7 +417,9 @@ async def _jobs(
     except SourceError as error:
         if alone:
             raise
-        remarks.append(f"Slurm's accounting was not read: {error.problem}")
+        # an error's words may name machines
+        why = "" if request.pseudonyms else f": {error.problem}"
+        remarks.append(f"Slurm's accounting was not read{why}")
         return None, ()
     finally:
         await door.aclose()

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,12 +31,14 @@ from coldaisle.sources.configured import NO_SECRETS, sources_from
 from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.nodesets import fold
 from coldaisle.sources.text import plain
-from coldaisle.sources.units import show
+from coldaisle.sources.units import age
 from coldaisle.tui.dashboard import monitor_settings
 from coldaisle.tui.doctor import expected_targets
+from coldaisle.tui.evidence import held_words, value_words
 from coldaisle.tui.examination import Abandoning
 from coldaisle.tui.listing import complaints, has_answered, is_settled
 from coldaisle.tui.progress import Progress
+from coldaisle.tui.reading import who_has_to_act
 
 if TYPE_CHECKING:
     from coldaisle.sources.config import Settings
@@ -139,7 +142,8 @@ async def diagnosed(
     """The diagnosis that is asked for, of now or of then."""
     asyncio.get_running_loop().set_default_executor(Abandoning())
     sources = sources_from(settings, time.time, secrets)
-    monitor = Monitor(sources, monitor_settings(settings), SteadyClock())
+    told_of = replace(monitor_settings(settings), zone=UTC)  # as all instants that check tells
+    monitor = Monitor(sources, told_of, SteadyClock())
     if request.at is None:
         snapshot, window_s = await _live(monitor, settings, request, say)
     else:
@@ -154,7 +158,7 @@ async def _then(
         names = ", ".join(source.name for source in sources)
         raise ColdaisleError(f"--at: no source here has a past ({names})", "a Prometheus server has one")
     assert request.at is not None
-    hindsight = Hindsight(sources, monitor.new_collector, monitor.new_view, monitor.detectors, say)
+    hindsight = Hindsight(sources, monitor.new_collector, monitor.new_view, monitor.detectors, say, UTC)
     return await hindsight.look(request.at, request.window_s)
 
 
@@ -211,7 +215,7 @@ def _lacks(monitor: Monitor, snapshot: Snapshot, expected: Mapping[str, int]) ->
         )
     if warming := snapshot.diagnosis.warming:
         one = warming[0]
-        return f"{one.detector}: {one.have:g} of {one.need:g} {one.unit}"
+        return f"{one.detector}: {one.have // 1:.0f} of {one.need:.0f} {one.unit}"
     return "" if snapshot.diagnosis.at else "looking"
 
 
@@ -429,7 +433,7 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
     yield from _wrapped("", _headline(outcome, findings), width)
     for number, one in enumerate(findings, 1):
         yield ""
-        yield from _told_finding(number, one, snapshot.at, width)
+        yield from _told_finding(number, one, snapshot, width)
     if diagnosis.undecided:
         yield ""
         yield "UNDECIDED"
@@ -440,7 +444,7 @@ def text_lines(outcome: Outcome, width: int = WIDTH) -> Iterator[str]:
         yield from _wrapped("ALERTS that no finding explains: ", ", ".join(diagnosis.unexplained), width)
     if diagnosis.warming:
         yield ""
-        told = (f"{one.detector} {one.have:g}/{one.need:g} {one.unit}" for one in diagnosis.warming)
+        told = (f"{one.detector} {one.have // 1:.0f}/{one.need:.0f} {one.unit}" for one in diagnosis.warming)
         yield from _wrapped("STILL WARMING UP: ", ", ".join(told), width)
 
 
@@ -452,6 +456,10 @@ def _headline(outcome: Outcome, findings: Sequence[Finding]) -> str:
         if (count := sum(one.severity is severity for one in findings))
     ]
     what = ", ".join(counts) if counts else "no findings"
+    if not counts and outcome.diagnosis.warming:
+        what += ", as far as can be told: detectors are still warming up"
+    if left_out := len(snapshot.diagnosis.findings) - len(findings):
+        what += f" of what was asked for ({left_out} more in all)"
     if not any(has_answered(source) for source in snapshot.sources):
         what = "UNKNOWN: no source answered"
     elif outcome.status == UNKNOWN:
@@ -462,10 +470,11 @@ def _headline(outcome: Outcome, findings: Sequence[Finding]) -> str:
     good = ""
     if useful is not None and useful.allocated:
         good = f"; useful: {useful.useful:.0%} of {useful.allocated} GPUs in use, {useful.lost:.1f} GPU-hours an hour lost"
-    return f"{name}{what} at {stamp(snapshot.at)} ({outcome.window_s / 60:.0f} min looked at); {heard}{good}"
+    return f"{name}{what} at {stamp(snapshot.at)} ({age(outcome.window_s)} looked at); {heard}{good}"
 
 
-def _told_finding(number: int, one: Finding, at: float, width: int) -> Iterator[str]:
+def _told_finding(number: int, one: Finding, snapshot: Snapshot, width: int) -> Iterator[str]:
+    at = snapshot.at
     since = f"since {'before ' if one.since_bound else ''}{stamp(one.since)} ({_ago(at - one.since)})"
     yield from _wrapped(f"{number}. ", f"{SEVERITIES[one.severity]} {one.title} [{one.id}] {since}", width)
     yield from _wrapped("   where:    ", _places(one.scope), width)
@@ -475,28 +484,22 @@ def _told_finding(number: int, one: Finding, at: float, width: int) -> Iterator[
     yield from _wrapped("   loss:     ", f"{loss}; confidence {one.confidence:.0%}", width)
     yield from _wrapped("   why:      ", one.cause, width)
     yield from _wrapped("   do:       ", f"{one.urgency}, because {one.urgency_why}: {one.remedy}", width)
-    yield from _wrapped("   who:      ", one.owner, width)
+    yield from _wrapped("   who:      ", who_has_to_act(snapshot, one), width)
     for label, lines in (
         ("changed", one.changed),
         ("explains", one.explains),
         (
             "evidence",
-            [f"{e.entity} {e.metric} {_value(e.value, e.unit)} ({e.rule})" for e in one.evidence[:6]],
+            [f"{e.entity} {e.metric} {value_words(e)} ({held_words(e)})" for e in one.evidence],
         ),
         ("rejected", [f"{r.detector}: {r.why}" for r in one.rejected]),
         ("missing", one.missing),
+        ("was", one.supersedes),
     ):
         for line in lines:
             yield from _wrapped(f"   {label + ':':<10}", line, width)
     for command in one.confirm:
         yield f"   confirm:  {shlex.join(command.argv)}   (on {command.on}, as {command.needs})"
-
-
-def _value(value: float, unit: str) -> str:
-    try:
-        return show(value, unit)
-    except (KeyError, ValueError):
-        return f"{value:g} {unit}".strip()
 
 
 def _where(doubt: Undecided) -> str:
@@ -522,8 +525,6 @@ def _places(scope: Scope) -> str:
 
 
 def _ago(seconds: float) -> str:
-    from coldaisle.sources.units import age
-
     return f"{age(max(seconds, 0.0))} ago"
 
 

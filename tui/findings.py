@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from coldaisle.tui.widgets.lines import Row, Run, cut, wrap
 
 if TYPE_CHECKING:
     from coldaisle.analyzers.finding import Diagnosis, Finding, Severity, Urgency
-    from coldaisle.analyzers.snapshot import Snapshot
+    from coldaisle.analyzers.snapshot import EventView, Snapshot
     from coldaisle.sources.cluster import Job
 
 SHORT: Final[Mapping[str, str]] = {
@@ -144,9 +144,11 @@ def title_words(finding: Finding) -> str:
 # --- counts ----------------------------------------------------------------------------------------
 
 
-def counts(findings: Iterable[Finding]) -> Row:
-    """``3 NOW 3 today``; what is for later is not worth a place in a header."""
-    found = Counter(str(one.urgency) for one in findings)
+def counts(findings: Iterable[Finding], aside: Collection[str] = ()) -> Row:
+    """``3 NOW 3 today``; what is for later is not worth a place in a header. ``aside``: ids that somebody has in hand."""
+    open_ones = tuple(findings)
+    found = Counter(str(one.urgency) for one in open_ones if one.id not in aside)
+    in_hand = sum(one.id in aside for one in open_ones)
     runs: list[Run] = []
     for urgency, token in URGENCY_TOKENS.items():
         if found[urgency] and urgency != "later":
@@ -154,6 +156,8 @@ def counts(findings: Iterable[Finding]) -> Row:
             runs += [*([Run(" ")] if runs else []), Run(f"{found[urgency]} {word}", token)]
     if not runs and found["later"]:
         runs.append(Run(f"{found['later']} later", "text"))
+    if in_hand:
+        runs.append(Run(f"{' ' if runs else ''}{in_hand} ack", "dim"))
     return tuple(runs)
 
 
@@ -167,13 +171,8 @@ def warming_words(diagnosis: Diagnosis) -> list[str]:
     """``heat 3/8 polls``, a detector each, the one that needs longest last."""
     found = sorted(diagnosis.warming, key=lambda one: one.need - one.have if one.unit == "s" else 0.0)
     return [
-        f"{short_name(one.detector)} {_have(one.have)}/{_have(one.need)} {plain(one.unit, 6)}"
-        for one in found
+        f"{short_name(one.detector)} {one.have // 1:.0f}/{one.need:.0f} {plain(one.unit, 6)}" for one in found
     ]
-
-
-def _have(value: float) -> str:
-    return f"{value:.0f}"
 
 
 def steps(remedy: str) -> list[str]:
@@ -197,6 +196,19 @@ def first_gpu(snapshot: Snapshot, finding: Finding) -> int | None:
     return None
 
 
+def led_to(stands: Sequence[Stand]) -> Callable[[EventView], int]:
+    """The number of the finding that an event may have led to: of several the one that began next to it; 0: none."""
+    from coldaisle.analyzers.circumstances import leading_to
+
+    known = [(leading_to(one.finding.scope, one.finding.since), one) for one in stands if not one.is_cleared]
+
+    def number(event: EventView) -> int:
+        found = [one for is_one, one in known if is_one(event)]
+        return min(found, key=lambda one: abs(one.finding.since - event.at)).number if found else 0
+
+    return number
+
+
 # --- the order on the screen -----------------------------------------------------------------------
 
 
@@ -206,6 +218,8 @@ class Stand(NamedTuple):
     finding: Finding
     number: int
     """As it is called on every screen; 0: it has cleared."""
+    is_aside: bool = False
+    """Whether somebody has it in hand: it was acknowledged or snoozed."""
 
     @property
     def is_cleared(self) -> bool:
@@ -362,12 +376,17 @@ def _line(snapshot: Snapshot, row: Stand, title: int, place: int, when: int, *, 
     if row.is_cleared:
         words = f"{number} clear {fit(title_words(one), title - 1)} {fit(where, place)} {'over':>{when}}"
         return (Run(words, "dim"),)
-    token = URGENCY_TOKENS.get(str(one.urgency), "text")
+    token = "dim" if row.is_aside else URGENCY_TOKENS.get(str(one.urgency), "text")
+    text = "dim" if row.is_aside else "text"
+    word = "ack" if row.is_aside else urgency_word(one.urgency)
     return (
         Run(f"{number} ", "cursor" if marked else "dim"),
-        Run(f"{urgency_word(one.urgency):<6}", token),
-        Run(fit(title_words(one), title - 1) + " ", "text" if one.urgency != "now" else "title"),
-        Run(fit(where, place) + " ", "text"),
+        Run(f"{word:<6}", token),
+        Run(
+            fit(title_words(one), title - 1) + " ",
+            "title" if one.urgency == "now" and not row.is_aside else text,
+        ),
+        Run(fit(where, place) + " ", text),
         Run(fit(since_words(one, snapshot.at), when, right=True) + " ", "dim"),
         Run(f"{loss_words(one.loss.gpu_hours_per_hour):>7}", token),
     )
@@ -401,7 +420,7 @@ def changes_of(snapshot: Snapshot, findings: Sequence[Finding], width: int) -> s
 def side_lines(
     snapshot: Snapshot, rows: Sequence[Stand], width: int, lines: int, rule: str, *, selected: str = ""
 ) -> list[tuple[Row, str]]:  # fmt: skip
-    """For a panel beside the map: NOW, TODAY, LATER, two lines a finding (one, where there is little room), each with its
+    """For a panel beside the map: NOW, TODAY, LATER, ACKNOWLEDGED, two lines a finding (one, where there is little room), each with its
     id; then the alerts that nobody explains."""
     diagnosis = snapshot.diagnosis
     alerts = _alert_lines(diagnosis, width, rule)
@@ -438,18 +457,19 @@ def _side_findings(
     found: list[tuple[Row, str]] = []
     last = None
     for row in rows:
-        one = row.finding
-        if one.urgency != last:
+        one, is_dim = row.finding, row.is_cleared or row.is_aside
+        heading = "ACKNOWLEDGED" if row.is_aside else str(one.urgency).upper()
+        if heading != last:
             tail = "GPU.h/h lost" if last is None else ""
-            found.append((_heading(str(one.urgency).upper(), tail, width, rule), ""))
-            last = one.urgency
-        token = "dim" if row.is_cleared else URGENCY_TOKENS.get(str(one.urgency), "text")
+            found.append((_heading(heading, tail, width, rule), ""))
+            last = heading
+        token = "dim" if is_dim else URGENCY_TOKENS.get(str(one.urgency), "text")
         number = f"{row.number:>2}" if row.number else " -"
         cost = "over" if row.is_cleared else loss_words(one.loss.gpu_hours_per_hour)
         found.append((
             (
                 Run(number, "cursor" if one.id == selected else "dim"),
-                Run(" " + fit(title_words(one), width - 9), "dim" if row.is_cleared else "text"),
+                Run(" " + fit(title_words(one), width - 9), "dim" if is_dim else "text"),
                 Run(f"{cost:>6}", token),
             ),
             one.id,

@@ -11,6 +11,7 @@ from coldaisle.sources.text import plain
 from coldaisle.sources.units import NO_VALUE, age, show
 
 if TYPE_CHECKING:
+    from coldaisle.analyzers.finding import Finding
     from coldaisle.analyzers.snapshot import EventView, Snapshot
     from coldaisle.sources.cluster import Gpu, Job, Node
 
@@ -220,6 +221,22 @@ def entity_words(key: str) -> str:
 def whose(event: EventView) -> str:
     """Whom an event is of, as people say it; of a task of an array ``job 4700_3``."""
     return _called(event.entity, event.job)
+
+
+def who_has_to_act(snapshot: Snapshot, finding: Finding) -> str:
+    """``hardware; job owner kim (proj-moe)``: whose turn it is, and whose jobs it touches, three at most by name."""
+    ids = {*finding.scope.jobs, *finding.victims.jobs}
+    told = (
+        plain(f"{job.user} ({job.account})" if job.account else job.user, 40)
+        for job in snapshot.jobs
+        if job.id in ids and job.user
+    )
+    owner, names = plain(finding.owner, 40), list(dict.fromkeys(told))
+    if not names:
+        return owner
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    owners = f"job owner{'s' * (len(names) > 1)} {', '.join(names[:3])}{more}"
+    return owners if owner == "job owner" else f"{owner}; {owners}"
 
 
 def is_same_day(at: float, now: float) -> bool:

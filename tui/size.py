@@ -121,10 +121,8 @@ def finetune(**given: Any) -> int:
 @click.option(
     "--dtype",
     metavar="NAME",
-    default="bf16",
-    show_default=True,
     shell_complete=complete_format,
-    help="Format of the weights: fp8, int4, mxfp4, ...",
+    help="Format of the weights: fp8, int4, mxfp4, ...; default: as they are published, else bf16.",
 )
 @click.option(
     "--kv-dtype", metavar="NAME", default="auto", show_default=True, help="Of keys and values: fp8, ..."

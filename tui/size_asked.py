@@ -34,8 +34,9 @@ def service_of(given: Mapping[str, Any]) -> Service:
     told = {
         key: given[key] for key in ("rate", "users", "ttft", "itl", "max_model_len") if given[key] is not None
     }
+    served = model(given)
     request = Request(
-        model(given), given["isl"], given["osl"], dtype=given["dtype"], kv_dtype=given["kv_dtype"],
+        served, given["isl"], given["osl"], dtype=given["dtype"] or served.stored, kv_dtype=given["kv_dtype"],
         tensor=given["tensor"], pipeline=given["pipeline"], replicas=given["replicas"], memory_share=given["memory_share"],
         batched_tokens=given["batched_tokens"], max_running=given["max_running"], margin=given["margin"], **told,
     )  # fmt: skip

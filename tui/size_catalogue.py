@@ -88,6 +88,8 @@ def _model_facts(one: Model) -> Iterator[tuple[str, str]]:
     if one.kv_layers is not None and one.kv_layers != one.layers:
         yield "layers with KV", str(one.kv_layers)
     yield "KV a token, 16 bit", _kept(one)
+    if one.stored != "bf16":
+        yield "published in", one.stored
     yield "source", one.status or "not told"
     if one.note:
         yield "note", one.note

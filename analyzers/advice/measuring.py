@@ -308,19 +308,26 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
     starts = block_starts(pool)
-    held = pool.cached("held in blocks", lambda: np.add.reduceat(pool.held, starts, axis=1, dtype=np.float64))
-    lengths = np.diff(np.append(starts, pool.bins)).astype(np.float64)
+    held, there = pool.cached("held and installed in blocks", lambda: _in_blocks(pool, starts))
     boards = np.bincount(group[group >= 0], minlength=size)
     above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])
-    below = lengths[:, None] * boards
+    below = np.stack([tally(group, there[:, block], size) for block in range(len(starts))])
+    installed_s = float(there.sum()) * usage.step
     found = []
     for number in range(size):
         ratio = _ratio(above[:, number], below[:, number], FORMULAS["allocated"])
         if unknown and ratio is not None:
-            told = float(min(pool.gpu_s.sum() / (pool.size * usage.span_s), 1.0))
+            told = float(min(pool.gpu_s.sum() / installed_s, 1.0))
             ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
         found.append(Measured(ratio, int(boards[number]) * pool.bins, 1.0, "jobs"))
     return found
+
+
+def _in_blocks(pool: Pool, starts: Index) -> tuple[Numbers, Numbers]:
+    """[board, block] bins in which jobs held it, and in which it was there: what a job holds is."""
+    there = pool.usage.installed.T | pool.held
+    held, installed = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (pool.held, there))
+    return held, installed
 
 
 def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, number: int) -> Measured:

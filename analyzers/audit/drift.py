@@ -70,10 +70,16 @@ def _figures(made: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
         for name in ("allocated", "reclaimable"):
             yield from _quantity(f"{name} GPU-hours a week", _at(made, "gpu_hours", name), 1 / weeks)
     yield from _of_parts(_at(made, "utilisations"))
-    for key in ("p95_gpus", "waiting_p95_gpus"):
+    # where nobody knows who waited, what was asked for is what ran, and compares with nothing else
+    knows_waits = _number(_at(made, "offered_load", "waiting_p95_gpus")) is not None
+    for key, name in (
+        ("p95_gpus", "offered load"),
+        ("waiting_p95_gpus", "waiting"),
+        ("running_p95_gpus", "running"),
+    ):
         value = _number(_at(made, "offered_load", key))
-        if value is not None:
-            yield f"offered load {key}", _exact(value, "gpus")
+        if value is not None and (knows_waits or name == "running"):
+            yield f"{name}, 95 % of the time at most", _exact(value, "gpus")
     yield from _of_states(_at(made, "jobs_by", "state"))
 
 

@@ -79,6 +79,7 @@ class Load(NamedTuple):
     most: float
     running_p95: float
     waiting_p95: float
+    """NaN: when jobs were submitted is not known, so what waited is not, and what was asked for is what ran."""
     installed: int
     """0: not known."""
     by_hour: tuple[float, ...]
@@ -165,7 +166,8 @@ def facts_of(usage: Usage, incidents: Sequence[Incident] = (), looked_at: Sequen
     inside = _inside(usage.stays, start, start + usage.span_s)
     held = _held(usage)
     covered = _coverage(usage)
-    installed = usage.span_s / HOUR * len(usage.boards)
+    there = usage.installed
+    installed = float(there.sum()) * usage.step / HOUR
     return Facts(
         jobs=int((inside > 0).sum()),
         installed_gpu_hours=installed,
@@ -179,8 +181,8 @@ def facts_of(usage: Usage, incidents: Sequence[Incident] = (), looked_at: Sequen
         waste=_waste(usage),
         recurring=_recurring(usage, incidents),
         not_looked_at=_not_looked_at(usage, looked_at),
-        coverage=float(covered.mean()) if covered.size else math.nan,
-        by_day=_days(usage, covered),
+        coverage=float(covered[there].mean()) if there.any() and covered.size else math.nan,
+        by_day=_days(usage, covered, there),
         by_metric={
             key: float((~np.isnan(values)).mean())
             for key, values in (*usage.means.items(), *usage.host_means.items())
@@ -267,12 +269,13 @@ def _load(usage: Usage, start: float) -> Load | None:
     asked = now + queue
     counted = float(queue.sum() * step)
     days = _day_of(usage.starts)
+    knows_waits = any(stay.submitted_at == stay.submitted_at for stay in usage.stays)
     return Load(
         float(np.percentile(asked, 50)),
         float(np.percentile(asked, 95)),
         float(asked.max()),
         float(np.percentile(now, 95)),
-        float(np.percentile(queue, 95)),
+        float(np.percentile(queue, 95)) if knows_waits else math.nan,
         len(usage.boards),
         _by_hour(asked, usage.starts),
         tuple(
@@ -290,11 +293,21 @@ def _load(usage: Usage, start: float) -> Load | None:
 
 def _add(into: Numbers, low: float, high: float, gpus: int, start: float, step: float) -> None:
     """GPUs over the bins whose middles lie in [low, high)."""
-    size = len(into) - 1
-    first = min(max(math.ceil((low - start) / step - 0.5), 0), size)
-    last = min(max(math.ceil((high - start) / step - 0.5), 0), size)
+    first, last = _between(low, high, start, step, len(into) - 1)
     into[first] += gpus
     into[last] -= gpus
+
+
+def _between(low: float, high: float, start: float, step: float, size: int) -> tuple[int, int]:
+    """[first, last) of the bins whose middles lie in [low, high); NaN for ``high``: it has no end."""
+    first = min(max(math.ceil((low - start) / step - 0.5), 0), size)
+    last = size if math.isnan(high) else min(max(math.ceil((high - start) / step - 0.5), 0), size)
+    return first, last
+
+
+def _bins(usage: Usage, stay: Stay) -> tuple[int, int]:
+    """Those of a job that started."""
+    return _between(stay.started_at, stay.ended_at, float(usage.starts[0]), usage.step, len(usage.starts))
 
 
 # -- distributions and weeks
@@ -303,23 +316,15 @@ def _add(into: Numbers, low: float, high: float, gpus: int, start: float, step: 
 def _held(usage: Usage) -> NDArray[np.bool_] | None:
     """[bin, GPU] whether a job holds it; None: not known of any."""
     marks = np.zeros((len(usage.starts) + 1, len(usage.boards)), dtype=np.int32)
-    known = False
-    start = float(usage.starts[0]) if len(usage.starts) else 0.0
-    for stay in usage.stays:
-        if stay.boards and stay.started_at == stay.started_at:
-            known = True
-            size = len(usage.starts)
-            ended = math.inf if math.isnan(stay.ended_at) else stay.ended_at
-            first = min(max(math.ceil((stay.started_at - start) / usage.step - 0.5), 0), size)
-            last = (
-                size
-                if ended == math.inf
-                else min(max(math.ceil((ended - start) / usage.step - 0.5), 0), size)
-            )
-            for board in stay.boards:
-                marks[first, board] += 1
-                marks[last, board] -= 1
-    return np.asarray(np.cumsum(marks, axis=0)[:-1] > 0) if known else None
+    placed = [stay for stay in usage.stays if stay.boards and not math.isnan(stay.started_at)]
+    if not placed or not len(usage.starts):
+        return None
+    for stay in placed:
+        first, last = _bins(usage, stay)
+        # a stay names a board once
+        marks[first, list(stay.boards or ())] += 1
+        marks[last, list(stay.boards or ())] -= 1
+    return np.asarray(np.cumsum(marks, axis=0)[:-1] > 0)
 
 
 def _spread(usage: Usage, key: str, held: NDArray[np.bool_] | None) -> Spread:
@@ -382,8 +387,6 @@ def _waste(usage: Usage) -> tuple[Waste, ...]:
     busy = usage.means.get("gpu.util", usage.means.get("gpu.gr_active"))
     if busy is None or not busy.size:
         return ()
-    start = float(usage.starts[0])
-    size = len(usage.starts)
     known = ~np.isnan(busy)
     sums = np.vstack(
         [np.zeros((1, busy.shape[1])), np.cumsum(np.where(known, 1.0 - busy, 0.0), axis=0, dtype=np.float64)]
@@ -393,9 +396,7 @@ def _waste(usage: Usage) -> tuple[Waste, ...]:
     for stay in usage.stays:
         if not stay.boards or math.isnan(stay.started_at):
             continue
-        ended = start + usage.span_s if math.isnan(stay.ended_at) else stay.ended_at
-        first = min(max(math.ceil((stay.started_at - start) / usage.step - 0.5), 0), size)
-        last = min(max(math.ceil((ended - start) / usage.step - 0.5), 0), size)
+        first, last = _bins(usage, stay)
         boards = list(stay.boards)
         mine = held.setdefault(stay.user or "(not known)", [0.0, 0.0, 0.0])
         mine[0] += float((sums[last, boards] - sums[first, boards]).sum())
@@ -474,10 +475,13 @@ def _coverage(usage: Usage) -> Floats:
     return (~np.isnan(busy)).astype(np.float32)
 
 
-def _days(usage: Usage, covered: Floats) -> tuple[tuple[float, float], ...]:
+def _days(usage: Usage, covered: Floats, there: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
     if not covered.size:
         return ()
     days = _day_of(usage.starts)
+    shares = [(np.flatnonzero(days == day), day) for day in np.unique(days)]
     return tuple(
-        (float(usage.starts[days == day][0]), float(covered[days == day].mean())) for day in np.unique(days)
+        (float(usage.starts[bins[0]]), float(covered[bins][there[bins]].mean()))
+        for bins, _ in shares
+        if there[bins].any()
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from coldaisle.analyzers.usage import Board, Host, Stay, Usage
-from coldaisle.sources.prometheus.aggregates import Gathered, Held, Span
+from coldaisle.sources.prometheus.aggregates import Gathered, Held, Seen, Span
 from coldaisle.sources.racks import RackRules, place, short_name
 from coldaisle.sources.slurm.records import SlurmNode
 from coldaisle.sources.slurm.sacct import Accounted
@@ -46,7 +47,10 @@ def joined(
     if accounted is None:
         stays = [_of_label(job, several, span) for (job, _), several in held.items()]
     else:
-        stays = list(_of_accounting(accounted, held, number, span, remarks))
+        stays = [
+            *_of_accounting(accounted, held, number, span, remarks),
+            *_not_accounted(accounted, held, span, remarks),
+        ]
     boards = _boards(gathered, hosts, number, nodes, stays) if gathered else ()
     if gathered is not None and held:
         hosts_of = [number[board.node] for board in boards]
@@ -69,14 +73,25 @@ def joined(
     return Joined(usage, tuple(remarks))
 
 
+def _came_or_went(board: Seen, bins: int) -> bool:
+    """Whether it was there for a part of the span alone; less than a twentieth is taken for an outage."""
+    return board.last - board.first + 1 < 0.95 * bins
+
+
 def _late(gathered: Gathered, span: Span) -> Iterable[str]:
-    """What came or went within the span counts as installed for all of it, which has to be said."""
-    short = sum(board.last - board.first + 1 < 0.95 * span.bins for board in gathered.boards)
+    """Of what came or went within the span it has to be said how it counts."""
+    short = sum(_came_or_went(board, span.bins) for board in gathered.boards)
     if short:
-        yield f"{short} of {len(gathered.boards)} GPUs were seen in a part of the span alone; they count as installed for all of it"
-    moved = sum(len(board.uuids) > 1 for board in gathered.boards)
+        yield (
+            f"{short} of {len(gathered.boards)} GPUs were seen in a part of the span alone: they count as installed from "
+            "their first sample to their last"
+        )
+    replaced = sum(len(board.uuids) > 1 for board in gathered.boards)
+    if replaced:
+        yield f"{replaced} places held more than one board, one after the other"
+    moved = sum(board.was_elsewhere for board in gathered.boards)
     if moved:
-        yield f"{moved} places held more than one board, one after the other"
+        yield f"{moved} GPUs changed hosts: they count, with all that they did, where they were last"
 
 
 def _order(stay: Stay) -> tuple[float, str]:
@@ -140,6 +155,7 @@ def _boards(
             board.model,
             size,
             partitions.get(board.node, ""),
+            *((board.first, board.last) if _came_or_went(board, gathered.span.bins) else (0, None)),
         )
         for board, size in zip(gathered.boards, memory, strict=True)
     ]
@@ -219,43 +235,70 @@ def _of_accounting(
     runs: dict[str, list[Sequence[Held]]] = {}
     for (labelled, _), several in held.items():
         runs.setdefault(labelled, []).append(several)
-    without = 0
-    wrong = 0
+    without = by_label = wrong = 0
     for job in accounted:
-        if not job.gpus:
-            without += 1
-            continue
         mine = _matching(runs.get(f"slurm:{job.id}", ()), job)
         boards = tuple(sorted({one.board for one in mine})) if mine else None
-        if boards is not None and len(boards) != job.gpus:
+        gpus = job.gpus or len(boards or ())
+        if not gpus:
+            without += 1
+            continue
+        by_label += not job.gpus
+        if boards is not None and len(boards) != gpus:
             wrong += 1
             # a label that stands at other boards, too, says of none which it is
-            boards = None if len(boards) > job.gpus else boards
-        yield Stay(
-            id=f"slurm:{job.id}",
-            name=job.name,
-            user=job.user,
-            account=job.account,
-            partition=job.partition,
-            submitted_at=_or_nan(job.eligible if job.eligible is not None else job.submitted),
-            started_at=_or_nan(job.start),
-            ended_at=_or_nan(job.end),
-            state=job.state,
-            gpu_count=job.gpus,
-            boards=boards if job.start is not None else None,
-            hosts=tuple(number[n] for n in (short_name(node) for node in job.nodes) if n in number),
-            cores=job.cpus,
-            memory_asked_bytes=_or_nan(job.memory_asked),
-            memory_used_bytes=_or_nan(job.memory_used),
-            limit_s=_or_nan(job.limit_s),
-            cpu_s=_or_nan(job.cpu_s),
-        )
+            boards = None if len(boards) > gpus else boards
+        yield _stay(job, gpus, boards, number)
     if accounted and without == len(accounted):
         remarks.append(
             f"accounting counts no GPUs ({without} jobs): AccountingStorageTRES=gres/gpu in slurm.conf brings them"
         )
+    if by_label:
+        remarks.append(
+            f"accounting counts no GPUs of {by_label} jobs: they have those that labels show; "
+            "AccountingStorageTRES=gres/gpu in slurm.conf brings them"
+        )
     if wrong:
         remarks.append(f"{wrong} jobs had another number of GPUs by accounting than labels show")
+
+
+def _stay(job: Accounted, gpus: int, boards: tuple[int, ...] | None, number: Mapping[str, int]) -> Stay:
+    return Stay(
+        id=f"slurm:{job.id}",
+        name=job.name,
+        user=job.user,
+        account=job.account,
+        partition=job.partition,
+        submitted_at=_or_nan(job.eligible if job.eligible is not None else job.submitted),
+        started_at=_or_nan(job.start),
+        ended_at=_or_nan(job.end),
+        state=job.state,
+        gpu_count=gpus,
+        boards=boards if job.start is not None else None,
+        hosts=tuple(number[n] for n in (short_name(node) for node in job.nodes) if n in number),
+        cores=job.cpus,
+        memory_asked_bytes=_or_nan(job.memory_asked),
+        memory_used_bytes=_or_nan(job.memory_used),
+        limit_s=_or_nan(job.limit_s),
+        cpu_s=_or_nan(job.cpu_s),
+    )
+
+
+def _not_accounted(
+    accounted: Sequence[Accounted],
+    held: Mapping[tuple[str, int], Sequence[Held]],
+    span: Span,
+    remarks: list[str],
+) -> list[Stay]:
+    """Jobs that labels show and accounting has not: a file of fewer days, pods beside Slurm. They held their GPUs all the same."""
+    known = {f"slurm:{job.id}" for job in accounted}
+    found = [_of_label(job, several, span) for (job, _), several in held.items() if job not in known]
+    if found:
+        remarks.append(
+            f"{len(found)} jobs that labels show are not in the accounting: they count without users, waits and final states; "
+            "does it cover the whole span?"
+        )
+    return found
 
 
 def _matching(runs: Sequence[Sequence[Held]], job: Accounted) -> Sequence[Held]:
@@ -276,6 +319,4 @@ def _or_nan(value: float | None) -> float:
 def _with_hosts(stay: Stay, hosts_of: Sequence[int]) -> Stay:
     if stay.hosts or not stay.boards:
         return stay
-    from dataclasses import replace
-
     return replace(stay, hosts=tuple(sorted({hosts_of[board] for board in stay.boards})))

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import READS, WRITES, aligned, idle_power, power_limit, storage
+from coldaisle.analyzers.features import READS, WRITES, idle_power, power_limit
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -26,13 +25,13 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.hints import workload_of
+from coldaisle.analyzers.saves import BURST, BURST_BYTES, BURST_WAIT, SENT, WAITED, Series, saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, quantile
-from coldaisle.sources.source import Floats, Kind
+from coldaisle.sources.source import Kind
 
 NAME = "checkpoint_stall"
 LOOKBACK_S = 3600.0
-Series = NDArray[np.float64]
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,9 +44,6 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dip_mean: float
     slow_poll_s: float
     ranks: float
-    burst: float
-    burst_bytes: float
-    psi_io: float
     events: int
     cv: float
     share: float
@@ -120,7 +116,7 @@ def _suspects(window: Window, team: Teams, rules: Thresholds) -> Bools:
     limit = partly if power.step >= rules.slow_poll_s else instant
     low = team.mean((power.values <= limit).astype(np.float32))
     together = low.max(axis=0)
-    if not any(window.has(key) for key in (*WRITES, "node.psi_io_some", "node.cpu_iowait")):
+    if not any(window.has(key) for key in (*WRITES, *WAITED)):
         # Nothing can be decided then, and only what costs is worth saying so.
         suspects &= (low >= 0.9 * rules.ranks).mean(axis=0) >= rules.share
     before = team.mean((minutes.mean[:-15] <= partly).astype(np.float32)).max(axis=0)
@@ -150,11 +146,11 @@ def _judge(window: Window, rules: Thresholds, number: int) -> Candidate | Undeci
 def _wrote(window: Window, team: Teams, rules: Thresholds) -> Bools:
     """[team] a node of it may have written a checkpoint, or says nothing of what it writes."""
     bursts = np.full(window.size(Kind.NODE), np.nan, dtype=np.float32)
-    for key in (*WRITES, "node.net_tx"):
+    for key in SENT:
         if window.has(key):
             bursts = np.fmax(bursts, np.fmax.reduce(window.recent(key, rules.window_s).values, axis=0))
             bursts = np.fmax(bursts, np.fmax.reduce(window.minutes(key).high, axis=0))
-    may: Bools = ~(team.node_high(bursts) < rules.burst_bytes / 5)
+    may: Bools = ~(team.node_high(bursts) < BURST_BYTES / 5)
     return may
 
 
@@ -166,14 +162,12 @@ def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
     idle = idle_power(window)[gpus]
     room = np.maximum(power_limit(window)[gpus] - idle, 1.0)
     recent = (power.values[:, gpus] - idle) / room
-    minutes = (window.minutes("gpu.power").mean[:, gpus] - idle) / room
+    minutes = (window.minutes(_power_key(window, rules)).mean[:, gpus] - idle) / room
     minute_times = window.at // 60 * 60 - 60 * np.arange(len(minutes), 0, -1.0) + 30
     older = minute_times < power.times[0] - 30
     ranks = np.concatenate([minutes[older], recent])
     times = np.concatenate([minute_times[older], power.times])
     width = np.where(np.arange(len(times)) < older.sum(), 60.0, power.step)
-    written = np.concatenate([_minute_writes(window, nodes)[older], _writes(window, rules, nodes, power)])
-    waited = np.concatenate([_minute_waits(window, nodes)[older], _waits(window, rules, nodes, power)])
     known = (~np.isnan(ranks)).any(axis=1) & (times >= start)
     ranks, times, width = ranks[known], times[known], width[known]
     full = quantile(ranks, 0.85)
@@ -182,68 +176,18 @@ def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
     level = np.nanmean(share, axis=1)
     is_low = np.where(np.isnan(share), np.nan, share < np.maximum(limit, 0.0)[:, None] + 0.1)
     dips = (level < limit) & (np.nanmean(is_low, axis=1) >= rules.ranks)
-    saves, wrote, most = _bursts(rules, written[known], waited[known])
-    return Past(times, width, level.astype(np.float64), dips, saves, wrote, most)
+    written = saves(window, nodes, times, rules.window_s)
+    return Past(times, width, level.astype(np.float64), dips, *written)
 
 
 def _power(window: Window, rules: Thresholds) -> Recent:
+    return window.recent(_power_key(window, rules), rules.window_s)
+
+
+def _power_key(window: Window, rules: Thresholds) -> str:
     """Power; at slow polls the mean of the energy counter, which sees what lies between two samples."""
-    step = window.step("gpu.power")
-    exact = step >= rules.slow_poll_s and window.has("gpu.energy")
-    return window.recent("gpu.energy" if exact else "gpu.power", rules.window_s)
-
-
-def _writes(window: Window, rules: Thresholds, nodes: NDArray[np.intp], on: Recent) -> Series:
-    """[time] bytes a second of the node that writes most."""
-    step = max((window.step(key) for key in WRITES if window.has(key)), default=on.step)
-    local, sent = storage(window, WRITES, rules.window_s, step), None
-    if window.has("node.net_tx"):
-        sent = window.recent("node.net_tx", rules.window_s)
-    parts = [aligned(one, on.times, on.step)[:, nodes] for one in (local, sent) if one is not None]
-    return _highest(parts, len(on.times))
-
-
-def _minute_writes(window: Window, nodes: NDArray[np.intp]) -> Series:
-    keys = [key for key in (*WRITES, "node.net_tx") if window.has(key)]
-    return _highest([window.minutes(key).mean[:, nodes] for key in keys], 60)
-
-
-def _waits(window: Window, rules: Thresholds, nodes: NDArray[np.intp], on: Recent) -> Series:
-    """[time] share of the time that a task waited for I/O, of the node where it is most."""
-    keys = [key for key in ("node.psi_io_some", "node.cpu_iowait") if window.has(key)]
-    return _highest(
-        [aligned(window.recent(key, rules.window_s), on.times, on.step)[:, nodes] for key in keys],
-        len(on.times),
-    )
-
-
-def _minute_waits(window: Window, nodes: NDArray[np.intp]) -> Series:
-    keys = [key for key in ("node.psi_io_some", "node.cpu_iowait") if window.has(key)]
-    return _highest([window.minutes(key).mean[:, nodes] for key in keys], 60)
-
-
-def _highest(parts: list[Floats], length: int) -> Series:
-    """[time] over nodes and metrics; NaN: not known."""
-    if not parts:
-        return np.full(length, np.nan)
-    found: Series = np.fmax.reduce(np.concatenate(parts, axis=1), axis=1, initial=np.nan).astype(np.float64)
-    return found
-
-
-def _bursts(rules: Thresholds, written: Series, waited: Series) -> tuple[Bools, float, float]:
-    """When nodes write far more than usual, or wait for I/O where writes are not known; a sample to both sides belongs to it: rates cover a step."""
-    found = np.zeros(len(written), dtype=np.bool_)
-    # Waiting for I/O alone may be for reads: it counts where nobody says what is written.
-    told = ((written, rules.burst_bytes),) if not np.isnan(written).all() else ((waited, rules.psi_io),)
-    for values, least in told:
-        if not np.isnan(values).all():
-            usual = float(np.nanquantile(values, 0.4))
-            found |= values >= max(rules.burst * usual, least)
-    wide = found.copy()
-    wide[1:] |= found[:-1]
-    wide[:-1] |= found[1:]
-    wrote, most = (float(np.fmax.reduce(values, initial=np.nan)) for values in (written, waited))
-    return wide, wrote, most
+    exact = window.step("gpu.power") >= rules.slow_poll_s and window.has("gpu.energy")
+    return "gpu.energy" if exact else "gpu.power"
 
 
 def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
@@ -308,7 +252,7 @@ def _periodic(
     if not len(drift) or drift.std() / drift.mean() > rules.cv or window.at - starts[-1] > 2.5 * period:
         return None
     costs = np.array([one.cost_s for one in saving])
-    lasts = float(np.median([one.end - one.start for one in saving]))
+    lasts = float(np.median(costs))  # a minute's mean tells how much was missing, not from when to when
     loss = float(np.clip(np.mean(costs) / drift.mean(), 0.0, 1.0))
     if loss < rules.share * rules.keep and lasts < rules.long_s:
         return None
@@ -322,7 +266,7 @@ def _undecided(window: Window, rules: Thresholds, number: int, stalls: list[Stal
     """Long or regular dear dips of a job whose nodes tell nothing of storage."""
     team = teams(window)
     nodes = team.nodes_of(number)
-    told = (*WRITES, *READS, "node.psi_io_some", "node.cpu_iowait")
+    told = (*WRITES, *READS, *WAITED)
     if any(not np.isnan(window.current(key)[nodes]).all() for key in told if window.has(key)):
         return None
     late = [one for one in stalls if one.end > window.at - rules.window_s]
@@ -362,11 +306,11 @@ def _candidate(
     ]
     if np.isfinite(past.wrote):
         evidence.append(
-            Evidence("node.disk_write", scope.nodes[0], past.wrote, "B/s", f">= {rules.burst:.0f} x usual")
+            Evidence("node.disk_write", scope.nodes[0], past.wrote, "B/s", f">= {BURST:.0f} x usual")
         )
     if np.isfinite(past.waited):
         evidence.append(
-            Evidence("node.psi_io_some", scope.nodes[0], past.waited, "ratio", f">= {rules.psi_io}")
+            Evidence("node.psi_io_some", scope.nodes[0], past.waited, "ratio", f">= {BURST_WAIT}")
         )
     severity = severity_of(loss)
     if variant == "long" and lasts < rules.critical_s:

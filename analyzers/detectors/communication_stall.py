@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import Activity, activity, fabric, nvlink
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict
+from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, share
 from coldaisle.sources.source import Floats
@@ -28,6 +29,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
     window_s: float
+    polls: int
     spins: float
     most: float
     culprits: float
@@ -37,6 +39,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least: int
     keep: float
     young_s: float
+    saves: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -44,7 +47,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     team = teams(window)
     if not len(team) or not window.has("gpu.power"):
         return Verdict()
-    seen = activity(window, rules.window_s)
+    seen = _last(activity(window, rules.window_s), rules)
     spins = share(seen.spin, seen.have)
     enough = seen.have.sum(axis=0) >= 4
     waits = (spins >= rules.spins) & enough
@@ -62,10 +65,19 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     return Verdict(tuple(one for one in made if one is not None))
 
 
+def _last(seen: Activity, rules: Thresholds) -> Activity:
+    """The last of the window, at rare polls a few samples: who waits in all of them has waited for minutes."""
+    last = slice(-max(int(np.ceil(rules.window_s / seen.step)), rules.polls), None)
+    return seen._replace(
+        times=seen.times[last], busy=seen.busy[last], intensity=seen.intensity[last], quiet=seen.quiet[last],
+        spin=seen.spin[last], have=seen.have[last],
+    )  # fmt: skip
+
+
 def _is_silent(window: Window, rules: Thresholds, team: Teams) -> Bools:
     """[team] nothing is sent, as far as links are measured."""
-    over_links = team.mean(nvlink(window, rules.window_s)[None])[0]
-    over_net = team.node_mean(fabric(window, rules.window_s)[None])[0]
+    over_links = team.mean(nvlink(window, rules.window_s, rules.polls)[None])[0]
+    over_net = team.node_mean(fabric(window, rules.window_s, rules.polls)[None])[0]
     silent: Bools = ~(over_links > rules.nvlink) & ~(over_net > rules.fabric)
     return silent
 
@@ -87,6 +99,8 @@ def _candidate(
     if len(late) > rules.culprits * len(members):
         return None
     if not len(late) and lasted < rules.hung_s:
+        return None
+    if len(late) and _saves(window, rules, late):
         return None
     scope = team.scope(window, number)
     keys = [window.layout.gpus[gpu].key for gpu in late.tolist()]
@@ -137,6 +151,14 @@ def _candidate(
             "how_long": in_words(lasted),
         },
     )
+
+
+def _saves(window: Window, rules: Thresholds, late: NDArray[np.intp]) -> bool:
+    """Whether those that are waited for write the job's state meanwhile: that is checkpoint_stall's."""
+    nodes = np.unique(window.groups.gpu_node[late])
+    times = window.recent("gpu.power", 900.0).times
+    goes_on = saves(window, nodes, times).goes_on[times >= window.at - rules.window_s]
+    return bool(goes_on.mean() >= rules.saves)
 
 
 def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:

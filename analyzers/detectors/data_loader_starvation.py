@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import Activity, Hosts, activity, hosts, line, shifted, synchrony
+from coldaisle.analyzers.features import Activity, Hosts, activity, aligned, hosts, line, shifted, synchrony
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -24,6 +24,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.hints import workload_of
+from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
 from coldaisle.sources.parts import pcie_achievable
@@ -106,13 +107,16 @@ def _gaps(window: Window, team: Teams, work: Activity, rules: Thresholds) -> Gap
     long = len(together)
     key = _busy_key(window)
     # An engine's own average is worth many glimpses: ranks in step are glimpsed as one.
+    measured = window.recent(key, rules.window_s, step=work.step)
     averaged = mean(team.mean(window.recent(key, rules.window_s).values))
+    # Glimpses of a rhythm may all fall into its gaps where polls are rare; what was measured in between tells a pause.
+    between = team.mean(aligned(measured, work.times, work.step)) if key == "gpu.gr_active" else together
+    low, high = (together <= 0.15) & ~(between > 0.25), (together >= 0.95) & ~(between < 0.9)
     return Gaps(
         np.where(np.isnan(averaged), mean(together), averaged).astype(np.float32),
         team.high(mean(work.busy)[None])[0],
         quantile(together, 0.9) - quantile(together, 0.1),
-        (_longest(together <= 0.15) <= max(3, rules.long_low * long))
-        & (_longest(together >= 0.95) <= rules.long_high * long),
+        (_longest(low) <= max(3, rules.long_low * long)) & (_longest(high) <= rules.long_high * long),
     )
 
 
@@ -145,7 +149,8 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     before = past.values[(past.times < since) & (past.times >= start)]
     after = past.values[past.times >= since]
     reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
-    rest = _without_pauses(past.times[past.times >= since], after, rules)
+    saving = saves(window, team.nodes_of(number), past.times).goes_on[past.times >= since]
+    rest = _without_pauses(past.times[past.times >= since], after, saving, rules)
     busy = float(rest.mean()) if len(rest) >= 8 else float(gaps.busy[number])
     if len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference):
         return None
@@ -189,12 +194,12 @@ def _cause(host: Hosts, number: int, rules: Thresholds) -> Cause | None:
 
 
 def _without_pauses(
-    times: NDArray[np.float64], busy: NDArray[np.float64], rules: Thresholds
+    times: NDArray[np.float64], busy: NDArray[np.float64], saving: Bools, rules: Thresholds
 ) -> NDArray[np.float64]:
-    """Without the stretches in which nothing ran for long: a save, an evaluation. Gaps between batches are short."""
+    """Without saves and the stretches in which nothing ran for long, an evaluation: gaps between batches are short."""
     still = np.concatenate([[False], busy <= 0.05, [False]])
     edges = np.flatnonzero(still[1:] != still[:-1])
-    keep = np.ones(len(busy), dtype=np.bool_)
+    keep = ~saving
     for first, end in edges.reshape(-1, 2).tolist():
         if times[end - 1] - times[first] >= rules.pause_s and end - first >= 6:
             keep[max(first - 1, 0) : end + 1] = False
@@ -210,7 +215,8 @@ def _is_certain(
     noise = np.sqrt(before.var() / len(before) + after.var() / len(after))
     low = after < before.mean() - 0.5 * (before.mean() - after.mean())
     gaps = int((low & ~np.concatenate([[False], low[:-1]])).sum())
-    steadily = low.mean() >= 0.6  # averages show a gap in every sample
+    # Averages show a gap in every sample, and never one alone: that is a pause.
+    steadily = low.mean() >= 0.6 and float(np.median(after[low])) > 0.1
     return bool(before.mean() - after.mean() >= rules.z * noise and (steadily or gaps >= 3))
 
 
@@ -294,7 +300,9 @@ def _candidate(
         min(signs, 0.95),
         tuple(evidence),
         since_bound=bound,
-        is_open=busy <= rules.busy * reference,
+        # Where the hosts show why, and it was better before, less is enough.
+        is_open=busy <= rules.busy * reference
+        or (is_worse and cause.variant in ("cpu", "io") and loss >= rules.worse),
         rejected=(
             Rejected("idle_allocation", f"busy {busy:.0%} of the time"),
             Rejected(

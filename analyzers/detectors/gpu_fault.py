@@ -4,7 +4,8 @@ One event is enough (Candidate.is_immediate). An XID comes as an event, or as th
 something only when it *changes*: a value that stood there when the window began is of long ago. XIDs that follow from
 something else (43 and 45 after a job was cancelled, 63 alone) say nothing. A board whose series end while the others of its
 node go on is lost; power, temperature and clock that repeat to the last digit while it is "busy" are a corpse's: power
-jitters in every living board.
+jitters in every living board. A board that was off the bus and answers again is not lost any more: what it reported before
+is of another life. An XID that asks for a reset stands as long as it is looked back at, whether the board answers or not.
 
 Loss: all of the job where the board is gone or must be reset: the others wait for it.
 """
@@ -23,7 +24,7 @@ from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, present, share
+from coldaisle.analyzers.window import Bools, Window, carried, mean, present, share
 from coldaisle.sources.cluster import Rows
 from coldaisle.sources.source import Floats, Kind, Missing
 
@@ -32,8 +33,10 @@ NAME = "gpu_fault"
 _XID = re.compile(r"xid\s*(?:\(PCI:[^)]*\))?[\s:]*(\d{1,4})\b", re.IGNORECASE | re.ASCII)
 """As drivers and exporters write it: ``Xid (PCI:0000:1b:00.0): 79, ...``, ``Xid 79: ...``, ``XID 79``."""
 OFF_THE_BUS = 79
-MOST_POLLS = 12.0
+MOST_POLLS = 12
 """Of silence, however many samples get lost."""
+BACK_VALUES = 3
+"""Different readings after a silence: a dead board behind an exporter that was restarted repeats one."""
 MANY_GPUS = 0.9
 """Of a cluster's GPUs that fall silent at once: the monitoring failed, not the boards."""
 
@@ -58,6 +61,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gone_polls: float
     gone_s: float
     gone_chance: float
+    pauses: float
     repeats: int
     classes: Classes
 
@@ -84,7 +88,12 @@ def _worse(known: Candidate | None, new: Candidate) -> Candidate:
     if known is None:
         return new
     first, second = (new, known) if (new.severity, new.loss) >= (known.severity, known.loss) else (known, new)
-    return replace(first, evidence=(*first.evidence, *second.evidence), since=min(first.since, second.since))
+    words = first.words
+    if first.variant == second.variant and not words["xids"]:
+        words = {**words, "xids": second.words["xids"]}
+    return replace(
+        first, evidence=(*first.evidence, *second.evidence), since=min(first.since, second.since), words=words
+    )
 
 
 # --- XIDs ------------------------------------------------------------------------------------------
@@ -111,7 +120,7 @@ def _xids(window: Window, seconds: float) -> dict[int, list[Xid]]:
 def _gauge_changes(window: Window, seconds: float) -> list[tuple[int, Xid]]:
     recent = window.recent("gpu.xid_last", seconds)
     moved = _moved(recent.values)
-    last = _filled(recent.values[:, moved])
+    last = carried(recent.values[:, moved])
     changed = (last[1:] != last[:-1]) & present(last[:-1]) & (last[1:] > 0)
     made = []
     for row, column in np.argwhere(changed).tolist():
@@ -125,21 +134,32 @@ def _moved(values: Floats) -> Rows:
     return np.flatnonzero(np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0))
 
 
-def _filled(values: np.ndarray) -> np.ndarray:
-    """Each missing sample as the one before it: a dropped sample is no change."""
-    rows = np.where(present(values), np.arange(len(values))[:, None], 0)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    filled: np.ndarray = values[rows, np.arange(values.shape[1])[None, :]]
-    return filled
-
-
 def _by_xid(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     made = {}
     for gpu, reports in xids(window, rules.lookback_s).items():
+        lost = [x.at for x in reports if x.code in rules.classes.lost]
+        if lost and _is_back(window, rules, gpu, lost[-1]):
+            reports = [x for x in reports if x.code not in rules.classes.lost]
         candidate = _of_reports(window, rules, gpu, reports)
         if candidate is not None:
             made[gpu] = candidate
     return made
+
+
+def _is_back(window: Window, rules: Thresholds, gpu: int, since: float) -> bool:
+    """Whether a board that was lost answers again: its source says so, or it was silent since, and then told what moves."""
+    key = window.layout.gpus[gpu].key
+    if any(
+        event.kind == "gpu_back" and event.entity == key and event.at > since
+        for event in window.events(window.at - since)
+    ):
+        return True
+    recent = window.recent("gpu.power", rules.lookback_s)
+    told = recent.values[recent.times > since, gpu]
+    heard = np.flatnonzero(present(told))
+    silences = np.diff(heard, prepend=-1) - 1
+    ended = np.flatnonzero(silences >= rules.gone_polls)
+    return bool(len(ended)) and len(np.unique(told[heard[ended[-1] :]])) >= BACK_VALUES
 
 
 def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid]) -> Candidate | None:
@@ -183,7 +203,7 @@ def _grown(window: Window, key: str, seconds: float) -> dict[int, Candidate]:
     """Boards on which errors were counted; a counter that falls back was reset."""
     recent = window.recent(key, seconds)
     moved = _moved(recent.values)
-    steps = np.nan_to_num(np.diff(_filled(recent.values[:, moved]), axis=0))
+    steps = np.nan_to_num(np.diff(carried(recent.values[:, moved]), axis=0))
     made = {}
     for column in np.flatnonzero((steps > 0).any(axis=0)).tolist():
         gpu, counted = int(moved[column]), np.maximum(steps[:, column], 0.0)
@@ -223,10 +243,8 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     seen = window.snapshot.gpu_seen
     age = window.at - seen
     boards = window.groups.is_board
-    limit = max(
-        _gone_polls(window, rules, boards & (age <= rules.gone_polls * window.poll)) * window.poll,
-        rules.gone_s,
-    )
+    many, few = _polls_to_miss(window, rules, boards & (age <= MOST_POLLS * window.poll))
+    limit = max((few - 0.5) * window.poll, rules.gone_s)
     silent: Bools = boards & (age > limit) & ~np.isnan(seen)
     fresh = boards & (age <= limit)
     nodes = len(window.layout.nodes)
@@ -239,10 +257,12 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     if silent.sum() > MANY_GPUS * max(int(boards.sum()), 1):
         silent[:] = False
     # A job in lock-step cannot go on without one of its boards: where it does, only the samples are gone.
-    gone = (silent & fresh_on[window.groups.gpu_node] & ~_goes_on(window)) | (said & boards)
+    waits = _team_waits(window)
+    gone = (silent & fresh_on[window.groups.gpu_node] & ~(waits < 0.5)) | (said & boards)
     made = {}
     for gpu in np.flatnonzero(gone).tolist():
-        if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < rules.gone_polls - 1:
+        least = few if waits[gpu] >= 0.5 else many
+        if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < least:
             continue
         how = (
             "its source calls it lost" if said[gpu] else "its series ended while the node's other GPUs go on"
@@ -272,27 +292,32 @@ def _missed(window: Window, gpu: int, since: float) -> int:
     return int((told & (recent.times > since + recent.step / 2)).sum())
 
 
-def _gone_polls(window: Window, rules: Thresholds, fresh: Bools) -> float:
-    """Polls that a board must be silent for: more where samples get lost on the way, so that chance alone tells of none."""
-    keys = [key for key in MOVING if window.has(key)]
-    if not keys or not fresh.any():
-        return rules.gone_polls
-    have = present(window.recent(keys[0], 300.0).values[:, fresh])
-    lost = 1 - float(have[have.any(axis=1)].mean()) if have.any() else 0.0
-    if lost <= 0:
-        return rules.gone_polls
-    return float(np.clip(np.log(rules.gone_chance) / np.log(lost), rules.gone_polls, MOST_POLLS))
+def _polls_to_miss(window: Window, rules: Thresholds, heard: Bools) -> tuple[int, int]:
+    """Polls in a row that a board must miss: so many that samples lost on the way, by chance, tell of none; and beside a team that
+    waits, of which chance alone knows nothing."""
+    key = next((key for key in MOVING if window.has(key)), None)
+    have = present(window.recent(key, 300.0).values[:, heard]) if key else np.zeros((0, 0), dtype=np.bool_)
+    have = have[have.any(axis=1)]
+    lost = (have.size - have.sum() + 1) / (have.size + 1)
+    if lost >= 1:
+        return MOST_POLLS, MOST_POLLS
+    many, few = (
+        int(np.clip(np.ceil(np.log(chance) / np.log(lost)), rules.gone_polls, MOST_POLLS))
+        for chance in (rules.gone_chance, rules.gone_chance / rules.pauses)
+    )
+    return many, few
 
 
-def _goes_on(window: Window) -> Bools:
-    """[gpu] whether the others of its team compute as before."""
+def _team_waits(window: Window) -> Floats:
+    """[gpu] share of the last samples in which the others of its job stood still: a job in lock-step cannot go on without one of
+    its boards. NaN: it has no others."""
     team = teams(window)
     if not len(team):
-        return np.zeros(len(window.layout.gpus), dtype=np.bool_)
+        return np.full(len(window.layout.gpus), np.nan, dtype=np.float32)
     seen = activity(window, 30.0)
     waits = team.mean(share((seen.spin | seen.quiet)[-4:], seen.have[-4:])[None])[0]
-    goes_on = (waits < 0.5) & (team.size >= 2) & (team.job >= 0)
-    found: Bools = goes_on[np.maximum(team.of, 0)] & (team.of >= 0)
+    waits = np.where((team.size >= 2) & (team.job >= 0), waits, np.nan)
+    found: Floats = np.where(team.of >= 0, waits[np.maximum(team.of, 0)], np.nan).astype(np.float32)
     return found
 
 
@@ -356,7 +381,7 @@ def _fell_off(window: Window) -> Bools:
 def frozen_since(window: Window, gpu: int) -> float:
     """When a board's power was another for the last time."""
     recent = window.recent("gpu.power", 900.0)
-    last = _filled(recent.values[:, [gpu]])[:, 0]
+    last = carried(recent.values[:, [gpu]])[:, 0]
     moved = np.flatnonzero(last != last[-1])
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 
@@ -369,7 +394,7 @@ def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     dead = (
         mask
         & ~stuck_exporters(window, mask)[window.groups.gpu_node]
-        & (~_goes_on(window) | _fell_off(window))
+        & (~(_team_waits(window) < 0.5) | _fell_off(window))
     )
     made = {}
     for gpu in np.flatnonzero(dead).tolist():

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import Line, shifted
+from coldaisle.analyzers.features import Line, aligned, shifted
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilings, port_groups, port_roles
 from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, mean, peer_median, present, quantile
+from coldaisle.analyzers.window import Bools, Window, carried, mean, peer_median, present, quantile
 from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -66,6 +66,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     for_all: float
     cnp: float
     polls: int
+    at_work: int
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -230,9 +231,7 @@ def _grew(window: Window, key: str) -> tuple[Floats, Times]:
     at = np.full(values.shape[1], window.at)
     if len(moved):
         some = values[:, moved]
-        rows = np.where(present(some), np.arange(len(some))[:, None], 0)
-        np.maximum.accumulate(rows, axis=0, out=rows)
-        steps = np.diff(some[rows, np.arange(len(moved))[None, :]], axis=0, prepend=np.float32(np.nan))
+        steps = np.diff(carried(some), axis=0, prepend=np.float32(np.nan))
         rises = np.where(steps > 0, steps, np.float32(0))
         grown[moved], at[moved] = rises.sum(axis=0), recent.times[np.argmax(rises > 0, axis=0)]
     return grown, at
@@ -389,19 +388,21 @@ def _often(window: Window, limits: dict[str, float], seconds: float, rules: Thre
 def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
     """Boards at work whose PCIe link never reaches what it can, or what their siblings reach."""
     found: dict[int, Sign] = {}
-    busy = mean(window.recent("gpu.util", rules.window_s, rules.polls).values) >= rules.busy
-    enough = window.recent("gpu.util", rules.window_s, rules.polls).samples >= rules.polls
+    util = window.recent("gpu.util", rules.window_s)
     for key in ("gpu.pcie_gen", "gpu.pcie_width"):
         if not window.has(key):
             continue
-        highest = np.fmax.reduce(
-            window.recent(key, rules.window_s, rules.polls).values, axis=0, initial=np.nan
-        )
-        # The generation goes up under load; what never does is degraded.
-        highest = np.where(busy & enough & window.groups.is_board, highest, np.float32(np.nan))
+        told = window.recent(key, rules.window_s)
+        # The generation goes up under load; what never does is degraded. Lanes do not rest.
+        counts = present(told.values) & window.groups.is_board
+        if key == "gpu.pcie_gen":
+            counts &= aligned(util, told.times, told.step) >= rules.busy
+        enough = counts.sum(axis=0) >= rules.at_work
+        highest = np.fmax.reduce(np.where(counts, told.values, np.nan), axis=0, initial=np.nan)
+        highest = np.where(enough, highest, np.nan).astype(np.float32)
         beside = peer_median(highest, window.groups.gpu_node)
-        told = window.current(f"{key}_max")
-        wanted = np.where(np.isnan(told), beside, told)
+        most = window.current(f"{key}_max")
+        wanted = np.where(np.isnan(most), beside, most)
         # Where all boards of the node are alike it is how the node is built.
         for gpu in np.flatnonzero((highest < wanted) & ~(beside <= highest)).tolist():
             found[gpu] = Sign("pcie", key, float(highest[gpu]), float(wanted[gpu]), "1")

@@ -33,6 +33,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     window_s: float
     high: float
+    full: float
     mean: float
     lost: float
     idle_intensity: float
@@ -80,7 +81,6 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     )  # else it waits, and not for bytes
     whole = activity(window, rules.window_s)
     waited = team.mean(share(whole.spin, whole.have)[None])[0]
-    computes &= ~(waited >= 0.5 * lost)  # what is lost was lost to waiting, which may be over
     found: dict[int, Candidate] = {}
     for load in loads:
         strength = np.fmax(
@@ -93,16 +93,21 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             continue
         blind = (hungry >= rules.blind) & (load.share >= rules.blind_share)
         # A full link explains a lost pace by itself; of one that is half full the GPUs have to say so, too.
-        full = load.share >= rules.high
+        full = load.share >= rules.full
         # Fabrics are shared, and bursts unseen: a rail's average says less than a board's own link.
         least = rules.half_lost if load.variant == "network" else rules.lost
         waits = full | ((hungry >= rules.waits) & (lost >= least))
-        slow = np.where(np.isnan(lost), blind, (lost >= rules.lost) & waits & _rises(window, team, load))
+        rises = _rises(window, team, load)
+        # Whose link has been full for as long as is known has no better pace to hold this one against.
+        unknown = np.isnan(lost) | ~rises
+        slow = (unknown & blind) | (~unknown & (lost >= rules.lost) & waits)
+        own = np.where(unknown, np.nan, lost).astype(np.float32)
+        slow &= ~(waited >= 0.5 * own)  # what is lost was lost to waiting, which may be over
         for number in np.flatnonzero(fills & slow).tolist():
             known = found.get(number)
             if known is None or known.evidence[0].value < float(load.share[number]):
                 found[number] = _candidate(
-                    window, rules, team, load, number, float(strength[number]), lost, hungry
+                    window, rules, team, load, number, float(strength[number]), own, hungry
                 )
     return Verdict(tuple(found.values()))
 

@@ -71,7 +71,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     # Not one burst: it goes on.
     goes_on = (window.recent("serve.preemptions", rules.window_s).values > 0).sum(axis=0) >= rules.pushes
     preempting = np.where(goes_on, pushed / limit, 0.0)
-    full = (level >= rules.full) & (queued >= 0.7) & room
+    full = (level >= rules.full) & (queued >= 0.7) & delays & room
     left = _left(window.recent("serve.kv_usage", 3 * rules.window_s).values, usage.step, rules)
     filling = (level >= rules.nearly) & (left <= rules.ahead_s) & room & ~full
     found = np.flatnonzero((preempting >= rules.keep) | full | filling)

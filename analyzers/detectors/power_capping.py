@@ -16,7 +16,7 @@ from coldaisle.analyzers.features import reference_clock
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, quantile, share
+from coldaisle.analyzers.window import Bools, Window, began, carried, mean, median, present, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -127,20 +127,21 @@ def _highest(values: Floats) -> Floats:
 
 
 def _peer_median(window: Window, values: Floats) -> Floats:
-    """[gpu] the median of the same model in the same job, of at least three; NaN."""
+    """[gpu] the upper median of the same model in the same job, of at least three: a value that one of them has; NaN."""
     out = np.full(len(values), np.nan, dtype=np.float32)
     group = window.groups.gpu_model * (len(window.jobs) + 1) + window.gpu_job + 1
     for one in np.unique(group[window.gpu_job >= 0]):
         members = np.flatnonzero((group == one) & ~np.isnan(values))
         if len(members) >= 3:
-            out[members] = np.median(values[members])
+            out[members] = np.sort(values[members])[len(members) // 2]
     return out
 
 
 def _since(window: Window, signs: Signs) -> tuple[Times, Times]:
     """The recent limits' times, and since when each limit has been what it is."""
     recent = window.recent("gpu.power_limit", 900.0)
-    same: Bools = ~(np.abs(recent.values - signs.limit) > 0.5)
+    # before what is kept in full there is a sample a minute: the others were what that one was
+    same: Bools = ~(np.abs(carried(recent.values) - signs.limit) > 0.5)
     return recent.times, began(same, recent.times)
 
 

@@ -1,7 +1,7 @@
 """Stragglers: one rank, or one node, is slower than the others of its team, and all wait for it.
 
-The sign is inverted: who waits in a collective is busy, the slow rank is the one with gaps (its host or its copies are late) or
-with a lower clock. Two signals: that a few GPUs, or those of one node, differ so from the others of their team, and that the
+The sign is inverted: who waits in a collective is busy, the slow rank is the one with gaps (its host or its copies are late),
+with a lower clock, or the only one that goes on computing while the others spend more of their time waiting. Two signals: that a few GPUs, or those of one node, differ so from the others of their team, and that the
 team has lost of its own pace. What differs by design since the start (pipeline stages, experts) has lost nothing.
 
 Loss: what the team lost of its own best pace; where that is not known, what the slow rank lacks.
@@ -15,11 +15,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import activity, line, shifted
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Undecided, Verdict, severity_of
+from coldaisle.analyzers.features import activity, aligned, idle_power, intensity, line, shifted, variance
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Undecided,
+    Verdict,
+    Workload,
+    severity_of,
+)
+from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.progress import progress
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Window, mean, median, quantile, share
+from coldaisle.analyzers.window import Bools, Recent, Window, mean, median, quantile, share
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -44,6 +54,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blind: float
     stalled: float
     alive: float
+    more: float
 
 
 class Slow(NamedTuple):
@@ -52,7 +63,7 @@ class Slow(NamedTuple):
     gpus: NDArray[np.intp]
     variant: str
     lack: float
-    """What they lack: of the others' clock, or of their time with a kernel."""
+    """What they lack: of the others' clock, or of their time with a kernel. "late": what the others do less than they."""
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -63,17 +74,21 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     seconds = max(rules.window_s, rules.polls * window.poll)
     busy = _busy(window, seconds)
     clock = median(window.recent("gpu.sm_clock", seconds).values)
-    lost = progress(window).lost
+    lost = progress(window, seconds).lost
     seen = activity(window, 60.0)
     spins = team.mean(share(seen.spin, seen.have)[None])[0]  # nobody computes: that is a stall
     worth = (team.size >= rules.least) & (team.high(busy[None])[0] >= rules.busy) & ~(spins >= rules.stalled)
     worth &= ~(lost < rules.keep * rules.lost)
     made, undecided = [], []
     for number in np.flatnonzero(worth).tolist():
-        slow = _by_clock(rules, team.members(number), clock, busy) or _by_gaps(
-            window, rules, team.members(number), busy, seconds
-        )
-        if slow is None or not _persists(window, rules, slow, seconds, team.members(number)):
+        job = window.jobs[team.job[number]] if team.job[number] >= 0 else None
+        if job and workload_of(window, job) in (Workload.INFERENCE, Workload.INTERACTIVE):
+            continue  # its GPUs need not do the same
+        members = team.members(number)
+        slow = _by_clock(rules, members, clock, busy) or _by_gaps(window, rules, members, busy, seconds)
+        if slow is None or not _persists(window, rules, slow, seconds, members):
+            slow = _by_work(window, rules, members, busy, seconds, float(lost[number]))
+        if slow is None:
             continue
         if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
             why = "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
@@ -97,10 +112,10 @@ def _busy(window: Window, seconds: float) -> Floats:
 
 
 def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats, busy: Floats) -> Slow | None:
-    """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing."""
-    values = clock[members]
-    middle = float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
-    low = (values <= rules.slow_clock * middle) & (busy[members] >= rules.busy)
+    """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing, of a peer neither."""
+    values = np.where(busy[members] >= rules.busy, clock[members], np.nan)
+    middle = float(median(values[:, None])[0])
+    low = values <= rules.slow_clock * middle
     if not low.any() or low.sum() > max(rules.few * len(members), 1):
         return None
     return Slow(members[low], "clock", float(1 - np.median(values[low]) / middle))
@@ -122,18 +137,79 @@ def _by_gaps(
     # Who never runs a kernel is not slow: it does not come.
     if middle < rules.busy or not low.any() or float(values[low].max()) < rules.alive:
         return None
-    node = window.groups.gpu_node[members]
     if low.sum() <= max(rules.few * len(members), 1):
         return Slow(members[low], "unknown", float(middle - values[low].mean()))
-    slow_nodes = np.unique(node[low])
-    if (
-        len(slow_nodes) == 1
-        and len(np.unique(node)) > 1
-        and (node[low] == slow_nodes[0]).all()
-        and low.sum() >= 0.75 * (node == slow_nodes[0]).sum()
-    ):
-        return Slow(members[node == slow_nodes[0]], "host", float(middle - values[low].mean()))
-    return None
+    of_node = _one_node(window, members, low)
+    return None if of_node is None else Slow(of_node, "host", float(middle - values[low].mean()))
+
+
+def _one_node(window: Window, members: NDArray[np.intp], slow: Bools) -> NDArray[np.intp] | None:
+    """The GPUs of the one node of several on which all the slow ones are, and nearly all are slow; None: there is none."""
+    node = window.groups.gpu_node[members]
+    slow_nodes = np.unique(node[slow])
+    if len(slow_nodes) != 1 or len(np.unique(node)) < 2:
+        return None
+    of_node = node == slow_nodes[0]
+    return members[of_node] if slow.sum() >= 0.75 * of_node.sum() else None
+
+
+def _by_work(
+    window: Window, rules: Thresholds, members: NDArray[np.intp], busy: Floats, seconds: float, lost: float
+) -> Slow | None:
+    """The few that go on computing while the others spend more of their time waiting for them in a kernel.
+
+    Who computes more than its peers by design does so since the start: what counts is that the difference has grown, while
+    the team lost of its pace.
+    """
+    if not lost >= rules.keep * rules.lost or len(members) < rules.least:
+        return None
+    if not quantile(busy[members, None], 0.25)[0] >= rules.busy:  # who has gone does not wait in a kernel
+        return None
+    key = "gpu.sm_active" if window.has("gpu.sm_active") else "gpu.power"
+    # Watts are of an instant: of a step's phases some are met, so twice as many.
+    recent = window.recent(key, seconds) if key == "gpu.sm_active" else intensity(window, 2 * seconds)
+    values = recent.values[:, members][~_stalls(window, rules, members, recent, seconds)]
+    past = _leads(window.minutes(key).mean[:, members] - _at_rest(window, key, members))
+    usual, half = quantile(past, 0.15), len(values) // 2
+    if half < 3 or not np.isfinite(usual).any():
+        return None
+    level = mean(values)
+    noise = np.sqrt(variance(values) / len(values)) / max(float(np.median(level[~np.isnan(level)])), 0.01)
+    first, last = (_leads(mean(part)[None])[0] - usual for part in (values[:half], values[half:]))
+    grown = np.fmin(first, last)
+    # All along, not in a stall that has just ended.
+    ahead: Bools = (grown >= np.fmax(rules.more, rules.z * noise)) & (grown >= 0.5 * np.fmax(first, last))
+    if not ahead.any():
+        return None
+    lead = float(np.median(grown[ahead]))
+    if ahead.sum() <= max(rules.few * len(members), 1):
+        return Slow(members[ahead], "late", lead)
+    of_node = _one_node(window, members, ahead)
+    return None if of_node is None else Slow(of_node, "late", lead)
+
+
+def _stalls(
+    window: Window, rules: Thresholds, members: NDArray[np.intp], on: Recent, seconds: float
+) -> Bools:
+    """[time] whether most of a team spins: then nobody computes but who does not come."""
+    seen = activity(window, 2 * seconds)
+    spins = np.where(seen.have, seen.spin, np.nan)[:, members].astype(np.float32)
+    shares = Recent(seen.times, mean(spins.T)[:, None], seen.step)
+    stalls: Bools = aligned(shares, on.times, max(on.step, seen.step))[:, 0] >= rules.stalled
+    return stalls
+
+
+def _leads(levels: Floats) -> Floats:
+    """[time, member] level of each, of that of the lower quarter: of those that wait. NaN: nobody does anything."""
+    low = quantile(levels.T, 0.25)[:, None]
+    least = 0.05 * np.fmax.reduce(levels, axis=None, initial=0.0)
+    leads: Floats = np.where(low > least, levels / np.where(low > least, low, 1.0), np.nan).astype(np.float32)
+    return leads
+
+
+def _at_rest(window: Window, key: str, members: NDArray[np.intp]) -> Floats | float:
+    """[member] what a board shows that does nothing: watts; 0 of its activity."""
+    return idle_power(window)[members] if key == "gpu.power" else 0.0
 
 
 def _persists(
@@ -183,6 +259,16 @@ def _cpu(window: Window) -> Floats:
     return mean(window.recent("node.cpu_util", 120.0).values)
 
 
+def _sign(window: Window, variant: str) -> tuple[str, str]:
+    """The metric by which they differ from the others, and how."""
+    if variant == "clock":
+        return "gpu.sm_clock", "below its peers' clock"
+    if variant == "late":
+        key = "gpu.sm_active" if window.has("gpu.sm_active") else "gpu.power"
+        return key, "more than its peers, who wait for it, and more so than before"
+    return "gpu.util", "less of the time with a kernel than its peers"
+
+
 def _candidate(
     window: Window, rules: Thresholds, team: Teams, number: int, slow: Slow, lost: float
 ) -> Candidate:
@@ -194,11 +280,7 @@ def _candidate(
     keys = tuple(window.layout.gpus[gpu].key for gpu in slow.gpus.tolist())
     scope = team.scope(window, number)
     cpu = _cpu(window)
-    metric, what = (
-        ("gpu.sm_clock", "below its peers' clock")
-        if slow.variant == "clock"
-        else ("gpu.util", "less of the time with a kernel than its peers")
-    )
+    metric, what = _sign(window, slow.variant)
     evidence = [
         Evidence(metric, keys[0], slow.lack, "ratio", what),
         Evidence(

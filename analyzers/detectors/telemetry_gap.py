@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.detectors.gpu_fault import frozen, frozen_since, stuck_exporters, xids
+from coldaisle.analyzers.detectors.gpu_fault import WORKS, frozen, frozen_since, stuck_exporters, xids
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window
@@ -122,7 +122,7 @@ def _is_down(window: Window, node: int) -> bool:
 def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
     layout = window.layout
     key = layout.nodes[node].key
-    held = any(window.gpu_job[gpu] >= 0 for gpu in layout.nodes[node].gpus)
+    held = any(window.gpu_job[gpu] >= 0 for gpu in layout.nodes[node].gpus) or _worked(window, node, at)
     silent_s = window.at - at
     metric = "node.cpu_util" if variant == "node" else "gpu.power"
     return Candidate(
@@ -141,6 +141,19 @@ def _candidate(window: Window, node: int, at: float, variant: str) -> Candidate:
         is_immediate=variant == "node" and silent_s >= SURE_S,
         words={"how": in_words(silent_s), "why": _why(window, key)},
     )
+
+
+def _worked(window: Window, node: int, until: float) -> bool:
+    """Whether its GPUs worked when they were heard last: where a label of their series names the job, it fell silent with them."""
+    gpus = list(window.layout.nodes[node].gpus)
+    if not gpus or not window.has("gpu.util"):
+        return False
+    recent, minutes = window.recent("gpu.util", LOOKBACK_S), window.minutes("gpu.util").mean
+    number = int((until - window.at // 60 * 60) // 60) + len(minutes)
+    before = recent.values[(recent.times > until - 60.0) & (recent.times <= until)][:, gpus]
+    older = minutes[max(number - 1, 0) : max(number + 1, 0)][:, gpus]
+    known = np.concatenate([before.ravel(), older.ravel()])
+    return bool((known > WORKS).any())
 
 
 def _why(window: Window, node: str) -> str:

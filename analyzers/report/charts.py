@@ -18,7 +18,8 @@ LEVELS = 8
 def heat_map(values: Sequence[float | None], key: str) -> str:
     """A week, a row a day, a column an hour; [168], Monday 0:00 first."""
     known = [value for value in values if value is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    # from 0 on: a week that hardly changes looks as if it hardly changed
+    low, high = 0.0, max([*known, 0.0])
     cells = []
     for at, value in enumerate(values):
         x, y = 34 + at % 24 * 22, 16 + at // 24 * 20
@@ -36,9 +37,9 @@ def heat_map(values: Sequence[float | None], key: str) -> str:
     ]
     ends = [value_of(key, one) if key else count(one) for one in (low, high)]
     scale = [
-        f'<rect x="{34 + 14 * at}" y="162" width="14" height="9" class="h{at}"/>' for at in range(LEVELS)
+        f'<rect x="{84 + 14 * at}" y="162" width="14" height="9" class="h{at}"/>' for at in range(LEVELS)
     ]
-    legend = f'<text x="28" y="171" text-anchor="end">{ends[0]}</text><text x="152" y="171">{ends[1]}</text>'
+    legend = f'<text x="78" y="171" text-anchor="end">{ends[0]}</text><text x="202" y="171">{ends[1]}</text>'
     return _svg(
         566, 178, [*days, *hours, *cells, *scale, legend], f"by hour of the week: {ends[0]} to {ends[1]}"
     )
@@ -59,7 +60,7 @@ def histogram(one: Mapping[str, Any]) -> str:
         '<line x1="4" y1="92.5" x2="304" y2="92.5" class="axis"/>',
         f'<text x="4" y="106">{value_of(one["metric"], edges[0])}</text>',
         f'<text x="304" y="106" text-anchor="end">{value_of(one["metric"], edges[-1])}</text>',
-        f'<text x="304" y="16" text-anchor="end" class="dim">tallest {percent(most)}</text>',
+        f'<text x="154" y="106" text-anchor="middle" class="dim">tallest {percent(most)}</text>',
     ]
     return _svg(308, 110, [*bars, *axis], "distribution over GPU time")
 
@@ -89,7 +90,7 @@ def load(one: Mapping[str, Any]) -> str:
     """What ran and what waited, day by day, against what is installed."""
     days = one["by_day"]
     installed = one["installed_gpus"] or 0
-    most = max([day["running"] + day["waiting"] for day in days] + [installed, 1.0]) * 1.05
+    most = max([day["running"] + (day["waiting"] or 0) for day in days] + [installed, 1.0]) * 1.05
     if len(days) < 2:
         return ""
     step = 600 / (len(days) - 1)
@@ -100,7 +101,7 @@ def load(one: Mapping[str, Any]) -> str:
         )
 
     running = [day["running"] for day in days]
-    asked = [day["running"] + day["waiting"] for day in days]
+    asked = [day["running"] + (day["waiting"] or 0) for day in days]
     base = f"{40 + 600:.1f},150 40,150"
     parts = [
         f'<polygon points="{line(asked)} {base}" class="waiting"/>',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -11,11 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from coldaisle.analyzers.advice.advice import Advice, Ground, Refused, Saving
-from coldaisle.analyzers.advice.utilisation import Measured, Use
-from coldaisle.analyzers.audit.audit import Audit
+from coldaisle.analyzers.advice.advice import Advice, Counsel, Ground, Refused, Saving
+from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
+from coldaisle.analyzers.audit.audit import Audit, Method
 from coldaisle.analyzers.audit.drift import Drift
-from coldaisle.analyzers.audit.facts import Hours, Load
+from coldaisle.analyzers.audit.facts import Facts, Hours, Load, Recurring, Spread
 from coldaisle.analyzers.finding import Scope
 from coldaisle.analyzers.sizing.quantity import Quantity
 from coldaisle.sources.errors import ConfigError
@@ -26,73 +27,33 @@ MOST_BYTES = 200_000_000
 
 def as_object(audit: Audit, drifts: Sequence[Drift] | None = None) -> dict[str, Any]:
     """The whole of it; ``drifts``: None where no baseline was given."""
-    usage, facts, counsel, method = audit.usage, audit.facts, audit.counsel, audit.method
-    uses = counsel.utilisations
+    usage, facts, counsel = audit.usage, audit.facts, audit.counsel
     made: dict[str, Any] = {
         "schema": SCHEMA,
         "made_at": instant(audit.made_at),
         "cluster": audit.cluster,
-        "span": {
-            "start": instant(audit.start), "end": instant(audit.end), "seconds": usage.span_s,
-            "days": usage.span_s / 86400, "step_s": usage.step,
-        },
+        "span": _span(audit),
         "pseudonyms": audit.is_pseudonymous,
         "gpus": len(usage.boards),
         "nodes": len(usage.hosts),
-        "models": _models(audit),
+        "models": dict(Counter(board.part or "not known" for board in usage.boards)),
         "jobs": facts.jobs if usage.jobs_known else None,
-        "gpu_hours": {
-            "installed": facts.installed_gpu_hours if usage.boards else None,
-            "allocated": quantity(uses.cluster.gpu_hours),
-            "reclaimable": quantity(counsel.reclaimable),
-        },
-        "utilisations": {
-            "cluster": _use(uses.cluster),
-            "racks": [_use(one) for one in uses.racks],
-            "partitions": [_use(one) for one in uses.partitions],
-            "users": [_use(one) for one in uses.users],
-            "job_names": [_use(one) for one in uses.names],
-        },
-        "jobs_by": {
-            "state": [_hours(one) for one in facts.by_state],
-            "user": [_hours(one) for one in facts.by_user],
-            "account": [_hours(one) for one in facts.by_account],
-            "partition": [_hours(one) for one in facts.by_partition],
-        },
+        "gpu_hours": _gpu_hours(audit),
+        "utilisations": _utilisations(counsel.utilisations),
+        "jobs_by": _jobs_by(facts),
         "offered_load": None if facts.load is None else _load(facts.load),
-        "distributions": [
-            {
-                "metric": one.key, "edges": list(one.edges), "shares": list(one.shares),
-                "percentiles": {f"p{q}": number(v) for q, v in one.percentiles}, "coverage": one.coverage,
-            }
-            for one in facts.spreads
-        ],
+        "distributions": [_spread(one) for one in facts.spreads],
         "hour_of_week": [{"metric": one.key, "values": numbers(one.values)} for one in facts.weeks],
         "waste": [one._asdict() for one in facts.waste],
         "advice": [_advice(one) for one in counsel.given],
         "refused": [_refused(one) for one in counsel.refused],
-        "findings": [
-            {**one._asdict(), "where": list(one.where), "first": instant(one.first), "last": instant(one.last)}
-            for one in facts.recurring
-        ],
+        "findings": [_recurring(one) for one in facts.recurring],
         "not_looked_at": list(facts.not_looked_at),
-        "coverage": {
-            "overall": number(facts.coverage),
-            "by_day": [{"day": instant(at), "coverage": share} for at, share in facts.by_day],
-            "by_metric": dict(facts.by_metric),
-        },
-        "method": {
-            "sources": list(method.sources), "queries": method.queries, "seconds": method.seconds,
-            "scrape_s": method.scrape_s, "found": dict(method.found), "lacking": dict(method.lacking),
-            "remarks": list(method.remarks), "interval": "80 %",
-        },
-    }  # fmt: skip
+        "coverage": _coverage(facts),
+        "method": _method(audit.method),
+    }
     if drifts is not None:
-        made["drift"] = [
-            {"what": one.what, "unit": one.unit, "before": one.before, "now": one.now,
-             "change": {"value": one.change, "low": one.low, "high": one.high}}
-            for one in drifts
-        ]  # fmt: skip
+        made["drift"] = [_drift(one) for one in drifts]
     return made
 
 
@@ -145,11 +106,84 @@ def quantity(one: Quantity | None) -> dict[str, Any] | None:
     return found
 
 
-def _models(audit: Audit) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for board in audit.usage.boards:
-        counts[board.part or "not known"] = counts.get(board.part or "not known", 0) + 1
-    return counts
+def _span(audit: Audit) -> dict[str, Any]:
+    seconds = audit.usage.span_s
+    return {
+        "start": instant(audit.start), "end": instant(audit.end), "seconds": seconds, "days": seconds / 86400,
+        "step_s": audit.usage.step,
+    }  # fmt: skip
+
+
+def _gpu_hours(audit: Audit) -> dict[str, Any]:
+    return {
+        "installed": audit.facts.installed_gpu_hours if audit.usage.boards else None,
+        "allocated": quantity(audit.counsel.utilisations.cluster.gpu_hours),
+        "reclaimable": quantity(audit.counsel.reclaimable),
+        "reclaimable_why": _why_not(audit.counsel),
+    }
+
+
+def _why_not(counsel: Counsel) -> str | None:
+    """Why it is not known what could be reclaimed; None where it is."""
+    if counsel.reclaimable is not None:
+        return None
+    why = dict.fromkeys(refused.why for refused in counsel.refused if refused.rule == "idle_gpus")
+    return "; ".join(why) or "it takes jobs with their GPUs, and what these did"
+
+
+def _utilisations(uses: Utilisations) -> dict[str, Any]:
+    return {
+        "cluster": _use(uses.cluster),
+        "racks": [_use(one) for one in uses.racks],
+        "partitions": [_use(one) for one in uses.partitions],
+        "users": [_use(one) for one in uses.users],
+        "job_names": [_use(one) for one in uses.names],
+    }
+
+
+def _jobs_by(facts: Facts) -> dict[str, Any]:
+    return {
+        "state": [_hours(one) for one in facts.by_state],
+        "user": [_hours(one) for one in facts.by_user],
+        "account": [_hours(one) for one in facts.by_account],
+        "partition": [_hours(one) for one in facts.by_partition],
+    }
+
+
+def _spread(one: Spread) -> dict[str, Any]:
+    return {
+        "metric": one.key, "edges": list(one.edges), "shares": list(one.shares),
+        "percentiles": {f"p{q}": number(v) for q, v in one.percentiles}, "coverage": one.coverage,
+    }  # fmt: skip
+
+
+def _recurring(one: Recurring) -> dict[str, Any]:
+    return {
+        **one._asdict(),
+        "where": list(one.where),
+        "first": instant(one.first),
+        "last": instant(one.last),
+    }
+
+
+def _coverage(facts: Facts) -> dict[str, Any]:
+    return {
+        "overall": number(facts.coverage),
+        "by_day": [{"day": instant(at), "coverage": share} for at, share in facts.by_day],
+        "by_metric": dict(facts.by_metric),
+    }
+
+
+def _method(method: Method) -> dict[str, Any]:
+    return {
+        "sources": list(method.sources), "queries": method.queries, "seconds": method.seconds, "scrape_s": method.scrape_s,
+        "found": dict(method.found), "lacking": dict(method.lacking), "remarks": list(method.remarks), "interval": "80 %",
+    }  # fmt: skip
+
+
+def _drift(one: Drift) -> dict[str, Any]:
+    change = {"value": one.change, "low": one.low, "high": one.high}
+    return {"what": one.what, "unit": one.unit, "before": one.before, "now": one.now, "change": change}
 
 
 def _measured(one: Measured) -> dict[str, Any]:
@@ -176,11 +210,12 @@ def _hours(one: Hours) -> dict[str, Any]:
 
 
 def _load(one: Load) -> dict[str, Any]:
+    knows_waits = not math.isnan(one.waiting_p95)
     return {
         "p50_gpus": one.p50, "p95_gpus": one.p95, "max_gpus": one.most, "running_p95_gpus": one.running_p95,
-        "waiting_p95_gpus": one.waiting_p95, "installed_gpus": one.installed or None,
+        "waiting_p95_gpus": number(one.waiting_p95), "installed_gpus": one.installed or None,
         "by_hour_of_week": numbers(one.by_hour),
-        "by_day": [{"day": instant(at), "running": run, "waiting": wait} for at, run, wait in one.by_day],
+        "by_day": [{"day": instant(at), "running": run, "waiting": wait if knows_waits else None} for at, run, wait in one.by_day],
         "knows_reasons": one.knows_reasons, "littles_law_ratio": number(one.little),
     }  # fmt: skip
 

@@ -120,7 +120,9 @@ def _hours(made: Mapping[str, Any]) -> Iterator[str]:
         if rows:
             yield f"## {title}"
             yield ""
-            yield from _table(("", "Jobs", "GPU-hours", "not completed", "Wait, half", "Wait, 9 of 10"), rows)
+            yield from _table(
+                ("", "Jobs", "GPU-hours", "not completed", "half waited at most", "9 of 10 at most"), rows
+            )
 
 
 def _findings(made: Mapping[str, Any]) -> Iterator[str]:

@@ -36,12 +36,22 @@ def summary(made: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
     yield from _by_state(made)
     yield from _advice(made, width)
     yield from _drift(made, width)
+    yield from _remarks(made, width)
+
+
+def _remarks(made: Mapping[str, Any], width: int) -> Iterator[str]:
+    told = made["method"]["remarks"]
+    if told:
+        yield ""
+        yield "Remarks"
+    for one in told[:MOST]:
+        yield from _wrapped(f"  {words.name(one, 300)}", width, 4)
 
 
 def _by_state(made: Mapping[str, Any]) -> Iterator[str]:
     states = [one for one in made["jobs_by"]["state"] if one["gpu_hours"] > 0]
     total = sum(one["gpu_hours"] for one in states)
-    if total and "unknown" not in {one["name"] for one in states}:
+    if total and {one["name"] for one in states} != {"unknown"}:
         yield ""
         yield "GPU-hours by how jobs ended"
         for one in states[:MOST]:
@@ -86,7 +96,8 @@ def drifted(one: Mapping[str, Any]) -> str:
             f"{words.name(one['what'])}: {words.percent(one['before'])} -> {words.percent(one['now'])} "
             f"({value:+.0f} points [{low:+.0f} to {high:+.0f}])"
         )
-    return f"{words.name(one['what'])}: {words.count(one['before'])} -> {words.count(one['now'])}"
+    named = {"gpus": " GPUs", "gpu_hours": " GPU-hours"}.get(unit, "")
+    return f"{words.name(one['what'])}: {words.count(one['before'])} -> {words.count(one['now'])}{named}"
 
 
 def _wrapped(text: str, width: int, indent: int) -> Iterator[str]:

@@ -57,7 +57,8 @@ def figure(one: Mapping[str, Any] | None) -> str:
     value, low, high = one["value"], one["low"], one["high"]
     is_exact = low == high
     if unit == "ratio":
-        return percent(value) if is_exact else f"{percent(value)} [{low * 100:.0f}-{high * 100:.0f}]"
+        ends = [f"{one * 100:.0f}" for one in (low, high)]
+        return percent(value) if ends[0] == ends[1] else f"{percent(value)} [{'-'.join(ends)}]"
     if unit in ("W", "s", "B", "B/s") or unit == "bytes":
         canonical = "B" if unit == "bytes" else unit
         told = show(value, canonical)
@@ -111,21 +112,22 @@ def points(made: Mapping[str, Any]) -> Iterator[Point]:
 def busy(made: Mapping[str, Any]) -> str:
     """The four utilisations in a sentence."""
     use = made["utilisations"]["cluster"]
-    told = [f"{title.lower()} {figure(use[key])}" for key, title, _ in KINDS if use[key]["value"] is not None]
+    told = [
+        f"{title.lower().replace(',', '')} {figure(use[key])}"
+        for key, title, _ in KINDS
+        if use[key]["value"] is not None
+    ]
     if not told:
         why = next((use[key]["why"] for key, _, _ in KINDS if use[key]["why"]), "nothing was measured")
         return f"Cannot be told: {why}."
-    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before."
+    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before, the last two of what busy boards could do."
 
 
 def reclaim(made: Mapping[str, Any]) -> str:
     """Option zero."""
     one = made["gpu_hours"]["reclaimable"]
     if one is None:
-        why = [refused["why"] for refused in made["refused"] if refused["rule"] == "idle_gpus"]
-        return sentence(
-            f"Cannot be told: {why[0] if why else 'it takes jobs with their GPUs, and what these did'}"
-        )
+        return sentence(f"Cannot be told: {made['gpu_hours']['reclaimable_why']}")
     seconds = made["span"]["seconds"] or 1.0
     gpus = one["value"] * 3600 / seconds
     held = (made["gpu_hours"]["allocated"] or {}).get("value")
@@ -142,10 +144,15 @@ def demand(made: Mapping[str, Any]) -> str:
     load = made["offered_load"]
     if load is None:
         return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
-    text = f"Jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
+    text = f"jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
     installed = load["installed_gpus"]
+    if (short := _is_short(made)) is not None:
+        text = f"{'Part of the time' if short else 'No'}: {text}"
     if installed:
         text += f"; {count(installed)} are installed"
+    if unused := [use for use in made["utilisations"]["racks"] if use["allocated"]["value"] == 0]:
+        gpus = sum(use["gpus"] for use in unused)
+        text += f", of which no job ever held the {count(gpus)} in {name(', '.join(use['name'] for use in unused), LONG)}"
     waits = [one for one in made["jobs_by"]["partition"] if one["wait_p90_s"] is not None]
     if waits:
         text += (
@@ -153,14 +160,31 @@ def demand(made: Mapping[str, Any]) -> str:
         )
     elif not any(one["wait_p50_s"] is not None for one in made["jobs_by"]["state"]):
         text += ". Who waited is not known without accounting, so this is what ran"
-    return text + "."
+    return sentence(text, 900)
+
+
+def _is_short(made: Mapping[str, Any]) -> bool | None:
+    """Whether jobs asked for more than is installed 5 % of the time; None: who waited is not known, so that is not."""
+    load = made["offered_load"]
+    if not load or not load["installed_gpus"] or load["waiting_p95_gpus"] is None:
+        return None
+    return bool(load["p95_gpus"] > load["installed_gpus"])
 
 
 def binding(made: Mapping[str, Any]) -> str:
     """What advice says of parts; else what is known of it."""
     bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
     if bought:
-        return " ".join(f"{name(one['action'], LONG)}: {name(one['because'], 300)}" for one in bought[:3])
+        told = [
+            sentence(f"{name(one['action'], LONG)}: {one['because'].partition(';')[0]}")
+            for one in sorted(bought, key=_size, reverse=True)[:3]
+        ]
+        last = (
+            "Nothing is short: this is for when boards are replaced."
+            if _is_short(made) is False
+            else "Reclaiming what is idle comes first."
+        )
+        return " ".join([*told, last])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
     if why:
         return f"No part is advised: {name(why[0], 300)}."
@@ -169,6 +193,12 @@ def binding(made: Mapping[str, Any]) -> str:
     if flops is None or bandwidth is None:
         return "Cannot be told: it takes DCGM's profiling metrics (tensor and memory activity)."
     return f"Busy boards reach {percent(flops)} of their flop/s and {percent(bandwidth)} of their memory bandwidth."
+
+
+def _size(one: Mapping[str, Any]) -> float:
+    """GPUs that a purchase is for, of today's."""
+    options = one.get("options") or [{}]
+    return float((options[0].get("gpus") or {}).get("value") or 0.0)
 
 
 def refusals(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

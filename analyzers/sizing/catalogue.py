@@ -75,6 +75,8 @@ class Model:
     """Of MLA: elements a token and layer keeps, one copy for all heads."""
     state_bytes: float = 0.0
     """That layers without keys and values keep of a request, however long it is."""
+    stored: str = "bf16"
+    """Format that its weights are published in, as ``weights.FORMATS`` names it."""
     status: str = ""
     """Whether it was read, and where; or remembered."""
     note: str = ""
@@ -223,7 +225,10 @@ def _plain(name: str) -> str:
 
 def _names(name: str) -> set[str]:
     """``DeepSeek-V3/R1`` is both; ``Llama-3.x-8B`` is Llama 3, 3.1 and so on."""
-    plain = {_plain(name), _plain(name.partition("/")[0])}
+    first, _, other = name.partition("/")
+    plain = {_plain(name), _plain(first)}
+    if other:
+        plain.add(_plain(first.rpartition("-")[0] + other))
     if "3.x" in name:
         plain |= {_plain(name.replace("3.x", version)) for version in ("3", "3.1", "3.3")}
     return plain
@@ -261,6 +266,7 @@ def _model(row: Mapping[str, str]) -> Model:
         gated_ffn=row["gated_ffn"] != "no",
         tied_embedding=row["tied_embedding"] == "yes",
         latent_dim=int(latent[1]) + int(latent[2]) if latent else None,
+        stored=row["stored"] or "bf16",
         status=row["status"],
         note=row["note"],
     )

@@ -8,11 +8,12 @@ heads that predict further tokens are not counted. Pure but for reading the one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.hfformat import SIXTEEN_BIT, stored_format
 from coldaisle.analyzers.sizing.hfkeys import MOST_LAYERS, NAME_CELLS, Family, Keys, family_of, read_keys
 from coldaisle.analyzers.sizing.kvcache import KV_BYTES
 from coldaisle.analyzers.sizing.sheet import SizingError
@@ -33,12 +34,12 @@ _GATED = ("silu", "swish", "swiglu", "geglu", "swigluoai")
 """Activations that only gated MLPs use."""
 _STRANGE = (
     "block_configs",
-    "hybrid_override_pattern",
     "hybrid_layer_pattern",
+    "hybrid_layer_ids",
     "ssm_cfg",
     "mamba2_config",
-    "mamba_n_heads",
-    "mamba_num_heads",
+    "mamba_d_ssm",
+    "n_mamba_heads",
     "index_head_dim",
     "global_head_dim",
     "num_global_key_value_heads",
@@ -52,6 +53,9 @@ _STRANGE = (
     "cross_layer_sharing",
 )
 """Keys of layers that are built in ways that are not counted here."""
+_MAMBA2_HEADS = ("mamba_num_heads", "mamba_n_heads")
+_PATTERN = {"M": "mamba", "*": "full", "-": "mlp"}
+"""Of Nemotron-H: a letter a layer, and a layer is a mixer or an MLP."""
 _KINDS = {
     "full_attention": "full",
     "attention": "full",
@@ -107,7 +111,11 @@ def _model(keys: Keys, name: str) -> Model:
     kinds, window = _kinds(keys, family, layers)
     attention = _attention(keys, family, hidden)
     mixture = _mixture(keys)
-    mlps = [_mlp(keys, family, hidden, mixture, sparse) for sparse in _sparse(keys, layers, mixture)]
+    mlps = [
+        _mlp(keys, family, hidden, mixture, sparse)
+        for kind, sparse in zip(kinds, _sparse(keys, layers, mixture), strict=True)
+        if kind == "mlp" or "mlp" not in kinds
+    ]
     tied = keys.flag("tie_word_embeddings", family.tied)
     each = Counter(kinds)
     mixing = (
@@ -124,6 +132,7 @@ def _model(keys: Keys, name: str) -> Model:
     routed = sum(mlp.routed for mlp in mlps)
     active = always + (routed * mixture.active / mixture.experts if mixture else 0)
     attending = each["full"] + each["window"]
+    stored = stored_format(keys)
     return Model(
         name=name,
         params=float(always + routed),
@@ -145,9 +154,17 @@ def _model(keys: Keys, name: str) -> Model:
         tied_embedding=tied,
         latent_dim=attention.latent,
         state_bytes=_state(keys, hidden, each),
+        stored=stored or SIXTEEN_BIT,
         status="read from a config.json",
-        note="a tower that sees or hears is not counted" if keys.outer else "",
+        note="; ".join(_notes(keys, stored)),
     )
+
+
+def _notes(keys: Keys, stored: str) -> Iterator[str]:
+    if keys.outer:
+        yield "a tower that sees or hears is not counted"
+    if not stored:
+        yield "quantised in a way that is not known here: sized as if its weights had 16 bit, unless a format is told"
 
 
 def _name(keys: Keys, path: Path) -> str:
@@ -188,7 +205,7 @@ def _family(keys: Keys) -> Family:
 
 
 def _kinds(keys: Keys, family: Family, layers: int) -> tuple[list[str], int | None]:
-    """Of each layer ``full``, ``window``, ``linear`` or ``mamba``; and the window, in tokens."""
+    """Of each layer ``full``, ``window``, ``linear``, ``mamba`` or ``mlp``; and the window, in tokens."""
     kinds = _listed(keys, layers) or _by_rule(keys, family, layers)
     if "window" not in kinds:
         return kinds, None
@@ -199,7 +216,9 @@ def _kinds(keys: Keys, family: Family, layers: int) -> tuple[list[str], int | No
 
 
 def _listed(keys: Keys, layers: int) -> list[str] | None:
-    """As ``layer_types`` (or ``layers_block_type``) has them."""
+    """As ``layer_types`` (or ``layers_block_type``) has them, or a pattern of letters."""
+    if pattern := keys.word("hybrid_override_pattern"):
+        return _lettered(keys, pattern, layers)
     for name in ("layer_types", "layers_block_type"):
         told = keys.words(name)
         if told is None:
@@ -216,7 +235,24 @@ def _listed(keys: Keys, layers: int) -> list[str] | None:
     return None
 
 
+def _lettered(keys: Keys, pattern: str, layers: int) -> list[str]:
+    if len(pattern) != layers:
+        raise SizingError(
+            f"{keys.where}: hybrid_override_pattern has {len(pattern)} layers, and there are {layers}",
+            "both have to tell the same",
+        )
+    strange = next((letter for letter in pattern if letter not in _PATTERN), None)
+    if strange is not None:
+        raise SizingError(
+            f"{keys.where}: hybrid_override_pattern: layers of {plain(strange, 4)} are not known here",
+            "give its shape instead: parameters, layers, KV heads, head size",
+        )
+    return [_PATTERN[letter] for letter in pattern]
+
+
 def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
+    if (attending := keys.counts("attn_layer_indices")) is not None:
+        return ["full" if index in attending else "mamba" for index in range(layers)]
     if period := keys.count("attn_layer_period"):
         offset = keys.count("attn_layer_offset") or 0
         return ["full" if index % period == offset else "mamba" for index in range(layers)]
@@ -319,7 +355,9 @@ def _delta(keys: Keys, hidden: int) -> tuple[int, float]:
 
 
 def _mamba(keys: Keys, hidden: int) -> tuple[int, float]:
-    """Mamba 1: parameters of a layer, and bytes that it keeps of a request."""
+    """Mamba: parameters of a layer, and bytes that it keeps of a request."""
+    if keys.count(*_MAMBA2_HEADS):
+        return _mamba2(keys, hidden)
     inner = hidden * keys.needed("its Mamba layers", "mamba_expand")
     state = keys.needed("its Mamba layers", "mamba_d_state")
     taps = keys.needed("its Mamba layers", "mamba_d_conv")
@@ -327,6 +365,21 @@ def _mamba(keys: Keys, hidden: int) -> tuple[int, float]:
     params = hidden * 2 * inner + inner * (taps + 1) + inner * (rank + 2 * state) + rank * inner + inner
     params += inner * state + inner + inner * hidden + rank + 2 * state
     return params, inner * state * _state_element(keys) + inner * (taps - 1) * 2.0
+
+
+def _mamba2(keys: Keys, hidden: int) -> tuple[int, float]:
+    """The same of Mamba 2, whose heads share states by groups."""
+    what = "its Mamba layers"
+    heads, size = keys.needed(what, *_MAMBA2_HEADS), keys.needed(what, "mamba_head_dim", "mamba_d_head")
+    state, taps = (
+        keys.needed(what, "ssm_state_size", "mamba_d_state"),
+        keys.needed(what, "conv_kernel", "mamba_d_conv"),
+    )
+    groups = keys.count("n_groups", "mamba_n_groups") or 1
+    inner = heads * size
+    mixed = inner + 2 * groups * state
+    params = hidden * (inner + mixed + heads) + mixed * (taps + 1) + 3 * heads + inner + inner * hidden
+    return params, inner * state * _state_element(keys) + mixed * (taps - 1) * 2.0
 
 
 def _state_element(keys: Keys) -> float:
@@ -386,13 +439,17 @@ def _sparse(keys: Keys, layers: int, mixture: _Mixture | None) -> Sequence[bool]
 
 def _mlp(keys: Keys, family: Family, hidden: int, mixture: _Mixture | None, sparse: bool) -> _Mlp:
     if mixture is None or not sparse:
-        width = keys.count("intermediate_size_mlp") or _dense_width(keys, family, hidden)
+        width = keys.count("intermediate_size_mlp", "shared_intermediate_size") or _dense_width(
+            keys, family, hidden
+        )
         biased = family.bias or keys.flag("bias", False) or keys.flag("mlp_bias", False)
         return _Mlp(_matrices(family, hidden, width, biased), 0)
     routed = mixture.experts * _matrices(family, hidden, mixture.width, family.expert_bias)
     router = hidden * mixture.experts + (mixture.experts if family.router_bias else 0)
     shared = keys.count("n_shared_experts", "num_shared_experts") or family.shared_experts
-    beside = keys.count("shared_expert_intermediate_size") or shared * mixture.width
+    beside = (
+        keys.count("shared_expert_intermediate_size", "shared_intermediate_size") or shared * mixture.width
+    )
     always = (
         router + _matrices(family, hidden, beside, False) + (hidden if family.shared_gate and beside else 0)
     )

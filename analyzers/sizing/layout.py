@@ -83,15 +83,14 @@ def stage_layers(model: Model, pipeline: int) -> int:
 
 
 def splits_evenly(model: Model, pipeline: int) -> bool:
-    """Whether layers divide over stages; over 2, 4, 8 ... also with embedding and head counted as layers (126 over 16).
+    """Whether layers divide over stages, alone or with embedding and head counted as layers (126 over 16, 70 over 12).
 
-    An odd number of layers divides over such too, with up to 3 fewer on the last stage (61 over 16).
+    An odd number of layers divides over 2, 4, 8 ... too, with up to 3 fewer on the last stage (61 over 16).
     """
     assert model.layers is not None
-    if model.layers % pipeline == 0:
-        return True
     short = -model.layers % pipeline
-    return pipeline & (pipeline - 1) == 0 and (short == 2 or (model.layers % 2 == 1 and short <= 3))
+    is_power_of_two = pipeline & (pipeline - 1) == 0
+    return short in (0, 2) or (is_power_of_two and model.layers % 2 == 1 and short <= 3)
 
 
 def tensor_sizes(model: Model, domain: int) -> list[int]:

@@ -154,9 +154,14 @@ def _memory_section(best: Candidate) -> Section:
             ("weights", room.weights),
             ("activations", room.activations),
             ("beside", room.beside),
-            ("KV cache", room.left),
+            ("KV cache", _not_below_zero(room.left)),
         ),
     )
+
+
+def _not_below_zero(left: Quantity) -> Quantity:
+    """No memory is less than none."""
+    return replace(left, value=max(left.value, 0.0), low=max(left.low, 0.0), high=max(left.high, 0.0))
 
 
 def _kv_section(request: Request, best: Candidate) -> Section:
@@ -344,11 +349,12 @@ def _binding(request: Request, part: Part, best: Candidate, tried: list[Candidat
             busy * (parts.compute / running + prefill), "gpus", "time of products, most of them of prefill"
         ),
     }
-    if request.has_goal:
-        terms["latency goal"] = exact(float(best.gpus), "gpus", "as many as the goals need")
+    name = _name_of_binding(request, part, best, tried, terms)
+    if name == "latency goal":
+        terms[name] = exact(float(best.gpus), "gpus", "as many as the goals need")
     if request.replicas is not None or request.tensor is not None or request.pipeline is not None:
         terms["layout asked for"] = exact(float(best.gpus), "gpus", "as many as it has")
-    return Binding(_name_of_binding(request, part, best, tried, terms), tuple(terms.items()))
+    return Binding(name, tuple(terms.items()))
 
 
 def _name_of_binding(
@@ -446,6 +452,8 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
             "keys and values are taken at 8 bit, as TensorRT-LLM keeps them with such weights; "
             "vLLM keeps 16 bit unless told: name the KV format if so, half as many requests fit"
         )
+    if best.room.left.low <= 0:
+        yield "memory may not suffice: at worst nothing is left for keys and values; a shorter --max-model-len, or more GPUs, make it sure"
     if best.point.concurrency > best.load.slots:
         yield (
             f"past the knee: {best.point.concurrency * best.stages:.0f} users a replica, {best.slots:.0f} places; "

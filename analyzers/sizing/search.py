@@ -125,10 +125,14 @@ def _check_product(wish: Wish, gpus: int | None) -> None:
     told = [size for size in (wish.tensor, wish.pipeline, wish.data, wish.context) if size is not None]
     product = math.prod(told)
     all_told = wish.tensor is not None and wish.pipeline is not None and wish.data is not None
-    if gpus is not None and (gpus % product or (all_told and product != gpus)):
+    if gpus is not None and all_told and product != gpus:
         raise SizingError(
             f"TP, PP, CP and DP that were asked for make {product} GPUs, not {gpus}; "
             "their product has to be the number of GPUs"
+        )
+    if gpus is not None and gpus % product:
+        raise SizingError(
+            f"TP, PP, CP and DP that were asked for make {product} GPUs, not {gpus}, which is no multiple of that"
         )
     if wish.data and wish.batch_is_told and wish.data * (wish.microbatch or 1) > wish.batch:
         raise SizingError(

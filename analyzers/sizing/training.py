@@ -39,6 +39,7 @@ from coldaisle.analyzers.sizing.site import Machine, Site, machine
 from coldaisle.analyzers.sizing.step import peak_of, usual_dtype
 from coldaisle.analyzers.sizing.training_sections import sections_of
 from coldaisle.sources.parts.catalogue import GIB, Part
+from coldaisle.sources.units import show
 
 MOST_TOKENS = 1e18
 MOST_SEQUENCE = 16_777_216
@@ -160,6 +161,11 @@ def plan_finetuning(
         raise SizingError(f"there is no method {method}; use full, lora or qlora")
     check_above_zero("rank", rank)
     known, notes = shaped(model)
+    if rank > (known.hidden or math.inf):
+        raise SizingError(
+            f"adapters of rank {rank:,} are wider than {known.name} ({known.hidden:,})",
+            "usual are 8 to 256; --method full trains all weights",
+        )
     adapters = 0.0 if method == "full" else lora_parameters(known, rank).value
     spread = Spread(
         tensor=tensor, pipeline=pipeline, data=data, context=context, expert=expert, microbatch=microbatch,
@@ -323,8 +329,8 @@ def _in_time(request: _Request, memory: tuple[str, Quantity], sizes: list[int]) 
         before = gpus
     limit = "power" if _most(request) < MOST_GPUS else "time"
     return _None(
-        f"no number of GPUs up to {before:,} ends within {request.deadline_s / DAY:.3g} days: {at:,} take "
-        f"{quickest / DAY:.3g}, for a step's {request.wish.batch:,} sequences go over no more. What binds: {limit}",
+        f"no number of GPUs up to {before:,} ends within {show(request.deadline_s, 's')}: {at:,} take "
+        f"{show(quickest, 's')}, for a step's {request.wish.batch:,} sequences go over no more. What binds: {limit}",
         largest([(limit, exact(quickest, "s", f"the quickest, with {at:,} GPUs"))]),
     )
 

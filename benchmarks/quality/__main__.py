@@ -22,7 +22,7 @@ from benchmarks.quality.watching import watch
 from coldaisle.sources.simulator.scenarios import SCENARIOS, Observed, world
 
 TUNING_PARTS, TEST_PARTS = ("H100", "A100"), ("H100", "A100", "H200", "B200")
-TUNING_SEEDS, TEST_SEEDS = (101, 102, 103), (9001, 9002, 9003, 9004)
+TUNING_SEEDS, TEST_SEEDS = (101, 102, 103), (9101, 9102, 9103, 9104)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def run(work: Work) -> tuple[str, dict[str, Tally], float]:
 def works(args: argparse.Namespace) -> Iterator[Work]:
     """Everything that is asked for. Long scenarios are in worlds of their own, so that short ones need not wait for them."""
     seeds, parts = (TEST_SEEDS, TEST_PARTS) if args.split == "test" else (TUNING_SEEDS, TUNING_PARTS)
+    seeds = tuple(int(seed) for seed in args.seeds.split(",")) if args.seeds else seeds
     names = args.scenarios.split(",") if args.scenarios else list(SCENARIOS)
     by_length = defaultdict(list)
     for name in names:
@@ -89,12 +90,18 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
     parser.add_argument("--split", choices=("tuning", "test"), default="tuning")
     parser.add_argument("--quick", action="store_true", help="one seed, no healthy hours, no incidents")
+    parser.add_argument(
+        "--seeds", default="", help="others to tune on: 201,202; no healthy hours, no incidents"
+    )
     parser.add_argument("--polls", default="", help="only these, in seconds: 5,30")
     parser.add_argument("--setting", default="", help="only ways of looking with this in their name: default")
     parser.add_argument("--scenarios", default="", help="only these, by name")
     parser.add_argument("--mistakes", action="store_true", help="say what was missed and what was false")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
+    if args.seeds and args.split == "test":
+        parser.error("the test split has seeds of its own")
+    is_whole = not (args.quick or args.scenarios or args.seeds)
     began = time.monotonic()
     settings: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
     hours = 0.0
@@ -111,9 +118,9 @@ def main(argv: Sequence[str]) -> int:
         print(by_condition(settings, "5 s"))
         print(by_setting(settings))
         print(summary(settings))
-        if not args.quick and not args.scenarios:
+        if is_whole:
             print(healthy_table(pool.map(healthy_hours, range(args.workers * 4))))
-    if not args.quick and not args.scenarios:
+    if is_whole:
         from benchmarks.quality.gwdg import replay_rows
 
         print(replay_rows(os.environ.get("COLDAISLE_TRACES")))

@@ -90,12 +90,13 @@ def healthy_table(runs: Iterable[Healthy]) -> str:
     known = list(runs)
     hours = sum(run.gpu_hours for run in known)
     false = [key for run in known for key in run.false]
-    infos = sum(run.infos for run in known)
+    infos, bursts = (sum(getattr(run, name) for run in known) for name in ("infos", "bursts"))
     rate = 1000 * len(false) / hours if hours else math.nan
     listed = "".join(f"\n- `{key}`" for key in sorted(false)[:40])
     return (
         f"### Healthy GPUs\n\n{hours:,.0f} GPU-hours: {len(false)} findings that are warnings or worse, "
-        f"{rate:.3f} per 1,000 GPU-hours (wanted: 0.04); {infos} for information.\n{listed}\n"
+        f"{rate:.3f} per 1,000 GPU-hours (wanted: 0.04); {infos} for information; "
+        f"{bursts} warnings of caches that bursts of requests did fill.\n{listed}\n"
     )
 
 

@@ -170,6 +170,8 @@ class Seen(NamedTuple):
     first: int
     """The first bin in which it was seen."""
     last: int
+    was_elsewhere: bool = False
+    """Whether it was on another node before."""
 
 
 class Held(NamedTuple):
@@ -266,6 +268,12 @@ class _Speech:
         """Of a node's key; 0: it speaks of none."""
         frames = (frame for (_, kind), frame in self.frames.items() if kind is Kind.NODE)
         return max((len(frame.questions[0].key.parts) for frame in frames), default=0)
+
+
+def covered(counts: Floats, expected: float) -> Floats:
+    """Share of the samples that were there. Of 2.5 in a bin there are 2 or 3: with 2 of them none is missing."""
+    whole = max(math.floor(expected + 0.01), 1)
+    return np.where(counts >= whole, 1.0, counts / max(expected, 1.0)).astype(np.float32)
 
 
 class Aggregates:
@@ -709,7 +717,6 @@ class Aggregates:
         )
         host = {name: at for at, name in enumerate(gathered.hosts)}
         size = len(homes.seen)
-        expected = max(span.step / self._scrape, 1.0)
         counted = np.zeros((span.bins, size), np.float32)
         for speech in self._speeches:
             if not speech.has_gpus:
@@ -720,7 +727,7 @@ class Aggregates:
                     at = homes.column.get(ref)
                     if at is not None:
                         mine[first : first + len(counts), at] += counts[:, row]
-            np.maximum(counted, np.minimum(mine / expected, 1.0), out=counted)
+            np.maximum(counted, covered(mine, span.step / self._scrape), out=counted)
             speech.counts.clear()
         gathered.coverage = counted
         for speech in self._speeches:
@@ -822,7 +829,8 @@ def _housed(
         there = np.flatnonzero(alive)
         for ref in members:
             column[ref] = len(seen)
-        seen.append(Seen(node, slot, uuids, model, rack, int(there[0]), int(there[-1])))
+        was_elsewhere = any(spot(ref)[0] != node for ref in members)
+        seen.append(Seen(node, slot, uuids, model, rack, int(there[0]), int(there[-1]), was_elsewhere))
     return _Homes(seen, column)
 
 

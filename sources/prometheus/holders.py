@@ -28,15 +28,23 @@ class _Way(NamedTuple):
     """The vocabulary's, with this way alone."""
 
 
-async def jobs(spoken: Spoken, asker: Asker) -> list[tuple[Job, Mask]]:
-    """Jobs with a GPU that they hold, and when ([instant]). Raises SourceError."""
+class Held(NamedTuple):
+    """Who holds which GPU, and which GPUs are heard, each with when ([instant])."""
+
+    jobs: list[tuple[Job, Mask]]
+    heard: list[tuple[GpuRef, Mask]]
+    """With a job's label or without one."""
+
+
+async def jobs(spoken: Spoken, asker: Asker) -> Held:
+    """Jobs with a GPU that they hold. Raises SourceError."""
     frame = spoken.frames.get(Kind.GPU)
+    found = Held([], [])
     if frame is None:
-        return []
-    found: list[tuple[Job, Mask]] = []
+        return found
     places = list(spoken.places.values())
     for way in _ways(spoken):
-        for answer in await _ask(spoken, asker, way, spoken.keys.gpu.labels):
+        for answer in await _ask(spoken, asker, way, spoken.keys.gpu.labels, ""):
             keys = keys_of(spoken.keys.gpu, answer.labels)
             for key, labels, values in zip(keys, answer.labels, answer.values, strict=True):
                 row = frame.row_of.get(key)
@@ -45,11 +53,11 @@ async def jobs(spoken: Spoken, asker: Asker) -> list[tuple[Job, Mask]]:
                     continue
                 place = int(frame.places[row])
                 target = places[place].labels if place != NOWHERE else {}
-                found += [
-                    (job, ~np.isnan(values))
-                    for job in jobs_of(labels, way.words, gpu)
-                    if not _is_exporters(spoken, job, target)
-                ]
+                mask = ~np.isnan(values)
+                found.heard.append((gpu, mask))
+                for job in jobs_of(labels, way.words, gpu):
+                    if not _is_exporters(spoken, job, target):
+                        found.jobs.append((job, mask))
     return found
 
 
@@ -59,7 +67,7 @@ async def beginnings(spoken: Spoken, asker: Asker) -> dict[str, float]:
     if Kind.GPU not in spoken.frames:
         return began
     for way in _ways(spoken):
-        for answer in await _ask(spoken, asker, way, ()):
+        for answer in await _ask(spoken, asker, way, (), f'{way.label}!=""'):
             for labels, values in zip(answer.labels, answer.values, strict=True):
                 holes = np.flatnonzero(np.isnan(values))
                 first = int(holes[-1]) + 1 if len(holes) else 0
@@ -70,10 +78,10 @@ async def beginnings(spoken: Spoken, asker: Asker) -> dict[str, float]:
     return began
 
 
-async def _ask(spoken: Spoken, asker: Asker, way: _Way, by: tuple[str, ...]) -> list[Series]:
-    wanted = f'{way.label}!=""'
+async def _ask(spoken: Spoken, asker: Asker, way: _Way, by: tuple[str, ...], wanted: str) -> list[Series]:
+    matchers = (wanted,) if wanted else ()
     queries = [
-        grouped("max", (*by, way.label, *way.more), spoken.wording.selector(anchor, wanted))
+        grouped("max", (*by, way.label, *way.more), spoken.wording.selector(anchor, *matchers))
         for anchor in spoken.anchors
     ]
     return [await asker.ask(query) for query in queries]

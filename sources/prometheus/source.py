@@ -440,12 +440,17 @@ class PrometheusSource:
 
     async def _ask_jobs(self, watch: _Watch, asker: Asker) -> list[Item]:
         items: list[Item] = []
-        held = [pair for spoken in watch.spoken for pair in await jobs(spoken, asker)]
+        told = [await jobs(spoken, asker) for spoken in watch.spoken]
+        held = [pair for one in told for pair in one.jobs]
+        heard = [pair for one in told for pair in one.heard]
         began = await self._beginnings(watch, asker, held)
-        masks = np.array([present for _, present in held], np.float64).reshape(len(held), len(asker.times))
+        rows = [present for _, present in (*held, *heard)]
+        masks = np.array(rows, np.float64).reshape(len(rows), len(asker.times))
         masks[masks == 0] = np.nan
         for at, present in _changes(masks, asker.times + watch.ahead):
-            items += watch.running.update(holdings(held[row][0] for row in present), at, began)
+            holding = holdings(held[row][0] for row in present if row < len(held))
+            boards = frozenset(heard[row - len(held)][0] for row in present if row >= len(held))
+            items += watch.running.update(holding, at, began, boards)
         return items
 
     async def _ask_cluster(self, watch: _Watch, asker: Asker) -> list[Item]:

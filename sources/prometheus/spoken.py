@@ -17,7 +17,7 @@ import numpy as np
 
 from coldaisle.sources.errors import AccessDenied, SourceError, TimedOut, Unreachable
 from coldaisle.sources.prometheus.answers import Labels, Values
-from coldaisle.sources.prometheus.asking import Asker, grid
+from coldaisle.sources.prometheus.asking import Asker, Series, grid
 from coldaisle.sources.prometheus.delivery import Scraped, batches, events
 from coldaisle.sources.prometheus.identity import (
     NODE_LABELS,
@@ -374,10 +374,14 @@ class Spoken:
                 return
 
     async def ask_nodes(self, asker: Asker) -> list[KeyValues]:
-        """What targets say of their nodes, at the end of the asker's span; those that were booted since. Raises SourceError."""
+        """What targets say of their nodes; those that were booted since that was last asked. Raises SourceError.
+
+        What they call themselves holds for the asker's whole span, also of those that fell silent in it.
+        """
         booted: list[KeyValues] = []
         facts = self.vocabulary.facts
         last = Asker(asker.querier, asker.times[-1:], asker.remarks)
+        span = asker.coarser(IDENTITY_POINTS)
         for role, told in (("hostname", facts.hostname), ("kernel", facts.kernel)):
             name, _, label = told.partition(".")
             if name in self.names and label:
@@ -386,8 +390,8 @@ class Spoken:
                     for one in (*self.keys.place.labels, *NODE_LABELS, *POD_LABELS, label)
                     if one in self.labels
                 ]
-                found = await last.ask(grouped("max", by, self.wording.selector(name)))
-                for labels in found.labels:
+                found = await span.ask(grouped("max", by, self.wording.selector(name)))
+                for labels in _latest_last(found):
                     if value := labels.get(label):
                         own = self.owns.setdefault(self.keys.place.of(labels), dict(labels))
                         own[f"={role}"] = value
@@ -595,6 +599,12 @@ def _anchor(vocabulary: Vocabulary, names: frozenset[str]) -> str:
     rules = sorted(vocabulary.metric, key=rank)
     found = (name for rule in rules for name in rule.names if name in names)
     return next(found, min(names))
+
+
+def _latest_last(series: Series) -> list[Labels]:
+    """The labels of an answer, those that were seen at a later instant behind the others."""
+    seen = np.where(np.isnan(series.values), -1, np.arange(series.values.shape[1])).max(axis=1, initial=-1)
+    return [series.labels[row] for row in np.argsort(seen, kind="stable").tolist()]
 
 
 def _addresses(ref: EntityRef) -> Iterator[tuple[str, str, object]]:

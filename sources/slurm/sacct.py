@@ -6,6 +6,7 @@ is read as well, as long as its first line names them. Lines of job steps give t
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ FIELDS = (
 MAX_LINES = 20_000_000
 MAX_LINE = 1_000_000
 MAX_ACCOUNTED = 2_000_000
+MAX_GPUS = 1_000_000
 _SEPARATORS = ("|", "\x1f", "\t", ",", ";")
 _ID = re.compile(r"([0-9]{1,12}(?:_(?:[0-9]{1,9}|\[[^\]]*\]))?(?:\+[0-9]{1,6})?)(?:\.(.+))?", re.ASCII)
 _CPU = re.compile(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2})(?:\.([0-9]+))?", re.ASCII)
@@ -108,7 +110,7 @@ def read(lines: Iterable[str], target: str) -> Accounting:
     left_out = 0
     is_cut = False
     for line in rest:
-        cells = line.rstrip("\r\n").split(separator, len(columns) - 1)
+        cells = _cells(line.rstrip("\r\n"), separator, len(columns))
         cell = dict(zip(columns, cells, strict=False)) if len(cells) == len(columns) else {}
         match = _ID.fullmatch(cell.get("JobIDRaw", "") or cell.get("JobID", ""))
         if match is None or not cell.get("State"):
@@ -122,7 +124,22 @@ def read(lines: Iterable[str], target: str) -> Accounting:
         elif match[1] in newest:
             at = newest[match[1]]
             jobs[at] = _with_step(jobs[at], cell)
+    if left_out and not jobs:
+        raise ConfigError(
+            f"{target}: no line of {left_out} is a job that can be read",
+            f"make it with: {command('now-28days')}",
+        )
     return Accounting(jobs, left_out, is_cut)
+
+
+def _cells(line: str, separator: str, count: int) -> list[str]:
+    """Of a line. Commas stand in lists of nodes and resources, too: they separate where the others are in quotes."""
+    if separator != ",":
+        return line.split(separator, count - 1)
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def _header(first: str, rows: Iterator[str], target: str) -> tuple[list[str], str, Iterator[str]]:
@@ -167,8 +184,7 @@ def _job(id_: str, cell: Mapping[str, str]) -> Accounted:
         else words.duration(cell.get("Timelimit"))
     )
     nodes = cell.get("NodeList", "")
-    held = words.gpus_of(given)
-    asked = words.gpus_of(wanted)
+    held, asked = words.gpus_of(given), words.gpus_of(wanted)
     if held is None and not given:
         held = words.asked(cell.get("AllocGRES")) or None
         asked = asked if asked is not None else words.asked(cell.get("ReqGRES")) or None
@@ -185,15 +201,21 @@ def _job(id_: str, cell: Mapping[str, str]) -> Accounted:
         words.instant(cell.get("Submit")),
         words.instant(cell.get("Eligible")),
         start,
-        None if end is not None and start is not None and end < start else end,
+        # clocks that differ: it ended, after no time that could be told
+        end if end is None or start is None else max(end, start),
         limit,
         () if nodes == "None assigned" else words.hosts(nodes),
-        asked if never_ran and not held else held,
+        _possible(asked if never_ran and not held else held),
         None if cpus is None else int(cpus),
         None if memory is None else int(memory),
         _used(cell),
         cpu_seconds(cell.get("TotalCPU", "")),
     )
+
+
+def _possible(gpus: int | None) -> int | None:
+    """None for more than any cluster has: one such job would be all that a report shows."""
+    return gpus if gpus is None or gpus <= MAX_GPUS else None
 
 
 def _with_step(job: Accounted, cell: Mapping[str, str]) -> Accounted:

@@ -182,3 +182,23 @@ async def test_travelling_shows_it_as_it_was_then() -> None:
 
 def test_what_is_read_covers_what_detectors_look_back_at() -> None:
     assert max(ready.module.LOOKBACK_S for ready in detectors()) <= 3600.0
+
+
+class Young(Heated):
+    """Remembers the last twenty minutes alone; how often it was sampled it knows when it has read some of them."""
+
+    async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
+        first = NOW - 1200.0
+        if end <= first:
+            self.readings.append((start, end, step))
+            return
+        self.interval = 30.0
+        async for item in super().read(max(start, first), end, step):
+            yield item
+
+
+async def test_the_pace_is_learnt_from_what_there_is_where_the_hour_before_is_not_remembered() -> None:
+    source = Young(interval=15.0)
+    snapshot = await hindsight(source).look(NOW, 900.0)
+    assert {step for _, _, step in source.readings} == {60.0, 30.0}
+    assert [finding.detector for finding in snapshot.diagnosis.findings] == ["thermal_throttling"]

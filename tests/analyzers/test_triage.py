@@ -253,6 +253,15 @@ def test_what_is_still_warming_up_is_named(folding: Folding) -> None:
     assert folding.last.warming == (warming,)
 
 
+def test_what_is_judged_by_a_window_has_none_yet_in_the_first_minute(folding: Folding) -> None:
+    window = Window(History(), QUIET, groups_of(QUIET.layout), POLL, since=QUIET.at - 20.0)
+    verdicts = {"straggler": Verdict(), "gpu_fault": Verdict(), "power_capping": Verdict()}
+    told = folding.triage.fold(window, verdicts).warming
+    assert told == (Warming("straggler", 20.0, 60.0, "s"), Warming("power_capping", 20.0, 60.0, "s"))
+    older = replace(window, since=QUIET.at - 60.0)
+    assert folding.triage.fold(older, verdicts).warming == ()
+
+
 def test_our_clock_was_set(folding: Folding) -> None:
     folding.see(*hot("r07n01/0", since=AT - 300), looks=2)
     folding.triage.shift(3600.0)
@@ -488,6 +497,17 @@ def test_most_replicas_are_the_services() -> None:
     )
     assert folding.ids() == ["kv_cache_pressure:chat-70b"]
     assert folding.one.loss.gpu_hours_per_hour == pytest.approx(4 * 2 * 0.3)
+
+
+def test_a_replica_that_lacks_cache_does_not_explain_the_queue_of_another() -> None:
+    folding = Folding(served())
+    keys = [server.key for server in folding.snapshot.layout.servers]
+    folding.see(
+        candidate("kv_cache_pressure", servers=(keys[0],), loss=0.5),
+        candidate("request_queueing", servers=(keys[1],), loss=0.5),
+        looks=4,
+    )
+    assert set(folding.ids()) == {"kv_cache_pressure:s0:8000", "request_queueing:s1:8000"}
 
 
 # --- what it costs --------------------------------------------------------------------------------------------------

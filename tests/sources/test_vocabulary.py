@@ -464,6 +464,30 @@ def test_every_field_of_the_shipped_counter_files_is_known() -> None:
     }
 
 
+def test_the_names_of_the_first_generation_are_known() -> None:
+    (path,) = samples("dcgm").glob("1.x*.csv")
+    text = path.read_text(encoding="utf-8")
+    names = {found[1] for found in re.finditer(r"^#? ?(dcgm_\w+) *, *(?:gauge|counter)", text, re.MULTILINE)}
+    assert len(names) > 30
+    assert names <= vocabulary("dcgm-exporter").wanted()
+
+
+def test_a_page_of_the_first_generation() -> None:
+    labels = 'gpu="0",uuid="GPU-20c56d28-0da5-6d26-a36a-e7af1ce2586e",device="nvidia0"'
+    told = {
+        "dcgm_gpu_utilization": 96,
+        "dcgm_fi_prof_sm_active": 0.8,
+        "dcgm_fb_used": 1024,
+        "dcgm_xid_errors": 79,
+    }
+    body = "".join(f"{name}{{{labels}}} {value}\n" for name, value in told.items()).encode()
+    values = values_of(body)
+    assert values["gpu.util"] == pytest.approx(0.96)
+    assert values["gpu.sm_active"] == pytest.approx(0.8)
+    assert values["gpu.mem_used"] == 1 << 30
+    assert values["gpu.xid_last"] == 79
+
+
 def test_the_real_node_exporter_page() -> None:
     body = (samples("node_exporter") / "e2e-output.txt").read_bytes()
     node = values_of(body, Kind.NODE, before=body)

@@ -128,6 +128,7 @@ def test_three_fifths_of_the_samples_missing(gaps: Site, tmp_path: Path) -> None
     told = gaps.json(tmp_path, "--sacct", str(gaps.sacct))
     assert told["coverage"]["overall"] == pytest.approx(0.4, abs=0.03)
     one = told["gpu_hours"]["reclaimable"]
+    assert (one is None) == (told["gpu_hours"]["reclaimable_why"] is not None)
     assert one is None or one["low"] <= gaps.month.planted.reclaimable_gpu_hours * 1.05
 
 
@@ -180,6 +181,22 @@ def test_accounting_alone(site: Site, tmp_path: Path) -> None:
     states = {one["name"]: one["gpu_hours"] for one in told["jobs_by"]["state"]}
     assert states["COMPLETED"] > 0
     assert "GPU-hours by how jobs ended" in done.stdout
+
+
+def test_accounting_of_another_time_is_no_audit(site: Site, tmp_path: Path) -> None:
+    done = run(tmp_path, "audit", "--until", "2020-01-01T00:00:00Z", "--sacct", str(site.sacct))
+    assert done.returncode == 3
+    assert "ran or waited within the span" in done.stderr
+
+
+def test_a_baseline_with_accounting_and_an_audit_without_drift_not_apart(site: Site, tmp_path: Path) -> None:
+    """Who waited is known of one alone: that is no change."""
+    earlier, now = tmp_path / "earlier.json", tmp_path / "now.json"
+    site.run("--prometheus", site.url, "--sacct", str(site.sacct), "-o", str(earlier))
+    site.run("--prometheus", site.url, "--baseline", str(earlier), "-o", str(now))
+    told = json.loads(now.read_text())
+    assert told["offered_load"]["waiting_p95_gpus"] is None
+    assert not [one for one in told["drift"] if "offered" in one["what"] or "waiting" in one["what"]]
 
 
 def test_pseudonyms_and_a_baseline(site: Site, tmp_path: Path) -> None:

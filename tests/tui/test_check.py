@@ -225,6 +225,22 @@ def test_mistakes_in_what_is_asked_for() -> None:
 # --- for people -----------------------------------------------------------------------------------------------------
 
 
+def test_what_was_not_asked_for_is_counted_beside_nothing_found() -> None:
+    outcome = outcome_of(diagnosed(HEAT, FAULT), Request(only=frozenset({"straggler"})), 900.0)
+    assert "no findings of what was asked for (2 more in all)" in next(text_lines(outcome))
+
+
+def test_the_text_shows_rules_in_the_units_of_values_and_whose_jobs_suffer() -> None:
+    job = QUIET.jobs[0]
+    mine = replace(
+        HEAT, scope=replace(HEAT.scope, jobs=(job.id,)), supersedes=("thermal_throttling:r07n01/0",)
+    )
+    text = "\n".join(text_lines(outcome_of(diagnosed(mine), Request(), 900.0)))
+    assert "r07n01/0 gpu.thermal_violation 31 % (>= 2.0 %)" in text
+    assert f"who:      facility; job owner {job.user}" in text
+    assert "was:      thermal_throttling:r07n01/0" in text
+
+
 def test_the_text_says_the_worst_first_with_why_do_and_confirm() -> None:
     useful = Usefulness(480, 0.91, 42.0, (("gpu_fault", 16.0),))
     outcome = outcome_of(

@@ -11,7 +11,7 @@ from lab.snapshots import AT, make_snapshot
 
 from coldaisle.analyzers.detectors import DETECTORS
 from coldaisle.analyzers.finding import Diagnosis, Loss, Scope, Severity, Urgency
-from coldaisle.analyzers.snapshot import Snapshot
+from coldaisle.analyzers.snapshot import EventView, Snapshot
 from coldaisle.tui import findings as told
 from coldaisle.tui.alarm import Alarm
 from coldaisle.tui.cells import LETTERS, MARKS, cell_codes, letter, letter_of, metric_of, urgent
@@ -220,3 +220,31 @@ class TestAlarm:
 
     def test_what_somebody_has_in_hand_does_not(self, dark: Snapshot) -> None:
         assert self.fresh(Alarm(AT - 3600), dark.diagnosis, aside=True) == []
+
+
+class TestInHand:
+    def test_what_somebody_has_in_hand_is_counted_apart(self, dark: Snapshot) -> None:
+        first, second, *_ = (one.id for one in dark.diagnosis.findings)
+        assert row_text(told.counts(dark.diagnosis.findings, {first, second})) == "1 NOW 3 today 2 ack"
+
+    def test_on_racks_it_stands_last_and_dim(self, dark: Snapshot) -> None:
+        first, *others = Standing().take(dark.diagnosis)
+        rows = [*others, first._replace(is_aside=True)]
+        line = next(row for row, key in told.worst_first(dark, rows, 80, 12, "-") if key == first.finding.id)
+        assert row_text(line).startswith(" 1 ack   GPU lost")
+        assert {run.token for run in line} == {"dim"}
+        side = [row_text(row) for row, _ in told.side_lines(dark, rows, 40, 40, "-")]
+        assert side.index(next(line for line in side if line.startswith("ACKNOWLEDGED"))) > side.index(
+            next(line for line in side if line.startswith("LATER"))
+        )
+
+
+class TestWhatLedToIt:
+    def test_an_event_names_the_finding_that_began_next_to_it(self, dark: Snapshot) -> None:
+        numbers = told.led_to(Standing().take(dark.diagnosis))
+        lost = dark.diagnosis.findings[0]
+        assert numbers(EventView(lost.since - 30, "r11n02/3", "xid", "79")) == 1
+        assert numbers(EventView(lost.since - 30, "r11n02/mlx5_0/1", "link_down", "")) == 1
+        assert numbers(EventView(lost.since - 30, "r01n01", "boot", "")) == 0
+        assert numbers(EventView(lost.since + 100, "r11n02/3", "xid", "79")) == 0
+        assert numbers(EventView(lost.since - 30, "r11n02/3", "alert", "XidError")) == 0

@@ -109,6 +109,8 @@ def test_what_fits_nowhere_says_what_binds() -> None:
         (("train", "--params", "0", "--tokens", "1"), "--params"),
         (("train", "--model", "llama-3.1-8b", "--tokens", "nan"), "--tokens"),
         ((*TRAIN, "--part", "h100_sxm", "--gpus", "64", "--tp", "7"), "TP 7"),
+        ((*TRAIN, "--part", "h100_sxm", "--gpus", "100", "--tp", "8"), "no multiple"),
+        ((*FINE, "--rank", "99999999"), "wider than"),
         ((*SERVE, "--price", "h100_sxm=cheap", "--price-date", "2026-11-01"), "--price"),
         (("guess",), "guess"),
     ],
@@ -138,6 +140,7 @@ def test_a_config_of_hugging_face_is_a_model(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     made = told("serve", "--model", str(path), "--users", "10", "--part", "h100_sxm")
+    assert made["request"]["dtype"] == "bf16"
     assert made["request"]["model"]["params"] == pytest.approx(8.03e9, rel=0.01)
     path.write_text("{")
     done = size("serve", "--model", str(path), "--users", "10", status=3)
@@ -181,3 +184,9 @@ def test_it_works_without_the_screen() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert not {"textual", "rich", "pandas"} & set(done.stdout.split())
+
+
+def test_weights_are_taken_as_they_are_published() -> None:
+    serve = ("serve", "--model", "deepseek-r1", "--users", "10", "--part", "h200_sxm")
+    assert told(*serve)["request"]["dtype"] == "fp8"
+    assert told(*serve, "--dtype", "bf16")["request"]["dtype"] == "bf16"

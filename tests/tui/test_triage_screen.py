@@ -19,6 +19,7 @@ from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.tui import clipboard
 from coldaisle.tui.acknowledged import Acknowledged
 from coldaisle.tui.app import ColdaisleApp
+from coldaisle.tui.evidence import Rule, rule_of, rule_words
 from coldaisle.tui.screens import triage_panes as panes
 from coldaisle.tui.screens.job import JobScreen
 from coldaisle.tui.screens.node import NodeScreen
@@ -26,7 +27,7 @@ from coldaisle.tui.screens.racks import RacksScreen
 from coldaisle.tui.screens.service import ServiceScreen
 from coldaisle.tui.screens.triage import FindingTable, TriageScreen, export
 from coldaisle.tui.screens.triage_rows import Item
-from coldaisle.tui.widgets.lines import Lines, row_width, text_of
+from coldaisle.tui.widgets.lines import Lines, row_width, text_of, wrap
 
 SIZES = {"60x20": (60, 20), "80x24": (80, 24), "120x34": (120, 34), "200x50": (200, 50)}
 
@@ -283,8 +284,8 @@ class TestDetail:
 
 
 class TestRules:
-    def rule(self, text: str, metric: str = "gpu.temp", unit: str = "C") -> panes.Rule | None:
-        return panes.rule_of(Evidence(metric, "r07n01/0", 86.0, unit, text))
+    def rule(self, text: str, metric: str = "gpu.temp", unit: str = "C") -> Rule | None:
+        return rule_of(Evidence(metric, "r07n01/0", 86.0, unit, text))
 
     @pytest.mark.parametrize(
         ("text", "level"),
@@ -306,7 +307,7 @@ class TestRules:
         assert self.rule(">= 0.1", "gpu.throttle", "ratio") is None
 
     def test_it_is_read_in_the_unit_that_people_read(self) -> None:
-        assert panes.rule_words(Evidence("gpu.thermal_violation", "x", 0.3, "ratio", ">= 0.02")) == ">= 2.0 %"
+        assert rule_words(Evidence("gpu.thermal_violation", "x", 0.3, "ratio", ">= 0.02")) == ">= 2.0 %"
 
 
 class TestKeys:
@@ -346,6 +347,15 @@ class TestKeys:
             await pilot.press("a")
             await pilot.pause()
             assert keys(pilot).index(cursor(pilot)) == 1
+
+    async def test_what_is_acknowledged_counts_apart_on_every_screen(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            assert "3 NOW 3 today" in lines(pilot)[1]
+            await pilot.press("2", "a", "1")
+            await pilot.pause()
+            assert "2 NOW 3 today 1 ack" in lines(pilot)[1]
+            await pilot.press("exclamation_mark")
+            assert "2 of 7" in lines(pilot)[-1]
 
     async def test_z_snoozes(self) -> None:
         async with app_of().run_test(size=(80, 24)) as pilot:
@@ -668,3 +678,35 @@ def test_picture_while_warming_up(snap_compare: object) -> None:
 def test_picture_of_nodes_with_findings(snap_compare: object) -> None:
     assert callable(snap_compare)
     assert snap_compare(app_of(), terminal_size=(120, 34), press=("4", "wait:200"))
+
+
+class TestOddTexts:
+    def test_wide_signs_are_wrapped_by_cells(self) -> None:
+        for width in (12, 13, 40, 80):
+            rows = wrap("節点" * 40 + " and " + "e\u0301" * 40 + " 😀" * 30, width)
+            assert all(row_width(row) <= width for row in rows)
+        assert text_of(wrap("節点 r07", 20)) == "節点 r07"
+
+    @pytest.mark.parametrize("blank", ["", "   ", "\x1b[2J"])
+    async def test_a_blank_text_does_not_stop_the_screen(self, blank: str) -> None:
+        one = replace(night().diagnosis.findings[0], title=blank, cause=blank, owner=blank, changed=(blank,))
+        snapshot = replace(night(), diagnosis=replace(night().diagnosis, findings=(one,)))
+        async with app_of(snapshot).run_test(size=(80, 24)) as pilot:
+            await pilot.press("2")
+            await pilot.pause()
+            assert "WHERE" in detail(pilot)
+
+
+class TestFromRacks:
+    async def test_y_copies_the_name_under_the_cursor(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("l", "y")
+            await pilot.pause()
+            assert pilot.app.clipboard == "r01n01/1"
+            assert "r01n01/1 copied by OSC 52" in lines(pilot)[-1]
+
+    async def test_p_prints_where_there_is_a_screen_to_print_to(self) -> None:
+        async with app_of().run_test(size=(80, 24)) as pilot:
+            await pilot.press("p")
+            await pilot.pause()
+            assert "no screen to print to" in lines(pilot)[-1]

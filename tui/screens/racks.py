@@ -89,6 +89,8 @@ class RacksScreen(FilteredScreen):
         Binding("g", "group", "Group"),
         Binding("slash", "filter", "Filter"),
         Binding("z", "zoom", "Zoom", show=False),
+        Binding("y", "copy", "Copy its name", show=False),
+        Binding("p", "print", "Print", show=False),
         Binding("J", "job", "Its job", show=False),
         Binding("r", "light", "Light up its job", show=False),
         Binding("r", "dark", "All jobs again", show=False),
@@ -357,6 +359,7 @@ class RacksScreen(FilteredScreen):
 
     def _show_changes(self, snapshot: Snapshot, gpu: int | None, room: Room, lines: int) -> None:
         """The last events; before them, where there is no map, why there is none."""
+        from coldaisle.tui.findings import led_to
         from coldaisle.tui.widgets.cursor import section
         from coldaisle.tui.widgets.empty import no_gpu
         from coldaisle.tui.widgets.legend import changes
@@ -372,7 +375,7 @@ class RacksScreen(FilteredScreen):
         self._ids["changed"] = ids
         if lines >= 2:
             rows.append(section("what changed", room.width, self.glyphs.rule))
-            happened = changes(snapshot.events, room.width, lines - 1, snapshot.at)
+            happened = changes(snapshot.events, room.width, lines - 1, snapshot.at, led_to(self.home.stands))
             rows += happened or [(Run("nothing so far", "dim"),)]
         self.query_one("#changed", Rows).show(rows)
 
@@ -380,7 +383,7 @@ class RacksScreen(FilteredScreen):
         """The findings under the map: a line each where events have room below them, else as many as fit, and what changed."""
         from coldaisle.tui.findings import worst_first
 
-        standing = self.home.standing.rows
+        standing = self.home.stands
         need = 1 + max(len(standing), 1)
         roomy = lines >= need + 4
         return worst_first(
@@ -433,7 +436,7 @@ class RacksScreen(FilteredScreen):
 
         if not snapshot.diagnosis.at:
             return []
-        rows = self.home.standing.rows
+        rows = self.home.stands
         return [*side_lines(snapshot, rows, width, lines, self.glyphs.rule, selected=self.finding), ((), "")]
 
     def _note(self, snapshot: Snapshot, plan: Plan) -> Row:
@@ -541,6 +544,24 @@ class RacksScreen(FilteredScreen):
 
             open_job(self, self.snapshot, gpu)
 
+    async def action_copy(self) -> None:
+        """Copy what the cursor stands on: for a shell, a ticket, --focus."""
+        from coldaisle.tui import clipboard
+
+        if clipboard.is_safe(self.cursor):
+            self.home.say(f"{self.cursor} copied {await clipboard.copy(self.app, self.cursor)}")
+        else:
+            self.home.say(
+                "its name is not safe to paste" if self.cursor else "there is no GPU to copy the name of"
+            )
+
+    def action_print(self) -> None:
+        """Print the screen to the normal one's scrollback, without colours: every state has its letter."""
+        from coldaisle.tui import scrollback
+
+        lines = (strip.text.rstrip() for strip in self._compositor.render_strips())
+        self.home.say(scrollback.show(self.app, "\n".join(lines) + "\n"))
+
     def under_cursor(self) -> str:
         """The key of the GPU under the cursor."""
         return self.cursor
@@ -551,7 +572,7 @@ class RacksScreen(FilteredScreen):
 
         if self.snapshot is None or self.home.metric is None:
             return
-        if any(not row.is_cleared for row in self.home.standing.rows):
+        if any(not row.is_cleared for row in self.home.stands):
             self._next_finding(self.snapshot)
             return
         found = troubles(self.snapshot, self.metric)
@@ -570,7 +591,7 @@ class RacksScreen(FilteredScreen):
     def _next_finding(self, snapshot: Snapshot) -> None:
         from coldaisle.tui.findings import first_gpu, title_words
 
-        rows = [row for row in self.home.standing.rows if not row.is_cleared]
+        rows = [row for row in self.home.stands if not row.is_cleared]
         ids = [row.finding.id for row in rows]
         row = rows[(ids.index(self.finding) + 1) % len(rows) if self.finding in ids else 0]
         gpu = first_gpu(snapshot, row.finding)

@@ -564,7 +564,9 @@ def fact_pane(view: Serving, subject: Subject, sight: View) -> list[Row]:
     """What is known of it that does not change from tick to tick."""
     rows: list[Row] = []
     for name, text, token in _facts(view, subject):
-        first, *rest = wrap(plain(text), max(10, sight.width - 18), token) or [(Run(NO_VALUE, "dim"),)]
+        first, *rest = wrap(
+            plain(text) or NO_VALUE, max(10, sight.width - 18), token if plain(text) else "dim"
+        )
         rows.append((Run(fit(plain(name), 17) + " ", "dim"), *first))
         rows += [(Run(" " * 18), *row) for row in rest]
     return [cut(row, sight.width) for row in rows]

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TextIO
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.app import ComposeResult, SuspendNotSupported
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from coldaisle.sources.text import plain
-from coldaisle.tui import clipboard
+from coldaisle.sources.text import clip, plain
+from coldaisle.tui import clipboard, scrollback
 from coldaisle.tui.findings import Standing, nothing_found, title_words, warming_words
-from coldaisle.tui.glyphs import UNICODE, Glyphs, ascii_of
+from coldaisle.tui.glyphs import UNICODE, Glyphs
 from coldaisle.tui.screens import triage_panes as panes
 from coldaisle.tui.screens import triage_rows as rows
 from coldaisle.tui.screens.filtered import FilteredScreen
@@ -261,7 +260,7 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         text = panes.printed(self.snapshot, item, width)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(self.snapshot.at))
         head = f"coldaisle  {plain(self.snapshot.name)}  {stamp}\n"
-        self._print(head + text)
+        self._say(scrollback.show(self.app, head + text))
 
     def action_export(self) -> None:
         """Write the finding as Markdown."""
@@ -423,7 +422,12 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         if filtered := self.filter_runs(24):
             return tuple(filtered)
         diagnosis = snapshot.diagnosis
-        runs = [Run(f"{len(diagnosis.findings)} open", "title")]
+        if not diagnosis.at:
+            return (Run("not diagnosed yet", "dim"),)
+        aside = self._home.aside if self._home is not None else frozenset()
+        runs = [Run(f"{len(diagnosis.findings) - len(aside)} open", "title")]
+        if aside:
+            runs.append(Run(f"  {len(aside)} ack", "dim"))
         if diagnosis.unexplained:
             runs.append(Run(f"  {len(diagnosis.unexplained)} alerts not expl", "warn"))
         if warming := warming_words(diagnosis):
@@ -446,17 +450,8 @@ class TriageScreen(FilteredScreen, SeriesScreen):
         done, problem = kept.snooze(item.finding) if snoozed else kept.toggle(item.finding)
         self.again()
         self.query_one(FindingTable).reveal()
-        self._say(f"{title_words(item.finding)[:32]}: {done}" + (f" ({problem})" if problem else ""))
-
-    def _print(self, text: str) -> None:
-        ascii_only = bool(getattr(self.app, "ascii_only", False))
-        try:
-            with self.app.suspend():
-                write(text, sys.__stdout__, ascii_only=ascii_only)
-        except SuspendNotSupported:
-            self._say("this terminal has no screen to print to")
-            return
-        self._say("printed to the normal screen: it stands there when you leave, or press Ctrl+Z")
+        told = f"{clip(title_words(item.finding), 32)}: {done}"
+        self._say(f"{problem}; {told}" if problem else told)
 
     def _tell_problem(self) -> None:
         home = self._home
@@ -467,19 +462,6 @@ class TriageScreen(FilteredScreen, SeriesScreen):
     def _say(self, text: str) -> None:
         if (home := self._home) is not None:
             home.say(text)
-
-
-def write(text: str, stream: TextIO | None, *, ascii_only: bool) -> None:
-    """Inert text to a terminal that shows the normal screen."""
-    if stream is None:
-        return
-    stream.write(ascii_of_lines(text) if ascii_only else text)
-    stream.flush()
-
-
-def ascii_of_lines(text: str) -> str:
-    """Every line in ASCII."""
-    return "\n".join(ascii_of(line) for line in text.split("\n"))
 
 
 def export(text: str, finding: str, at: float) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from coldaisle.sources.text import ELLIPSIS, cell_width, clip, fit, plain
 from coldaisle.sources.units import age, show
 from coldaisle.tui.clipboard import is_safe
+from coldaisle.tui.evidence import Rule, held_words, rule_of, rule_words, value_words
 from coldaisle.tui.findings import (
     job_of,
     long_name,
@@ -21,6 +22,7 @@ from coldaisle.tui.findings import (
     title_words,
     where_words,
 )
+from coldaisle.tui.reading import who_has_to_act
 from coldaisle.tui.tiles import tail
 from coldaisle.tui.widgets.chart import (
     ASCII,
@@ -50,25 +52,6 @@ LABEL = 10
 TALL_AT = 64
 """From this width on charts are taller than a line."""
 LEAST_STRIP = 8
-MOST_LEVEL = 1e15
-"""No metric gets there: what a rule says above it is no level."""
-_RULE = re.compile(
-    r"(>=|<=|>|<|peers|usual|limit|reference)?\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?![\d.]|\s*%|\s+of\b)(.*)"
-)
-
-
-class Rule(NamedTuple):
-    """What a value was held against, as far as it can be drawn."""
-
-    sign: str
-    """``>=``, ``<=``, ``>``, ``<``; another word, or empty: only a level."""
-    value: float
-
-    def is_met(self, value: float) -> bool:
-        """Whether a value is on the side that speaks for the finding."""
-        if self.sign.startswith(">"):
-            return value >= self.value
-        return self.sign.startswith("<") and value <= self.value
 
 
 class Trace(NamedTuple):
@@ -99,47 +82,10 @@ class Detail(NamedTuple):
     """Whether there are charts at all."""
 
 
-def rule_of(evidence: Evidence) -> Rule | None:
-    """The level that a rule names in the metric's own unit; None: it names none."""
-    from coldaisle.sources.catalog import catalog
-
-    known = catalog().get(evidence.metric)
-    found = _RULE.fullmatch(evidence.rule.strip()[:80])
-    if known is None or found is None or known.unit != evidence.unit:
-        return None
-    value = float(found[2])
-    if not found[1] and found[3].strip() not in ("", evidence.unit):
-        return None  # "1 h before: 27" is a story, no level
-    return Rule(found[1] or "", value) if abs(value) < MOST_LEVEL else None
-
-
-def rule_words(evidence: Evidence) -> str:
-    """``>= 2 %``: in the unit that people read."""
-    rule = rule_of(evidence)
-    if rule is None:
-        return plain(evidence.rule, 40)
-    rest = _RULE.fullmatch(evidence.rule.strip()[:80])
-    behind = plain(rest[3], 30).rstrip() if rest is not None else ""
-    behind = "" if behind.strip() in (evidence.unit, "C", "W", "MHz") else behind
-    return f"{rule.sign} {show(rule.value, evidence.unit)}{behind}".strip()
-
-
 def _entity(key: str) -> str:
     """Whom a piece of evidence is of, without what its name says twice: ``4711``, ``n03:8000``."""
     node, _, part = key.removeprefix("slurm:").partition("/")
     return plain(part if part.startswith(f"{node}:") else key.removeprefix("slurm:"), 40)
-
-
-def value_words(evidence: Evidence) -> str:
-    """``31 %``; an event's number as it is."""
-    if math.isnan(evidence.value):
-        return "-"
-    if evidence.metric.startswith("event."):
-        return f"{evidence.value:.0f}"
-    try:
-        return show(evidence.value, evidence.unit)
-    except (KeyError, ValueError):
-        return f"{evidence.value:.4g} {plain(evidence.unit, 12)}".rstrip()
 
 
 def metric_words(key: str) -> str:
@@ -316,7 +262,7 @@ def _told(one: Evidence, name: int, label: int, width: int) -> Row:
     who = fit(tail(_entity(one.entity), name, ELLIPSIS), name)
     what = fit(metric_words(one.metric), label)
     return (
-        Run(f"{who} ", "text"), Run(f"{what}  ", "dim"), Run(value_words(one), "title"), Run(f"  {rule_words(one)}", "dim"),
+        Run(f"{who} ", "text"), Run(f"{what}  ", "dim"), Run(value_words(one), "title"), Run(f"  {held_words(one)}", "dim"),
     )  # fmt: skip
 
 
@@ -469,7 +415,7 @@ def detail_rows(detail: Detail) -> list[Row]:
         rows.append(_section(f"confirm{keys}", detail))
         rows += [row for line in commands for row in _command(line, detail.width)]
         if len(commands) < len(one.confirm):
-            rows.append((Run("a command is left out: a name in it is not safe to paste", "warn"),))
+            rows += wrap("a command is left out: a name in it is not safe to paste", detail.width, "warn")
     return rows
 
 
@@ -617,18 +563,7 @@ def _at(at: float | None) -> str:
 
 def _who(snapshot: Snapshot, one: Finding) -> str:
     """Whose turn it is, whose jobs suffer, and which alerts it explains."""
-    parts = [plain(one.owner, 40)]
-    ids = {*one.scope.jobs, *one.victims.jobs}
-    users = dict.fromkeys(
-        plain(f"{job.user} ({job.account})" if job.account else job.user, 40)
-        for job in snapshot.jobs if job.id in ids and job.user
-    )  # fmt: skip
-    if users:
-        names = list(users)
-        parts.append(
-            f"job owner {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        )
-    told = "; ".join(parts)
+    told = who_has_to_act(snapshot, one)
     if one.explains:
         names = [plain(alert, 40) for alert in one.explains]
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
@@ -683,7 +618,7 @@ def _story(one: Finding) -> str:
 
 def labelled(label: str, text: str, width: int, token: str = "text") -> list[Row]:
     """A label, and its text hanging beside it."""
-    first, *rest = wrap(text or "-", max(width - LABEL, 12), token)
+    first, *rest = wrap(text.strip() or "-", max(width - LABEL, 12), token)
     return [(Run(fit(label, LABEL), "accent"), *first), *((Run(" " * LABEL), *row) for row in rest)]
 
 
@@ -744,7 +679,7 @@ def markdown(snapshot: Snapshot, one: Finding) -> str:
     ]
     lines += ["", "## Evidence", "", "| entity | metric | value | held against |", "|---|---|---|---|"]
     lines += [
-        f"| {inert_markdown(plain(each.entity, 80))} | {inert_markdown(plain(each.metric, 60))} | {inert_markdown(value_words(each))} | {inert_markdown(rule_words(each))} |"
+        f"| {inert_markdown(plain(each.entity, 80))} | {inert_markdown(plain(each.metric, 60))} | {inert_markdown(value_words(each))} | {inert_markdown(held_words(each))} |"
         for each in one.evidence
     ]
     told = list(weighed(snapshot, one))

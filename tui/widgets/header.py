@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textual.app import App
@@ -252,16 +253,25 @@ def summary_line(tally: Tally | None, metric: CellMetric | None, width: int, *, 
     return fitted(pieces, width)
 
 
-def fleet_line(snapshot: Snapshot | None, tally: Tally | None, metric: CellMetric | None, width: int) -> Row:
+def fleet_line(
+    snapshot: Snapshot | None,
+    tally: Tally | None,
+    metric: CellMetric | None,
+    width: int,
+    aside: Collection[str] = (),
+) -> Row:
     """Line 2: the share of the allocated GPUs' work that is not lost, what is lost an hour and by what, findings by
-    urgency, firing alerts that they explain; while nothing is diagnosed, how many GPUs work at what."""
+    urgency, firing alerts that they explain; while nothing is diagnosed, how many GPUs work at what.
+
+    ``aside``: ids of findings that somebody has in hand; they are counted apart.
+    """
     if snapshot is None or not snapshot.diagnosis.at:
         return summary_line(tally, metric, width)
     from coldaisle.tui import findings as told
 
     diagnosis = snapshot.diagnosis
     others = [*_warming(told.warming_words(diagnosis), width)]
-    if row := told.counts(diagnosis.findings):
+    if row := told.counts(diagnosis.findings, aside):
         others.append(Piece(0, row))
     explained, total = told.pages(diagnosis)
     if total:
@@ -287,7 +297,8 @@ def _useful(snapshot: Snapshot) -> list[Piece]:
         return []
     share = min(useful.useful, 0.99) if 0.99 < useful.useful < 1.0 else useful.useful
     name = "USEFUL at most " if snapshot.diagnosis.warming else "USEFUL "
-    row = (Run(name, "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} allocated"))
+    held = "allocated" if snapshot.jobs_known else "in use"
+    row = (Run(name, "dim"), Run(f"{share * 100:.0f}%", "title"), Run(f" of {useful.allocated} {held}"))
     return [Piece(0, row)]
 
 
@@ -397,7 +408,9 @@ class TopLines(Widget):
     def _second(self, width: int) -> Row:
         """How the fleet is; before it, or in its place, how a journey in time stands."""
         travel = self._snapshot.travel if self._snapshot else None
-        said, summary = travel_line(travel), fleet_line(self._snapshot, self._tally, _metric(self.app), width)
+        aside: Collection[str] = getattr(self.app, "aside", ())
+        summary = fleet_line(self._snapshot, self._tally, _metric(self.app), width, aside)
+        said = travel_line(travel)
         if not said:
             return summary
         return cut(said if travel and travel.problem else (*said, Run("  "), *summary), width)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from coldaisle.sources.text import ELLIPSIS, cell_width, fit, plain
+from coldaisle.sources.text import ELLIPSIS, cell_width, clip, fit, plain
 from coldaisle.tui.cells import FADED, LEVEL_0, MARK_0, MARKS, CellMetric, Mark
 from coldaisle.tui.picture import OUTSIDE
 from coldaisle.tui.reading import clock, event_token, event_words, whose
@@ -71,22 +71,24 @@ def _letters(marks: Sequence[Mark], room: int) -> list[Piece]:
     return found
 
 
-def changes(events: Iterable[EventView], width: int, lines: int, now: float) -> list[Row]:
-    """The last events, oldest first; foreign text made inert."""
+def changes(
+    events: Iterable[EventView], width: int, lines: int, now: float, led_to: Callable[[EventView], int]
+) -> list[Row]:
+    """The last events, oldest first, each with the number of the finding that it may have led to (0: none); text made inert."""
     newest = list(events)[-max(lines, 0) :] if lines > 0 else []
     names = [whose(event) for event in newest]
     words = [event_words(event.kind) for event in newest]
     name_width = min(max(map(cell_width, names), default=0), MOST_NAME)
     word_width = min(max(map(cell_width, words), default=0), MOST_WORDS)
-    return [
-        cut(
-            (
-                Run(fit(clock(event.at, now), 10), "dim"),
-                Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
-                Run(fit(word, word_width) + "  ", event_token(event.kind)),
-                Run(plain(event.detail), "text"),
-            ),
-            width,
+    rows = []
+    for event, name, word in zip(newest, names, words, strict=True):
+        told: Row = (
+            Run(fit(clock(event.at, now), 10), "dim"),
+            Run(fit(tail(name, name_width, ELLIPSIS), name_width) + "  ", "text"),
+            Run(fit(word, word_width) + "  ", event_token(event.kind)),
         )
-        for event, name, word in zip(newest, names, words, strict=True)
-    ]
+        number = led_to(event)
+        pointer: Row = (Run(f"  -> finding {number}", "accent"),) if number else ()
+        room = max(width - row_width(told) - row_width(pointer), 0)
+        rows.append(cut((*told, Run(clip(plain(event.detail), room), "text"), *pointer), width))
+    return rows

@@ -78,11 +78,17 @@ def beside(left: Sequence[Row], right: Sequence[Row], width: int, gap: int = 2) 
     return rows
 
 
+FILLER = "\ue000"
+"""Stands behind a wide character for its second cell while text is broken; inert text holds none."""
+
+
 def wrap(text: str, width: int, token: str = "text") -> list[Row]:
-    """Inert text broken at blanks into rows; what is wider than a row is broken anywhere."""
+    """Inert text broken at blanks into rows; what is wider than a row is broken anywhere. Of blanks alone: one empty row."""
     indent = " " * (len(text) - len(text.lstrip()))
-    lines = textwrap.wrap(text, max(10, width), subsequent_indent=indent, break_on_hyphens=False)
-    return [(Run(line, token),) for line in lines]
+    measured = text if text.isascii() else "".join(sign + FILLER * (cell_width(sign) - 1) for sign in text)
+    room = width - (FILLER in measured)  # a row may end between the two cells of a sign
+    lines = textwrap.wrap(measured, max(10, room), subsequent_indent=indent, break_on_hyphens=False)
+    return [(Run(line.replace(FILLER, ""), token),) for line in lines or [""]]
 
 
 def merged(runs: Iterable[Run]) -> Row:

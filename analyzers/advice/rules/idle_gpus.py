@@ -196,13 +196,16 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     idle = found.seconds[members] / np.maximum(pool.inside_s[members], 1)
     middle, low, high = float(np.median(idle)), float(idle.min()), float(idle.max())
     chosen = np.concatenate([found.of_stay[number] for number in members.tolist()])
+    unused = np.array(
+        [found.runs.whole[found.of_stay[number]].sum() for number in members.tolist()], np.float64
+    )
     hours = _hours(found, members)
     workload = jobs[0].workload or workload_named(name) or ""
     few = len(jobs) < pool.common.least_jobs
     return Advice(
         id=f"{NAME}:{user}/{name}",
         rule=NAME,
-        action=_request(jobs, held, idle, hours.value),
+        action=_request(jobs, held, idle, unused, hours.value),
         scope=Scope(jobs=tuple(job.id for job in jobs[:-201:-1])),
         quantity=between(
             low, middle, high, "gpus", "median over its jobs of idle GPU time / run time", SOURCE
@@ -211,7 +214,7 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
         grade=Grade.C if few else Grade.A if found.runs.whole[chosen].all() else Grade.B,
         grounds=(_ground(pool, found, chosen, jobs),),
         because=(
-            f"{len(jobs)} of {counted(alike, 'job')} left {middle:.3g} of {float(np.median(held)):.3g} GPUs idle,"
+            f"{len(jobs)} of {counted(alike, 'job')} left {middle:.3g} of {float(np.median(held)):.3g} GPUs idle on average,"
             f" {_hours_of(hours.value)} of {pool.gpu_s[members].sum() / HOUR:,.0f}"
         ),
         would_change="fewer than five such jobs: more of them may look otherwise"
@@ -221,15 +224,19 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     )
 
 
-def _request(jobs: Sequence[Stay], held: Numbers, idle: Numbers, hours: float) -> str:
-    """What to ask for the next time."""
+def _request(jobs: Sequence[Stay], held: Numbers, idle: Numbers, unused: Numbers, hours: float) -> str:
+    """What to ask for the next time; ``unused``: [job] GPUs that did nothing for its whole life."""
     of = f"{counted(len(jobs), 'job')} {title(jobs[0].user, jobs[0].name)}"
     if (idle >= 0.95 * held).all():
         return f"move {of} off GPUs: none was used in {_hours_of(hours)}"
-    size, spare = float(np.median(held)), float(np.median(idle))
-    if (held == size).all() and round(spare) >= 1 and np.ptp(idle) < 1:
-        return f"ask for {size - round(spare):.0f} instead of {counted(size, 'GPU')} in {of}: {_hours_of(hours)} idle"
-    return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle"
+    size, spare = float(np.median(held)), float(unused.min())
+    if (held == size).all() and spare >= 1:
+        return (
+            f"ask for {size - spare:.0f} instead of {counted(size, 'GPU')} in {of}: {_hours_of(hours)} idle"
+        )
+    if unused.any():
+        return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle"
+    return f"let go of the GPUs of {of} while they do nothing: {_hours_of(hours)} idle in stretches"
 
 
 def _hours_of(hours: float) -> str:

@@ -125,7 +125,7 @@ def _judged(pool: Pool, rules: Thresholds, work: Work) -> Advice | Refused:
     own = rules.work.get(work.workload or "unknown")
     if own is None or not own.is_sized:
         return Refused(NAME, NOWHERE, f"{title}: people wait for it, so its throughput sizes nothing")
-    if len(work.stays) < common.least_jobs:
+    if _told(pool, work) < common.least_jobs:
         return Refused(
             NAME, NOWHERE, f"{title}: {len(work.stays)} of the {common.least_jobs} jobs that it takes"
         )
@@ -150,6 +150,15 @@ def _judged(pool: Pool, rules: Thresholds, work: Work) -> Advice | Refused:
             f"{title}: {bound.resource} binds {bound.share.value:.0%} of its time, but the part is not in the catalogue",
         )
     return _parts(pool, rules, work, bound, own, work.part)
+
+
+def _told(pool: Pool, work: Work) -> float:
+    """Jobs that tell of it; a service that runs for weeks tells as much as a job a day."""
+    if work.workload != "inference":
+        return float(len(work.stays))
+    gpus = [max(pool.stays[number].gpu_count, 1) for number in work.stays.tolist()]
+    days: Numbers = pool.gpu_s[work.stays] / np.array(gpus) / (24 * HOUR)
+    return float(np.maximum(np.floor(days), 1.0).sum())
 
 
 def _title(work: Work) -> str:
@@ -324,8 +333,21 @@ def _memory(work: Work, own: Rules) -> Span:
 
 def _fullness(pool: Pool, work: Work, own: Rules) -> Fullness:
     gang = float(np.mean([max(pool.stays[number].gpu_count, 1) for number in work.stays.tolist()]))
-    boards = sum(board.part == work.model for board in pool.usage.boards)
-    return Fullness(gang, own.wait, own.most, _busy(work, own).value / max(boards, 1))
+    return Fullness(gang, own.wait, own.most, _today(pool, work, own))
+
+
+def _today(pool: Pool, work: Work, own: Rules) -> float:
+    """How full the boards of its model are with all work together: what else runs there leaves it no room."""
+    mine = [number for number, board in enumerate(pool.usage.boards) if board.part == work.model]
+    if pool.busy is None or not mine:
+        return 0.0
+    busy = pool.busy[mine]
+    known = ~np.isnan(busy)
+    seen = known.any(axis=0)
+    if not seen.any():
+        return 0.0
+    shares = np.nansum(busy[:, seen], axis=0, dtype=np.float64) / known[:, seen].sum(axis=0)
+    return float(np.quantile(shares, own.q))
 
 
 def _widest(pool: Pool, work: Work) -> int:

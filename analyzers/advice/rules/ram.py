@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -13,6 +14,8 @@ from coldaisle.analyzers.advice.groups import Group
 from coldaisle.analyzers.advice.intervals import quantile
 from coldaisle.analyzers.advice.pool import Pool
 from coldaisle.analyzers.advice.telling import between
+from coldaisle.sources.parts.catalogue import GIB
+from coldaisle.sources.units import show
 
 NAME = "ram"
 
@@ -41,14 +44,14 @@ def _memory(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         return None
     killed = float(np.mean([stay.state == "OUT_OF_MEMORY" for stay in stays]))
     top = float(used[known].max())
-    ask, need = float(np.median(asked[known])), top * rules.headroom
+    ask, need = float(np.median(asked[known])), max(top * rules.headroom, GIB)
     if killed > rules.failures:
-        action = f"ask for more host memory than {ask / 1e9:,.0f} GB a GPU in {group.title()}: {killed:.0%} ran out of it"
+        action = f"ask for more host memory than {ask / GIB:,.0f} GiB a GPU in {group.title()}: {killed:.0%} ran out of it"
         value = max(need, ask * rules.headroom)
         quantity = between(ask, value, 2 * value, "bytes", f"asked x {rules.headroom}, a GPU", "guess")
     elif top < rules.least_used * ask and (ask - need) * float(np.median(gpus)) >= rules.least_bytes:
-        action = f"ask for {need / 1e9:,.0f} instead of {ask / 1e9:,.0f} GB of host memory a GPU in {group.title()}"
-        low = quantile(used[known], 0.95).low * rules.headroom
+        action = f"ask for {math.ceil(need / GIB):,} instead of {ask / GIB:,.0f} GiB of host memory a GPU in {group.title()}"
+        low = min(quantile(used[known], 0.95).low * rules.headroom, need)
         high = min(need * (1 + 1 / float(known.sum())), ask)
         quantity = between(
             low, need, high, "bytes", f"largest high water x {rules.headroom}, a GPU", "accounting"
@@ -59,7 +62,7 @@ def _memory(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         action,
         quantity,
         Grade.B,
-        f"{int(known.sum())} jobs took at most {top / 1e9:,.0f} GB a GPU of the {ask / 1e9:,.0f} GB asked for",
+        f"{int(known.sum())} jobs took at most {show(top, 'B')} a GPU of the {show(ask, 'B')} asked for",
         "larger inputs; the sampling of accounting (every 30 s as a rule) misses short peaks",
         "page cache is not counted: a data loader may live on memory that it does not own",
     )

@@ -49,6 +49,20 @@ def test_of_half_used_jobs_that_have_ended_the_next_ask_for_less() -> None:
     assert advice.scope.jobs[0] == "slurm:109"
 
 
+def test_gpus_that_all_pause_are_not_too_many() -> None:
+    """Half of the time all eight do nothing: fewer of them would do the work no better."""
+    usage = usage_of(series(10))
+    for stay in usage.stays:
+        middle, last = (
+            round((at - usage.starts[0]) / usage.step)
+            for at in ((stay.started_at + stay.ended_at) / 2, stay.ended_at)
+        )
+        for key, value in RESTS.items():
+            usage.means[key][middle:last, list(stay.boards or ())] = value
+    (advice,) = given(usage, RULE)
+    assert advice.action.startswith("let go of the GPUs of 10 jobs 'train' (rsun) while they do nothing")
+
+
 def test_few_jobs_are_told_of_as_few() -> None:
     (advice,) = given(usage_of(series(2, reads=RESTS)), RULE)
     assert advice.action == "move 2 jobs 'train' (rsun) off GPUs: none was used in 64 GPU-hours"

@@ -143,7 +143,7 @@ def memory(asked: float, used: float, state: str = "COMPLETED") -> dict[str, obj
 
 def test_memory_that_nobody_touches_is_given_back() -> None:
     advice = only(usage_of(series(8, stay=memory(1600, 320))), "ram")
-    assert advice.action == "ask for 48 instead of 200 GB of host memory a GPU in 'train' (rsun)"
+    assert advice.action == "ask for 45 instead of 186 GiB of host memory a GPU in 'train' (rsun)"
 
 
 def test_jobs_that_run_out_of_memory_need_more() -> None:

@@ -10,6 +10,7 @@ import pytest
 from lab.backfill import accounting
 from lab.month import DAY, START, month
 
+from coldaisle.analyzers.advice.counsel import advise, settings
 from coldaisle.analyzers.audit.facts import facts_of
 from coldaisle.analyzers.audit.joining import joined
 from coldaisle.analyzers.usage import Board, Stay, Usage
@@ -183,3 +184,34 @@ def test_accounting_that_counts_no_gpus_says_how_it_would() -> None:
     made = joined(SPAN, gathered([]), [accounted("7", 0, 1.0, 3.0)])
     assert made.usage.stays == ()
     assert "AccountingStorageTRES" in made.remarks[0]
+
+
+def test_jobs_that_labels_alone_show_still_held_their_gpus() -> None:
+    made = joined(SPAN, gathered([held("7", 0, 1, 4), held("8", 1, 2, 6)]), [accounted("7", 1, 1.0, 4.0)])
+    assert [(one.id, one.boards, one.state) for one in made.usage.stays] == [
+        ("slurm:7", (0,), "COMPLETED"),
+        ("slurm:8", (1,), ""),
+    ]
+    assert "1 jobs that labels show are not in the accounting" in made.remarks[0]
+
+
+def test_labels_count_the_gpus_that_accounting_does_not() -> None:
+    made = joined(SPAN, gathered([held("7", 0, 1, 4), held("7", 1, 1, 4)]), [accounted("7", 0, 1.0, 4.0)])
+    assert [(one.gpu_count, one.boards) for one in made.usage.stays] == [(2, (0, 1))]
+    assert "AccountingStorageTRES" in made.remarks[0]
+
+
+def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
+    told = gathered([held("7", 1, 12, 24, is_open=True)])
+    told.boards[1] = told.boards[1]._replace(first=144, was_elsewhere=True)
+    told.means["gpu.util"][:144, 1] = NAN
+    told.coverage[:144, 1] = 0
+    made = joined(SPAN, told, None)
+    facts = facts_of(made.usage)
+    assert facts.installed_gpu_hours == 36
+    assert facts.coverage == 1.0
+    assert "from their first sample to their last" in made.remarks[0]
+    assert "1 GPUs changed hosts" in made.remarks[1]
+    allocated = advise(made.usage, settings()).utilisations.cluster.allocated.ratio
+    assert allocated is not None
+    assert allocated.value == pytest.approx(1 / 3, abs=0.01)

@@ -84,3 +84,16 @@ def test_without_host_metrics_it_is_not_decided() -> None:
 def test_a_server_does_not_save() -> None:
     world = saving(World(nodes=2, span=2400.0, job_fact={"name": "vllm"}), 300.0, 60.0)
     assert not world.found(NAME)
+
+
+def test_rare_polls_of_uneven_power_hide_no_long_save() -> None:
+    """An instant every half minute says nothing of the half minute: what stands for it is the energy counter, also an hour ago."""
+    world = calm_hosts(working(World(nodes=2, span=3600.0, step=30.0)))
+    steps = np.random.default_rng(8).choice((160.0, 560.0), (len(world.times), 1))
+    saved = (world.ago % 1500) < 30
+    world.set(
+        gpu__power=steps + np.zeros((1, 16)),
+        gpu__energy=np.where(saved, 260.0, 410.0),
+        node__nfs_write=np.where(saved, 9e8, 1e5),
+    )
+    assert not world.found(NAME)

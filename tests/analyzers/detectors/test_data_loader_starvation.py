@@ -66,6 +66,23 @@ def test_one_pause_is_not_starvation() -> None:
     assert not put(world, np.where(world.ago <= 600, 0.0, 1.0)).found(NAME)
 
 
+@pytest.mark.parametrize("lasts", [20.0, 25.0, 30.0, 35.0])
+def test_a_pause_that_has_just_begun_is_none_either(lasts: float) -> None:
+    world = calm_hosts(working(two())).set(gpu__pcie_rx=5e9)
+    assert not put(world, np.where(world.ago <= lasts, 0.0, 1.0)).found(NAME)
+
+
+def test_gaps_in_which_the_nodes_write_are_saves() -> None:
+    world = calm_hosts(working(two()))
+    saved = (world.ago <= 700) & (world.ago % 100 < 20)
+    put(world, np.where(saved, 0.0, 1.0)).set(
+        node__nfs_write=np.where(saved, 8e8, 1e5),
+        node__psi_io_some=np.where(saved, 0.9, 0.005),
+        node__nfs_read=6e8,
+    )
+    assert not world.found(NAME)
+
+
 def test_ranks_that_spin_wait_for_another() -> None:
     world = starving(two(), 0.5, 700.0).set(node__psi_cpu_some=0.5)
     util = np.asarray(world.values["gpu.util"])

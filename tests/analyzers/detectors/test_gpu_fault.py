@@ -81,6 +81,45 @@ def test_an_event_of_yesterday_is_no_news() -> None:
     assert said(events=[xid("n01/3", 79, AT - 86400.0)]) == ()
 
 
+def test_a_board_that_is_silent_after_an_xid_is_told_with_it() -> None:
+    cells = idle(dense(len(GPUS)), range(len(GPUS)), slice(-10, None))  # its job hangs
+    for key in cells:
+        cells[key][-10:, 3] = np.nan
+    candidate = one(said(cells, events=[xid("n01/3", 79, AT - 49)]))
+    assert (candidate.variant, candidate.words["xids"]) == ("lost", " (XID 79)")
+    assert candidate.words["how"].startswith("its series ended")
+
+
+# --- boards that are back -------------------------------------------------------------------------------
+
+
+def test_a_board_that_its_source_calls_back_is_not_lost() -> None:
+    back = Event(AT - 60, gpu_ref("n01/3"), "gpu_back", "n01/3 answers again")
+    assert said(events=[xid("n01/3", 79, AT - 300), back]) == ()
+    assert one(said(events=[back, xid("n01/3", 79, AT - 30)])).variant == "lost"
+
+
+def test_a_board_that_was_silent_and_moves_again_is_back() -> None:
+    cells = dense(len(GPUS))
+    for key in cells:
+        cells[key][-60:-10, 3] = np.nan
+    assert said(cells, events=[xid("n01/3", 79, AT - 300)]) == ()
+
+
+def test_a_board_that_repeats_itself_after_a_silence_is_not_back() -> None:
+    cells = dense(len(GPUS))
+    for key in cells:
+        cells[key][-60:-10, 3] = np.nan
+    cells["gpu.power"][-10:, 3] = 107.0
+    assert one(said(cells, events=[xid("n01/3", 79, AT - 300)])).variant == "lost"
+
+
+def test_a_reset_that_was_asked_for_is_asked_for_still() -> None:
+    back = Event(AT - 60, gpu_ref("n01/3"), "gpu_back", "n01/3 answers again")
+    candidate = one(said(events=[xid("n01/3", 79, AT - 300), xid("n01/3", 48, AT - 299), back]))
+    assert (candidate.variant, candidate.words["xids"]) == ("memory", " (XID 48)")
+
+
 # --- the sticky gauge -----------------------------------------------------------------------------------
 
 
@@ -245,6 +284,24 @@ def test_where_samples_get_lost_silence_has_to_last_longer() -> None:
     for values in cells.values():
         values[-12:, 3] = np.nan
     assert one(said(cells, jobs=())).roots.gpus == ("n01/3",)
+
+
+def test_where_a_job_waits_fewer_polls_without_a_sample_tell_a_lost_board() -> None:
+    dropped = np.random.default_rng(4).random(dense(len(GPUS), fields="default")["gpu.util"].shape) < 0.01
+
+    def polls_until_said(waits: bool) -> int:
+        for missed in range(1, 12):
+            cells = dense(len(GPUS), fields="default")
+            if waits:
+                idle(cells, [g for g in range(len(GPUS)) if g != 3], slice(-5, None))
+            for values in cells.values():
+                values[dropped] = np.nan
+                values[-missed:, 3] = np.nan
+            if said(cells, jobs=JOB if waits else ()):
+                return missed
+        return 99
+
+    assert 3 <= polls_until_said(waits=True) < polls_until_said(waits=False) <= 6
 
 
 def test_a_feed_that_stands_for_a_moment_is_alive() -> None:

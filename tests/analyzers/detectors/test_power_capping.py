@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from lab.telemetry import AT, Cells, dense, found, gpus, idle, job, window_of
 
@@ -42,6 +43,21 @@ def test_an_operators_cap() -> None:
 def test_unequal_limits_in_a_job() -> None:
     (candidate,) = said(cap(dense(len(GPUS)), slice(3, 4)))
     assert (candidate.variant, candidate.roots.gpus) == ("unequal", ("n01/3",))
+
+
+def test_where_half_of_the_boards_are_capped_the_others_limit_is_told() -> None:
+    (first, *others) = said(cap(dense(len(GPUS)), slice(0, 8)))
+    assert (first.variant, first.words["default"], len(others)) == ("unequal", "700 W", 7)
+
+
+def test_samples_a_minute_apart_tell_when_it_began() -> None:
+    """As after a start: what was before the last minutes is known in minutes."""
+    cells = cap(dense(len(GPUS)), slice(3, 4), polls=120)
+    for key in cells:
+        cells[key][[at for at in range(len(cells[key]) - 40) if at % 12]] = np.nan
+    (candidate,) = said(cells)
+    assert not candidate.since_bound
+    assert candidate.since == pytest.approx(AT - 600.0, abs=61.0)
 
 
 def test_the_power_brake_is_critical() -> None:

@@ -52,6 +52,17 @@ def test_a_node_that_falls_silent(step: float) -> None:
     assert candidate.loss == 0.0
 
 
+@pytest.mark.parametrize("host", [True, False])
+def test_boards_that_worked_until_they_fell_silent_are_missed_though_the_label_of_their_job_went_with_them(
+    host: bool,
+) -> None:
+    others = job("1", [key for key in GPUS if not key.startswith("n02/")])
+    candidate = one(said(silence(world(), 1, 70, host=host), jobs=(others,)))
+    assert (candidate.roots.nodes, candidate.severity) == (("n02",), Severity.WARNING)
+    rested = idle(world(), range(8, 16))
+    assert one(said(silence(rested, 1, 70, host=host), jobs=(others,))).severity == Severity.INFO
+
+
 def test_an_exporter_that_falls_silent_while_its_node_goes_on() -> None:
     candidate = one(said(silence(world(), 1, 10, host=False)))
     assert (candidate.variant, candidate.roots.nodes) == ("exporter", ("n02",))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import lab.benches  # noqa: F401  (benchmarks can be imported then)
+import numpy as np
 import pytest
+from lab.teamwork import World, calm_hosts, working
 
 from benchmarks.quality import watching  # isort: skip
 from coldaisle.sources.simulator.scenarios import Observed, world
@@ -19,3 +21,31 @@ def test_who_is_waited_for(scenario: str, detector: str) -> None:
     seen = watching.watch(made.items(Observed(poll=5.0)), 5.0).seen
     waits = {one.finding.detector for one in seen.values() if one.first_loud is not None}
     assert waits & {"communication_stall", "straggler"} == ({detector} if detector else set())
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_rank_that_saves_alone_is_no_rank_that_does_not_come(saves: bool) -> None:
+    world = calm_hosts(working(World(nodes=2, span=2400.0)))
+    late = (world.ago < 90)[:, None] & np.ones((1, 16), dtype=np.bool_)
+    alone = late & (np.arange(16) == 0)
+    util, power = (np.asarray(world.values[key]) for key in ("gpu.util", "gpu.power"))
+    world.set(
+        gpu__util=np.where(alone, 0.0, np.where(late, 1.0, util)),
+        gpu__power=np.where(alone, 122.0, np.where(late, 155.0, power)),
+        gpu__mem_util=np.where(late, 0.01, 0.4),
+        gpu__nvlink_bandwidth=np.where(late, 0.0, 1.2e11),
+    )
+    if saves:
+        world.set(node__nfs_write=np.where((world.ago < 90)[:, None] & (np.arange(2) == 0), 7e8, 1e5))
+    found = world.found("communication_stall")
+    assert [one.roots.gpus for one in found] == ([] if saves else [("n00/0",)])
+
+
+@pytest.mark.parametrize(("name", "is_team"), [("train", True), ("vllm", False), ("jupyter", False)])
+def test_only_the_ranks_of_a_training_job_wait_for_the_slowest(name: str, is_team: bool) -> None:
+    world = calm_hosts(working(World(span=2400.0, job_fact={"name": name})))
+    late = (world.ago < 600)[:, None]
+    gap = late & (np.arange(8) == 3) & (np.arange(len(world.times)) % 3 == 0)[:, None]
+    util, power = (np.asarray(world.values[key]) for key in ("gpu.util", "gpu.power"))
+    world.set(gpu__util=np.where(gap, 0.0, util), gpu__power=np.where(late, power - 90.0, power))
+    assert [one.roots.gpus for one in world.found("straggler")] == ([("n00/3",)] if is_team else [])

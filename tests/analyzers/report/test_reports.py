@@ -25,6 +25,7 @@ from coldaisle.analyzers.report.markdown import as_markdown
 from coldaisle.analyzers.report.page import as_html
 from coldaisle.analyzers.report.table import COLUMNS, as_csv, inert
 from coldaisle.analyzers.report.text import summary
+from coldaisle.analyzers.report.words import demand
 from coldaisle.analyzers.usage import Usage
 from coldaisle.sources.errors import ConfigError
 
@@ -216,3 +217,20 @@ def test_a_month_of_accounting_alone() -> None:
     assert told["offered_load"]["p95_gpus"] > 0
     assert told["gpu_hours"]["reclaimable"] is None
     assert everywhere(told)
+
+
+@pytest.mark.parametrize(
+    ("load", "begins"),
+    [
+        ({"p95_gpus": 40, "installed_gpus": 52, "waiting_p95_gpus": 3}, "No: jobs asked"),
+        ({"p95_gpus": 60, "installed_gpus": 52, "waiting_p95_gpus": 20}, "Part of the time: jobs asked"),
+        ({"p95_gpus": 40, "installed_gpus": 52, "waiting_p95_gpus": None}, "Jobs asked"),
+    ],
+)
+def test_whether_more_is_needed_is_said_where_waits_are_known(load: dict[str, Any], begins: str) -> None:
+    made = {
+        "offered_load": {"p50_gpus": 30, **load},
+        "utilisations": {"racks": []},
+        "jobs_by": {"partition": [], "state": []},
+    }
+    assert demand(made).startswith(begins)

@@ -202,7 +202,9 @@ def test_what_is_not_known_is_read_where_its_keys_tell_enough(tmp_path: Path) ->
         ({**LLAMA_8B, "layer_types": ["\x1b[31m"] * 32}, "not known here"),
         ({**LLAMA_8B, "layer_types": ["sliding_attention"] * 32}, "sliding_window"),
         ({**LLAMA_8B, "is_encoder_decoder": True}, "encoder"),
-        ({**LLAMA_8B, "hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern"),
+        ({**LLAMA_8B, "hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern has 4 layers"),
+        ({**LLAMA_8B, "hybrid_override_pattern": "ME" * 16}, "layers of E are not known"),
+        ({**LLAMA_8B, "mamba_d_ssm": 4096}, "mamba_d_ssm"),
         ({**CONFIGS["Mixtral-8x7B"], "num_experts_per_tok": 9}, "9 of 8 experts"),
         ({**CONFIGS["Qwen3-235B-A22B"], "moe_intermediate_size": None}, "moe_intermediate_size"),
         ({**CONFIGS["DeepSeek-V3/R1"], "v_head_dim": None}, "v_head_dim"),
@@ -214,6 +216,73 @@ def test_what_cannot_be_told_is_refused_by_its_key(tmp_path: Path, config: Confi
         read(tmp_path, config)
     assert words in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+NEMOTRON_H_8B: Config = {
+    "model_type": "nemotron_h", "hidden_size": 4096, "intermediate_size": 21504, "num_hidden_layers": 52,
+    "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-", "num_attention_heads": 32,
+    "num_key_value_heads": 8, "attention_head_dim": 128, "mamba_num_heads": 128, "mamba_head_dim": 64, "ssm_state_size": 128,
+    "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072, "tie_word_embeddings": False,
+}  # fmt: skip
+BAMBA_9B: Config = {
+    "model_type": "bamba", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "attn_layer_indices": [9, 18, 27],
+    "num_attention_heads": 32, "num_key_value_heads": 8, "mamba_n_heads": 128, "mamba_d_head": 64, "mamba_d_state": 256,
+    "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "vocab_size": 128256, "tie_word_embeddings": False,
+}  # fmt: skip
+GRANITE_4_H_TINY: Config = {
+    "model_type": "granitemoehybrid", "hidden_size": 1536, "intermediate_size": 512, "shared_intermediate_size": 1024,
+    "num_hidden_layers": 40, "layer_types": (["mamba"] * 5 + ["attention"] + ["mamba"] * 4) * 4, "num_attention_heads": 12,
+    "num_key_value_heads": 4, "num_local_experts": 64, "num_experts_per_tok": 6, "mamba_n_heads": 48, "mamba_d_head": 64,
+    "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "vocab_size": 100352,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "active", "attending", "state"),
+    [
+        pytest.param(NEMOTRON_H_8B, 8.10e9, 8.10e9, 4, 24 * (128 * 64 * 128 * 4 + 10240 * 3 * 2), id="Nemotron-H-8B"),
+        pytest.param(BAMBA_9B, 9.78e9, 9.78e9, 3, 29 * (128 * 64 * 256 * 4 + 8704 * 3 * 2), id="Bamba-9B"),
+        pytest.param(GRANITE_4_H_TINY, 6.94e9, 1.47e9, 4, 36 * (48 * 64 * 128 * 4 + 3328 * 3 * 2), id="Granite-4.0-H-Tiny"),
+    ],
+)  # fmt: skip
+def test_hybrids_of_mamba_2(
+    tmp_path: Path, config: Config, params: float, active: float, attending: int, state: float
+) -> None:
+    """Parameters as published; the active ones of Granite with its embedding and its shared expert."""
+    model = read(tmp_path, config)
+    assert model.params == pytest.approx(params, rel=0.005)
+    assert model.active_params == pytest.approx(active, rel=0.02)
+    assert model.kv_layers == attending
+    assert model.state_bytes == state
+
+
+@pytest.mark.parametrize(
+    ("told", "stored"),
+    [
+        (None, "bf16"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"}}}}, "int4"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_says_in_which_format_it_is_stored(tmp_path: Path, told: Any, stored: str) -> None:
+    assert read(tmp_path, {**LLAMA_8B, "quantization_config": told}).stored == stored
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"quant_method": "aqlm", "bits": 2}, {"config_groups": {"a": 3}, "bits": "4"}, {"bits": [4]}, {"x": 1}],
+)
+def test_a_format_that_is_not_known_is_said(tmp_path: Path, told: Any) -> None:
+    model = read(tmp_path, {**LLAMA_8B, "quantization_config": told})
+    assert model.stored == "bf16"
+    assert "not known here" in model.note
 
 
 @pytest.mark.parametrize(

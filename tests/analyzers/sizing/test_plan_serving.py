@@ -326,3 +326,12 @@ def test_rules_of_thumb_come_with_the_numbers_at_hand() -> None:
     assert any("continuous batching" in claim for claim in said)
     assert any("70 % utilisation may mean" in claim for claim in said)
     assert len(serve("405b", "l4", pipeline=1).verdicts) >= 3
+
+
+def test_memory_that_may_not_suffice_is_said_and_never_negative() -> None:
+    model = dense("tight", 6.95e9, layers=32, kv_layers=32, hidden=4544, heads=71, kv_heads=1, head_dim=64, ffn=18176, vocab=65024)  # fmt: skip
+    sheet = plan_serving(Request(model, 2000, 300, users=5.0), parts()["v100_sxm2_16"])
+    memory = next(section for section in sheet.sections if section.name == "memory of a GPU")
+    left = dict(memory.figures)["KV cache"]
+    assert left.low == 0
+    assert any("memory may not suffice" in one for one in sheet.warnings)

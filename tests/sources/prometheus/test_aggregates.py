@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from lab.prometheus import openmetrics, prometheus, victoria_metrics
 
-from coldaisle.sources.prometheus.aggregates import Aggregates, Gathered, Span, Survey
+from coldaisle.sources.prometheus.aggregates import Aggregates, Gathered, Span, Survey, covered
 from coldaisle.sources.prometheus.api import Api
 from coldaisle.sources.settings import PrometheusSettings
 from coldaisle.sources.vocabularies import shipped
@@ -226,3 +226,9 @@ def test_a_server_without_gpus_has_nothing(tmp_path: Path) -> None:
     assert math.isnan(survey.reach)
     assert survey.found == {}
     assert told.boards == []
+
+
+def test_bins_that_hold_no_whole_number_of_samples_miss_none() -> None:
+    counts = np.array([[2.0], [3.0], [1.0], [0.0]], np.float32)
+    assert covered(counts, 2.5)[:, 0].tolist() == pytest.approx([1.0, 1.0, 0.4, 0.0])
+    assert covered(counts, 0.5)[:, 0].tolist() == [1.0, 1.0, 1.0, 0.0]

@@ -110,3 +110,27 @@ def test_cpu_time(told: str, seconds: float | None) -> None:
 def test_the_command_asks_for_all_that_is_read() -> None:
     assert all(field in command("now-7days") for field in FIELDS)
     assert MAX_ACCOUNTED > 1_000_000
+
+
+def test_commas_separate_where_the_other_commas_are_in_quotes() -> None:
+    head = "JobID,JobName,User,State,Submit,Start,End,NodeList,AllocTRES"
+    quoted = '7,"a, b",ann,COMPLETED,1000,2000,3000,"a[01,03]","cpu=8,gres/gpu=16,node=2"'
+    told = read([head, quoted, quoted.replace('"', "")], "sacct.csv")
+    (job,) = told.jobs
+    assert (job.name, job.gpus, job.nodes, told.left_out) == ("a, b", 16, ("a01", "a03"), 1)
+
+
+def test_a_file_without_a_single_job_is_none() -> None:
+    with pytest.raises(ConfigError, match="no line of 1 is a job"):
+        read(["JobID|State", "---|---"], "sacct.txt")
+
+
+def test_what_cannot_be_true_spoils_nothing() -> None:
+    head = "JobID|State|Submit|Start|End|AllocTRES"
+    told = read(
+        [head, "1|NODE_FAIL|1000|3000|2000|gres/gpu=4", "2|RUNNING|1000|3000|Unknown|gres/gpu=99999999999"],
+        "x",
+    )
+    backwards, vast = told.jobs
+    assert (backwards.start, backwards.end) == (3000, 3000)
+    assert vast.gpus is None

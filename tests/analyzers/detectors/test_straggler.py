@@ -1,0 +1,53 @@
+"""Slow ranks that neither a clock nor a gap betrays: they compute on while the others wait."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lab.telemetry import Cells, dense, found, gpus, jitter, job, window_of
+
+GPUS = gpus("n01", "n02")
+POLLS = 240
+SLOW, BEGUN = 5, 120
+WORKS, WAITS = 0.88, 0.17
+"""SM activity of a board that computes, and of one that waits in a collective."""
+
+
+def team(slow: tuple[int, ...], more: float, *, from_the_start: bool = False, is_told: bool = True) -> Cells:
+    """A job in lock-step in which some need so much longer for their share, and all others wait for them in a kernel."""
+    share = np.ones((POLLS, len(GPUS)))
+    share[0 if from_the_start else BEGUN :, :] = 1 / more
+    share[:, slow] = 1.0
+    activity = WORKS * share + WAITS * (1 - share)
+    cells = dense(len(GPUS), POLLS)
+    cells["gpu.util"] = np.full_like(activity, 1.0)
+    cells["gpu.gr_active"] = np.full_like(activity, 0.99)
+    cells["gpu.power"] = (120 + 600 * (activity - 0.05)) * jitter(activity.shape)
+    pace = np.where(np.arange(POLLS) >= BEGUN, 1 / more, 1.0)[:, None]
+    cells["gpu.tensor_active"] = (
+        0.45 * (1 / more if from_the_start else pace) * jitter(activity.shape, seed=2)
+    )
+    cells.pop("gpu.sm_active", None)
+    if is_told:
+        cells["gpu.sm_active"] = activity * jitter(activity.shape, seed=3)
+    return cells
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("more", [1.25, 1.6])
+def test_who_computes_on_while_the_others_wait_is_the_slow_one(more: float, is_told: bool) -> None:
+    cells = team((SLOW,), more, is_told=is_told)
+    (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+    assert (candidate.variant, candidate.roots.gpus) == ("late", (GPUS[SLOW],))
+    assert candidate.loss == pytest.approx(1 - 1 / more, abs=0.05)
+
+
+def test_a_node_of_slow_ranks() -> None:
+    cells = team(tuple(range(8, 16)), 1.5)
+    (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+    assert (candidate.variant, candidate.roots.gpus) == ("late", GPUS[8:])
+
+
+def test_who_has_had_more_to_do_all_along_is_no_straggler() -> None:
+    cells = team((SLOW,), 1.5, from_the_start=True)
+    assert not found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
