@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from coldaisle.analyzers.sizing.flops import Method, Recompute
     from coldaisle.analyzers.sizing.layout import Sharding
     from coldaisle.analyzers.sizing.power import Prices
-    from coldaisle.analyzers.sizing.tasks import Place, Service, Spread, Task
+    from coldaisle.analyzers.sizing.search import Spread
+    from coldaisle.analyzers.sizing.tasks import Place, Service, Task
     from coldaisle.sources.parts.catalogue import Part
 
 _MOST_PARAMETERS = 1e15
@@ -53,13 +54,13 @@ def run_of(given: Mapping[str, Any], method: Method | None) -> Task:
 
 
 def _spread(given: Mapping[str, Any]) -> Spread:
-    from coldaisle.analyzers.sizing.tasks import Spread
+    from coldaisle.analyzers.sizing.search import SIZES, Spread
 
-    sharding = SHARDINGS.get(given["sharding"] or "")
     return Spread(
-        given["tensor"], given["pipeline"], given["data"], given["context"], given["microbatch"],
-        cast("Sharding | None", sharding), cast("Recompute | None", given["recompute"]), given["expert"],
-    )  # fmt: skip
+        sharding=cast("Sharding | None", SHARDINGS.get(given["sharding"] or "")),
+        recompute=cast("Recompute | None", given["recompute"]),
+        **{name: given[name] for name in SIZES},
+    )
 
 
 def model(given: Mapping[str, Any]) -> Model:

@@ -52,7 +52,7 @@ def _model_row(one: Model) -> list[str]:
     active = _billions(one.active_params) if one.is_mixture else ""
     return [
         plain(one.name, 26), _billions(one.params), active, _count(one.layers), _count(one.hidden), heads, _kept(one),
-        one.status.partition(" ")[0].rstrip(";,"),
+        one.status.partition(" ")[0].rstrip(":;,"),
     ]  # fmt: skip
 
 

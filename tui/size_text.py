@@ -272,7 +272,7 @@ def _bounds(sheet: Sheet | None) -> str:
 
 
 _DEGREES = (
-    ("tensor parallelism", "TP"), ("pipeline parallelism", "PP"), ("context parallelism", "CP"),
+    ("tensor parallelism", "TP"), ("pipeline parallelism", "PP"), ("context parallelism", "CP"), ("expert parallelism", "EP"),
     ("data parallelism", "DP"), ("tensor parallel", "TP"), ("pipeline stages", "PP"),
 )  # fmt: skip
 

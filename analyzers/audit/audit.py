@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldaisle.analyzers.advice.advice import Counsel
 from coldaisle.analyzers.advice.counsel import advise
+from coldaisle.analyzers.advice.rules import described
 from coldaisle.analyzers.advice.settings import Settings
 from coldaisle.analyzers.audit.facts import Facts, facts_of
 from coldaisle.analyzers.audit.joining import Joined
@@ -71,6 +72,7 @@ def audited(
     if gathered is not None:
         said += (*gathered.failures, *gathered.warnings)
     if pseudonyms is not None:
+        settings = _renamed(settings, usage, pseudonyms)
         usage = pseudonyms.usage(usage)
         incidents = tuple(_nameless(one, pseudonyms) for one in incidents)
         cluster, sources = "cluster", tuple(source.partition(" ")[0] for source in sources)
@@ -93,6 +95,12 @@ def audited(
         ),
         pseudonyms is not None,
     )
+
+
+def _renamed(settings: Settings, usage: Usage, pseudonyms: Pseudonyms) -> Settings:
+    """Descriptions of jobs name jobs too."""
+    own = described.renamed(settings.rules[described.NAME], usage, pseudonyms.word)
+    return replace(settings, rules={**settings.rules, described.NAME: own})
 
 
 def _nameless(one: Incident, pseudonyms: Pseudonyms) -> Incident:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 
+from coldaisle.analyzers.sizing.bounds import check_fields
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.sources.parts.catalogue import (
     GIB,
@@ -31,6 +32,9 @@ GIGABIT = 1e9 / 8
 _MOST_NAME = 60
 SERVER = 8
 """GPUs that a usual server joins with links of their own."""
+
+
+_SIZES = ("params", "active_params", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +82,7 @@ class Model:
     note: str = ""
 
     def __post_init__(self) -> None:
-        for field in (
-            "params",
-            "active_params",
-            "layers",
-            "hidden",
-            "heads",
-            "kv_heads",
-            "head_dim",
-            "ffn",
-            "vocab",
-        ):
-            size = getattr(self, field)
-            if size is not None and not 0 < size < math.inf:
-                raise SizingError(f"{self.name}: {field} is {size:g}; it has to be above zero")
+        check_fields(self, _SIZES, f"{self.name}: ")
         if self.active_params > self.params:
             raise SizingError(
                 f"{self.name}: {self.active_params:.4g} active parameters of {self.params:.4g}; a token meets no more than there are"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from coldaisle.analyzers.sizing.flops import check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.serving_site import at_load, figure_of
 from coldaisle.analyzers.sizing.sheet import Section, Sheet

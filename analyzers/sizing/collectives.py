@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from coldaisle.analyzers.sizing.flops import check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.quantity import Quantity, about
 
 Collective = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all"]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
@@ -127,12 +128,6 @@ def shaped(model: Model) -> tuple[Model, tuple[str, ...]]:
         return model, ()
     told = ", ".join(f"{name.replace('_', ' ')} {fill[name]:,}" for name in unknown)
     return replace(model, **fill), (f"of {model.name} the shape is not known; taken as usual: {told}",)  # type: ignore[arg-type]
-
-
-def check_above_zero(name: str, value: float) -> None:
-    """Errors: SizingError for what is not a finite size above zero."""
-    if not 0 < value < math.inf:
-        raise SizingError(f"{name} is {value:g}; it has to be above zero")
 
 
 def _width(hidden: float) -> int:

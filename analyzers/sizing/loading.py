@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coldaisle.analyzers.sizing.flops import check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.flops import Method, check_above_zero
+from coldaisle.analyzers.sizing.flops import Method
 from coldaisle.analyzers.sizing.layout import Layout, Sharding, stage_layers
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError

@@ -195,67 +195,46 @@ def _mean_slots(request: Request, best: Candidate) -> Quantity:
 
 
 def _load_section(request: Request, best: Candidate) -> Section:
-    point = best.point
-    assert point is not None
+    assert best.point is not None
     every = best.throughput * best.replicas
-    figures = [
-        (
-            "requests at once a replica",
-            exact(
-                point.concurrency * best.stages,
-                "requests",
-                "users of a replica, or the most that its goals allow",
-            ),
-        ),
-        ("TTFT", _banded(point.ttft, "itl", "s", _ttft_words(best, point))),
-        ("ITL", _banded(point.itl, "itl", "s", _itl_words(request, best, point))),
-        (
-            "throughput",
-            _banded(
-                every,
-                "throughput",
-                "tokens/s",
-                f"{best.replicas} · {point.concurrency * best.stages:.4g} requests / time between tokens, with prefills",
-            ),
-        ),
-        (
-            "throughput a GPU",
-            _banded(every / best.gpus, "throughput", "tokens/s", "of output, over all GPUs"),
-        ),
-    ]
-    if not math.isnan(request.rate):
-        figures += [
-            (
-                "asked for",
-                exact(
-                    request.rate * request.osl,
-                    "tokens/s",
-                    f"{request.rate:g} requests/s · {request.osl:g} tokens",
-                ),
-            ),
-            (
-                "with margin",
-                exact(
-                    request.rate * request.osl * (1 + request.margin),
-                    "tokens/s",
-                    f"{request.margin:.0%} once",
-                ),
-            ),
-            (
-                "highest utilisation",
-                exact(
-                    best.utilisation,
-                    "ratio",
-                    f"a mean wait of {wait_allowed(request, point):.3g} of a request's time",
-                    "Erlang C with Allen-Cunneen, Ca² = Cs² = 1",
-                ),
-            ),
-            (
-                "utilisation",
-                exact(min(request.rate * request.osl / every, 1.0), "ratio", "asked for / throughput"),
-            ),
-        ]
+    figures = [*_speeds(request, best, best.point, every), *_asked(request, best, best.point, every)]
     return Section("at the load" if request.has_load else "of one replica, full", tuple(figures))
+
+
+def _speeds(request: Request, best: Candidate, point: Point, every: float) -> Iterator[tuple[str, Quantity]]:
+    """What the deployment does; ``every``: output tokens/s of all replicas."""
+    running = point.concurrency * best.stages
+    yield (
+        "requests at once a replica",
+        exact(running, "requests", "users of a replica, or the most that its goals allow"),
+    )
+    yield "TTFT", _banded(point.ttft, "itl", "s", _ttft_words(best, point))
+    yield "ITL", _banded(point.itl, "itl", "s", _itl_words(request, best, point))
+    words = f"{best.replicas} · {running:.4g} requests / time between tokens, with prefills"
+    yield "throughput", _banded(every, "throughput", "tokens/s", words)
+    yield (
+        "throughput a GPU",
+        _banded(every / best.gpus, "throughput", "tokens/s", "of output, over all GPUs"),
+    )
+
+
+def _asked(request: Request, best: Candidate, point: Point, every: float) -> Iterator[tuple[str, Quantity]]:
+    """The rate that is asked for, and how full it makes them; nothing where none is."""
+    if math.isnan(request.rate):
+        return
+    rate = request.rate * request.osl
+    yield "asked for", exact(rate, "tokens/s", f"{request.rate:g} requests/s · {request.osl:g} tokens")
+    yield "with margin", exact(rate * (1 + request.margin), "tokens/s", f"{request.margin:.0%} once")
+    yield (
+        "highest utilisation",
+        exact(
+            best.utilisation,
+            "ratio",
+            f"a mean wait of {wait_allowed(request, point):.3g} of a request's time",
+            "Erlang C with Allen-Cunneen, Ca² = Cs² = 1",
+        ),
+    )
+    yield "utilisation", exact(min(rate / every, 1.0), "ratio", "asked for / throughput")
 
 
 def _itl_words(request: Request, best: Candidate, point: Point) -> str:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.catalogue import NodeType
-from coldaisle.analyzers.sizing.flops import check_above_zero
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact, largest, whole
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.sources.parts.catalogue import Part

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from coldaisle.analyzers.sizing.assumptions import assumed
-from coldaisle.analyzers.sizing.flops import check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 
 HOUR = 3600.0

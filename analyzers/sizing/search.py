@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from coldaisle.analyzers.sizing.flops import Recompute, check_above_zero
+from coldaisle.analyzers.sizing.bounds import check_above_zero
+from coldaisle.analyzers.sizing.flops import Recompute
 from coldaisle.analyzers.sizing.layout import (
     SHARDINGS,
     Layout,
@@ -34,6 +35,8 @@ _SPARE = 0.80
 MOST_GPUS = 131_072
 _MICROBATCHES = (1, 2, 4, 8)
 _RECOMPUTES: tuple[Recompute, ...] = ("selective", "full")
+_EXPERTS = (1, 4, 8, 16, 64)
+"""Degrees of expert parallelism that are tried."""
 _GROWS = 2
 _LONG = 32_768
 """Tokens of a sequence from which context parallelism is tried."""
@@ -41,20 +44,30 @@ _GROWTH = (1, 1.25, 1.5, 1.75)
 """Counts of nodes between one power of two and the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What of a layout was asked for; None: whatever is best. ``batch``: sequences a step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What of a layout is told; None: whatever is best."""
 
-    batch: int
-    batch_is_told: bool = True
     tensor: int | None = None
     pipeline: int | None = None
     data: int | None = None
     context: int | None = None
+    expert: int | None = None
     microbatch: int | None = None
     sharding: Sharding | None = None
     recompute: Recompute | None = None
-    expert: int | None = None
+
+
+SIZES = ("tensor", "pipeline", "data", "context", "expert", "microbatch")
+"""Of a spread, those that are counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish(Spread):
+    """The same with a batch: sequences a step."""
+
+    batch: int
+    batch_is_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +94,7 @@ class Tight:
 
 def check_wish(run: Trained, machine: Machine, wish: Wish, gpus: int | None) -> None:
     """Errors: SizingError for what contradicts itself, the model or the machine."""
-    for name in ("batch", "tensor", "pipeline", "data", "context", "microbatch", "expert"):
+    for name in ("batch", *SIZES):
         if (size := getattr(wish, name)) is not None:
             check_above_zero(name, size)
             if size != int(size):
@@ -185,7 +198,7 @@ def layouts(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Iterator[L
 def _experts(run: Trained, wish: Wish, shape: Layout) -> list[int]:
     if wish.expert is not None:
         return [wish.expert] if shape.shards % wish.expert == 0 else []
-    return expert_sizes(run.model, shape.shards)
+    return [size for size in expert_sizes(run.model, shape.shards) if size in _EXPERTS]
 
 
 def _interleaved(run: Trained, layout: Layout) -> Iterator[Layout]:

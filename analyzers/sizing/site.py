@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.bounds import check_fields
 from coldaisle.analyzers.sizing.catalogue import NodeType, nodes_of
 from coldaisle.analyzers.sizing.collectives import Network
-from coldaisle.analyzers.sizing.flops import check_above_zero
 from coldaisle.analyzers.sizing.power import Prices
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
@@ -25,6 +25,21 @@ _OF_TODAY = 350e12
 _PORT_EFFICIENCY = 0.85
 _PCIE_WIDTH = 8
 """GPUs that reach each other over PCIe in one node."""
+
+
+_SIZES = (
+    "network",
+    "network_efficiency",
+    "storage_write",
+    "storage_read",
+    "write_s",
+    "restart_s",
+    "gpu_hours_per_failure",
+    "power_limit_w",
+    "rack_w",
+    "pue",
+    "bytes_per_token",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +66,7 @@ class Site:
     prices: Prices | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "network",
-            "network_efficiency",
-            "storage_write",
-            "storage_read",
-            "write_s",
-            "restart_s",
-            "gpu_hours_per_failure",
-            "power_limit_w",
-            "rack_w",
-            "pue",
-            "bytes_per_token",
-        ):
-            if not math.isnan(size := getattr(self, name)):
-                check_above_zero(name.replace("_", " "), size)
+        check_fields(self, _SIZES, nan_is_unknown=True)
         if self.network_efficiency > 1:
             raise SizingError(
                 f"network efficiency is {self.network_efficiency:g}; it is a ratio of at most 1"

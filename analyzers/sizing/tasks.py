@@ -6,14 +6,15 @@ Fields are canonical: tokens, s, bytes/s, W, ratios; None: not told, then the pl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.flops import Method, Recompute, shaped
-from coldaisle.analyzers.sizing.layout import Sharding
+from coldaisle.analyzers.sizing.flops import Method, shaped
 from coldaisle.analyzers.sizing.plan_serving import Request
 from coldaisle.analyzers.sizing.power import Prices
+from coldaisle.analyzers.sizing.search import Spread
 from coldaisle.analyzers.sizing.serving_site import with_site
 from coldaisle.analyzers.sizing.sheet import Sheet
 from coldaisle.analyzers.sizing.site import Site
@@ -38,20 +39,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """What of a layout is told."""
-
-    tensor: int | None = None
-    pipeline: int | None = None
-    data: int | None = None
-    context: int | None = None
-    microbatch: int | None = None
-    sharding: Sharding | None = None
-    recompute: Recompute | None = None
-    expert: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """Training from the beginning; with ``method`` fine-tuning."""
 
@@ -62,7 +49,7 @@ class Run:
     deadline_s: float | None = None
     batch_tokens: float | None = None
     dtype: str | None = None
-    spread: Spread = Spread()
+    spread: Spread = field(default_factory=Spread)
     method: Method | None = None
     rank: int = 16
 
@@ -76,20 +63,14 @@ class Run:
         return in_time(self._plan(part, place), self.deadline_s, self.gpus)
 
     def _plan(self, part: Part, place: Place) -> Sheet:
-        own, site = self.spread, place.of(part)
-        if self.method is None:
-            return plan_training(
-                self.model, self.tokens, part, gpus=self.gpus, deadline_s=self.deadline_s, seq=self.seq,
-                batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline, data=own.data,
-                context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute, expert=own.expert,
-                site=site,
-            )  # fmt: skip
-        return plan_finetuning(
-            self.model, self.tokens, part, method=self.method, rank=self.rank, gpus=self.gpus, deadline_s=self.deadline_s,
-            seq=self.seq, batch_tokens=self.batch_tokens, dtype=self.dtype, tensor=own.tensor, pipeline=own.pipeline,
-            data=own.data, context=own.context, microbatch=own.microbatch, sharding=own.sharding, recompute=own.recompute,
-            expert=own.expert, site=site,
+        plan = plan_training if self.method is None else self._fine_tuning()
+        return plan(
+            self.model, self.tokens, part, gpus=self.gpus, deadline_s=self.deadline_s, seq=self.seq,
+            batch_tokens=self.batch_tokens, dtype=self.dtype, site=place.of(part), **asdict(self.spread),
         )  # fmt: skip
+
+    def _fine_tuning(self) -> Callable[..., Sheet]:
+        return partial(plan_finetuning, method=self.method or "lora", rank=self.rank)
 
 
 @dataclass(frozen=True, slots=True)

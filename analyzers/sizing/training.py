@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
+from coldaisle.analyzers.sizing.bounds import check_above_zero, check_fields
 from coldaisle.analyzers.sizing.catalogue import Model
-from coldaisle.analyzers.sizing.flops import Method, Recompute, check_above_zero, shaped
+from coldaisle.analyzers.sizing.flops import Method, Recompute, shaped
 from coldaisle.analyzers.sizing.layout import Layout, Sharding, expert_sizes
 from coldaisle.analyzers.sizing.memory import Trained, checkpoint_bytes, states_of
 from coldaisle.analyzers.sizing.outcome import DAY, Outcome, outcome_of
@@ -21,7 +22,9 @@ from coldaisle.analyzers.sizing.rules import training_verdicts
 from coldaisle.analyzers.sizing.search import (
     FILL,
     MOST_GPUS,
+    SIZES,
     Candidate,
+    Spread,
     Tight,
     Wish,
     best,
@@ -119,8 +122,11 @@ def plan_training(
     means nothing: sizes not above zero, layouts that contradict themselves, a dtype the part has not.
     """
     known, notes = shaped(model)
-    wish = _wish(known, seq, batch_tokens, _usual_batch(known), tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
+    spread = Spread(
+        tensor=tensor, pipeline=pipeline, data=data, context=context, expert=expert, microbatch=microbatch,
+        sharding=sharding, recompute=recompute,
+    )  # fmt: skip
+    wish = _wish(seq, batch_tokens, _usual_batch(known), spread)
     run = Trained(known, seq, dtype or usual_dtype(part))
     return _planned("Training", run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -161,8 +167,11 @@ def plan_finetuning(
             "usual are 8 to 256; --method full trains all weights",
         )
     adapters = 0.0 if method == "full" else lora_parameters(known, rank).value
-    wish = _wish(known, seq, batch_tokens, _FINE_BATCH, tensor, pipeline, data, context, microbatch)
-    wish = replace(wish, sharding=sharding, recompute=recompute, expert=expert)
+    spread = Spread(
+        tensor=tensor, pipeline=pipeline, data=data, context=context, expert=expert, microbatch=microbatch,
+        sharding=sharding, recompute=recompute,
+    )  # fmt: skip
+    wish = _wish(seq, batch_tokens, _FINE_BATCH, spread)
     run = Trained(known, seq, dtype or usual_dtype(part), method, adapters)
     return _planned(_VERBS[method], run, tokens, part, site or Site(), wish, gpus, deadline_s, notes)
 
@@ -513,39 +522,20 @@ def _days(wall: Quantity) -> str:
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def _wish(
-    model: Model,
-    seq: int,
-    batch_tokens: float | None,
-    usual: float,
-    tensor: int | None,
-    pipeline: int | None,
-    data: int | None,
-    context: int | None,
-    microbatch: int | None,
-) -> Wish:
+def _wish(seq: int, batch_tokens: float | None, usual: float, spread: Spread) -> Wish:
     check_above_zero("sequence", seq)
     if seq > MOST_SEQUENCE or seq != int(seq):
         raise SizingError(
             f"a sequence of {seq:,} tokens; a whole number of at most {MOST_SEQUENCE:,} is sized"
         )
-    for name, size in (
-        ("tensor parallelism", tensor),
-        ("pipeline parallelism", pipeline),
-        ("data parallelism", data),
-        ("context parallelism", context),
-        ("microbatch", microbatch),
-    ):
-        if size is not None:
-            check_above_zero(name, size)
+    check_fields(spread, SIZES)
     if batch_tokens is not None:
         check_above_zero("batch", batch_tokens)
         if batch_tokens < seq:
             raise SizingError(f"a batch of {batch_tokens:g} tokens is less than one sequence of {seq:,}")
-    batch = max(
-        round((batch_tokens or usual) / seq), 1, 1 if batch_tokens else (data or 1) * (microbatch or 1)
-    )
-    return Wish(batch, batch_tokens is not None, tensor, pipeline, data, context, microbatch)
+    least = 1 if batch_tokens else (spread.data or 1) * (spread.microbatch or 1)
+    batch = max(round((batch_tokens or usual) / seq), 1, least)
+    return Wish(batch, batch_tokens is not None, **asdict(spread))
 
 
 def _usual_batch(model: Model) -> float:

@@ -7,13 +7,15 @@ Starved: GPUs busy below 60 % while the job's cores are used above 90 % -> cores
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, mean_of, sized
-from coldaisle.analyzers.advice.intervals import quantile
+from coldaisle.analyzers.advice.framing import SERVED, Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group, mean_of
+from coldaisle.analyzers.advice.intervals import Span, quantile
 from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
 from coldaisle.analyzers.advice.telling import between
 
@@ -33,11 +35,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group that has too few cores, or far too many."""
-    for group in sized(pool, NAME):
-        if isinstance(group, Refused):
-            yield group
-        elif group.workload not in ("inference", "interactive") and (found := _cores(pool, rules, group)):
-            yield found
+    yield from over_groups(pool, NAME, lambda group: _cores(pool, rules, group), but_not=SERVED)
 
 
 def used_share(pool: Pool) -> Numbers:
@@ -74,66 +72,81 @@ def _of_hosts(pool: Pool, number: int, cpu: np.ndarray[tuple[int, ...], np.dtype
     return float(np.clip(np.nanmean(part) * cores / (stay.cores or cores), 0, 1))
 
 
+class _Use(NamedTuple):
+    """Of a group: cores a GPU, the share of them that is used, and how busy its GPUs are."""
+
+    jobs: int
+    a_gpu: float
+    usual: float
+    top: Span
+    busy: float
+    held: float
+    """GPU-hours a week."""
+
+
 def _cores(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    use = _use(pool, group)
+    said = None if use is None else _starved(rules, group, use) or _spare(rules, group, use)
+    if said is None:
+        return None
+    return of_group(pool, NAME, group, said, "slurm.cpu_time", pool.busy_metric)
+
+
+_BETTER = "CPU use by process and over time, instead of means of jobs"
+
+
+def _use(pool: Pool, group: Group) -> _Use | None:
+    """None: of too few jobs anything is known."""
     stays = group.stays(pool)
-    gpus = np.array([stay.gpu_count for stay in stays], dtype=np.float64)
-    cores = np.array([stay.cores or np.nan for stay in stays], dtype=np.float64) / np.where(
-        gpus > 0, gpus, np.nan
-    )
+    gpus = np.array([stay.gpu_count or np.nan for stay in stays], dtype=np.float64)
+    cores = np.array([stay.cores or np.nan for stay in stays], dtype=np.float64) / gpus
     share = used_share(pool)[group.members]
     busy = mean_of(pool, pool.busy_metric)
     known = np.isfinite(share) & np.isfinite(cores)
     if busy is None or known.sum() < pool.common.least_jobs:
         return None
-    a_gpu, works = float(np.median(cores[known])), float(np.nanmedian(busy[group.members]))
-    top, usual = quantile(share[known], 0.95), float(np.median(share[known]))
-    weeks = pool.weeks
-    held = float(pool.gpu_s[group.members].sum()) / HOUR / weeks
-    if works < rules.starved_busy and usual > rules.starved_cpu and works > 0.05:
-        need = a_gpu * rules.target_busy / works
-        action = f"give {group.title()} {need:.0f} instead of {a_gpu:.0f} cores a GPU"
-        quantity = between(
-            a_gpu,
-            need,
-            2 * need,
-            "cores",
-            "cores a GPU x target busy / busy",
-            "guess: loading scales with cores",
-        )
-        gained = held * (1 - works / rules.target_busy)
-        saving = Saving(between(0.0, gained, gained, "gpu_hours", "GPU time that waits for its hosts"))
-        because = f"GPUs are busy {works:.0%} while {usual:.0%} of {a_gpu:.0f} cores a GPU are used"
-        grade, but = Grade.C, "where loading waits for storage, cores do not help: look at I/O wait first"
-    elif top.high < rules.spare_cpu and a_gpu > rules.least_a_gpu:
-        need = max(np.ceil(a_gpu * top.value * rules.headroom), rules.least_a_gpu)
-        if need > 0.7 * a_gpu:
-            return None
-        low = max(a_gpu * top.low, rules.least_a_gpu)
-        high = min(max(a_gpu * top.high * rules.headroom + 1, need), a_gpu)
-        action = f"ask for {need:.0f} instead of {a_gpu:.0f} cores a GPU in {group.title()}"
-        quantity = between(
-            low,
-            need,
-            high,
-            "cores",
-            f"cores a GPU x p95 of use x {rules.headroom}",
-            "order statistics over jobs",
-        )
-        saving = Saving()
-        because = f"{int(known.sum())} jobs used {usual:.0%} of their cores (p95 {top.value:.0%}), GPUs busy {works:.0%}"
-        grade, but = Grade.B, "means over whole jobs hide a start that needs all of them"
-    else:
+    return _Use(
+        int(known.sum()),
+        float(np.median(cores[known])),
+        float(np.median(share[known])),
+        quantile(share[known], 0.95),
+        float(np.nanmedian(busy[group.members])),
+        float(pool.gpu_s[group.members].sum()) / HOUR / pool.weeks,
+    )
+
+
+def _starved(rules: Thresholds, group: Group, use: _Use) -> Said | None:
+    """GPUs that wait for their hosts."""
+    if not (0.05 < use.busy < rules.starved_busy and use.usual > rules.starved_cpu):
         return None
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=action,
-        scope=group.scope(pool),
-        quantity=quantity,
-        saving=saving,
-        grade=grade,
-        grounds=(ground(pool, group, "slurm.cpu_time"), ground(pool, group, pool.busy_metric)),
-        because=because,
-        would_change="CPU use by process and over time, instead of means of jobs",
-        but=but,
+    need, gained = use.a_gpu * rules.target_busy / use.busy, use.held * (1 - use.busy / rules.target_busy)
+    words, source = "cores a GPU x target busy / busy", "guess: loading scales with cores"
+    return Said(
+        f"give {group.title()} {need:.0f} instead of {use.a_gpu:.0f} cores a GPU",
+        between(use.a_gpu, need, 2 * need, "cores", words, source),
+        Grade.C,
+        f"GPUs are busy {use.busy:.0%} while {use.usual:.0%} of {use.a_gpu:.0f} cores a GPU are used",
+        _BETTER,
+        "where loading waits for storage, cores do not help: look at I/O wait first",
+        Saving(between(0.0, gained, gained, "gpu_hours", "GPU time that waits for its hosts")),
+    )
+
+
+def _spare(rules: Thresholds, group: Group, use: _Use) -> Said | None:
+    """Cores that nobody uses."""
+    if not (use.top.high < rules.spare_cpu and use.a_gpu > rules.least_a_gpu):
+        return None
+    need = max(np.ceil(use.a_gpu * use.top.value * rules.headroom), rules.least_a_gpu)
+    if need > 0.7 * use.a_gpu:
+        return None
+    low = max(use.a_gpu * use.top.low, rules.least_a_gpu)
+    high = min(max(use.a_gpu * use.top.high * rules.headroom + 1, need), use.a_gpu)
+    words = f"cores a GPU x p95 of use x {rules.headroom}"
+    return Said(
+        f"ask for {need:.0f} instead of {use.a_gpu:.0f} cores a GPU in {group.title()}",
+        between(low, need, high, "cores", words, "order statistics over jobs"),
+        Grade.B,
+        f"{use.jobs} jobs used {use.usual:.0%} of their cores (p95 {use.top.value:.0%}), GPUs busy {use.busy:.0%}",
+        _BETTER,
+        "means over whole jobs hide a start that needs all of them",
     )

@@ -6,7 +6,7 @@ a job; without, the share of peak that tensor cores were active for, against the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -25,6 +25,7 @@ from coldaisle.analyzers.sizing.checked import Check, Verdict, of_amounts, of_sp
 from coldaisle.analyzers.sizing.serving_site import figure_of
 from coldaisle.analyzers.sizing.sheet import Sheet
 from coldaisle.analyzers.sizing.training import plan_finetuning, plan_training
+from coldaisle.analyzers.usage import Usage
 from coldaisle.sources.errors import SizingError
 from coldaisle.sources.parts.catalogue import Part, parts
 
@@ -71,6 +72,8 @@ class _Told(NamedTuple):
     metric: str
 
 
+MOST_NAMES = 20
+"""Of one pattern, that get a line each once they are replaced."""
 _ANY = 1e12
 """Tokens of a run of which only the speed is asked."""
 
@@ -95,7 +98,9 @@ def _checked(pool: Pool, rules: Thresholds, number: int, one: Description) -> Ad
     case = _case(pool, one)
     if case is None:
         return Refused(
-            NAME, NOWHERE, f"no job named {named(one.name)} ran to its end on a part of the catalogue"
+            NAME,
+            NOWHERE,
+            f"no job named {named(one.name)} ran {'' if one.tokens is None else 'to its end '}on a part of the catalogue",
         )
     if len(case.members) < rules.least_jobs:
         few = f"{len(case.members)} of the {rules.least_jobs} jobs named {named(one.name)} that it takes"
@@ -117,10 +122,10 @@ def _case(pool: Pool, one: Description) -> _Case | None:
     found: dict[tuple[str, int], list[int]] = {}
     for number in np.flatnonzero(pool.gpu_s > 0).tolist():
         stay, boards = pool.stays[number], pool.boards_of[number]
-        if stay.state != "COMPLETED" or not boards or not fnmatchcase(stay.name, one.name):
+        if not boards or not _is_meant(one, stay.name, stay.user):
             continue
-        if one.user and stay.user != one.user:
-            continue
+        if one.tokens is not None and stay.state != "COMPLETED":
+            continue  # of its tokens some share, which nobody tells
         kinds = {None if part is None else part.id for part in (boards_are[board] for board in boards)}
         if len(kinds) == 1 and (kind := kinds.pop()) is not None:
             found.setdefault((kind, stay.gpu_count), []).append(number)
@@ -128,6 +133,23 @@ def _case(pool: Pool, one: Description) -> _Case | None:
         return None
     (part, gpus), members = max(found.items(), key=lambda item: float(pool.gpu_s[item[1]].sum()))
     return _Case(one, np.array(members, dtype=np.intp), part, gpus)
+
+
+def _is_meant(one: Description, name: str, user: str) -> bool:
+    return fnmatchcase(name, one.name) and one.user in ("", user)
+
+
+def renamed(rules: Thresholds, usage: Usage, word: Callable[[str, str], str]) -> Thresholds:
+    """The same for a usage whose names are replaced by ``word(kind, name)``: of each pattern the names that it means."""
+    known = sorted({(stay.name, stay.user) for stay in usage.stays})
+    jobs = []
+    for one in rules.jobs:
+        names = sorted({name for name, user in known if _is_meant(one, name, user)})[:MOST_NAMES]
+        user = word("user", one.user)
+        jobs += [
+            msgspec.structs.replace(one, name=word("job", name), user=user) for name in names or [one.name]
+        ]
+    return msgspec.structs.replace(rules, jobs=jobs)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, mean_of, sized
+from coldaisle.analyzers.advice.framing import SERVED, over_groups
+from coldaisle.analyzers.advice.groups import Group, ground, mean_of
 from coldaisle.analyzers.advice.measuring import part_of
 from coldaisle.analyzers.advice.pool import Pool
 from coldaisle.analyzers.advice.telling import between
@@ -31,16 +32,10 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     if tensor is None or sm is None:
         yield Refused(NAME, NOWHERE, "gpu.tensor_active and gpu.sm_active are not both measured")
         return
-    for group in sized(pool, NAME):
-        if isinstance(group, Refused):
-            yield group
-        elif found := _hint(pool, rules, group):
-            yield found
+    yield from over_groups(pool, NAME, lambda group: _hint(pool, rules, group), but_not=SERVED)
 
 
 def _hint(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
-    if group.workload in ("inference", "interactive"):
-        return None
     tensor, sm, dram = (
         _median(pool, group, key) for key in ("gpu.tensor_active", "gpu.sm_active", "gpu.dram_active")
     )

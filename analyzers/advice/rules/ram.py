@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused
+from coldaisle.analyzers.advice.framing import Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group
 from coldaisle.analyzers.advice.intervals import quantile
 from coldaisle.analyzers.advice.pool import Pool
 from coldaisle.analyzers.advice.telling import between
@@ -30,11 +31,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group that asks for much more than it takes, or is killed for want of it."""
-    for group in sized(pool, NAME, measured=False):
-        if isinstance(group, Refused):
-            yield group
-        elif found := _memory(pool, rules, group):
-            yield found
+    yield from over_groups(pool, NAME, lambda group: _memory(pool, rules, group), measured=False)
 
 
 def _memory(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
@@ -61,16 +58,12 @@ def _memory(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         )
     else:
         return None
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=action,
-        scope=group.scope(pool),
-        quantity=quantity,
-        saving=Saving(),
-        grade=Grade.B,
-        grounds=(ground(pool, group, "slurm.max_rss"),),
-        because=f"{int(known.sum())} jobs took at most {show(top, 'B')} a GPU of the {show(ask, 'B')} asked for",
-        would_change="larger inputs; the sampling of accounting (every 30 s as a rule) misses short peaks",
-        but="page cache is not counted: a data loader may live on memory that it does not own",
+    said = Said(
+        action,
+        quantity,
+        Grade.B,
+        f"{int(known.sum())} jobs took at most {show(top, 'B')} a GPU of the {show(ask, 'B')} asked for",
+        "larger inputs; the sampling of accounting (every 30 s as a rule) misses short peaks",
+        "page cache is not counted: a data loader may live on memory that it does not own",
     )
+    return of_group(pool, NAME, group, said, "slurm.max_rss")

@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.framing import SERVED, Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group
 from coldaisle.analyzers.advice.intervals import bootstrap
-from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
+from coldaisle.analyzers.advice.pool import HOUR, Bools, Numbers, Pool
 from coldaisle.analyzers.advice.telling import between, counted
 
 NAME = "scaling"
@@ -66,14 +67,47 @@ def fit(gpus: Numbers, throughput: Numbers) -> Law | None:
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group that runs with more GPUs than it gains from."""
-    for group in sized(pool, NAME, measured=False):
-        if isinstance(group, Refused):
-            yield group
-        elif group.workload not in ("inference", "interactive") and (found := _group(pool, rules, group)):
-            yield found
+    yield from over_groups(
+        pool, NAME, lambda group: _group(pool, rules, group), measured=False, but_not=SERVED
+    )
+
+
+class _Runs(NamedTuple):
+    """Jobs of a group that can be compared."""
+
+    use: Bools
+    """[member]"""
+    gpus: Numbers
+    throughput: Numbers
+    is_told: bool
+    """Measured; else one over their times."""
+
+    @property
+    def counts(self) -> Numbers:
+        """Different numbers of GPUs."""
+        found: Numbers = np.unique(self.gpus)
+        return found
+
+
+class _Found(NamedTuple):
+    """A law, and the count beyond which one more GPU brings too little."""
+
+    law: Law
+    knee: float
+    low: float
+    high: float
 
 
 def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
+    runs = _runs(pool, group)
+    enough = len(runs.gpus) >= pool.common.least_jobs and len(runs.counts) >= rules.counts
+    if not enough or (not runs.is_told and _apart(runs.gpus, runs.throughput) > rules.spread):
+        return None  # too few, or not the same work
+    found = _knee_of(pool, rules, runs)
+    return None if found is None else _advice(pool, group, runs, found)
+
+
+def _runs(pool: Pool, group: Group) -> _Runs:
     stays = group.stays(pool)
     gpus = np.array([stay.gpu_count for stay in stays], dtype=np.float64)
     told = np.array([stay.throughput for stay in stays])
@@ -83,16 +117,15 @@ def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
             [1 / (s.ended_at - s.started_at) if s.state == "COMPLETED" else np.nan for s in stays]
         )
     use = np.isfinite(told) & (told > 0) & (gpus >= 1)
-    gpus, told = gpus[use], told[use]
-    counts = np.unique(gpus)
-    if len(gpus) < pool.common.least_jobs or len(counts) < rules.counts:
-        return None
-    if not is_told and _apart(gpus, told) > rules.spread:
-        return None  # not the same work
-    law = fit(gpus, told)
+    return _Runs(use, gpus[use], told[use], is_told)
+
+
+def _knee_of(pool: Pool, rules: Thresholds, runs: _Runs) -> _Found | None:
+    """None: nothing can be fitted, or it may as well scale."""
+    gpus, told = runs.gpus, runs.throughput
+    law, most = fit(gpus, told), float(runs.counts.max())
     if law is None:
         return None
-    most = float(counts.max())
     knee = _knee(law, most, rules.efficiency)
     if knee >= most:
         return None
@@ -102,43 +135,33 @@ def _group(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         200,
         pool.common.seed,
     )
-    if np.isnan(low) or high >= most:
-        return None  # it may as well scale
-    over = gpus > knee
-    held = pool.gpu_s[group.members][use][over] / HOUR / pool.weeks
-    # The same work with fewer GPUs takes longer, at a better efficiency.
-    better = _efficiency(law, gpus[over]) / _efficiency(law, np.full(int(over.sum()), knee))
-    saved = float((held * (1 - better)).sum())
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
-        scope=group.scope(pool),
-        quantity=between(
-            low,
-            knee,
-            high,
-            "gpus",
-            f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}",
-            "least squares",
-        ),
-        saving=Saving(
-            between(
-                0.0,
-                saved,
-                saved,
-                "gpu_hours",
-                "GPU-hours x (1 - efficiency / efficiency at the advised count)",
-            )
-        ),
-        grade=Grade.B if is_told else Grade.D,
-        grounds=(ground(pool, group, "jobs.throughput" if is_told else "slurm.elapsed"),),
-        because=f"{len(gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in counts)} GPUs",
-        would_change="a measured throughput"
-        if not is_told
-        else "a larger batch, faster links, another layout",
-        but="whoever needs the result sooner may pay for it",
+    return None if np.isnan(low) or high >= most else _Found(law, knee, low, high)
+
+
+def _saved(pool: Pool, group: Group, runs: _Runs, found: _Found) -> float:
+    """GPU-hours a week: the same work with fewer GPUs takes longer, at a better efficiency."""
+    over = runs.gpus > found.knee
+    held = pool.gpu_s[group.members][runs.use][over] / HOUR / pool.weeks
+    better = _efficiency(found.law, runs.gpus[over]) / _efficiency(
+        found.law, np.full(int(over.sum()), found.knee)
     )
+    return float((held * (1 - better)).sum())
+
+
+def _advice(pool: Pool, group: Group, runs: _Runs, found: _Found) -> Advice:
+    law, knee, saved = found.law, found.knee, _saved(pool, group, runs, found)
+    usl = f"USL: s = {law.contention:.3g}, k = {law.crosstalk:.3g}"
+    words = "GPU-hours x (1 - efficiency / efficiency at the advised count)"
+    said = Said(
+        f"run {group.title()} with {counted(knee, 'GPU')}: beyond, one more brings less than half a GPU",
+        between(found.low, knee, found.high, "gpus", usl, "least squares"),
+        Grade.B if runs.is_told else Grade.D,
+        f"{len(runs.gpus)} jobs ran with {', '.join(f'{n:.0f}' for n in runs.counts)} GPUs",
+        "a larger batch, faster links, another layout" if runs.is_told else "a measured throughput",
+        "whoever needs the result sooner may pay for it",
+        Saving(between(0.0, saved, saved, "gpu_hours", words)),
+    )
+    return of_group(pool, NAME, group, said, "jobs.throughput" if runs.is_told else "slurm.elapsed")
 
 
 def _apart(gpus: Numbers, told: Numbers) -> float:

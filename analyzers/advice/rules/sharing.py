@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, mean_of, sized
+from coldaisle.analyzers.advice.framing import over_groups
+from coldaisle.analyzers.advice.groups import Group, ground, mean_of
 from coldaisle.analyzers.advice.intervals import quantile
 from coldaisle.analyzers.advice.measuring import part_of
 from coldaisle.analyzers.advice.pool import HOUR, Numbers, Pool
@@ -48,11 +49,8 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
         )
         return
     peaks = active if values is None or values.shape != active.T.shape else values.T
-    for group in sized(pool, NAME):
-        if isinstance(group, Refused):
-            yield group
-        elif found := _slice(pool, rules, group, np.ascontiguousarray(peaks)):
-            yield found
+    own = np.ascontiguousarray(peaks)
+    yield from over_groups(pool, NAME, lambda group: _slice(pool, rules, group, own))
 
 
 def memory_high(pool: Pool) -> Numbers | None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.groups import Group, ground, sized
+from coldaisle.analyzers.advice.advice import Advice, Grade, Refused
+from coldaisle.analyzers.advice.framing import Said, of_group, over_groups
+from coldaisle.analyzers.advice.groups import Group
 from coldaisle.analyzers.advice.intervals import Span, quantile
 from coldaisle.analyzers.advice.pool import Pool
 from coldaisle.analyzers.advice.telling import lasting
@@ -31,11 +32,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     """A line a group whose limit is several times what it needs, or too short."""
-    for group in sized(pool, NAME, measured=False):
-        if isinstance(group, Refused):
-            yield group
-        elif found := _limit(pool, rules, group):
-            yield found
+    yield from over_groups(pool, NAME, lambda group: _limit(pool, rules, group), measured=False)
 
 
 def _limit(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
@@ -66,21 +63,14 @@ def _limit(pool: Pool, rules: Thresholds, group: Group) -> Advice | None:
         longer = int((lasted[over] > value).sum())
         if longer:
             but = f"{longer} of these {int(over.sum())} jobs took longer, and would be cut off: start such ones under another name"
-    return Advice(
-        id=f"{NAME}:{group.key}",
-        rule=NAME,
-        action=action,
-        scope=group.scope(pool),
-        quantity=Span(low, value, high).quantity(
-            "s", f"p{rules.q * 100:.0f} of run times x {rules.headroom}", "order statistics of completed jobs"
-        ),
-        saving=Saving(),
-        grade=Grade.A if over.sum() >= 20 and share == 0 and (lasted[over] <= value).all() else Grade.B,
-        grounds=(ground(pool, group, "slurm.elapsed"),),
-        because=(
-            f"{int(over.sum())} jobs took {lasting(float(np.median(lasted[over])))} (median), {lasting(longest)} at most,"
-            f" of a limit of {lasting(limit)}"
-        ),
-        would_change="other inputs: the time limit follows the size of the work",
-        but=but,
+    words = f"p{rules.q * 100:.0f} of run times x {rules.headroom}"
+    said = Said(
+        action,
+        Span(low, value, high).quantity("s", words, "order statistics of completed jobs"),
+        Grade.A if over.sum() >= 20 and share == 0 and (lasted[over] <= value).all() else Grade.B,
+        f"{int(over.sum())} jobs took {lasting(float(np.median(lasted[over])))} (median), {lasting(longest)} at most,"
+        f" of a limit of {lasting(limit)}",
+        "other inputs: the time limit follows the size of the work",
+        but,
     )
+    return of_group(pool, NAME, group, said, "slurm.elapsed")

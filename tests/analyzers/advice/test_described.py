@@ -8,6 +8,10 @@ import pytest
 from lab.usages import WORKS, given, having, refused, series, usage_of
 
 from coldaisle.analyzers.advice.advice import Advice
+from coldaisle.analyzers.advice.counsel import settings
+from coldaisle.analyzers.audit.audit import audited
+from coldaisle.analyzers.audit.joining import Joined
+from coldaisle.analyzers.audit.pseudonyms import Pseudonyms
 from coldaisle.analyzers.sizing.catalogue import model_named, part_named
 from coldaisle.analyzers.sizing.serving_site import figure_of
 from coldaisle.analyzers.sizing.training import plan_training
@@ -75,7 +79,7 @@ def test_what_is_not_known_is_said() -> None:
     assert "[[advice.described.jobs]]" in refused(ran(), "described")[0].why
     assert "no job named other ran" in why(ran(), name="other")
     assert "no job named" in why(ran(), user="nobody")
-    assert "no job named" in why(ran(state="FAILED"))
+    assert "no job named" in why(ran(state="FAILED"), tokens=1e9)
     assert "there is no model" in why(ran(), model="gpt-17")
     assert "neither a model nor parameters" in why(ran(), model="")
     assert "does not fit on 8" in why(ran(), model="llama-3.1-405b")
@@ -83,6 +87,17 @@ def test_what_is_not_known_is_said() -> None:
     keys = tuple(key for key in WORKS if key != "gpu.tensor_active")
     unmeasured = usage_of(series(10, stay={"name": "train-8b", "state": "COMPLETED"}), keys=keys)
     assert "gpu.tensor_active of its GPUs is not measured" in why(unmeasured)
+
+
+def test_descriptions_go_by_other_names_where_names_are_replaced() -> None:
+    words = Pseudonyms(b"x" * 32)
+    settings_ = settings(site(tokens=tokens_in(4.0 / 3), user="rsun"))
+    made = audited(Joined(ran(), ()), settings_, cluster="atlas", made_at=0.0, pseudonyms=words)
+    (found,) = (one for one in made.counsel.given if one.rule == "described")
+    assert words.word("job", "train-8b") in found.action
+    assert "train-8b" not in repr(made.counsel)
+    none = audited(Joined(ran(name="other"), ()), settings_, cluster="atlas", made_at=0.0, pseudonyms=words)
+    assert "train*" not in repr(none.counsel)
 
 
 def test_names_in_it_stay_text() -> None:

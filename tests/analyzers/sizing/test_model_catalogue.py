@@ -61,6 +61,15 @@ def test_the_server_board_is_meant_where_a_name_says_no_more() -> None:
     assert part_named("H100").id == "h100_sxm"
 
 
+def test_every_row_says_what_was_read_and_what_is_from_memory() -> None:
+    told = {name: row.status for name, row in models().items()} | {
+        id_: row.status for id_, row in nodes().items()
+    }
+    for name, status in told.items():
+        assert status.split(" ")[0].rstrip(":;,") in ("read", "mixed", "remembered"), name
+        assert not status.startswith("mixed:") or "remembered" in status, name
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
