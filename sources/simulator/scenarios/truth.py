@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coldaisle.sources.simulator.plan import Bools
+from coldaisle.sources.simulator.plan import Array, Bools
 from coldaisle.sources.simulator.scenarios.labels import Label
 from coldaisle.sources.simulator.scenarios.pieces import SLOTS, Piece
 from coldaisle.sources.simulator.scenarios.world import Recorded, Stage
@@ -41,7 +41,8 @@ def label_of(
     costs = scenario.condition not in WITHOUT_LOSS
     weak = bool(scenario.condition) and costs and lost < WEAK if piece.weak is None else piece.weak
     return Label(
-        scenario.name, scenario.condition, scenario.lookalike_of, start + min(piece.start, end), start + evident, start + end,
+        scenario.name, scenario.condition, scenario.lookalike_of, start + min(piece.start, end), start + evident,
+        start + over_at(stage, number, real, end),
         gpus=roots,
         nodes=tuple(names.nodes[first + n] for n in piece.root_nodes),
         racks=(names.racks[number],) if piece.root_rack else (),
@@ -96,11 +97,24 @@ def evident_at(stage: Stage, number: int, real: Recorded) -> float:
     piece = stage.pieces[number]
     if not piece.evident_by:
         return piece.start + piece.evident_after
-    shows = _shows(stage, number, piece, real)
-    share = np.convolve(shows, np.ones(STEADY_S) / STEADY_S, mode="full")[: len(shows)]
+    share = _steadily(stage, number, real)
     share[: int(piece.start)] = 0.0
     seen = np.flatnonzero(share >= SHOWS)
     return max(float(seen[0]), piece.start) if len(seen) else float(stage.seconds)
+
+
+def over_at(stage: Stage, number: int, real: Recorded, end: float) -> float:
+    """Seconds at which it shows no more, of a cause that ended at ``end``: a queue outlives the load that made it."""
+    if stage.pieces[number].evident_by != "waiting":
+        return end
+    gone = np.flatnonzero(_steadily(stage, number, real)[int(end) :] < SHOWS)
+    return end + float(gone[0]) if len(gone) else float(stage.seconds)
+
+
+def _steadily(stage: Stage, number: int, real: Recorded) -> Array:
+    """[second] share of the last seconds in which it showed."""
+    shows = _shows(stage, number, stage.pieces[number], real)
+    return np.convolve(shows, np.ones(STEADY_S) / STEADY_S, mode="full")[: len(shows)]
 
 
 def _shows(stage: Stage, number: int, piece: Piece, real: Recorded) -> Bools:
