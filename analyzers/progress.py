@@ -85,8 +85,11 @@ def _work(window: Window, key: str, seconds: float) -> tuple[Floats, Floats]:
 
 def _since_start(window: Window, team: Teams, minutes: Floats) -> Floats:
     """[minute, team] without what lies before a job's third minute."""
-    starts = np.nan_to_num(team.since // 60, nan=-np.inf) + START_MINUTES
     number = window.at // 60 - len(minutes) + np.arange(len(minutes))
+    first = number[np.argmax(~np.isnan(minutes), axis=0)] if len(minutes) else np.zeros(len(team))
+    # A job that was there when its boards were heard first may be days old.
+    known = np.where(team.since // 60 > first, team.since // 60, np.nan)
+    starts = np.nan_to_num(known, nan=-np.inf) + START_MINUTES
     return np.where(number[:, None] > starts[None, :], minutes, np.nan).astype(np.float32)
 
 

@@ -145,6 +145,16 @@ def _since(window: Window, signs: Signs) -> tuple[Times, Times]:
     return recent.times, began(same, recent.times)
 
 
+def _braked_since(window: Window) -> tuple[Times, Times]:
+    """The same of the power brake, where its bit is told."""
+    recent = window.recent("gpu.throttle", 900.0)
+    held: Bools = np.isnan(recent.values) | (
+        np.nan_to_num(recent.values).astype(np.int64) & HW_POWER_BRAKE != 0
+    )
+    since = np.where(present(recent.values).any(axis=0), began(held, recent.times), np.nan)
+    return recent.times, since
+
+
 def _candidate(
     window: Window, rules: Thresholds, signs: Signs, gpu: int, variant: str, since: Times, times: Times
 ) -> Candidate:
@@ -153,9 +163,9 @@ def _candidate(
     clock = float(min(signs.clock[gpu], 1.0)) if not np.isnan(signs.clock[gpu]) else float("nan")
     capped = (float(signs.limit[gpu]) / wanted) ** rules.exponent if wanted > 0 else 1.0
     alone = 1 - (capped if np.isnan(clock) else 1 / (FOLLOWS / max(clock, 0.05) + 1 - FOLLOWS))
-    begun = (
-        float(since[gpu]) if not np.isnan(since[gpu]) and variant != "brake" else window.at - rules.window_s
-    )
+    if variant == "brake":
+        times, since = _braked_since(window)
+    begun = float(since[gpu]) if not np.isnan(since[gpu]) else window.at - rules.window_s
     is_bound = begun <= float(times[0])
     loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock, -np.inf if is_bound else begun)
     evidence = [

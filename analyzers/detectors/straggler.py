@@ -88,6 +88,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         slow = _by_clock(rules, members, clock, busy) or _by_gaps(window, rules, members, busy, seconds)
         if slow is None or not _persists(window, rules, slow, seconds, members):
             slow = _by_work(window, rules, members, busy, seconds, float(lost[number]))
+            if slow is not None and _is_faster(slow.gpus, members, clock):
+                slow = None
         if slow is None:
             continue
         if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
@@ -186,6 +188,12 @@ def _by_work(
         return Slow(members[ahead], "late", lead)
     of_node = _one_node(window, members, ahead)
     return None if of_node is None else Slow(of_node, "late", lead)
+
+
+def _is_faster(gpus: NDArray[np.intp], members: NDArray[np.intp], clock: Floats) -> bool:
+    """Whether they run at a higher clock than the others: then these are the slow ones, and their watts prove nothing."""
+    own, others = (median(clock[some, None])[0] for some in (gpus, np.setdiff1d(members, gpus)))
+    return bool(own > 1.1 * others)
 
 
 def _stalls(

@@ -68,6 +68,7 @@ def test_the_power_brake_is_critical() -> None:
     candidates = said(cells)
     assert {c.roots.gpus[0] for c in candidates} == set(GPUS[:8])
     assert {(c.variant, c.severity) for c in candidates} == {("brake", Severity.CRITICAL)}
+    assert candidates[0].since == pytest.approx(AT - (SINCE - 1) * 5.0, abs=10.0)
 
 
 # --- what only looks like it ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.telemetry import Cells, dense, found, gpus, jitter, job, window_of
+from lab.telemetry import AT, STEP, Cells, dense, found, gpus, jitter, job, window_of
 
 GPUS = gpus("n01", "n02")
 POLLS = 240
@@ -13,17 +13,24 @@ WORKS, WAITS = 0.88, 0.17
 """SM activity of a board that computes, and of one that waits in a collective."""
 
 
-def team(slow: tuple[int, ...], more: float, *, from_the_start: bool = False, is_told: bool = True) -> Cells:
+def team(
+    slow: tuple[int, ...],
+    more: float,
+    *,
+    begun: int = BEGUN,
+    from_the_start: bool = False,
+    is_told: bool = True,
+) -> Cells:
     """A job in lock-step in which some need so much longer for their share, and all others wait for them in a kernel."""
     share = np.ones((POLLS, len(GPUS)))
-    share[0 if from_the_start else BEGUN :, :] = 1 / more
+    share[0 if from_the_start else begun :, :] = 1 / more
     share[:, slow] = 1.0
     activity = WORKS * share + WAITS * (1 - share)
     cells = dense(len(GPUS), POLLS)
     cells["gpu.util"] = np.full_like(activity, 1.0)
     cells["gpu.gr_active"] = np.full_like(activity, 0.99)
     cells["gpu.power"] = (120 + 600 * (activity - 0.05)) * jitter(activity.shape)
-    pace = np.where(np.arange(POLLS) >= BEGUN, 1 / more, 1.0)[:, None]
+    pace = np.where(np.arange(POLLS) >= begun, 1 / more, 1.0)[:, None]
     cells["gpu.tensor_active"] = (
         0.45 * (1 / more if from_the_start else pace) * jitter(activity.shape, seed=2)
     )
@@ -51,3 +58,10 @@ def test_a_node_of_slow_ranks() -> None:
 def test_who_has_had_more_to_do_all_along_is_no_straggler() -> None:
     cells = team((SLOW,), 1.5, from_the_start=True)
     assert not found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+
+
+def test_a_job_that_was_there_when_its_boards_were_heard_first_is_not_young() -> None:
+    cells = team((SLOW,), 1.5, begun=60)
+    first = job("1", GPUS, since=AT - (POLLS - 1) * STEP)
+    (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(first,), metrics=cells))
+    assert candidate.loss == pytest.approx(1 / 3, abs=0.05)
