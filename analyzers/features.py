@@ -92,6 +92,18 @@ def reference_clock(window: Window) -> Floats:
     return window.cached("reference_clock", make)
 
 
+def usual_clock(window: Window) -> Floats:
+    """[gpu] MHz that it ran at on average in its best busy minutes, or its peers did: dense work keeps to watts, below the highest
+    clock. NaN: nothing to hold it against."""
+
+    def make() -> Floats:
+        clock, util = window.minutes("gpu.sm_clock"), window.minutes("gpu.util")
+        own = quantile(np.where(util.mean >= 0.5, clock.mean, np.nan), 0.85)
+        return np.fmax(own, _peer_quantile(own, window))
+
+    return window.cached("usual_clock", make)
+
+
 def _peer_quantile(own: Floats, window: Window) -> Floats:
     """[gpu] the median of the own references of the same model in the same job, where there are at least two of them."""
     out = np.full(len(own), np.nan, dtype=np.float32)

@@ -152,7 +152,8 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     saving = saves(window, team.nodes_of(number), past.times).goes_on[past.times >= since]
     rest = _without_pauses(past.times[past.times >= since], after, saving, rules)
     busy = float(rest.mean()) if len(rest) >= 8 else float(gaps.busy[number])
-    if len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference):
+    is_saves = len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference)
+    if is_saves or _has_one_that_goes_on(window, rules, members, since):
         return None
     is_worse = not bound and reference - float(gaps.busy[number]) >= rules.worse
     if bound:
@@ -191,6 +192,13 @@ def _cause(host: Hosts, number: int, rules: Thresholds) -> Cause | None:
     if io >= rules.psi_io and writes <= 2 * reads + 1e6:
         found.append((io / rules.psi_io, Cause("io", "node.psi_io_some", io, f">= {rules.psi_io}")))
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _has_one_that_goes_on(window: Window, rules: Thresholds, members: NDArray[np.intp], since: float) -> bool:
+    """Whether a rank has not paused since it began: it spins for those that have gone."""
+    work = activity(window, rules.window_s)
+    late = work.busy[work.times >= since][:, members]
+    return len(late) >= 6 and bool(np.fmax.reduce(mean(late), initial=0.0) > rules.busiest)
 
 
 def _without_pauses(

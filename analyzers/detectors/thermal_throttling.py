@@ -14,7 +14,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import power_limit, reference_clock
+from coldaisle.analyzers.features import power_limit, reference_clock, usual_clock
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -199,7 +199,8 @@ def _candidate(
     key = window.layout.gpus[gpu].key
     clock = 1.0 if np.isnan(signs.clock[gpu]) else float(min(signs.clock[gpu], 1.0))
     follows = _clock_share(window, gpu)
-    alone = max(1 - 1 / (follows / max(clock, 0.05) + 1 - follows), 0.0)
+    pace = float(np.fmin(_of_usual(window, rules)[gpu], 1.0))
+    alone = max(1 - 1 / (follows / max(clock if np.isnan(pace) else pace, 0.05) + 1 - follows), 0.0)
     loss = slowed(window, gpu, alone, signs.clock <= rules.slow_clock, float(since[gpu]))
     hbm = bool(signs.near_mem[gpu] and not signs.near_core[gpu])
     variant = "hardware" if signs.hardware[gpu] >= rules.hw_slowdown else "hbm" if hbm else "core"
@@ -243,11 +244,17 @@ def _rejected(signs: Signs, gpu: int) -> tuple[Rejected, ...]:
     return (Rejected("power_capping", f"power at {float(signs.power[gpu]):.0%} of the limit"),)
 
 
+def _of_usual(window: Window, rules: Thresholds) -> Floats:
+    """[gpu] of the clock that it usually has at work: what heat takes, without what dense work does at any temperature."""
+    found: Floats = mean(window.recent("gpu.sm_clock", rules.window_s).values) / usual_clock(window)
+    return found
+
+
 def _clock_share(window: Window, gpu: int) -> float:
     """How much of a step's time follows the SM clock: more where tensor cores work, less where memory binds.
 
-    Measured throughput under power caps (ml-energy's Zeus traces, V100: .94 at 70 %, .84 at 50 % of the power) with power as
-    the 2.5th power of the clock says .42 to .6.
+    Between what throughput under power caps says (ml-energy's Zeus traces, V100, power as the 2.5th power of the clock: .42 to
+    .6) and a step that is all compute (1).
     """
     tensor, dram = (
         float(mean(window.recent(k, 120.0).values)[gpu]) if window.has(k) else float("nan")
@@ -255,7 +262,7 @@ def _clock_share(window: Window, gpu: int) -> float:
     )
     if dram >= 0.6:
         return 0.3
-    return 0.65 if tensor >= 0.3 else 0.55
+    return 0.75 if tensor >= 0.3 else 0.6
 
 
 def _celsius(value: float) -> str:
