@@ -1,4 +1,5 @@
-"""Instants as people type and read them: ``03:12``, ``yesterday 03:12 UTC``, ``2026-03-01T03:12:00Z``, ``2h ago``.
+"""Instants as people type and read them: ``03:12``, ``yesterday 03:12 UTC``, ``2026-03-01T03:12:00Z``, ``2h ago``; and as programs write
+them: seconds since the epoch, with or without ``@``.
 
 Pure: now and the zone are given. ``zone`` is a tzinfo, or None for the zone of this machine.
 
@@ -16,7 +17,9 @@ from typing import NamedTuple
 
 from coldaisle.sources.units import age, parse
 
-ACCEPTED = "03:12, yesterday 03:12, 2026-03-01 03:12, 2026-03-01T03:12:00Z, 03:12 UTC, 2h ago or -90m"
+ACCEPTED = (
+    "03:12, yesterday 03:12, 2026-03-01 03:12, 2026-03-01T03:12:00Z, 03:12 UTC, 2h ago, -90m or @1772334720"
+)
 LONGEST = 64
 """Characters of an instant that are looked at."""
 
@@ -27,6 +30,7 @@ _TIME = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _AGO = re.compile(r"-\s*(?P<minus>[0-9].*)|(?P<ago>[0-9].*?)\s*ago", re.ASCII | re.IGNORECASE)
+_EPOCH = re.compile(r"@?(?P<seconds>[0-9]{9,11}(?:\.[0-9]{1,9})?)", re.ASCII)
 _OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})?", re.ASCII)
 _UTC_NAMES = frozenset({"z", "utc", "gmt"})
 
@@ -59,7 +63,7 @@ def parse_instant(text: str, now: float, zone: tzinfo | None = None) -> Instant:
             f"{_quoted(words)} is no instant: write {ACCEPTED}" if words else f"write {ACCEPTED}"
         )
     try:
-        found = _ago(words, now) or _clock_time(words, now, zone)
+        found = _ago(words, now) or _epoch(words) or _clock_time(words, now, zone)
     except (OverflowError, OSError):
         raise ValueError(f"{_quoted(words)} is beyond what clocks can tell") from None
     if found.at > now:
@@ -89,6 +93,11 @@ def _ago(words: str, now: float) -> Instant | None:
     if match is None:
         return None
     return Instant(now - parse((match["minus"] or match["ago"]).strip(), "s"))
+
+
+def _epoch(words: str) -> Instant | None:
+    match = _EPOCH.fullmatch(words)
+    return None if match is None else Instant(float(match["seconds"]))
 
 
 def _clock_time(words: str, now: float, zone: tzinfo | None) -> Instant:
