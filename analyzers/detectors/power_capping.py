@@ -12,8 +12,17 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import reference_clock
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict, severity_of
+from coldaisle.analyzers.features import power_limit, reference_clock, usual_clock
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Severity,
+    Undecided,
+    Verdict,
+    severity_of,
+)
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window, began, carried, mean, median, present, quantile, share
@@ -27,6 +36,10 @@ FOLLOWS = 0.55
 """How much of a step's time follows the clock: throughput under caps as the Zeus traces have it, power ~ clock ** 2.5."""
 
 
+DECIDING = ("gpu.power_limit", "gpu.throttle", "gpu.power_brake_violation")
+BLIND = "cannot tell a power cap from heat or locked clocks without gpu.power_limit or gpu.throttle"
+
+
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the TOML file."""
 
@@ -37,6 +50,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     brake_duty: float
     clock_share: float
     slow_clock: float
+    blind_clock: float
     busy: float
     keep: float
     exponent: float
@@ -59,12 +73,9 @@ class Signs(msgspec.Struct):
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
     """One candidate a GPU."""
-    if (
-        not window.has("gpu.power_limit")
-        and not window.has("gpu.throttle")
-        and not window.has("gpu.power_brake_violation")
-    ):
-        return Verdict()
+    undecided = _undecided(window, rules)
+    if not any(window.has(key) for key in DECIDING):
+        return Verdict(undecided=undecided)
     signs = _signs(window, rules)
     util = window.recent("gpu.util", rules.window_s)
     ready = (util.samples >= LEAST) & (mean(util.values) >= rules.busy) & window.groups.is_board
@@ -74,13 +85,41 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     lowered = binds & (signs.limit <= rules.lowered * signs.default)
     found = np.flatnonzero(brake | unequal | lowered)
     if not len(found):
-        return Verdict()
+        return Verdict(undecided=undecided)
     times, since = _since(window, signs)
     return Verdict(
         tuple(
             _candidate(window, rules, signs, g, _variant(bool(brake[g]), bool(unequal[g])), since, times)
             for g in found.tolist()
+        ),
+        undecided,
+    )
+
+
+def _undecided(window: Window, rules: Thresholds) -> tuple[Undecided, ...]:
+    """Jobs with boards at work far below their usual clock and their power, of which nobody says what holds them back."""
+    told = np.zeros(len(window.layout.gpus), dtype=np.bool_)
+    for key in DECIDING:
+        told |= present(window.current(key))
+    if told.all():
+        return ()
+    util = window.recent("gpu.util", rules.window_s)
+    busy = (util.samples >= LEAST) & (mean(util.values) >= rules.busy) & window.groups.is_board & ~told
+    slow = mean(window.recent("gpu.sm_clock", rules.window_s).values) <= rules.blind_clock * usual_clock(
+        window
+    )
+    eased = _upper(window.recent("gpu.power", rules.window_s).values) <= rules.near * power_limit(window)
+    held: dict[tuple[str, ...], list[str]] = {}
+    for gpu in np.flatnonzero(busy & slow & eased).tolist():
+        job = int(window.gpu_job[gpu])
+        held.setdefault((window.jobs[job].id,) if job >= 0 else (), []).append(window.layout.gpus[gpu].key)
+    return tuple(
+        Undecided(
+            NAME,
+            Scope(gpus=tuple(gpus), jobs=jobs),
+            f"{len(gpus)} GPUs run far below their usual clock; {BLIND}",
         )
+        for jobs, gpus in held.items()
     )
 
 

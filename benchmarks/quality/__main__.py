@@ -94,14 +94,18 @@ def main(argv: Sequence[str]) -> int:
         "--seeds", default="", help="others to tune on: 201,202; no healthy hours, no incidents"
     )
     parser.add_argument("--polls", default="", help="only these, in seconds: 5,30")
-    parser.add_argument("--setting", default="", help="only ways of looking with this in their name: default")
+    parser.add_argument(
+        "--setting",
+        default="",
+        help="only ways of looking with this in their name (default, drops); no healthy hours, no incidents",
+    )
     parser.add_argument("--scenarios", default="", help="only these, by name")
     parser.add_argument("--mistakes", action="store_true", help="say what was missed and what was false")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
     if args.seeds and args.split == "test":
         parser.error("the test split has seeds of its own")
-    is_whole = not (args.quick or args.scenarios or args.seeds)
+    is_whole = not (args.quick or args.scenarios or args.seeds or args.setting)
     began = time.monotonic()
     settings: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
     hours = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.telemetry import AT, Cells, dense, found, gpus, idle, job, window_of
+from lab.telemetry import AT, Cells, dense, found, gpus, idle, job, verdict, window_of
 
 from coldaisle.analyzers.finding import Candidate, Severity
 
@@ -124,3 +124,21 @@ def test_heat_is_no_cap() -> None:
 
 def test_default_fields_tell_no_limit() -> None:
     assert said(dense(len(GPUS), fields="default")) == ()
+
+
+def test_without_limits_and_reasons_a_clock_far_below_the_usual_is_not_decided() -> None:
+    cells = cap(dense(len(GPUS)), slice(0, 4), watts=400.0, clock=1200.0)
+    for key in ("gpu.power_limit", "gpu.power_max", "gpu.throttle", "gpu.power_violation"):
+        cells.pop(key, None)
+    told = verdict("power_capping", window_of(gpus=GPUS, jobs=JOB, metrics=cells))
+    assert not told.candidates
+    (undecided,) = told.undecided
+    assert undecided.scope.gpus == GPUS[:4]
+    assert "without gpu.power_limit or gpu.throttle" in undecided.why
+
+
+def test_dense_work_at_its_watts_is_not_even_undecided() -> None:
+    cells = dense(len(GPUS))
+    for key in ("gpu.power_limit", "gpu.power_max", "gpu.throttle", "gpu.power_violation"):
+        cells.pop(key, None)
+    assert not verdict("power_capping", window_of(gpus=GPUS, jobs=JOB, metrics=cells)).undecided
