@@ -23,6 +23,7 @@ from coldaisle.sources.units import age as in_words
 
 LOOKBACK_S = 900.0
 NAME = "communication_stall"
+LINKS = ("gpu.nvlink_tx", "gpu.nvlink_bandwidth", "port.tx")
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,53 +104,43 @@ def _candidate(
     if len(late) and _saves(window, rules, late):
         return None
     scope = team.scope(window, number)
-    keys = [window.layout.gpus[gpu].key for gpu in late.tolist()]
-    roots = Scope(gpus=tuple(keys), jobs=scope.jobs) if keys else scope
-    first = window.layout.gpus[int(members[waits[members]][0])].key
+    spinning, keys = members[waits[members]], _keys(window, late)
     rejected = [Rejected("interconnect_saturation", "no bytes flow")]
-    if len(late):
+    if keys:
         rejected.append(Rejected("straggler", "the others do not compute at all"))
     return Candidate(
         NAME,
         "culprit" if keys else "hung",
-        roots,
+        Scope(gpus=keys, jobs=scope.jobs) if keys else scope,
         Severity.CRITICAL,
         begun,
         1.0,
         0.9 if keys else 0.8,
-        (
-            Evidence(
-                "gpu.util",
-                first,
-                float(spins[members[waits[members]][0]]),
-                "ratio",
-                f"spins >= {rules.spins:g} of the time",
-            ),
-            Evidence(
-                "gpu.power",
-                first,
-                _now(window, "gpu.power", int(members[waits[members]][0])),
-                "W",
-                "little above idle",
-            ),
-        ),
+        _evidence(window, rules, int(spinning[0]), spins),
         since_bound=bound,
         is_open=waiting >= rules.most,
-        victims=Scope(
-            gpus=tuple(window.layout.gpus[g].key for g in members[waits[members]].tolist()), nodes=scope.nodes
-        )
-        if keys
-        else Scope(),
+        victims=Scope(gpus=_keys(window, spinning), nodes=scope.nodes) if keys else Scope(),
         rejected=tuple(rejected),
-        missing=()
-        if window.has("gpu.nvlink_tx") or window.has("gpu.nvlink_bandwidth") or window.has("port.tx")
-        else ("gpu.nvlink_tx: not exported",),
+        missing=() if any(window.has(key) for key in LINKS) else ("gpu.nvlink_tx: not exported",),
         words={
-            "waiting": str(int(waits[members].sum())),
+            "waiting": str(len(spinning)),
             "culprits": ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else ""),
             "what": _what(window, seen, late),
             "how_long": in_words(lasted),
         },
+    )
+
+
+def _keys(window: Window, gpus: NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(window.layout.gpus[gpu].key for gpu in gpus.tolist())
+
+
+def _evidence(window: Window, rules: Thresholds, gpu: int, spins: Floats) -> tuple[Evidence, ...]:
+    """Of one of those that wait."""
+    key, watts = window.layout.gpus[gpu].key, float(window.current("gpu.power")[gpu])
+    return (
+        Evidence("gpu.util", key, float(spins[gpu]), "ratio", f"spins >= {rules.spins:g} of the time"),
+        Evidence("gpu.power", key, watts, "W", "little above idle"),
     )
 
 
@@ -169,10 +160,6 @@ def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:
     if np.isnan(busy).all():
         return "tells nothing"
     return "does not run a kernel" if float(np.nan_to_num(busy).mean()) < 0.5 else "computes"
-
-
-def _now(window: Window, key: str, gpu: int) -> float:
-    return float(window.current(key)[gpu])
 
 
 def _since(window: Window, members: NDArray[np.intp]) -> tuple[float, bool]:
