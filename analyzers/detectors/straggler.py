@@ -15,7 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import activity, aligned, idle_power, intensity, line, shifted, variance
+from coldaisle.analyzers.features import (
+    activity,
+    aligned,
+    idle_power,
+    intensity,
+    line,
+    shifted,
+    variance,
+)
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -55,6 +63,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stalled: float
     alive: float
     more: float
+    alike: float
+    presumed_s: float
 
 
 class Slow(NamedTuple):
@@ -79,6 +89,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     spins = team.mean(share(seen.spin, seen.have)[None])[0]  # nobody computes: that is a stall
     worth = (team.size >= rules.least) & (team.high(busy[None])[0] >= rules.busy) & ~(spins >= rules.stalled)
     worth &= ~(lost < rules.keep * rules.lost)
+    if seconds > rules.presumed_s:
+        worth &= team.job >= 0  # in so long a time a node's GPUs are given to somebody else
     made, undecided = [], []
     for number in np.flatnonzero(worth).tolist():
         job = window.jobs[team.job[number]] if team.job[number] >= 0 else None
@@ -88,7 +100,9 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         slow = _by_clock(rules, members, clock, busy) or _by_gaps(window, rules, members, busy, seconds)
         if slow is None or not _persists(window, rules, slow, seconds, members):
             slow = _by_work(window, rules, members, busy, seconds, float(lost[number]))
-            if slow is not None and _is_faster(slow.gpus, members, clock):
+            # GPUs that only share a node may do anything beside each other.
+            together = team.job[number] >= 0 or _were_alike(window, rules, members)
+            if slow is not None and (not together or _is_faster(slow.gpus, members, clock)):
                 slow = None
         if slow is None:
             continue
@@ -188,6 +202,12 @@ def _by_work(
         return Slow(members[ahead], "late", lead)
     of_node = _one_node(window, members, ahead)
     return None if of_node is None else Slow(of_node, "late", lead)
+
+
+def _were_alike(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> bool:
+    """Whether they drew about as much as each other before, as the ranks of one program do."""
+    usual = median(window.minutes("gpu.power").mean)[members]
+    return bool(np.ptp(usual) <= rules.alike * np.median(usual))
 
 
 def _is_faster(gpus: NDArray[np.intp], members: NDArray[np.intp], clock: Floats) -> bool:

@@ -65,3 +65,16 @@ def test_a_job_that_was_there_when_its_boards_were_heard_first_is_not_young() ->
     first = job("1", GPUS, since=AT - (POLLS - 1) * STEP)
     (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(first,), metrics=cells))
     assert candidate.loss == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_gpus_of_one_node_are_ranks_of_one_job_only_if_they_were_alike() -> None:
+    cells = team((SLOW,), 1.5)
+    (candidate,) = found("straggler", window_of(gpus=GPUS, metrics=cells))
+    assert candidate.roots.gpus == (GPUS[SLOW],)
+    unlike = {key: values.copy() for key, values in cells.items()}
+    unlike["gpu.power"][:, :8] *= np.linspace(0.5, 1.0, 8)
+    assert not found("straggler", window_of(gpus=GPUS, metrics=unlike))
+
+
+def test_polls_of_ten_minutes_tell_nothing_of_gpus_that_share_a_node() -> None:
+    assert not found("straggler", window_of(gpus=GPUS, metrics=team((SLOW,), 1.5), step=600.0))
