@@ -36,6 +36,7 @@ from coldaisle.analyzers.finding import (
 )
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.progress import progress
+from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, mean, median, quantile, share
 from coldaisle.sources.source import Floats
@@ -63,8 +64,11 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stalled: float
     alive: float
     more: float
+    more_power: float
+    z_power: float
     alike: float
     presumed_s: float
+    saves: float
 
 
 class Slow(NamedTuple):
@@ -104,7 +108,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             together = team.job[number] >= 0 or _were_alike(window, rules, members)
             if slow is not None and (not together or _is_faster(slow.gpus, members, clock)):
                 slow = None
-        if slow is None:
+        if slow is None or _saves(window, rules, members, seconds):
             continue
         if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
             why = "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
@@ -181,9 +185,11 @@ def _by_work(
         return None
     if not quantile(busy[members, None], 0.25)[0] >= rules.busy:  # who has gone does not wait in a kernel
         return None
-    key = "gpu.sm_active" if window.has("gpu.sm_active") else "gpu.power"
+    is_measured = window.has("gpu.sm_active")
+    key = "gpu.sm_active" if is_measured else "gpu.power"
+    least, z = (rules.more, rules.z) if is_measured else (rules.more_power, rules.z_power)
     # Watts are of an instant: of a step's phases some are met, so twice as many.
-    recent = window.recent(key, seconds) if key == "gpu.sm_active" else intensity(window, 2 * seconds)
+    recent = window.recent(key, seconds) if is_measured else intensity(window, 2 * seconds)
     values = recent.values[:, members][~_stalls(window, rules, members, recent, seconds)]
     past = _leads(window.minutes(key).mean[:, members] - _at_rest(window, key, members))
     usual, half = quantile(past, 0.15), len(values) // 2
@@ -194,7 +200,7 @@ def _by_work(
     first, last = (_leads(mean(part)[None])[0] - usual for part in (values[:half], values[half:]))
     grown = np.fmin(first, last)
     # All along, not in a stall that has just ended.
-    ahead: Bools = (grown >= np.fmax(rules.more, rules.z * noise)) & (grown >= 0.5 * np.fmax(first, last))
+    ahead: Bools = (grown >= np.fmax(least, z * noise)) & (grown >= 0.5 * np.fmax(first, last))
     if not ahead.any():
         return None
     lead = float(np.median(grown[ahead]))
@@ -202,6 +208,13 @@ def _by_work(
         return Slow(members[ahead], "late", lead)
     of_node = _one_node(window, members, ahead)
     return None if of_node is None else Slow(of_node, "late", lead)
+
+
+def _saves(window: Window, rules: Thresholds, members: NDArray[np.intp], seconds: float) -> bool:
+    """Whether the job's state is written meanwhile: what that costs, and who does it alone, is checkpoint_stall's."""
+    times = window.recent("gpu.power", 900.0).times
+    seen = saves(window, np.unique(window.groups.gpu_node[members]), times)
+    return bool(seen.goes_on[times > window.at - seconds].mean() >= rules.saves)
 
 
 def _were_alike(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> bool:

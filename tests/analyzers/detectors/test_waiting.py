@@ -39,6 +39,7 @@ def test_a_rank_that_saves_alone_is_no_rank_that_does_not_come(saves: bool) -> N
         world.set(node__nfs_write=np.where((world.ago < 90)[:, None] & (np.arange(2) == 0), 7e8, 1e5))
     found = world.found("communication_stall")
     assert [one.roots.gpus for one in found] == ([] if saves else [("n00/0",)])
+    assert not (saves and world.found("straggler"))
 
 
 @pytest.mark.parametrize(("name", "is_team"), [("train", True), ("vllm", False), ("jupyter", False)])
