@@ -49,6 +49,13 @@ def saves(window: Window, nodes: NDArray[np.intp], times: Series, seconds: float
     return Saves(wide, *(float(np.fmax.reduce(one, initial=np.nan)) for one in (written, waited)))
 
 
+def share_of_saves(window: Window, nodes: NDArray[np.intp], seconds: float) -> float:
+    """Of the last seconds, at least of the newest sample, the share in which these nodes wrote so."""
+    recent = window.recent("gpu.power", 900.0)
+    goes_on = saves(window, nodes, recent.times).goes_on
+    return float(goes_on[-max(round(seconds / recent.step), 1) :].mean())
+
+
 def highest(
     window: Window, keys: Sequence[str], nodes: NDArray[np.intp], times: Series, seconds: float
 ) -> Series:

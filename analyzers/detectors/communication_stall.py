@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import Activity, activity, fabric, nvlink
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict
-from coldaisle.analyzers.saves import saves
+from coldaisle.analyzers.saves import share_of_saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, share
 from coldaisle.sources.source import Floats
@@ -146,10 +146,8 @@ def _evidence(window: Window, rules: Thresholds, gpu: int, spins: Floats) -> tup
 
 def _saves(window: Window, rules: Thresholds, late: NDArray[np.intp]) -> bool:
     """Whether those that are waited for write the job's state meanwhile: that is checkpoint_stall's."""
-    nodes = np.unique(window.groups.gpu_node[late])
-    times = window.recent("gpu.power", 900.0).times
-    goes_on = saves(window, nodes, times).goes_on[times >= window.at - rules.window_s]
-    return bool(goes_on.mean() >= rules.saves)
+    seconds = max(rules.window_s, rules.polls * window.step("gpu.power"))
+    return share_of_saves(window, np.unique(window.groups.gpu_node[late]), seconds) >= rules.saves
 
 
 def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:

@@ -36,7 +36,7 @@ from coldaisle.analyzers.finding import (
 )
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.progress import progress
-from coldaisle.analyzers.saves import saves
+from coldaisle.analyzers.saves import share_of_saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, mean, median, quantile, share
 from coldaisle.sources.source import Floats
@@ -212,9 +212,7 @@ def _by_work(
 
 def _saves(window: Window, rules: Thresholds, members: NDArray[np.intp], seconds: float) -> bool:
     """Whether the job's state is written meanwhile: what that costs, and who does it alone, is checkpoint_stall's."""
-    times = window.recent("gpu.power", 900.0).times
-    seen = saves(window, np.unique(window.groups.gpu_node[members]), times)
-    return bool(seen.goes_on[times > window.at - seconds].mean() >= rules.saves)
+    return share_of_saves(window, np.unique(window.groups.gpu_node[members]), seconds) >= rules.saves
 
 
 def _were_alike(window: Window, rules: Thresholds, members: NDArray[np.intp]) -> bool:

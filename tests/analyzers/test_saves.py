@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from lab.teamwork import World, calm_hosts, working
 
-from coldaisle.analyzers.saves import saves
+from coldaisle.analyzers.saves import saves, share_of_saves
 
 NODES = np.arange(2)
 
@@ -38,3 +38,11 @@ def test_where_nothing_is_told_nothing_is_saved() -> None:
     assert not seen.goes_on.any()
     assert np.isnan(seen.wrote)
     assert np.isnan(seen.waited)
+
+
+def test_the_share_is_of_the_newest_sample_at_least() -> None:
+    """At polls of a minute the newest sample may be older than the span that is asked for."""
+    world = working(World(nodes=2, span=3600.0, step=60.0))
+    world.set(node__nfs_write=np.where(world.ago < 200, 6e8, 1e5))
+    assert share_of_saves(world.window(), NODES, 10.0) == 1.0
+    assert share_of_saves(world.window(), NODES, 600.0) == 0.5
