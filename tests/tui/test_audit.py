@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from lab.backfill import accounting, samples
 from lab.month import DAY, HEALTHY, START, Month, month
+from lab.program import PROGRAM, program
 from lab.prometheus import prometheus
 from services import require
 
@@ -25,7 +25,6 @@ from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.slurm.sacct import command
 from coldaisle.tui.audit import MOST_CELLS, request_of, step_for
 
-PROGRAM = [sys.executable, "-c", "from coldaisle.tui.start import main; main()"]
 WEEK = 7.0
 
 
@@ -56,16 +55,7 @@ class Site:
 
 
 def run(home: Path, *arguments: str, environment: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    given = {
-        **os.environ,
-        "XDG_STATE_HOME": str(home),
-        "XDG_CONFIG_HOME": str(home),
-        "TZ": "UTC",
-        **environment,
-    }
-    return subprocess.run(
-        [*PROGRAM, *arguments], env=given, cwd=home, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=110, check=False
-    )  # fmt: skip
+    return program(*arguments, tmp_path=home, **{"TZ": "UTC", **environment})
 
 
 def site_of(folder: Path, made: Month, days: float, **how: Any) -> Iterator[Site]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.program import PROGRAM, complaints, program
 from lab.snapshots import AT, Faults, make_snapshot, with_values
 from test_imports import loaded_after
 
@@ -35,7 +36,6 @@ from coldaisle.tui.listing import (
 
 NIGHT = make_snapshot()
 EVIL = 'evil\x1b]52;c;aGk=\x07"[red]",\u202e\r\n日本=1'
-PROGRAM = [sys.executable, "-c", "from coldaisle.tui.start import main; main()", "list"]
 
 
 def asked(what: str, where: str = "", columns: str = "", sort: str = "", snapshot: Snapshot = NIGHT) -> Any:
@@ -43,12 +43,8 @@ def asked(what: str, where: str = "", columns: str = "", sort: str = "", snapsho
     return request, listed(snapshot, request)
 
 
-def program(*arguments: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), **environ}
-    return subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=90, check=False, env=environment,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+def rows(*arguments: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return program("list", *arguments, tmp_path=tmp_path, **environ)
 
 
 # --- rows -------------------------------------------------------------------------------------------
@@ -189,15 +185,8 @@ def test_a_rate_is_awaited_where_its_source_has_begun() -> None:
 # --- the program ------------------------------------------------------------------------------------
 
 
-def complaints(stderr: str) -> list[str]:
-    """What is said beside the rows, but for the simulated cluster's own faults, which come and go."""
-    return [line for line in stderr.splitlines() if "(simulated)" not in line]
-
-
 def test_json_goes_through_a_pipe(tmp_path: Path) -> None:
-    shell = (
-        f"{' '.join(map(repr, PROGRAM))} gpus --demo --json --where 'slot==0' | {sys.executable} -m json.tool"
-    )
+    shell = f"{' '.join(map(repr, PROGRAM))} list gpus --demo --json --where 'slot==0' | {sys.executable} -m json.tool"
     environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", shell],
@@ -218,7 +207,7 @@ def test_json_goes_through_a_pipe(tmp_path: Path) -> None:
 
 
 def test_whoever_reads_may_leave(tmp_path: Path) -> None:
-    shell = f"{' '.join(map(repr, PROGRAM))} gpus --demo --columns gpu,uuid,model,pci,driver,kernel | head -1; echo ${{PIPESTATUS[0]}}"
+    shell = f"{' '.join(map(repr, PROGRAM))} list gpus --demo --columns gpu,uuid,model,pci,driver,kernel | head -1; echo ${{PIPESTATUS[0]}}"
     environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
         ["bash", "-c", shell], capture_output=True, text=True, timeout=90, check=False, env=environ
@@ -230,7 +219,7 @@ def test_whoever_reads_may_leave(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["gpus", "nodes", "jobs", "servers"])
 def test_rows_of_a_past_instant(what: str, tmp_path: Path) -> None:
-    done = program(what, "--demo", "--at", "2h ago", "--json", tmp_path=tmp_path)
+    done = rows(what, "--demo", "--at", "2h ago", "--json", tmp_path=tmp_path)
     assert (done.returncode, complaints(done.stderr)) == (0, [])
     found = json.loads(done.stdout)
     then = datetime.fromisoformat(found["at"])
@@ -243,19 +232,19 @@ def test_rows_of_a_past_instant(what: str, tmp_path: Path) -> None:
 
 
 def test_rows_that_nobody_is_are_no_failure(tmp_path: Path) -> None:
-    done = program("nodes", "--demo", "--where", "node==nowhere", tmp_path=tmp_path)
+    done = rows("nodes", "--demo", "--where", "node==nowhere", tmp_path=tmp_path)
     assert (done.returncode, complaints(done.stderr)) == (0, [])
     assert done.stdout.split()[0] == "node"
     assert len(done.stdout.splitlines()) == 1
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    done = program("gpus", "--exporter", "127.0.0.1:1", tmp_path=tmp_path)
+    done = rows("gpus", "--exporter", "127.0.0.1:1", tmp_path=tmp_path)
     assert done.returncode == 3
     assert done.stdout == ""
     assert "exporters: failing: 127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
-    done = program("gpus", "--exporter", "127.0.0.1:1", "--json", tmp_path=tmp_path)
+    done = rows("gpus", "--exporter", "127.0.0.1:1", "--json", tmp_path=tmp_path)
     assert done.returncode == 3
     assert json.loads(done.stdout)["rows"] == []
 
@@ -280,7 +269,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
     ],
 )
 def test_bad_usage_is_3_with_a_remedy(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = program(*arguments, tmp_path=tmp_path)
+    done = rows(*arguments, tmp_path=tmp_path)
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.startswith("coldaisle: ")
@@ -290,7 +279,7 @@ def test_bad_usage_is_3_with_a_remedy(arguments: list[str], said: str, tmp_path:
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_only_ascii_where_that_is_read(locale: str, tmp_path: Path) -> None:
-    done = program(
+    done = rows(
         "gpus",
         "--demo",
         "--where",
@@ -305,7 +294,7 @@ def test_only_ascii_where_that_is_read(locale: str, tmp_path: Path) -> None:
 
 
 def test_columns_are_listed_without_asking_anybody(tmp_path: Path) -> None:
-    done = program("jobs", "--columns", "help", tmp_path=tmp_path)
+    done = rows("jobs", "--columns", "help", tmp_path=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith("# of the row itself\njob ")
     assert "limit" in done.stdout

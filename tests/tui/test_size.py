@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.program import PROGRAM
 
-PROGRAM = [sys.executable, "-c", "from coldaisle.tui.start import main; main()"]
 SERVE = ("serve", "--model", "llama-3.3-70b", "--users", "200", "--isl", "2k", "--osl", "300")
 TRAIN = ("train", "--model", "llama-3.1-8b", "--tokens", "1e12")
 FINE = ("finetune", "--model", "llama-3.1-8b", "--tokens", "1e9", "--method", "lora")
