@@ -58,6 +58,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lookback_s: float
     frozen_polls: int
     frozen_s: float
+    frozen_beside_waiting_s: float
     gone_polls: float
     gone_s: float
     gone_chance: float
@@ -388,13 +389,15 @@ def frozen_since(window: Window, gpu: int) -> float:
 
 def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """Dead boards behind a feed that goes on. One whose job goes on, or all of whose node repeat themselves, is not dead."""
-    mask = frozen(window, rules.frozen_s, rules.frozen_polls)
+    mask = frozen(window, rules.frozen_beside_waiting_s, rules.frozen_polls)
     if not mask.any():
         return {}
+    waits = _team_waits(window)
+    doubtful = np.isnan(waits) & ~_fell_off(window)
+    if (mask & doubtful).any():
+        mask &= ~doubtful | frozen(window, rules.frozen_s, rules.frozen_polls)
     dead = (
-        mask
-        & ~stuck_exporters(window, mask)[window.groups.gpu_node]
-        & (~(_team_waits(window) < 0.5) | _fell_off(window))
+        mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & (~(waits < 0.5) | _fell_off(window))
     )
     made = {}
     for gpu in np.flatnonzero(dead).tolist():
