@@ -11,7 +11,6 @@ import logging
 import re
 import sys
 import threading
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 
@@ -23,28 +22,23 @@ MAX_RECORD = 20_000
 HIDDEN = "[hidden]"
 
 _SECRETS = (
+    (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", HIDDEN),
+    (r"(?<=://)[^/\s@]{1,300}@", f"{HIDDEN}@"),
+    (r"(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9+/._~=-]{4,}", rf"\1 {HIDDEN}"),
+    (r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*", HIDDEN),
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
-        HIDDEN,
-    ),
-    (re.compile(r"(?<=://)[^/\s@]{1,300}@"), f"{HIDDEN}@"),
-    (re.compile(r"(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9+/._~=-]{4,}"), rf"\1 {HIDDEN}"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), HIDDEN),
-    (
-        re.compile(
-            r"(?i)((?:[a-z0-9]+[-_])*(?:password|passwd|passphrase|token|secret|api[-_]?key|credentials?|authorization)"
-            r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&)}\]]+)"
-        ),
+        r"(?i)((?:[a-z0-9]+[-_])*(?:password|passwd|passphrase|token|secret|api[-_]?key|credentials?|authorization)"
+        r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&)}\]]+)",
         rf"\1{HIDDEN}",
     ),
 )
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
 
 
 def redact(text: str) -> str:
     """The text without what looks like a secret: credentials in URLs, tokens, passwords, private keys."""
     for pattern, shown in _SECRETS:
-        text = pattern.sub(shown, text)
+        text = re.sub(pattern, shown, text)
     return text
 
 
@@ -89,18 +83,42 @@ class _Redacting(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = redact(super().format(record)[:MAX_RECORD])
-        return _CONTROL.sub("\ufffd", text).replace("\n", "\n    ")
+        return re.sub(_CONTROL, "\ufffd", text).replace("\n", "\n    ")
 
 
-class _File(RotatingFileHandler):
-    """Drops what it cannot write."""
+class _File(logging.Handler):
+    """A rotated file that is opened with the first record, after the first paint; drops what it cannot write."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Nothing: the default prints to stderr, into the screen."""
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._to: logging.Handler | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record. logging.handlers is slow to import."""
+        if self._to is None:
+            from logging.handlers import RotatingFileHandler
+
+            try:
+                self._to = RotatingFileHandler(
+                    self._path,
+                    maxBytes=MAX_BYTES,
+                    backupCount=KEPT,
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                )
+            except OSError:
+                return
+            self._to.setFormatter(self.formatter)
+            self._to.handleError = lambda record: None  # type: ignore[method-assign]  # the default prints into the screen
+        self._to.emit(record)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # flushing to a full disk
-            super().close()
+        """Close the file, whatever the disk says."""
+        if self._to is not None:
+            with contextlib.suppress(OSError):  # flushing to a full disk
+                self._to.close()
+        super().close()
 
 
 class _Nowhere(logging.NullHandler):
@@ -111,9 +129,7 @@ def _handler(path: Path) -> tuple[logging.Handler, Path | None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-        return _File(
-            path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", errors="backslashreplace"
-        ), path
+        return _File(path), path
     except OSError:
         return _Nowhere(), None
 

@@ -40,9 +40,9 @@ _STEPS: Mapping[str, tuple[tuple[float, str], ...]] = {
 }
 
 _NUMBER = r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
-_QUANTITY = re.compile(rf"\s*{_NUMBER}\s*([^0-9\s.+-][^\s]*)?\s*", re.ASCII)
-_MASK = re.compile(r"\s*(?:0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18})\s*", re.ASCII)
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([a-zµμ]*)", re.ASCII | re.IGNORECASE)
+_QUANTITY = rf"(?a)\s*{_NUMBER}\s*([^0-9\s.+-][^\s]*)?\s*"
+_MASK = r"(?a)\s*(?:0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18})\s*"
+_DURATION_PART = r"(?ai)([0-9]+(?:\.[0-9]*)?)\s*([a-zµμ]*)"
 
 _SECONDS: Mapping[str, float] = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3,
@@ -135,7 +135,7 @@ def parse(text: str, unit: str) -> float:
         return _duration(text)
     if unit == "bits":
         return _mask(text)
-    match = _QUANTITY.fullmatch(text) if len(text) <= 64 else None
+    match = re.fullmatch(_QUANTITY, text) if len(text) <= 64 else None
     factor = _FACTORS[unit].get(match[2] or "") if match else None
     if match is None or factor is None:
         raise _refused(text, unit)
@@ -209,10 +209,10 @@ def _time(seconds: float, *, ascii_only: bool) -> str:
 
 
 def _duration(text: str) -> float:
-    if len(text) > 64 or not text.strip() or _DURATION_PART.sub("", text).strip():
+    if len(text) > 64 or not text.strip() or re.sub(_DURATION_PART, "", text).strip():
         raise _refused(text, "s")
     total, larger = 0.0, ""
-    for number, suffix in _DURATION_PART.findall(text):
+    for number, suffix in re.findall(_DURATION_PART, text):
         name = suffix or _SMALLER.get(larger, "" if larger else "s")
         if name not in _SECONDS or (larger and _SECONDS[name] >= _SECONDS[larger]):
             raise _refused(text, "s")
@@ -222,7 +222,7 @@ def _duration(text: str) -> float:
 
 
 def _mask(text: str) -> float:
-    if not _MASK.fullmatch(text):
+    if not re.fullmatch(_MASK, text):
         raise _refused(text, "bits")
     return float(int(text, 0))
 

@@ -11,10 +11,11 @@ import errno
 import fcntl
 import getpass
 import logging
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -79,6 +80,8 @@ class Acknowledged:
         """What is wrong with the file; empty: nothing, or there is none."""
         self._unsaved: dict[str, Entry | None] = {}
         """Changes that could not be written; they count here, and go with the next that can."""
+        self._open: dict[str, Finding] = {}
+        """The findings of the last look, by their ids."""
         self._entries = self._read()
 
     def of(self, finding: Finding) -> Entry | None:
@@ -89,6 +92,20 @@ class Acknowledged:
     def look(self) -> None:
         """Read what other dashboards have kept meanwhile."""
         self._entries = _changed(self._read(), self._unsaved)
+
+    def follow(self, findings: Iterable[Finding]) -> None:
+        """Keep aside what goes by another name since the last look: all that it took the place of was, and it is no worse."""
+        before, self._open = self._open, {one.id: one for one in findings}
+        if not self._entries:
+            return
+        for one in self._open.values():
+            old = [before[name] for name in one.supersedes if name in before]
+            if one.id in before or not old or _is_worse(one, old):
+                continue
+            entries = [self.of(each) for each in old]
+            if all(entries) and self.of(one) is None:
+                first = min(filter(None, entries), key=lambda entry: entry.until or math.inf)
+                self._put(one.id, first)
 
     def toggle(self, finding: Finding) -> tuple[str, str]:
         """Acknowledge, or take that back; what was done, and what hinders that it is kept (empty: nothing)."""
@@ -180,6 +197,13 @@ class Acknowledged:
         except OSError:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _is_worse(finding: Finding, old: Iterable[Finding]) -> bool:
+    from coldaisle.analyzers.triage import WORSE_BY
+
+    severity, loss = max(one.severity for one in old), max(one.loss.fraction for one in old)
+    return finding.severity > severity or finding.loss.fraction >= loss + WORSE_BY
 
 
 def _changed(entries: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:

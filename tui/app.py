@@ -370,7 +370,10 @@ class ColdaisleApp(PacedApp[None]):
         """Give findings their places, and ring for a new critical one."""
         if snapshot.diagnosis.at or self._standing is not None:
             self.standing.take(snapshot.diagnosis, live=snapshot.live)
-        if not self._rings or not snapshot.live or not snapshot.diagnosis.at:
+        if not snapshot.live or not snapshot.diagnosis.at:
+            return
+        self.acknowledged.follow(snapshot.diagnosis.findings)
+        if not self._rings:
             return
         if self._alarm is None:
             from coldaisle.tui.alarm import Alarm

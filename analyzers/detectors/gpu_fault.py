@@ -60,6 +60,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lookback_s: float
     frozen_polls: int
     frozen_s: float
+    frozen_beside_waiting_s: float
     gone_polls: float
     gone_s: float
     gone_chance: float
@@ -429,9 +430,12 @@ def goes_on(window: Window) -> Bools:
 
 def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """Dead boards behind a feed that goes on. One whose job goes on, or all of whose node repeat themselves, is not dead."""
-    mask = frozen(window, rules.frozen_s, rules.frozen_polls)
+    mask = frozen(window, rules.frozen_beside_waiting_s, rules.frozen_polls)
     if not mask.any():
         return {}
+    doubtful = np.isnan(_team_waits(window)) & ~_fell_off(window)
+    if (mask & doubtful).any():
+        mask &= ~doubtful | frozen(window, rules.frozen_s, rules.frozen_polls)
     dead = mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & ~goes_on(window)
     made = {}
     for gpu in np.flatnonzero(dead).tolist():

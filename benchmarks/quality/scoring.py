@@ -106,9 +106,9 @@ def _score_label(
     loud = [seen for seen in about if seen.first_loud is not None or label.loss < QUIET_LOSS]
     if loud:
         tally.right += 1
-        first = min(seen.first for seen in loud)
-        tally.delays.append(max(first - label.evident, 0.0))
-        tally.delays_polls.append(max(first - label.evident, 0.0) / poll)
+        delay = max(min(seen.first for seen in loud) - label.told_at(poll), 0.0)
+        tally.delays.append(delay)
+        tally.delays_polls.append(delay / poll)
         said = max(loud, key=lambda seen: seen.last - seen.first)
         if said.losses and not math.isnan(label.loss):
             tally.errors.append(abs(median(said.losses[len(said.losses) // 2 :]) - label.loss))

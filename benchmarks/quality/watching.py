@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from coldaisle.sources.history import History
 from coldaisle.sources.racks import RackRules
 from coldaisle.sources.registry import Registry
 from coldaisle.sources.source import Batch, Item, Rank
+
+TICK_S = 2.0
+"""The screen's interval: as late a look may be after the samples that make it due."""
 
 
 class Told:
@@ -62,7 +66,10 @@ class Watched:
 
 
 def watch(items: Iterable[Item], poll: float, only: frozenset[str] | None = None) -> Watched:
-    """Fold the whole diagnosis over items in time order, a tick a poll; ``only``: of these detectors."""
+    """Fold the whole diagnosis over items in time order; ``only``: of these detectors.
+
+    As in the program it is looked at what a poll brought when the screen is next due, and once a poll where nothing comes.
+    """
     clock = _Clock()
     source = Told(poll)
     collector = Collector([source], History(), Registry({}), clock)
@@ -70,18 +77,16 @@ def watch(items: Iterable[Item], poll: float, only: frozenset[str] | None = None
     diagnoser = Diagnoser(view, detectors(only=only))
     supervised = collector.supervised[0]
     watched = Watched()
-    due: float | None = None
+    due = math.inf
     for item in items:
-        at = item.at if isinstance(item, Batch) else None
-        if at is not None:
-            if due is None:
-                due = at + poll
-            while at > due + 0.05 * poll:
+        if isinstance(item, Batch):
+            while item.at > due:
                 clock.now = due
                 _tick(watched, view, diagnoser, due, poll)
                 due += poll
+            due = item.at + min(TICK_S, 0.4 * poll)
         collector.take(supervised, item)
-    if due is not None:
+    if due < math.inf:
         clock.now = due
         _tick(watched, view, diagnoser, due, poll)
     return watched

@@ -72,6 +72,30 @@ def test_what_came_back_or_became_worse_is_not_set_aside(path: Path, findings: t
     assert one.of(replace(findings[0], worsened_at=AT - 60)) is not None
 
 
+def test_it_stays_set_aside_when_it_is_grouped_under_another_name(
+    path: Path, findings: tuple[Finding, ...]
+) -> None:
+    one = replace(findings[0], loss=replace(findings[0].loss, fraction=0.2))
+    first, second = replace(one, id="a:n01"), replace(one, id="a:n02")
+    rack = replace(one, id="a:r01", supersedes=("a:n01", "a:n02"))
+
+    def regrouped(*seen: Finding, into: Finding = rack) -> bool:
+        mine = kept(path)
+        mine.follow([first, second])
+        for each in seen:
+            mine.toggle(each)
+        mine.follow([into])
+        told = mine.of(into) is not None
+        assert told == (kept(path).of(into) is not None)
+        path.unlink()
+        return told
+
+    assert regrouped(first, second)
+    assert not regrouped(first)  # the other one nobody has seen
+    worse = replace(rack, loss=replace(rack.loss, fraction=0.5))
+    assert not regrouped(first, second, into=worse)
+
+
 def test_dashboards_that_write_at_once_lose_nothing(path: Path, findings: tuple[Finding, ...]) -> None:
     dashboards = [kept(path, who=f"user{number}") for number in range(len(findings))]
     threads = [

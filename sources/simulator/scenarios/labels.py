@@ -19,6 +19,8 @@ class Label:
     evident: float
     """When its effect could first be seen if one sampled without end."""
     end: float
+    samples: int = 0
+    """How many in a row tell it from samples that get lost or stand still by chance; 0: the first one does."""
     gpus: tuple[str, ...] = ()
     """Of the cause: ``n03/5``."""
     nodes: tuple[str, ...] = ()
@@ -40,6 +42,10 @@ class Label:
     """It costs less than a tenth: it may be missed."""
     needs: tuple[str, ...] = ()
     """Groups of signals without which it cannot be told: ``profiling``, ``host``, ``default``."""
+
+    def told_at(self, poll: float) -> float:
+        """When samples so many seconds apart could tell it: its effect shows, and is no chance."""
+        return max(self.evident, self.start + self.samples * poll)
 
 
 @dataclass(frozen=True, slots=True)

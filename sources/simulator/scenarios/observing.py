@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -104,8 +105,9 @@ class View:
         while time <= self.stage.seconds - 1:
             jitter = float(self.draw.uniform(-0.08, 0.08)) * poll if self.observed.noise else 0.0
             at = self.start + time + float(np.clip(jitter, -0.4, 0.4))
-            while told and told[0][0] <= at:
-                yield told.pop(0)[1]
+            while told and told[0][0] <= self.start + time:
+                item = told.pop(0)[1]
+                yield replace(item, at=at) if isinstance(item, Event) and item.at > at else item
             yield from self._batches(time, at)
             time += poll
 

@@ -116,6 +116,8 @@ class Piece:
     """How much later it could be seen at the earliest."""
     evident_by: str = ""
     """What tells when it can be seen first, where physics decides (see truth.py)."""
+    evident_samples: int = 0
+    """How many of its samples tell it from luck (Label.samples)."""
     end: float = np.inf
     roots: tuple[int, ...] = ()
     """GPUs of the piece that are the cause; empty: its job or service is."""

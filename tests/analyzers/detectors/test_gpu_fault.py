@@ -249,6 +249,17 @@ def test_a_dead_board_behind_a_frozen_feed(step: float) -> None:
     assert candidate.since == AT - (polls - 1) * step
 
 
+def test_where_its_job_stands_still_a_minute_of_frozen_feed_is_enough() -> None:
+    others = [g for g in range(len(GPUS)) if g != 3]
+    polls = 14
+    waiting = idle(dense(len(GPUS), fields="default"), others, slice(-polls, None))
+    assert one(said(corpse(waiting, 3, polls))).variant == "frozen"
+    assert said(corpse(dense(len(GPUS), fields="default"), 3, polls)) == ()
+    assert said(corpse(dense(len(GPUS), fields="default"), 3, polls), jobs=()) == ()
+    longer = corpse(dense(len(GPUS), fields="default"), 3, 20)
+    assert one(said(longer, jobs=())).variant == "frozen"
+
+
 def test_a_board_that_comes_late_after_its_node_was_silent() -> None:
     cells = dense(len(GPUS), fields="default")
     for values in cells.values():

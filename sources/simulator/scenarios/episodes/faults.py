@@ -81,13 +81,15 @@ def _corpse(s: Scenario, part: Part, draw: Draw) -> Piece:
 )
 def _wordless(s: Scenario, part: Part, draw: Draw) -> Piece:
     made, at, gpu = _broken(s, part, draw)
-    return replace(_dead(made, at, gpu, "frozen"), evident_after=60.0)
+    # Feeds of healthy boards stand for up to four samples (3.2 of the physics; GWDG's healthy boards too).
+    return replace(_dead(made, at, gpu, "frozen"), evident_after=60.0, evident_samples=5)
 
 
 @scenario("vanished_silent", "a board's series end without a word", FAULT, (GAP, STALL), "lost")
 def _vanished(s: Scenario, part: Part, draw: Draw) -> Piece:
     made, at, gpu = _broken(s, part, draw)
-    return _dead(made, at, gpu, "gone")
+    # Of a hundred samples one gets lost: two in a row do every minute somewhere among a thousand boards, three every hour.
+    return replace(_dead(made, at, gpu, "gone"), evident_samples=3)
 
 
 @scenario("node_79", "all boards of a node fall off the bus together", FAULT, (GAP, STALL), "node")
