@@ -1,7 +1,7 @@
 """How fast a team gets on, seen from outside: by what its GPUs do only while they compute, against its own past.
 
-Tensor activity is zero while ranks wait for each other or for data; power above what a spinning collective draws says
-the same, less sharply. The reference is the team's own best minutes.
+Tensor activity is zero while ranks wait for each other or for data; it is a share of cycles, so that clocks go with it: a
+capped board is as active as ever and does less. Power above what a spinning collective draws says the same, less sharply. The reference is the team's own best minutes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from coldaisle.analyzers.features import idle_power, power_limit
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Bools, Window, mean, quantile
+from coldaisle.analyzers.window import Bools, Window, mean, present, quantile
 from coldaisle.sources.source import Floats
 
 SPIN_SHARE = 0.075
@@ -66,7 +66,8 @@ def _progress(window: Window, seconds: float) -> Progress:
         sharp, sharp_past = _work(window, "gpu.tensor_active", seconds)
         sharp, sharp_past = team.mean(sharp[None])[0], team.mean(sharp_past)
         # Not every program uses tensor cores.
-        uses = np.fmax.reduce(np.nan_to_num(sharp_past), axis=0, initial=0.0) > 0.02
+        active = team.mean(window.minutes("gpu.tensor_active").mean)
+        uses = np.fmax.reduce(np.nan_to_num(active), axis=0, initial=0.0) > 0.02
         now, past = np.where(uses, sharp, now), np.where(uses, sharp_past, past)
     past = _since_start(window, team, past)
     reference = np.where((~np.isnan(past)).sum(axis=0) >= LEAST_MINUTES, quantile(past, 0.85), np.nan)
@@ -77,7 +78,12 @@ def _work(window: Window, key: str, seconds: float) -> tuple[Floats, Floats]:
     """[gpu] work over the last seconds, and [minute, gpu] in the minutes before."""
     now, past = mean(window.recent(key, seconds).values), window.minutes(key).mean
     if key != "gpu.power":
-        return now, past
+        clock, before = (
+            mean(window.recent("gpu.sm_clock", seconds).values),
+            window.minutes("gpu.sm_clock").mean,
+        )
+        told = present(clock) & present(before).any(axis=0)
+        return np.where(told, now * clock, now), np.where(told, past * before, past)
     idle, room = idle_power(window), np.maximum(power_limit(window) - idle_power(window), 1.0)
     now, past = (np.maximum((v - idle) / room - SPIN_SHARE, 0.0) for v in (now, past))
     return now, past
