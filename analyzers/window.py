@@ -223,17 +223,16 @@ class Window:
         parts = self._parts(key, step)
         grid = self.history.grid(key, _bound(rows), end, step / parts, points * parts)
         if parts > 1:
-            grid = mean(grid.reshape(points, parts, -1).swapaxes(0, 1))
+            grid = _of_readings(key, grid.reshape(points, parts, -1))
         values = _pick(grid, rows)
         return Recent(end - step * np.arange(points - 1, -1, -1.0), values, step)
 
     def _parts(self, key: str, step: float) -> int:
-        """Samples of a rate that a step holds, where a board's counters move only when they are read: all at once, then not at all."""
-        if not self.reading or kind_of(key) is not Kind.GPU:
+        """Samples that tell of one reading of the boards: so many lie in a step."""
+        native = self.history.step_of(key)
+        if not self.reading or kind_of(key) is not Kind.GPU or not native:
             return 1
-        metric, native = catalog().get(key), self.history.step_of(key)
-        is_rate = metric is not None and (metric.is_rate or key == "gpu.energy")
-        return max(round(step / native), 1) if is_rate and native else 1
+        return max(round(step / native), 1)
 
     def _rows(self, key: str) -> Rows:
         kind = kind_of(key)
@@ -242,6 +241,18 @@ class Window:
 
     job_rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     """[job] history row of each of ``jobs``; -1: nothing is measured of it."""
+
+
+def _of_readings(key: str, samples: Floats) -> Floats:
+    """[time, entity] of [time, sample, entity]: the newest sample of each reading. Of a rate their mean: a counter that moves only
+    when it is read moves in one of them for all."""
+    metric = catalog().get(key)
+    if metric is not None and (metric.is_rate or key == "gpu.energy"):
+        return mean(samples.swapaxes(0, 1))
+    newest = samples[:, 0]
+    for number in range(1, samples.shape[1]):
+        newest = np.where(present(samples[:, number]), samples[:, number], newest)
+    return newest
 
 
 def _bound(rows: Rows) -> int:
