@@ -1,7 +1,7 @@
 """How fast a team gets on, seen from outside: by what its GPUs do only while they compute, against its own past.
 
-Tensor activity is zero while ranks wait for each other or for data; it is a share of cycles, so that clocks go with it: a
-capped board is as active as ever and does less. Power above what a spinning collective draws says the same, less sharply. The reference is the team's own best minutes.
+Tensor activity is zero while ranks wait for each other or for data; power above what a spinning collective draws says
+the same, less sharply. The reference is the team's own best minutes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.features import idle_power, power_limit
+from coldaisle.analyzers.features import idle_power, power_limit, usual_clock
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Bools, Window, mean, present, quantile
+from coldaisle.analyzers.window import Bools, Window, mean, quantile
 from coldaisle.sources.source import Floats
 
 SPIN_SHARE = 0.075
@@ -66,8 +66,7 @@ def _progress(window: Window, seconds: float) -> Progress:
         sharp, sharp_past = _work(window, "gpu.tensor_active", seconds)
         sharp, sharp_past = team.mean(sharp[None])[0], team.mean(sharp_past)
         # Not every program uses tensor cores.
-        active = team.mean(window.minutes("gpu.tensor_active").mean)
-        uses = np.fmax.reduce(np.nan_to_num(active), axis=0, initial=0.0) > 0.02
+        uses = np.fmax.reduce(np.nan_to_num(sharp_past), axis=0, initial=0.0) > 0.02
         now, past = np.where(uses, sharp, now), np.where(uses, sharp_past, past)
     past = _since_start(window, team, past)
     reference = np.where((~np.isnan(past)).sum(axis=0) >= LEAST_MINUTES, quantile(past, 0.85), np.nan)
@@ -78,12 +77,7 @@ def _work(window: Window, key: str, seconds: float) -> tuple[Floats, Floats]:
     """[gpu] work over the last seconds, and [minute, gpu] in the minutes before."""
     now, past = mean(window.recent(key, seconds).values), window.minutes(key).mean
     if key != "gpu.power":
-        clock, before = (
-            mean(window.recent("gpu.sm_clock", seconds).values),
-            window.minutes("gpu.sm_clock").mean,
-        )
-        told = present(clock) & present(before).any(axis=0)
-        return np.where(told, now * clock, now), np.where(told, past * before, past)
+        return now, past
     idle, room = idle_power(window), np.maximum(power_limit(window) - idle_power(window), 1.0)
     now, past = (np.maximum((v - idle) / room - SPIN_SHARE, 0.0) for v in (now, past))
     return now, past
@@ -112,12 +106,24 @@ def slowed(window: Window, gpu: int, alone: float, is_slow: Bools, since: float)
     few of a team's boards are slow the others wait, and the team's pace tells how much that costs; where most are, all
     compute as much of the time as before, only slower.
     """
-    lost = lost_by(window, gpu)
     team = team_of(window, gpu)
     if not window.has("gpu.tensor_active"):
         return alone  # power alone tells the pace too roughly for that
+    lost = _lost_with_clocks(window, team, is_slow) if team >= 0 else float("nan")
     if np.isnan(lost) or is_slow[teams(window).members(team)].mean() > 0.5:
         return alone
     if since < _known_from(window, team) + 60.0 * LEAST_MINUTES:
         return alone  # its best pace is a slow one
     return float(min(lost, alone + 0.1))
+
+
+def _lost_with_clocks(window: Window, team: int, is_slow: Bools) -> float:
+    """Share of its best pace that a team has lost. Tensor activity is a share of cycles: of boards whose clock is slow each counts
+    for as much as that is of their usual one."""
+    members = teams(window).members(team)
+    clock = (mean(window.recent("gpu.sm_clock", 120.0).values) / usual_clock(window))[members]
+    counts = np.where(is_slow[members] & (clock < 1), clock, 1.0)
+    active = mean(window.recent("gpu.tensor_active", 120.0).values)[members]
+    told = ~np.isnan(active)
+    kept = float((active * counts)[told].sum() / active[told].sum()) if active[told].sum() > 0 else 1.0
+    return float(1 - (1 - progress(window).lost[team]) * kept)
