@@ -28,7 +28,7 @@ from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.saves import BURST, BURST_BYTES, BURST_WAIT, SENT, WAITED, Series, saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, quantile
-from coldaisle.sources.source import Kind
+from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
 LOOKBACK_S = 3600.0
@@ -162,7 +162,7 @@ def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
     idle = idle_power(window)[gpus]
     room = np.maximum(power_limit(window)[gpus] - idle, 1.0)
     recent = (power.values[:, gpus] - idle) / room
-    minutes = (window.minutes(_power_key(window, rules)).mean[:, gpus] - idle) / room
+    minutes = (_minutes(window)[:, gpus] - idle) / room
     minute_times = window.at // 60 * 60 - 60 * np.arange(len(minutes), 0, -1.0) + 30
     older = minute_times < power.times[0] - 30
     ranks = np.concatenate([minutes[older], recent])
@@ -182,6 +182,16 @@ def _past(window: Window, rules: Thresholds, number: int, start: float) -> Past:
 
 def _power(window: Window, rules: Thresholds) -> Recent:
     return window.recent(_power_key(window, rules), rules.window_s)
+
+
+def _minutes(window: Window) -> Floats:
+    """[minute, gpu] W: of the energy counter where there is one. Of a past instant's minutes only a sample each was read, and
+    power says of it what a moment was like."""
+    power = window.minutes("gpu.power").mean
+    if not window.has("gpu.energy"):
+        return power
+    energy = window.minutes("gpu.energy").mean
+    return np.where(np.isnan(energy), power, energy)
 
 
 def _power_key(window: Window, rules: Thresholds) -> str:

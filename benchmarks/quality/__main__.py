@@ -105,6 +105,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.seeds and args.split == "test":
         parser.error("the test split has seeds of its own")
+    if unknown := set(filter(None, args.scenarios.split(","))) - set(SCENARIOS):
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(sorted(SCENARIOS))}")
     is_whole = not (args.quick or args.scenarios or args.seeds or args.setting)
     began = time.monotonic()
     settings: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))

@@ -51,6 +51,23 @@ def test_one_that_takes_minutes() -> None:
     assert found.since == pytest.approx(world.end - 240, abs=10)
 
 
+def test_the_hour_before_a_past_instant_is_a_sample_a_minute() -> None:
+    """A save of 20 s that a sample hit was no minute long: the energy counter tells how much of the minute was missing."""
+    world = saving(two(), 300.0, 20.0)
+    saved = (world.ago % 300 < 20)[:, None]
+    minute_saved = (world.ago % 300 < 60)[:, None]
+    old = (world.ago > 900)[:, None]
+    power = np.array(world.values["gpu.power"])
+    between = old & (world.ago % 60 >= world.step)[:, None]
+    world.values["gpu.power"] = np.where(between, np.nan, power)
+    full = power[~saved[:, 0]].mean()
+    world.values["gpu.energy"] = np.where(
+        between, np.nan, np.where(old & minute_saved, 122.0 / 3 + full * 2 / 3, np.where(saved, 122.0, full))
+    )
+    (found,) = world.found(NAME)
+    assert found.loss == pytest.approx(20 / 300, abs=0.03)
+
+
 def test_rank_0_writes_and_all_wait_in_the_collective() -> None:
     world = saving(two(), 300.0, 60.0)
     still = (world.ago % 300) < 60
