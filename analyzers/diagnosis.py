@@ -20,6 +20,7 @@ from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.finding import NO_DIAGNOSIS, Diagnosis, JobClass, Verdict
 from coldaisle.analyzers.jobclass import classify
 from coldaisle.analyzers.past import Replay
+from coldaisle.analyzers.readings import seconds_between
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.analyzers.triage import Triage
 from coldaisle.analyzers.view import View
@@ -34,6 +35,8 @@ SLOWEST_LOOK_S = 60.0
 USUAL_POLL_S = 5.0
 RECENT_LOOKS = 24
 """Of the newest instants of a span, none of which is left out: three windows of eight polls."""
+READING_S = 60.0
+"""So often the pace at which boards are read is learnt anew."""
 EARLY = 0.75
 """Of a poll: samples that come so early are the next poll's."""
 
@@ -46,6 +49,8 @@ class Windows:
         self._layout = EMPTY
         self._groups = EMPTY_GROUPS
         self._minutes: dict[str, tuple[int, Minutes]] = {}
+        self._reading = 0.0
+        self._reading_of = -1.0
 
     @property
     def poll(self) -> float:
@@ -63,7 +68,7 @@ class Windows:
             self._layout, self._groups = snapshot.layout, groups_of(snapshot.layout)
             self._minutes.clear()
         history = self._view.history
-        return Window(
+        window = Window(
             history=history,
             snapshot=snapshot,
             groups=self._groups,
@@ -72,6 +77,12 @@ class Windows:
             kept_minutes=self._minutes,
             job_rows=self._view.job_rows(snapshot.jobs),
         )
+        if (minute := snapshot.at // READING_S) != self._reading_of:
+            self._reading_of = minute
+            self._reading = known if (known := seconds_between(window)) is not None else self._reading
+        if self._reading:
+            return replace(window, reading=self._reading, poll=max(window.poll, self._reading))
+        return window
 
 
 def look(window: Window, detectors: Sequence[Ready]) -> dict[str, Verdict]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.teams import Teams, serving, teams
-from coldaisle.analyzers.window import POLLS, Bools, Recent, Window, mean, quantile
+from coldaisle.analyzers.window import POLLS, Bools, Recent, Window, mean, present, quantile
 from coldaisle.sources.parts.catalogue import sheet_power
 from coldaisle.sources.source import Floats, Kind
 
@@ -54,13 +54,20 @@ def idle_power(window: Window) -> Floats:
     """[gpu] watts of the board with a context and no kernel: learnt while utilisation was 0, else a share of the limit."""
 
     def make() -> Floats:
-        power, util = window.minutes("gpu.power"), window.minutes("gpu.util")
-        idle = np.where(util.high <= 0.01, power.mean, np.nan)
-        learnt = quantile(idle, 0.5)
-        usual = CONTEXT_SHARE * power_limit(window)
-        return np.where(np.isnan(learnt), usual, learnt)
+        learnt = _learnt_idle(window)
+        return np.where(np.isnan(learnt), CONTEXT_SHARE * power_limit(window), learnt)
 
     return window.cached("idle_power", make)
+
+
+def _learnt_idle(window: Window) -> Floats:
+    """[gpu] watts in its minutes without a kernel; NaN: it was never seen so."""
+
+    def make() -> Floats:
+        power, util = window.minutes("gpu.power"), window.minutes("gpu.util")
+        return quantile(np.where(util.high <= 0.01, power.mean, np.nan), 0.5)
+
+    return window.cached("learnt_idle", make)
 
 
 def intensity(window: Window, seconds: float = 120.0, step: float | None = None) -> Recent:
@@ -131,6 +138,10 @@ QUIET, SPINNING = 0.05, 0.95
 """Utilisation at most, and at least."""
 QUIET_INTENSITY, SPIN_INTENSITY = 0.08, 0.17
 """A context without kernels; NCCL's waiting kernels draw 22 to 58 W above it (H100, measured: 4 to 10 % of the range)."""
+GUESSED_INTENSITY, SPIN_OF_USUAL = 0.35, 0.6
+"""Where a board's idle power was never seen, only guessed (boards with GDDR draw up to 40 % of their limit idle with a context):
+waiting kernels draw no more than that, and than so much of what the board usually draws at work; tensor cores and memory must
+be known to stand still."""
 SPIN_TENSOR, SPIN_DRAM, SPIN_MEMORY = 0.02, 0.03, 0.10
 """Tensor cores, memory interface and memory controller are all but idle while kernels only wait (measured: .005, .015)."""
 
@@ -169,11 +180,25 @@ def activity(window: Window, seconds: float = 120.0) -> Activity:
             busy,
             level,
             (busy <= QUIET) & ~(level > QUIET_INTENSITY + 0.1),
-            (busy >= SPINNING) & (level <= SPIN_INTENSITY) & _is_still(window, seconds, strong),
+            (busy >= SPINNING) & _draws_little(window, seconds, strong) & _is_still(window, seconds, strong),
             have,
         )
 
     return window.cached(("activity", seconds), make)
+
+
+def _draws_little(window: Window, seconds: float, strong: Recent) -> Bools:
+    """[time, gpu] power little above idle; where that is a guess, far below what the board draws at work."""
+    little: Bools = strong.values <= SPIN_INTENSITY
+    if not (window.has("gpu.tensor_active") and window.has("gpu.dram_active")):
+        return little
+    guessed = np.isnan(_learnt_idle(window))
+    minutes, util = window.minutes("gpu.power").mean, window.minutes("gpu.util").mean
+    usual = quantile(np.where(util >= 0.5, minutes, np.nan), 0.85)
+    if not (guessed & present(usual)).any():
+        return little
+    power = _on(window, "gpu.power", seconds, strong)
+    return little | (guessed & (strong.values <= GUESSED_INTENSITY) & (power <= SPIN_OF_USUAL * usual))
 
 
 def _is_still(window: Window, seconds: float, on: Recent) -> Bools:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.features import idle_power, power_limit
+from coldaisle.analyzers.features import idle_power, power_limit, usual_clock
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
 from coldaisle.sources.source import Floats
@@ -106,12 +106,24 @@ def slowed(window: Window, gpu: int, alone: float, is_slow: Bools, since: float)
     few of a team's boards are slow the others wait, and the team's pace tells how much that costs; where most are, all
     compute as much of the time as before, only slower.
     """
-    lost = lost_by(window, gpu)
     team = team_of(window, gpu)
     if not window.has("gpu.tensor_active"):
         return alone  # power alone tells the pace too roughly for that
+    lost = _lost_with_clocks(window, team, is_slow) if team >= 0 else float("nan")
     if np.isnan(lost) or is_slow[teams(window).members(team)].mean() > 0.5:
         return alone
     if since < _known_from(window, team) + 60.0 * LEAST_MINUTES:
         return alone  # its best pace is a slow one
     return float(min(lost, alone + 0.1))
+
+
+def _lost_with_clocks(window: Window, team: int, is_slow: Bools) -> float:
+    """Share of its best pace that a team has lost. Tensor activity is a share of cycles: of boards whose clock is slow each counts
+    for as much as that is of their usual one."""
+    members = teams(window).members(team)
+    clock = (mean(window.recent("gpu.sm_clock", 120.0).values) / usual_clock(window))[members]
+    counts = np.where(is_slow[members] & (clock < 1), clock, 1.0)
+    active = mean(window.recent("gpu.tensor_active", 120.0).values)[members]
+    told = ~np.isnan(active)
+    kept = float((active * counts)[told].sum() / active[told].sum()) if active[told].sum() > 0 else 1.0
+    return float(1 - (1 - progress(window).lost[team]) * kept)

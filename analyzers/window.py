@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.snapshot import Column, EventView, Snapshot, Status
-from coldaisle.sources.catalog import kind_of
+from coldaisle.sources.catalog import catalog, kind_of
 from coldaisle.sources.cluster import EMPTY, Job, Layout, Rows
 from coldaisle.sources.history import History
 from coldaisle.sources.source import MISSING_TEXT, Codes, Floats, Kind, Missing
@@ -117,6 +117,8 @@ class Window:
     """Seconds between two looks at the cluster: the step of the fastest source of GPUs, at least."""
     since: float = -math.inf
     """Nothing earlier is known: the history begins there."""
+    reading: float = 0.0
+    """Seconds between two readings of the boards, where their exporter says each more than once (readings.py); 0: it does not."""
     kept_minutes: dict[str, tuple[int, Minutes]] = field(default_factory=dict)
     """Whole minutes by metric, shared by the windows of one history: they change once a minute."""
     _made: dict[object, object] = field(default_factory=dict)
@@ -149,8 +151,9 @@ class Window:
         return self.history.step_of(key) is not None
 
     def step(self, key: str) -> float:
-        """Seconds between two samples of a metric; the window's own where nobody delivers it."""
-        return max(self.history.step_of(key) or self.poll, 0.5)
+        """Seconds between two samples of a metric that may differ; the window's own where nobody delivers it."""
+        step = max(self.history.step_of(key) or self.poll, 0.5)
+        return max(step, self.reading) if kind_of(key) is Kind.GPU else step
 
     def recent(
         self, key: str, seconds: float = SHORTEST_S, polls: int = POLLS, step: float | None = None
@@ -217,8 +220,19 @@ class Window:
         newest = self.history.newest_of(key, self.at)
         # Where nothing has come for long the end is now: what is old is not recent.
         end = self.at if newest is None or self.at - newest > 2 * step else newest
-        values = _pick(self.history.grid(key, _bound(rows), end, step, points), rows)
+        parts = self._parts(key, step)
+        grid = self.history.grid(key, _bound(rows), end, step / parts, points * parts)
+        if parts > 1:
+            grid = _of_readings(key, grid.reshape(points, parts, -1))
+        values = _pick(grid, rows)
         return Recent(end - step * np.arange(points - 1, -1, -1.0), values, step)
+
+    def _parts(self, key: str, step: float) -> int:
+        """Samples that tell of one reading of the boards: so many lie in a step."""
+        native = self.history.step_of(key)
+        if not self.reading or kind_of(key) is not Kind.GPU or not native:
+            return 1
+        return max(round(step / native), 1)
 
     def _rows(self, key: str) -> Rows:
         kind = kind_of(key)
@@ -227,6 +241,18 @@ class Window:
 
     job_rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     """[job] history row of each of ``jobs``; -1: nothing is measured of it."""
+
+
+def _of_readings(key: str, samples: Floats) -> Floats:
+    """[time, entity] of [time, sample, entity]: the newest sample of each reading. Of a rate their mean: a counter that moves only
+    when it is read moves in one of them for all."""
+    metric = catalog().get(key)
+    if metric is not None and (metric.is_rate or key == "gpu.energy"):
+        return mean(samples.swapaxes(0, 1))
+    newest = samples[:, 0]
+    for number in range(1, samples.shape[1]):
+        newest = np.where(present(samples[:, number]), samples[:, number], newest)
+    return newest
 
 
 def _bound(rows: Rows) -> int:

@@ -5,7 +5,8 @@ something only when it *changes*: a value that stood there when the window began
 something else (43 and 45 after a job was cancelled, 63 alone) say nothing. A board whose series end while the others of its
 node go on is lost; power, temperature and clock that repeat to the last digit while it is "busy" are a corpse's: power
 jitters in every living board. A board that was off the bus and answers again is not lost any more: what it reported before
-is of another life. An XID that asks for a reset stands as long as it is looked back at, whether the board answers or not.
+is of another life. An XID that asks for a reset stands as long as it is looked back at, whether the board answers or not, and
+within the hour for as long as the board itself goes on saying so (standing.py): nobody has reset it.
 
 Loss: all of the job where the board is gone or must be reset: the others wait for it.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from coldaisle.analyzers.features import activity, intensity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Status
+from coldaisle.analyzers.standing import standing
 from coldaisle.analyzers.teams import teams
 from coldaisle.analyzers.window import Bools, Window, carried, mean, present, share
 from coldaisle.sources.cluster import Rows
@@ -78,7 +80,7 @@ class Xid(NamedTuple):
 def detect(window: Window, rules: Thresholds) -> Verdict:
     """One candidate a GPU (or a node, for boards that are missing)."""
     found: dict[int, Candidate] = {}
-    for make in (_by_memory, _by_xid, _frozen, _gone):
+    for make in (_by_memory, _by_xid, _standing, _frozen, _gone):
         for gpu, candidate in make(window, rules).items():
             found[gpu] = _worse(found.get(gpu), candidate)
     return Verdict((*found.values(), *_missing(window)))
@@ -195,6 +197,39 @@ def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid])
 def _repeats(reports: list[Xid]) -> bool:
     """Whether they are apart in time: a storm within a minute is one report."""
     return reports[-1].at - reports[0].at > 60.0
+
+
+def _standing(window: Window, rules: Thresholds) -> dict[int, Candidate]:
+    """What asked for a reset longer ago than events are looked back at, and was not followed by one."""
+    made: dict[int, Candidate] = {}
+    for one in standing(window, "gpu.ecc_dbe"):
+        evidence = (
+            Evidence(
+                "gpu.ecc_dbe", window.layout.gpus[one.gpu].key, one.value, "1", f"{one.before:.0f} before"
+            ),
+        )
+        how = (
+            f"{one.value - one.before:.0f} uncorrectable errors {_ago(window, one.since)}, and no reset since"
+        )
+        made[one.gpu] = _made(window, one.gpu, "memory", Severity.CRITICAL, 1.0, one.since, [], how, evidence)
+    for one in standing(window, "gpu.xid_last"):
+        code = int(one.value)
+        is_back = code in rules.classes.lost and _is_back(window, rules, one.gpu, one.since)
+        if code in rules.classes.drain and not is_back:
+            report = Xid(one.since, code, f"XID {code}: {_ago(window, one.since)}, and no reset since")
+            if (candidate := _of_reports(window, rules, one.gpu, [report])) is not None:
+                made[one.gpu] = candidate
+    waits = _team_waits(window) if made else np.zeros(0, dtype=np.float32)
+    # Whose job goes on costs nothing now.
+    return {
+        gpu: replace(one, severity=Severity.WARNING, loss=0.0) if waits[gpu] < 0.5 else one
+        for gpu, one in made.items()
+        if one.since < window.at - rules.lookback_s
+    }
+
+
+def _ago(window: Window, at: float) -> str:
+    return f"{(window.at - at) / 60:.0f} min ago"
 
 
 # --- memory, remaps, what boards say of themselves --------------------------------------------------
@@ -387,18 +422,21 @@ def frozen_since(window: Window, gpu: int) -> float:
     return float(recent.times[moved[-1] + 1]) if len(moved) else float(recent.times[0])
 
 
+def goes_on(window: Window) -> Bools:
+    """[gpu] its job does not wait for it, and it did not fall off the bus: it lives, whatever its feed says."""
+    lives: Bools = (_team_waits(window) < 0.5) & ~_fell_off(window)
+    return lives
+
+
 def _frozen(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """Dead boards behind a feed that goes on. One whose job goes on, or all of whose node repeat themselves, is not dead."""
     mask = frozen(window, rules.frozen_beside_waiting_s, rules.frozen_polls)
     if not mask.any():
         return {}
-    waits = _team_waits(window)
-    doubtful = np.isnan(waits) & ~_fell_off(window)
+    doubtful = np.isnan(_team_waits(window)) & ~_fell_off(window)
     if (mask & doubtful).any():
         mask &= ~doubtful | frozen(window, rules.frozen_s, rules.frozen_polls)
-    dead = (
-        mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & (~(waits < 0.5) | _fell_off(window))
-    )
+    dead = mask & ~stuck_exporters(window, mask)[window.groups.gpu_node] & ~goes_on(window)
     made = {}
     for gpu in np.flatnonzero(dead).tolist():
         at = frozen_since(window, gpu)

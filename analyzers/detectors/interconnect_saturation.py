@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import activity, aligned, intensity
+from coldaisle.analyzers.features import activity, aligned, intensity, line, shifted
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.links import expected_rates, nvlink_ceilings, pcie_ceilings, port_ceilings
 from coldaisle.analyzers.progress import progress
@@ -220,7 +220,7 @@ def _candidate(
         load.variant,
         scope,
         severity_of(loss),
-        _since(window, rules, team, load, number),
+        _since(window, rules, team, load, number, told),
         loss,
         0.8 if not np.isnan(told) else 0.6,
         (
@@ -238,7 +238,18 @@ def _candidate(
     )  # fmt: skip
 
 
-def _since(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> float:
+def _since(window: Window, rules: Thresholds, team: Teams, load: Load, number: int, lost: float) -> float:
+    """When the team's traffic came up to what it is; where it has lost pace since, when it did: before, the link cost nothing."""
+    rose = _rose(window, rules, team, load, number)
+    if np.isnan(lost):
+        return rose
+    key = "gpu.tensor_active" if window.has("gpu.tensor_active") else "gpu.power"
+    pace = line(window, key, team.members(number))
+    fell, is_bound = shifted(pace, 0.5 * lost * float(np.quantile(pace.values, 0.85)), rose)
+    return rose if is_bound else max(rose, fell)
+
+
+def _rose(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> float:
     """When the team's traffic came up to what it is, in whole minutes."""
     if load.variant == "network":
         mine = _only_team(window, team)[window.groups.port_node] == number

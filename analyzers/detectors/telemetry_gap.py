@@ -1,7 +1,8 @@
 """Telemetry gaps: nodes, or the GPU exporters of nodes, that stopped telling.
 
 A node is silent when neither it nor its GPUs have told anything for several periods while others did. When most nodes
-fall silent at once it is the monitoring: one finding, and no faults. That a single board vanishes is :mod:`.gpu_fault`'s.
+fall silent at once it is the monitoring: one finding, and no faults. That a single board vanishes is :mod:`.gpu_fault`'s, and
+that one repeats itself while its job waits; where its job goes on it lives, and its feed alone stands still.
 Nothing is known to be lost: the loss is 0, the severity a warning where work runs there that nobody sees.
 """
 
@@ -10,7 +11,14 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.detectors.gpu_fault import WORKS, frozen, frozen_since, stuck_exporters, xids
+from coldaisle.analyzers.detectors.gpu_fault import (
+    WORKS,
+    frozen,
+    frozen_since,
+    goes_on,
+    stuck_exporters,
+    xids,
+)
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.window import Bools, Window
@@ -35,6 +43,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float
     stuck_s: float
     stuck_polls: int
+    stuck_board_s: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -48,7 +57,7 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     # Behind an XID it is the board that fell silent, or its exporter that hangs on it.
     return Verdict(
         tuple(
-            one for one in verdict.candidates if len(one.roots.nodes) > 1 or one.roots.nodes[0] not in names
+            one for one in verdict.candidates if len(one.roots.nodes) != 1 or one.roots.nodes[0] not in names
         )
     )
 
@@ -66,12 +75,14 @@ def _gaps(window: Window, rules: Thresholds) -> Verdict:
         for node in np.flatnonzero(silent).tolist()
         if not _is_down(window, node)
     ]
+    boards = _stuck_boards(window, rules)
     exporters = _silent_exporters(window, np.where(silent, np.nan, newest), limit)
     found = [*gone, *(_candidate(window, node, at, "exporter") for node, at in exporters.items())]
     return Verdict(
         (
             *found,
             *(_candidate(window, node, at, "stuck") for node, at in stuck.items() if node not in exporters),
+            *(_of_board(window, gpu, at) for gpu, at in boards.items()),
         )
     )
 
@@ -112,6 +123,24 @@ def _stuck(window: Window, rules: Thresholds) -> dict[int, float]:
         node: frozen_since(window, next(g for g in window.layout.nodes[node].gpus if mask[g]))
         for node in nodes
     }
+
+
+def _stuck_boards(window: Window, rules: Thresholds) -> dict[int, float]:
+    """Boards that say the very same again and again while their job goes on, among others that do not: by GPU, since when."""
+    mask = frozen(window, rules.stuck_board_s, rules.stuck_polls)
+    if not mask.any():
+        return {}
+    alone = mask & goes_on(window) & ~stuck_exporters(window, mask)[window.groups.gpu_node]
+    return {gpu: frozen_since(window, gpu) for gpu in np.flatnonzero(alone).tolist()}
+
+
+def _of_board(window: Window, gpu: int, at: float) -> Candidate:
+    key, how = window.layout.gpus[gpu].key, window.at - at
+    return Candidate(
+        NAME, "board", Scope(gpus=(key,)), Severity.WARNING, at, 0.0, 0.8,
+        (Evidence("gpu.power", key, how, "s", "the same again and again, and its job goes on"),),
+        words={"how": in_words(how), "why": ""},
+    )  # fmt: skip
 
 
 def _is_down(window: Window, node: int) -> bool:

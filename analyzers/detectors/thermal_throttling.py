@@ -36,6 +36,9 @@ NAME = "thermal_throttling"
 SW_THERMAL, HW_THERMAL, HW_SLOWDOWN = 0x20, 0x40, 0x08
 LEAST = 4
 """Samples."""
+LEAST_PEERS = 3
+AS_MUCH = 0.03
+"""Of the power limit: boards that draw as much as each other."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,8 +100,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     # Held back so much and hot: no reference is needed, it may have been slow for as long as is known.
     plain = told & hot & (np.nan_to_num(signs.held) >= rules.plain)
     by_counter = told & ((slow & (signs.busy >= rules.busy) & (~near_power | hot)) | plain)
-    suspect = ~told & (signs.busy >= rules.busy) & hot & ~(signs.power >= rules.blind_power_share)
+    busy = ~told & (signs.busy >= rules.busy) & hot
+    suspect = busy & ~(signs.power >= rules.blind_power_share)
     blind = suspect & (signs.clock <= rules.blind_clock_share)
+    blind |= busy & _slower_for_its_watts(window, rules, signs, hot)
     far_below = suspect & (signs.of_top <= rules.blind_top_share)
     lingering = suspect & (signs.of_top <= rules.blind_clock_share)
     strength = np.where(by_counter, strength, 0.0)
@@ -112,6 +117,24 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     return Verdict(
         tuple(_candidate(window, rules, signs, int(g), float(strength[g]), since, bound) for g in found)
     )
+
+
+def _slower_for_its_watts(window: Window, rules: Thresholds, signs: Signs, hot: Bools) -> Bools:
+    """[gpu] clock below that of the cool boards of its job that draw as much: power at its limit holds all of them alike."""
+    clock = median(window.recent("gpu.sm_clock", rules.window_s).values)
+    group = np.where(
+        window.gpu_job >= 0, window.groups.gpu_model * (len(window.jobs) + 1) + window.gpu_job, -1
+    )
+    slower = np.zeros(len(clock), dtype=np.bool_)
+    for one in np.unique(group[(group >= 0) & hot]).tolist():
+        cool = np.flatnonzero((group == one) & ~hot & (signs.busy >= rules.busy))
+        if len(cool) >= LEAST_PEERS:
+            slower |= (
+                (group == one)
+                & (clock <= rules.blind_clock_share * np.median(clock[cool]))
+                & (signs.power <= np.median(signs.power[cool]) + AS_MUCH)
+            )
+    return slower
 
 
 def _signs(window: Window, rules: Thresholds) -> Signs:

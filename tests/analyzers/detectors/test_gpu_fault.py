@@ -355,3 +355,49 @@ def test_fewer_boards_than_the_inventory_has() -> None:
         ("n02",),
         "7 of 8",
     )
+
+
+# --- what nobody has reset ------------------------------------------------------------------------------
+
+
+def stood(key: str, value: float, polls: int, before: float = 0.0) -> Cells:
+    """A gauge or counter that became another one so many polls ago; an hour of samples every 15 s."""
+    cells = dense(len(GPUS), 240)
+    cells[key][:-polls, 3], cells[key][-polls:, 3] = before, value
+    return cells
+
+
+def test_an_xid_that_asks_for_a_reset_stands_until_one() -> None:
+    candidate = one(said(stood("gpu.xid_last", 95, 100), step=15.0))
+    assert (candidate.variant, candidate.severity, candidate.loss) == (
+        "memory",
+        Severity.WARNING,
+        0.0,
+    )  # its job goes on
+    assert candidate.since == pytest.approx(AT - 99 * 15.0, abs=60)
+    assert candidate.words["how"] == "24 min ago, and no reset since"
+
+
+def test_where_the_job_stands_still_since_it_costs_all_of_it() -> None:
+    cells = stood("gpu.xid_last", 95, 100)
+    candidate = one(said(idle(cells, range(len(GPUS)), slice(-100, None)), step=15.0))
+    assert (candidate.severity, candidate.loss) == (Severity.CRITICAL, 1.0)
+
+
+def test_what_stands_there_for_as_long_as_anybody_looks_and_what_a_program_did_says_nothing() -> None:
+    assert said(stood("gpu.xid_last", 95, 240), step=15.0) == ()
+    assert said(stood("gpu.xid_last", 31, 100), step=15.0) == ()
+    assert said(stood("gpu.xid_last", 0, 100, before=95), step=15.0) == ()
+
+
+def test_a_board_that_was_away_since_was_reset() -> None:
+    cells = stood("gpu.xid_last", 95, 200)
+    for values in cells.values():
+        values[-120:-100, 3] = np.nan
+    assert said(cells, step=15.0) == ()
+
+
+def test_uncorrectable_errors_stand_until_a_reset() -> None:
+    candidate = one(said(stood("gpu.ecc_dbe", 5, 100, before=3), step=15.0))
+    assert (candidate.variant, candidate.severity) == ("memory", Severity.WARNING)
+    assert candidate.words["how"].startswith("2 uncorrectable errors 24 min ago")

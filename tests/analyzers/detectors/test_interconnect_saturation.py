@@ -116,3 +116,9 @@ def test_bursts_unseen_are_said() -> None:
         NAME, window_of(gpus=GPUS, metrics=metrics, jobs=[job("1", GPUS, since=AT - 86400)], step=30.0)
     )
     assert "bursts unseen at this poll" in one.words["share"]
+
+
+def test_it_began_when_the_pace_was_lost_where_the_link_was_as_full_before() -> None:
+    """What degrades a link later explains it: a rail that was busy all along cost nothing until then."""
+    (one,) = seen({**WAITS, "port.tx": turns(2.9e10, 3.9e10), "port.rx": turns(2.9e10, 3.9e10)})
+    assert one.since == pytest.approx(AT - (POLLS - TURN) * 5.0, abs=90)

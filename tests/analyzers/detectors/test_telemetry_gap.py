@@ -134,3 +134,26 @@ def test_a_node_that_its_scheduler_calls_down() -> None:
 
 def test_an_exporter_that_hangs_on_a_dead_board() -> None:
     assert said(silence(world(), 1, 10, host=False), events=[xid("n02/3", 79, AT - 60.0)]) == ()
+
+
+def stands(cells: Cells, gpu: int, polls: int) -> Cells:
+    for values in cells.values():
+        values[-polls:, gpu] = values[-polls, gpu]
+    return cells
+
+
+def test_the_feed_of_one_board_that_stands_still_while_its_job_goes_on() -> None:
+    cells = dense(len(GPUS), POLLS)
+    candidate = one(said(stands(cells, 3, 48)))
+    assert (candidate.variant, candidate.roots.gpus, candidate.severity) == (
+        "board",
+        ("n01/3",),
+        Severity.WARNING,
+    )
+    assert candidate.since == pytest.approx(AT - 47 * 5.0, abs=10)
+    assert candidate.loss == 0.0
+    assert found("gpu_fault", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells)) == ()
+
+
+def test_a_feed_that_stands_for_some_polls_is_none() -> None:
+    assert said(stands(dense(len(GPUS), POLLS), 3, 20)) == ()

@@ -170,3 +170,18 @@ def test_the_first_polls_say_what_they_wait_for() -> None:
     warming = verdict("thermal_throttling", window_of(gpus=GPUS, jobs=JOB, metrics=cells)).warming
     assert warming is not None
     assert (warming.have, warming.need) == (2.0, 4)
+
+
+def test_by_cool_boards_that_draw_as_much_where_power_is_at_its_limit() -> None:
+    """Neither counters nor bits: the limit holds all of the job's boards alike, the hot one is slower for the same watts."""
+    cells = dense(len(GPUS), fields="default")
+    cells["gpu.power"][:] = 694.0 + np.random.default_rng(3).normal(0, 2.0, cells["gpu.power"].shape)
+    cells["gpu.sm_clock"][:] = 1740.0
+    calm = {key: values.copy() for key, values in cells.items()}
+    cells["gpu.sm_clock"][-SINCE:, HOT] = 1500.0
+    assert not said(cells)  # cool: a board that needs more watts than others
+    for key, value in (("gpu.temp", 86.0), ("gpu.mem_temp", 97.0)):
+        cells[key][-SINCE:, HOT] = value
+    assert one(said(cells)).roots.gpus == ("n01/3",)
+    calm["gpu.temp"][:, HOT] = 86.0
+    assert not said(calm)  # hot and as fast as the others

@@ -50,3 +50,21 @@ def test_only_the_ranks_of_a_training_job_wait_for_the_slowest(name: str, is_tea
     util, power = (np.asarray(world.values[key]) for key in ("gpu.util", "gpu.power"))
     world.set(gpu__util=np.where(gap, 0.0, util), gpu__power=np.where(late, power - 90.0, power))
     assert [one.roots.gpus for one in world.found("straggler")] == ([("n00/3",)] if is_team else [])
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_hang_on_boards_that_draw_a_third_of_their_limit_idle(hangs: bool) -> None:
+    """GDDR boards: 55 of 150 W in a spin, no NVLink. One that always draws so little works as it always did."""
+    world = calm_hosts(working(World(nodes=2, span=2400.0, model="NVIDIA A10")))
+    late = (world.ago < 300)[:, None] & np.ones((1, 16), dtype=np.bool_)
+    draw = np.random.default_rng(2).normal(0, 1.0, late.shape)
+    world.values.pop("gpu.nvlink_bandwidth", None)
+    world.set(
+        gpu__util=1.0,
+        gpu__power_limit=150.0,
+        gpu__power=np.where(late, 54.0, 148.0 if hangs else 54.0) + draw,
+        gpu__mem_util=np.where(late, 0.01, 0.4),
+        gpu__tensor_active=np.where(late, 0.0, 0.4),
+        gpu__dram_active=np.where(late, 0.01, 0.4),
+    )
+    assert [one.variant for one in world.found("communication_stall")] == (["hung"] if hangs else [])
