@@ -202,14 +202,10 @@ def binding(made: Mapping[str, Any]) -> str:
     bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
     if bought:
         told = [
-            sentence(f"{name(one['action'], LONG)}: {one['because'].partition(';')[0]}")
+            sentence(f"{name(one['action'], 2 * LONG)}: {one['because'].partition(';')[0]}")
             for one in sorted(bought, key=_size, reverse=True)[:3]
         ]
-        last = (
-            "Nothing is short: this is for when boards are replaced."
-            if _is_short(made) is False
-            else "Reclaiming what is idle comes first."
-        )
+        last = "Reclaiming what is idle is option zero, before any purchase."
         return " ".join([*told, last])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
     if why:
