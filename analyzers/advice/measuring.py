@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.advice.gaps import dark_time, opened, unheard, unseen
+from coldaisle.analyzers.advice.gaps import Shares, dark_time, opened, unheard, unseen
 from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, tally
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
@@ -43,7 +43,7 @@ class Term(NamedTuple):
     """[board, bin]; 0 where it is not known, in both: they are but summed up."""
     below: Floats
     known: Bools
-    unseen: Floats | None = None
+    unseen: Shares | None = None
     """[board, bin] share of each cell that belongs to it and of which nothing is known; None: nowhere any."""
 
 
@@ -135,7 +135,7 @@ def _gpu_hours(pool: Pool) -> Quantity | None:
     held, dark = float(pool.gpu_s.sum()) / HOUR, dark_time(pool)
     if dark is not None and dark.any():
         there = float((pool.usage.installed.T | pool.held).sum())
-        more, hours = float(dark.sum()), pool.usage.step / HOUR
+        more, hours = float(dark.sum(dtype=np.float64)), pool.usage.step / HOUR
         told = held * there / max(there - more, 1.0)
         formula = "GPUs x time that labels named a job; time without readings all free to all held"
         return between(held, min(told, held + more * hours), held + more * hours, "gpu_hours", formula)

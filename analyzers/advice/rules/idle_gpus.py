@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
-from coldaisle.analyzers.advice.gaps import dark_time
+from coldaisle.analyzers.advice.gaps import Shares, dark_time
 from coldaisle.analyzers.advice.idling import Runs, Thresholds, could_be_idle, idle_cells, idle_runs
 from coldaisle.analyzers.advice.intervals import agreeing
 from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Members, Numbers, Pool, tally
@@ -20,7 +20,7 @@ from coldaisle.analyzers.advice.telling import between, counted, examples, lasti
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
-from coldaisle.analyzers.usage import Floats, Stay
+from coldaisle.analyzers.usage import Stay
 
 __all__ = ["Thresholds", "advise", "reclaimable", "waste"]
 NAME = "idle_gpus"
@@ -96,9 +96,9 @@ def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
     return replace(total, high=total.high + max(held - judged, 0.0))
 
 
-def _with_dark(pool: Pool, seen: Quantity, dark: Floats) -> Quantity:
+def _with_dark(pool: Pool, seen: Quantity, dark: Shares) -> Quantity:
     """With time in which it is not known who held boards: none of it to all of it, else as the rest."""
-    hours = float(dark.sum()) * pool.usage.step / HOUR
+    hours = float(dark.sum(dtype=np.float64)) * pool.usage.step / HOUR
     there = float((pool.usage.installed.T | pool.held).sum()) * pool.usage.step / HOUR
     told = seen.value * there / max(there - hours, 1e-9)
     return replace(seen, value=min(told, seen.high + hours), high=seen.high + hours)

@@ -287,7 +287,8 @@ def _action(pool: Pool, own: Rules, kind: str, what: str, told: str) -> str:
     idle = f"{freed:,.1f} idle GPUs" if freed >= LEAST_IDLE else ""
     if not _is_short(pool, own):
         first = f"reclaim {idle} and buy nothing" if idle else "buy nothing"
-        return f"{first} for {kind}: nothing is short, new hardware will not help; for a replacement go by {what}: {told}"
+        then = " then" if idle else ""
+        return f"{first} for {kind}: nothing is short{then}, new hardware will not help; for a replacement go by {what}: {told}"
     first = f"reclaim {idle} first, then buy" if idle else "buy"
     return f"{first} {what} for {kind}: {told}"
 

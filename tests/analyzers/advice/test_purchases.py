@@ -73,7 +73,9 @@ def test_a_majority_bound_by_memory_is_advised_bandwidth(seed: int) -> None:
 def test_where_nothing_is_short_reclaiming_stands_first_and_parts_are_for_a_replacement() -> None:
     made = month(WASTEFUL, nodes=32, days=14, step=600, load=0.4)
     found = next(one for one in given(made.usage, "purchase") if one.id == "purchase:training:h100_sxm")
-    assert re.match(r"reclaim [\d.]+ idle GPUs and buy nothing for training: nothing is short", found.action)
+    assert re.match(
+        r"reclaim [\d.]+ idle GPUs and buy nothing for training: nothing is short then", found.action
+    )
     assert "new hardware will not help; for a replacement go by memory bandwidth: " in found.action
     assert "nothing is short" in found.but
     assert found.options[0].name == "reclaim"
