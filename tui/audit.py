@@ -43,6 +43,8 @@ FINE_SPAN_S = 6 * 3600.0
 MOST_CELLS = 3_000_000
 """Bins of single GPUs, a metric: 256 GPUs over 40 days in five minutes; beyond, bins grow."""
 SHORTEST_S, LONGEST_S = 600.0, 800 * 86400.0
+LEAST_LOST = 0.02
+"""Of a span, that lies before the first sample: less may be a look between two samples, and is kept."""
 ENDINGS = (".html", ".md", ".json", ".csv")
 QUERY_S = 60.0
 """A question about a slice of a month may take so long; a longer timeout of the source's own stands."""
@@ -334,7 +336,7 @@ def _chosen(request: Request, span: Span, survey: Survey) -> Span:
     chosen = _span(request._replace(step=step, until=end), end, step)
     # nothing before it: bins that nobody could fill are no gaps
     lost = math.floor((survey.reach - survey.look_s - chosen.start) / step) if survey.boards else 0
-    if 0 < lost < chosen.bins - 1:
+    if LEAST_LOST * chosen.bins < lost < chosen.bins - 1:
         return Span(chosen.start + lost * step, step, chosen.bins - lost)
     return chosen
 

@@ -114,12 +114,20 @@ class Day(click.ParamType):  # type: ignore[type-arg]
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
-        from datetime import date
+        from datetime import date, timedelta
 
         try:
-            return date.fromisoformat(str(value).strip()).isoformat()
+            day = date.fromisoformat(str(value).strip())
         except ValueError:
             self.fail(f"{str(value)[:MOST_SHOWN]!r} is not a day: write 2026-11-01", param, context)
+        # a day ahead of us: it may be one already elsewhere
+        if day > date.today() + timedelta(days=1):
+            self.fail(
+                f"{day.isoformat()} is still to come: write the day on which the price was seen",
+                param,
+                context,
+            )
+        return day.isoformat()
 
 
 SHARDINGS = {

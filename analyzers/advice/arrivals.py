@@ -1,4 +1,4 @@
-"""Work that arrives, in GPUs that it keeps busy: what sizes a partition whose queue grows without end, or never empties.
+"""Work that arrives, in GPUs that it keeps busy: what sizes a partition whose queue grows without end, or hardly ever empties.
 
 There offered load is no measure of need. What waits is all that arrived and was not done, and it is the larger the longer
 one looks: at 1.2 times what is installed, a month's queue is six days of everybody's GPUs. What arrives stays what it is.
@@ -13,14 +13,18 @@ from typing import NamedTuple
 import numpy as np
 
 from coldaisle.analyzers.advice.intervals import Span, bootstrap, staffed, theil_sen, widened
-from coldaisle.analyzers.advice.load import Load, submitted, waits, waits_for_hardware
+from coldaisle.analyzers.advice.load import Load, level, submitted, waits, waits_for_hardware
 from coldaisle.analyzers.advice.pool import DAY, WEEK, Bools, Numbers, Pool
 
 LEAST_RISE = 0.1
 """Of what is installed: a queue that rose by less over the span may be weather (guess)."""
 _FULL = 0.8
 """Of what is installed that runs on the mean: below, who waits all the time waits for something else (guess)."""
-_ALWAYS = 0.95
+_HALF_FULL = 0.6
+"""As the one before, of a queue that is there at times (guess)."""
+_ALWAYS, _MOSTLY, _OFTEN = 0.95, 0.8, 0.2
+"""Shares of the time in which somebody waits: of a queue that never empties; from which on its length is more what was left over
+than what is asked for at once; and from which on some of it is (guesses)."""
 MANY = 2_000
 """Jobs at once, from which on waits say nothing that the margin does not."""
 
@@ -64,8 +68,24 @@ class Arrivals:
         return np.asarray(edges[:-1] + WEEK / 2), np.asarray(sums / WEEK)
 
 
-def arrivals(pool: Pool, load: Load) -> Arrivals:
-    """Of one partition. A job that has not ended is taken to run on as jobs of its name do on average, within its time limit."""
+class _Jobs(NamedTuple):
+    """Of one partition, [job] each."""
+
+    asked: Numbers
+    """Epoch seconds of submission."""
+    gpus: Numbers
+    elapsed: Numbers
+    whole: Numbers
+    """Seconds that it runs in the end: of one that has not ended, as jobs of its name do on average, within its time limit."""
+    comes: Bools
+    """Whether it ran, runs or waits for hardware."""
+
+
+def _jobs(pool: Pool, load: Load) -> _Jobs:
+    return pool.cached(("jobs that arrive", load.partition), lambda: _made_jobs(pool, load))
+
+
+def _made_jobs(pool: Pool, load: Load) -> _Jobs:
     members = load.members
     stays = [pool.stays[number] for number in members.tolist()]
     gpus = np.array([max(stay.gpu_count, 0) for stay in stays], dtype=np.float64)
@@ -78,12 +98,30 @@ def arrivals(pool: Pool, load: Load) -> Arrivals:
     elapsed = np.where(ran, np.maximum(ended - started, 0.0), 0.0)
     life = _lives([stay.name for stay in stays], gpus, elapsed, limit, is_over)
     whole = np.where(is_over, elapsed, np.fmax(np.fmin(elapsed + life, limit), elapsed))
-    within: Bools = (asked >= pool.start) & (asked < pool.end) & (ran | waiting)
+    return _Jobs(asked, gpus, elapsed, whole, ran | waiting)
+
+
+def arrivals(pool: Pool, load: Load) -> Arrivals:
+    """Of one partition."""
+    asked, gpus, elapsed, whole, comes = _jobs(pool, load)
+    within: Bools = (asked >= pool.start) & (asked < pool.end) & comes
     work = (gpus * whole)[within]
     done = float((gpus * elapsed)[within].sum())
     total = float(work.sum())
     gang = float(gpus[within].mean()) if within.any() else 1.0
     return Arrivals(asked[within], work, done / total if total > 0 else 1.0, max(gang, 1.0))
+
+
+def undelayed(pool: Pool, load: Load) -> Numbers | None:
+    """[instant] GPUs that would be busy had nobody waited; None: hardly anybody does, so what was asked for says it.
+
+    What waits at a peak was in part left over from before: with more GPUs it would have been done by then.
+    """
+    if queued_share(load) < _OFTEN or float(load.running.mean()) < _HALF_FULL * load.installed:
+        return None
+    jobs = _jobs(pool, load)
+    use = jobs.comes & ~np.isnan(jobs.asked)
+    return level(load.at, jobs.asked[use], (jobs.asked + jobs.whole)[use], jobs.gpus[use])
 
 
 def _lives(names: list[str], gpus: Numbers, elapsed: Numbers, limit: Numbers, is_over: Bools) -> Numbers:
@@ -111,10 +149,12 @@ class Overflow(NamedTuple):
     arrivals: Arrivals
     words: str
     """``the queue grows day by day``"""
+    empties: bool = False
+    """Whether it does at times: then the peaks of what is submitted count for something."""
 
 
 def overflows(pool: Pool, load: Load) -> Overflow | None:
-    """Where the queue rises day by day and no more could have been done, or where it never empties. None: neither."""
+    """Where the queue rises day by day and no more could have been done, or where it hardly ever empties. None: neither."""
     return pool.cached(("overflow", load.partition), lambda: _overflow(pool, load))
 
 
@@ -128,9 +168,17 @@ def _overflow(pool: Pool, load: Load) -> Overflow | None:
     done, could = float(load.running.mean()), float(np.quantile(load.running, 0.95))
     if come.value > done and come.high > could and _rises(pool, load):
         return Overflow(found, "the queue grows day by day")
-    if float((load.waiting > 0).mean()) >= _ALWAYS and done >= _FULL * max(load.installed, 1):
-        return Overflow(found, "the queue never empties")
+    queued = queued_share(load)
+    if queued >= _MOSTLY and done >= _FULL * max(load.installed, 1):
+        if queued >= _ALWAYS:
+            return Overflow(found, "the queue never empties")
+        return Overflow(found, f"the queue is empty {1 - queued:.0%} of the time only", empties=True)
     return None
+
+
+def queued_share(load: Load) -> float:
+    """Share of the time in which somebody waits for hardware."""
+    return float((load.waiting > 0).mean()) if len(load.at) else 0.0
 
 
 def _rises(pool: Pool, load: Load) -> bool:

@@ -19,6 +19,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whole_life_s: float
     run_s: float
     staging_s: float
+    least_seen: float
     least_gpu_hours: float
     most_lines: int
 
@@ -53,8 +54,12 @@ def idle_cells(pool: Pool, rules: Thresholds) -> tuple[Bools, Bools] | None:
     return known, idle
 
 
-def idle_runs(pool: Pool, rules: Thresholds) -> Runs | None:
-    """The stretches that count; None: nothing tells whether boards were busy."""
+def idle_runs(pool: Pool, rules: Thresholds, least: float | None = None) -> Runs | None:
+    """The stretches that count; None: nothing tells whether boards were busy.
+
+    ``least``: the share of a stretch that must be measured, by default as of anything sized.
+    """
+    least = pool.common.least_coverage if least is None else least
     cells = idle_cells(pool, rules)
     if cells is None:
         return None
@@ -67,10 +72,12 @@ def idle_runs(pool: Pool, rules: Thresholds) -> Runs | None:
     if pool.is_snapshot:
         # It cannot show half an hour, but jobs are not judged before they have run for so long.
         life, is_seen_whole = pool.end - pool.started[holds.stay], np.zeros(len(holds), np.bool_)
-    least = np.where(is_seen_whole, rules.whole_life_s, rules.run_s)
-    whole = (seen > 0) & (quiet >= rules.share * seen) & (life >= least)
-    enough = quiet * step >= rules.run_s * pool.common.least_coverage
-    parts = [_stretches(pool, rules, known, idle, chosen) for chosen in _slices(holds, ~whole & enough)]
+    shortest = np.where(is_seen_whole, rules.whole_life_s, rules.run_s)
+    whole = (seen > 0) & (quiet >= rules.share * seen) & (life >= shortest)
+    enough = (quiet > 0) & (quiet * step >= rules.run_s * least)
+    parts = [
+        _stretches(pool, rules, known, idle, chosen, least) for chosen in _slices(holds, ~whole & enough)
+    ]
     number = np.flatnonzero(whole)
     parts.append(
         Runs(number, holds.first[number], holds.end[number], seen[number], np.ones(len(number), np.bool_))
@@ -87,19 +94,48 @@ def _slices(holds: Holds, chosen: Bools) -> list[Index]:
     return np.split(number, np.flatnonzero(np.diff(piece)) + 1)
 
 
-def _stretches(pool: Pool, rules: Thresholds, known: Bools, idle: Bools, chosen: Index) -> Runs:
-    """Idle stretches of at least ``run_s`` within the lives of the chosen holds.
+def could_be_idle(pool: Pool, rules: Thresholds, chosen: Index) -> Numbers:
+    """[chosen hold] seconds in stretches of at least ``run_s`` in which nothing shows that it worked."""
+    cells = idle_cells(pool, rules)
+    out = np.zeros(len(pool.holds))
+    if cells is None:
+        return out[chosen]
+    known, idle = cells
+    for piece in _slices(pool.holds, _marked(len(pool.holds), chosen)):
+        hold, board, bin_ = _cells_of(pool.holds, piece)
+        maybe = ~known[board, bin_] | idle[board, bin_]
+        new = np.ones(len(hold), np.bool_)
+        new[1:] = (hold[1:] != hold[:-1]) | (maybe[1:] != maybe[:-1])
+        start = np.flatnonzero(new)
+        lasts = np.diff(np.append(start, len(hold))) * pool.usage.step
+        use = maybe[start] & (lasts >= rules.run_s)
+        out += np.bincount(hold[start][use], lasts[use], len(out))
+    return out[chosen]
 
-    What was not measured is taken for what was before it; a stretch must be measured by the same share as anything sized.
-    """
-    holds, step = pool.holds, pool.usage.step
+
+def _marked(size: int, chosen: Index) -> Bools:
+    marks = np.zeros(size, np.bool_)
+    marks[chosen] = True
+    return marks
+
+
+def _cells_of(holds: Holds, chosen: Index) -> tuple[Index, Index, Index]:
+    """([cell] hold, board, bin) of the chosen holds, one hold after the other."""
     lengths = holds.bins[chosen]
     hold = np.repeat(chosen, lengths)
     offset = np.arange(len(hold)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    bin_ = holds.first[hold] + offset
-    board = holds.board[hold]
+    return hold, holds.board[hold], holds.first[hold] + offset
+
+
+def _stretches(pool: Pool, rules: Thresholds, known: Bools, idle: Bools, chosen: Index, least: float) -> Runs:
+    """Idle stretches of at least ``run_s`` within the lives of the chosen holds.
+
+    What was not measured is taken for what was before it; of a stretch the share ``least`` must be measured.
+    """
+    holds, step = pool.holds, pool.usage.step
+    hold, board, bin_ = _cells_of(holds, chosen)
     told = known[board, bin_]
-    hold, bin_, offset, quiet = hold[told], bin_[told], offset[told], idle[board, bin_][told]
+    hold, bin_, quiet = hold[told], bin_[told], idle[board, bin_][told]
     if not len(hold):
         return _none()
     new = np.ones(len(hold), np.bool_)
@@ -122,7 +158,7 @@ def _stretches(pool: Pool, rules: Thresholds, known: Bools, idle: Bools, chosen:
     first = np.minimum(first + spare, end)
     lasts = np.where(staged, (end - first) * step, lasts)
     known_bins = np.where(staged, np.maximum(count - spare, 0), count).astype(np.float64)
-    is_measured = known_bins >= pool.common.least_coverage * (end - first)
+    is_measured = known_bins >= least * (end - first)
     use = quiet[start] & (lasts >= rules.run_s) & is_measured
     return Runs(owner[use], first[use], end[use], known_bins[use], np.zeros(int(use.sum()), np.bool_))
 

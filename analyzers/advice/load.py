@@ -97,11 +97,11 @@ def _load(pool: Pool, partition: str, members: Index, boards: Index) -> Load:
     gpus = np.array([max(stay.gpu_count, 0) for stay in stays], dtype=np.float64)
     started, ended = pool.started[members], pool.ended[members]
     ran = ~np.isnan(started)
-    running = _level(at, started[ran], ended[ran], gpus[ran])
+    running = level(at, started[ran], ended[ran], gpus[ran])
     asked = submitted(pool)[members]
     queued = np.array([waits_for_hardware(stay) for stay in stays], dtype=np.bool_) & ~np.isnan(asked)
     until = np.where(ran, started, ended)
-    waiting = _level(at, asked[queued], np.maximum(until, asked)[queued], gpus[queued])
+    waiting = level(at, asked[queued], np.maximum(until, asked)[queued], gpus[queued])
     return Load(partition, members.astype(np.intp), boards.astype(np.intp), at, running, waiting)
 
 
@@ -112,7 +112,7 @@ def submitted(pool: Pool) -> Numbers:
     )
 
 
-def _level(at: Numbers, first: Numbers, end: Numbers, size: Numbers) -> Numbers:
+def level(at: Numbers, first: Numbers, end: Numbers, size: Numbers) -> Numbers:
     """[instant] sum of the sizes of all that have begun and not ended."""
     change = np.zeros(len(at) + 1)
     np.add.at(change, np.searchsorted(at, first), size)
@@ -197,7 +197,7 @@ def queue_by_little(pool: Pool, load: Load) -> tuple[float, float]:
     told = np.array([waits_for_hardware(pool.stays[number]) for number in members.tolist()], dtype=np.bool_)
     until = np.where(np.isnan(started), pool.ended[members], started)
     known: Bools = told & ~np.isnan(asked) & (until >= asked)
-    sampled = _level(load.at, asked[known], until[known], np.ones(int(known.sum())))
+    sampled = level(load.at, asked[known], until[known], np.ones(int(known.sum())))
     left: Bools = known & (started >= pool.start) & (started < pool.end)
     span = max(pool.usage.span_s, 1.0)
     return (float(sampled.mean()) if len(sampled) else math.nan, float((started - asked)[left].sum()) / span)

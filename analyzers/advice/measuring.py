@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, over_holds, tally
+from coldaisle.analyzers.advice.gaps import Shares, dark_time, opened, unheard, unseen
+from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, tally
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -42,6 +43,8 @@ class Term(NamedTuple):
     """[board, bin]; 0 where it is not known, in both: they are but summed up."""
     below: Floats
     known: Bools
+    unseen: Shares | None = None
+    """[board, bin] share of each cell that belongs to it and of which nothing is known; None: nowhere any."""
 
 
 class Blocks(NamedTuple):
@@ -51,6 +54,9 @@ class Blocks(NamedTuple):
     below: Numbers
     known: Numbers
     expected: Numbers
+    cells: Numbers
+    """Of those that are known."""
+    unseen: Numbers
 
 
 def utilisations(pool: Pool) -> Utilisations:
@@ -126,6 +132,13 @@ def _groups(names: Sequence[str]) -> tuple[tuple[str, ...], Index]:
 def _gpu_hours(pool: Pool) -> Quantity | None:
     if not pool.usage.jobs_known:
         return None
+    held, dark = float(pool.gpu_s.sum()) / HOUR, dark_time(pool)
+    if dark is not None and dark.any():
+        there = float((pool.usage.installed.T | pool.held).sum())
+        more, hours = float(dark.sum(dtype=np.float64)), pool.usage.step / HOUR
+        told = held * there / max(there - more, 1.0)
+        formula = "GPUs x time that labels named a job; time without readings all free to all held"
+        return between(held, min(told, held + more * hours), held + more * hours, "gpu_hours", formula)
     return exact(float(pool.gpu_s.sum()) / HOUR, "gpu_hours", "GPUs x run time within the span")
 
 
@@ -142,39 +155,61 @@ def _made_terms(pool: Pool) -> Iterator[Term]:
     busy = pool.busy
     if busy is None:
         return
-    inside = (
-        pool.held if pool.usage.jobs_known and _boards_known(pool) else np.ones_like(busy, dtype=np.bool_)
-    )
+    inside = _inside(pool)
     nan = np.float32(np.nan)
     used = np.where(inside, busy, nan)
     if pool.usage.jobs_known and _boards_known(pool):
-        known = ~np.isnan(used)
-        yield Term("busy", pool.busy_metric, np.where(known, used, 0), known.astype(np.float32), known)
+        known, holes = ~np.isnan(used), unheard(pool)
+        holes = None if holes is None else holes * _might(pool)
+        yield Term("busy", pool.busy_metric, np.where(known, used, 0), known.astype(np.float32), known, holes)
     active_by = next((k for k in ("gpu.sm_active", "gpu.tensor_active") if pool.metric(k) is not None), None)
     if active_by is not None:
-        yield _of_busy("active", active_by, pool.metric(active_by), used)
+        yield _of_busy(pool, "active", active_by, pool.metric(active_by), used)
     tensor, clock = pool.metric("gpu.tensor_active"), clock_share(pool)
     if tensor is not None:
         rate = tensor if clock is None else tensor * clock
-        yield _of_busy("flops", "gpu.tensor_active", rate, used, of_parts(pool, "flops"))
+        yield _of_busy(pool, "flops", "gpu.tensor_active", rate, used, of_parts(pool, "flops"))
     dram = pool.metric("gpu.dram_active")
     if dram is not None:
-        yield _of_busy("bandwidth", "gpu.dram_active", dram, used, of_parts(pool, "bandwidth"))
+        yield _of_busy(pool, "bandwidth", "gpu.dram_active", dram, used, of_parts(pool, "bandwidth"))
 
 
-def _of_busy(name: str, metric: str, rate: Floats | None, used: Floats, peak: Numbers | None = None) -> Term:
+def _inside(pool: Pool) -> Bools:
+    """[board, bin] what is looked at: time held by jobs where that is known, else all that was installed."""
+    if pool.usage.jobs_known and _boards_known(pool):
+        return pool.held
+    return pool.usage.installed.T
+
+
+def _might(pool: Pool) -> Bools:
+    """[board, bin] the same, and what may have been held while nobody heard of it."""
+
+    def make() -> Bools:
+        dark = dark_time(pool)
+        return _inside(pool) if dark is None else _inside(pool) | (dark > 0)
+
+    return pool.cached("might", make)
+
+
+def _of_busy(
+    pool: Pool, name: str, metric: str, rate: Floats | None, used: Floats, peak: Numbers | None = None
+) -> Term:
     """A rate over busy time; what is measured beyond it (another averaging window) is cut."""
     assert rate is not None
     above = np.minimum(rate, used)  # NaN where either is
     known = ~np.isnan(above)
+    holes = None if pool.busy is None else unseen(pool, ~(np.isnan(rate) | np.isnan(pool.busy)))
+    if holes is not None:
+        holes = holes * _might(pool)
     above, below = np.where(known, above, 0), np.where(known, used, 0)
     if peak is not None and not (peak == peak[0]).all():
         known &= (peak > 0)[:, None]
+        holes = None if holes is None else holes * (peak > 0)[:, None]
         scale = np.where(peak > 0, peak / max(np.nanmax(peak, initial=0), 1), 0).astype(np.float32)[:, None]
         above, below = above * scale, below * scale
     elif peak is not None and not peak[0] > 0:
         return Term(name, metric, np.zeros_like(above), np.zeros_like(below), np.zeros_like(known))
-    return Term(name, metric, above, below, known)
+    return Term(name, metric, above, below, known, holes)
 
 
 def _boards_known(pool: Pool) -> bool:
@@ -251,37 +286,35 @@ def block_starts(pool: Pool) -> Index:
 def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
     """[block, group]; what is summed up of single boards is kept, since several groupings ask for it."""
 
-    def make() -> tuple[Numbers, Numbers, Numbers]:
+    def make() -> tuple[Numbers, ...]:
         starts = block_starts(pool)
         sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
-        return (*sums, np.einsum("ij,ij->i", term.known, pool.share_measured).astype(np.float64))
+        holes = np.zeros(pool.size) if term.unseen is None else term.unseen.sum(axis=1, dtype=np.float64)
+        known = np.einsum("ij,ij->i", term.known, pool.share_measured).astype(np.float64)
+        return (*sums, known, _might(pool).sum(axis=1), term.known.sum(axis=1), holes)
 
-    above, below, known = pool.cached(("blocks of", term.name), make)
-    expected = (
-        pool.held.sum(axis=1)
-        if pool.usage.jobs_known and _boards_known(pool)
-        else np.full(pool.size, pool.bins)
-    )
+    above, below, known, expected, cells, holes = pool.cached(("blocks of", term.name), make)
     columns = range(above.shape[1])
     return Blocks(
         np.stack([tally(group, above[:, column], size) for column in columns]),
         np.stack([tally(group, below[:, column], size) for column in columns]),
         tally(group, known, size)[None],
-        tally(group, expected.astype(np.float64), size)[None],
+        *(tally(group, one.astype(np.float64), size)[None] for one in (expected, cells, holes)),
     )
 
 
 def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
     """[1, group], with the spread over jobs put into the first two rows' places by :func:`_spread_of_stays`."""
 
-    def make() -> tuple[Numbers, Numbers, Numbers]:
+    def make() -> tuple[Numbers, ...]:
+        known = term.known * pool.share_measured
+        holes = term.unseen
         return (
-            pool.by_stay(over_holds(pool.holds, term.above)),
-            pool.by_stay(over_holds(pool.holds, term.below)),
-            pool.by_stay(over_holds(pool.holds, term.known * pool.share_measured)),
+            *(pool.by_stay(pool.sums(one)) for one in (term.above, term.below, known, term.known)),
+            np.zeros(len(pool.stays)) if holes is None else pool.by_stay(pool.sums(holes)),
         )
 
-    above, below, known = pool.cached(("stays of", term.name), make)
+    above, below, known, cells, holes = pool.cached(("stays of", term.name), make)
     expected = pool.by_stay(pool.holds.bins.astype(np.float64))
     total, whole = tally(group, above, size), tally(group, below, size)
     ratio = np.divide(total, whole, out=np.zeros(size), where=whole > 0)
@@ -292,8 +325,7 @@ def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
     return Blocks(
         np.stack([total, np.sqrt(spread)]),
         whole[None],
-        tally(group, known, size)[None],
-        tally(group, expected, size)[None],
+        *(tally(group, one, size)[None] for one in (known, expected, cells, holes)),
     )
 
 
@@ -307,7 +339,8 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
     if unknown and size > 1:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
-    starts = block_starts(pool)
+    starts, dark = block_starts(pool), dark_time(pool)
+    open_ = tally(group, np.zeros(pool.size) if dark is None else dark.sum(axis=1, dtype=np.float64), size)
     held, there = pool.cached("held and installed in blocks", lambda: _in_blocks(pool, starts))
     boards = np.bincount(group[group >= 0], minlength=size)
     above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])
@@ -315,11 +348,15 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
     installed_s = float(there.sum()) * usage.step
     found = []
     for number in range(size):
-        ratio = _ratio(above[:, number], below[:, number], FORMULAS["allocated"])
+        whole = float(below[:, number].sum())
+        told_of = max(whole - float(open_[number]), 0.0) / whole if whole else 1.0
+        ratio = _ratio(above[:, number], below[:, number] * told_of, FORMULAS["allocated"])
+        if ratio is not None:
+            ratio = opened(ratio, whole * told_of, float(open_[number]))
         if unknown and ratio is not None:
             told = float(min(pool.gpu_s.sum() / installed_s, 1.0))
             ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
-        found.append(Measured(ratio, int(boards[number]) * pool.bins, 1.0, "jobs"))
+        found.append(Measured(ratio, int(boards[number]) * pool.bins, told_of, "jobs"))
     return found
 
 
@@ -341,6 +378,8 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
     else:
         ratio = _ratio(above, below, FORMULAS[key])
     share = min(known / expected, 1.0) if expected else 0.0
+    if ratio is not None:
+        ratio = _opened(ratio, blocks, number)
     if ratio is None:
         why = "nothing ran on it" if expected == 0 else f"{term.metric} was not measured while it was busy"
         if known and not below.sum():
@@ -357,6 +396,13 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
             why = "which GPUs jobs held is not known"
         return Measured(samples=int(known), coverage=share, metric=term.metric, why=why)
     return Measured(ratio, int(known), share, term.metric)
+
+
+def _opened(ratio: Quantity, blocks: Blocks, number: int) -> Quantity:
+    """With what gaps leave open; short ones lie between their neighbours, and count as what was measured does."""
+    expected, cells, holes = (float(one[0, number]) for one in (blocks.expected, blocks.cells, blocks.unseen))
+    whole = float(blocks.below[:, number].sum()) * max(expected - holes, cells) / max(cells, 1.0)
+    return opened(ratio, whole, holes)
 
 
 def _why(pool: Pool, key: str) -> str:

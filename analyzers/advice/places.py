@@ -16,7 +16,18 @@ def short(pool: Pool, rule: str, days: float) -> Refused | None:
         return Refused(rule, NOWHERE, f"a look of {pool.usage.span_s / 60:.0f} min sizes nothing")
     if pool.usage.span_s < 0.999 * days * DAY:
         return Refused(rule, NOWHERE, f"{age(pool.usage.span_s)} of the {days:g} d that it takes")
+    seen = measured_share(pool)
+    if pool.usage.jobs_known and not pool.knows_submissions and seen < pool.common.least_coverage:
+        # accounting knows of jobs that nobody heard of, labels do not
+        why = f"boards were measured for {seen:.0%} of the time, and who held them else is not known; it takes {pool.common.least_coverage:.0%}"
+        return Refused(rule, NOWHERE, why)
     return None
+
+
+def measured_share(pool: Pool) -> float:
+    """Of the time that boards were installed; 1 where none is measured at all."""
+    there = pool.usage.installed.T
+    return float(pool.share_measured[there].mean()) if pool.busy is not None and there.any() else 1.0
 
 
 def without_load(pool: Pool, rule: str, days: float) -> Refused | None:

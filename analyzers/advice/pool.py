@@ -131,6 +131,11 @@ class Pool:
         return ended
 
     @cached_property
+    def knows_submissions(self) -> bool:
+        """Whether any job's submission is known: else jobs are those that labels showed while their boards were measured."""
+        return any(not math.isnan(stay.submitted_at) for stay in self.stays)
+
+    @cached_property
     def is_running(self) -> Bools:
         """[stay] whether it holds its GPUs at the end of the usage."""
         running: Bools = ~np.isnan(self.started) & (self.ended >= self.end)

@@ -7,6 +7,7 @@ nothing is known of boards; where only labels are, nothing of waiting.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -206,15 +207,29 @@ def _by_job(held: Iterable[Held]) -> dict[tuple[str, int], list[Held]]:
     return runs
 
 
+_POD = re.compile(r"(?:-[0-9a-f]{6,10})?-[a-z0-9]{5}$|(?:-worker|-master|-replica)?(?:-\d{1,4}){1,2}$")
+"""What controllers put behind their names: a ReplicaSet's hash and five characters of the pod, or its number."""
+
+
+def pods_of(pod: str) -> str:
+    """What a pod without a known owner belongs to, by its name: ``train`` of ``train-7c9f8d6b5-x2x4z``, ``train-0``."""
+    found = _POD.sub("", pod)
+    tail = pod[len(found) :].rpartition("-")[2]
+    # five letters may be a word: names that Kubernetes makes have no vowels
+    is_word = len(tail) == 5 and not tail.isdigit() and bool(set(tail) & set("aeiouy013"))
+    return found if found and not is_word else pod
+
+
 def _of_label(job: str, several: Sequence[Held], span: Span) -> Stay:
     """A job as labels alone tell of it."""
     is_open = any(one.is_open for one in several)
     first = several[0]
+    space = job.removeprefix("k8s:").partition("/")[0] if job.startswith("k8s:") else ""
     return Stay(
         id=job,
-        name=first.name,
-        user=first.user,
-        account="",
+        name=pods_of(first.name) if space else first.name,
+        user=first.user or space,
+        account=space,
         partition=first.partition,
         submitted_at=math.nan,
         started_at=max(min(one.start for one in several), span.start),

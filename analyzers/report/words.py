@@ -102,11 +102,34 @@ def span(made: Mapping[str, Any]) -> str:
 
 
 def points(made: Mapping[str, Any]) -> Iterator[Point]:
-    """What a manager wants to know, in order."""
+    """What a manager wants to know, in order; first how much was seen, where it is little."""
+    if (told := seen(made)) is not None:
+        yield Point(THIN, told)
     yield Point("How busy are the GPUs?", busy(made))
     yield Point("What can be reclaimed for nothing?", reclaim(made))
     yield Point("Is more needed?", demand(made))
     yield Point("What binds the work?", binding(made))
+
+
+WIDE = 0.2
+"""Of a figure: an interval wider than that is explained."""
+THIN = "How much was seen?"
+ENOUGH = 0.8
+"""Of the samples: below, jobs are not judged one by one, and the first page says so."""
+
+
+def seen(made: Mapping[str, Any]) -> str | None:
+    """What gaps do to all that is told; None: there is little of them."""
+    covered = made["coverage"]["overall"]
+    if covered is None or covered >= ENOUGH:
+        return None
+    days = [one["coverage"] for one in made["coverage"]["by_day"]]
+    dark = sum(one < 0.05 for one in days)
+    nothing = f" (nothing on {dark} of {len(days)} days)" if dark else ""
+    return (
+        f"{percent(covered)} of the samples{nothing}. Figures are of what was seen; their intervals take gaps of more than half "
+        "an hour for all idle to all at work, and what a job did in the dark is not advised on: no size rests on it."
+    )
 
 
 def busy(made: Mapping[str, Any]) -> str:
@@ -132,11 +155,14 @@ def reclaim(made: Mapping[str, Any]) -> str:
     gpus = one["value"] * 3600 / seconds
     held = (made["gpu_hours"]["allocated"] or {}).get("value")
     share = f", {percent(one['value'] / held, 1)} of what jobs held" if held else ""
-    if one["value"] < 0.5:
+    if one["high"] < 0.5:
         return "Nothing that was measured: no job held GPUs for half an hour without using them."
-    return (
+    told = (
         f"{figure(one)} that jobs held without using them: as much as {gpus:,.1f} GPUs all the time{share}."
     )
+    if one["high"] - one["low"] > WIDE * one["value"]:
+        told += f" At least {count(one['low'])} were seen idle; the rest of the interval is time without readings."
+    return told
 
 
 def demand(made: Mapping[str, Any]) -> str:
@@ -176,14 +202,10 @@ def binding(made: Mapping[str, Any]) -> str:
     bought = [one for one in made["advice"] if one["rule"] in PURCHASES]
     if bought:
         told = [
-            sentence(f"{name(one['action'], LONG)}: {one['because'].partition(';')[0]}")
+            sentence(f"{name(one['action'], 2 * LONG)}: {one['because'].partition(';')[0]}")
             for one in sorted(bought, key=_size, reverse=True)[:3]
         ]
-        last = (
-            "Nothing is short: this is for when boards are replaced."
-            if _is_short(made) is False
-            else "Reclaiming what is idle comes first."
-        )
+        last = "Reclaiming what is idle is option zero, before any purchase."
         return " ".join([*told, last])
     why = [one["why"] for one in made["refused"] if one["rule"] in PURCHASES]
     if why:

@@ -111,6 +111,7 @@ def test_what_fits_nowhere_says_what_binds() -> None:
         ((*TRAIN, "--part", "h100_sxm", "--gpus", "64", "--tp", "7"), "TP 7"),
         ((*TRAIN, "--part", "h100_sxm", "--gpus", "100", "--tp", "8"), "no multiple"),
         ((*FINE, "--rank", "99999999"), "wider than"),
+        ((*SERVE, "--price", "h100_sxm=2", "--price-date", "2999-01-01"), "still to come"),
         ((*SERVE, "--price", "h100_sxm=cheap", "--price-date", "2026-11-01"), "--price"),
         (("guess",), "guess"),
     ],

@@ -1,7 +1,8 @@
 """Work that a site describes, held against what telemetry says of it: calculated and measured demand, and where they disagree.
 
 A description names jobs and what they train: ``[[advice.described.jobs]]``. With ``tokens`` of a job the two sides are GPU-hours
-a job; without, the share of peak that tensor cores were active for, against the HFU that is calculated.
+a job; without, the share of peak that tensor cores were active for, against the HFU that is calculated. Of servers the two sides
+are the GPUs that they hold and those that the load which is described takes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
 from coldaisle.analyzers.advice.intervals import quantile
+from coldaisle.analyzers.advice.load import level
 from coldaisle.analyzers.advice.measuring import clock_share, part_of
 from coldaisle.analyzers.advice.pool import HOUR, Index, Pool
 from coldaisle.analyzers.advice.telling import examples, named
 from coldaisle.analyzers.finding import NOWHERE, Scope
-from coldaisle.analyzers.sizing.catalogue import dense, model_named
+from coldaisle.analyzers.sizing.catalogue import Model, dense, model_named
 from coldaisle.analyzers.sizing.checked import Check, Verdict, of_amounts, of_speeds
+from coldaisle.analyzers.sizing.plan_serving import plan_serving
+from coldaisle.analyzers.sizing.serving_request import Request
 from coldaisle.analyzers.sizing.serving_site import figure_of
 from coldaisle.analyzers.sizing.sheet import Sheet
 from coldaisle.analyzers.sizing.training import plan_finetuning, plan_training
@@ -40,12 +44,20 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = ""
     user: str = ""
     params: float | None = None
-    method: Literal["train", "full", "lora", "qlora"] = "train"
+    method: Literal["train", "full", "lora", "qlora", "serve"] = "train"
     seq: int = 8192
     tokens: float | None = None
     """Of one job, from start to end."""
     batch_tokens: float | None = None
     dtype: str | None = None
+    input_tokens: float | None = None
+    """Of a request to a server, as the next three: its load is held against the GPUs that serve it."""
+    output_tokens: float | None = None
+    requests_s: float | None = None
+    ttft: float | None = None
+    """s that the first token may take."""
+    itl: float | None = None
+    """s between tokens."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +103,7 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
         yield Refused(NAME, NOWHERE, "jobs are not known")
         return
     for number, one in enumerate(rules.jobs):
-        yield _checked(pool, rules, number, one)
+        yield _served(pool, number, one) if one.method == "serve" else _checked(pool, rules, number, one)
 
 
 def _checked(pool: Pool, rules: Thresholds, number: int, one: Description) -> Advice | Refused:
@@ -116,6 +128,60 @@ def _checked(pool: Pool, rules: Thresholds, number: int, one: Description) -> Ad
     return _advice(pool, number, case, sheet, *told)
 
 
+def _served(pool: Pool, number: int, one: Description) -> Advice | Refused:
+    """Servers: the GPUs that their load takes as it is calculated, against those that they hold."""
+    case = _case(pool, one)
+    if case is None:
+        return Refused(NAME, NOWHERE, f"no server named {named(one.name)} ran on a part of the catalogue")
+    if pool.is_snapshot or float(pool.inside_s[case.members].sum()) < pool.common.least_busy_s:
+        return Refused(NAME, NOWHERE, f"servers named {named(one.name)} were seen for less than an hour")
+    if None in (one.input_tokens, one.output_tokens, one.requests_s):
+        why = "its load is not described: input_tokens, output_tokens and requests_s"
+        return Refused(NAME, NOWHERE, f"{named(one.name)}: {why}")
+    try:
+        sheet = _plan_server(one, case.part)
+    except SizingError as error:
+        return Refused(NAME, NOWHERE, f"{named(one.name)}: {error}")
+    if sheet.gpus is None:
+        return Refused(NAME, NOWHERE, f"{named(one.name)}: {sheet.answer}")
+    held = _held_at_once(pool, case.members)
+    words = f"{held:,.0f} GPUs serve it at the median of the time, {sheet.gpus.value:,.0f} calculated for its load"
+    check = of_amounts(held, sheet.gpus)
+    title, times = named(one.name), f"{check.ratio.value:.2g} times"
+    action = {
+        Verdict.SLOWER: f"take replicas of {title} away, or find the load that they are for: they hold {times} the GPUs that are calculated",
+        Verdict.FASTER: f"check the promises of {title}: its servers hold {times} the GPUs that are calculated",
+    }.get(
+        check.verdict,
+        f"plan {title} by its description: its servers hold {times} the GPUs that are calculated",
+    )
+    return _advice(pool, number, case, sheet, check, words, "slurm.elapsed", action)
+
+
+def _held_at_once(pool: Pool, members: Index) -> float:
+    """GPUs that some jobs held together, at the median of the bins in which any of them ran."""
+    at = pool.usage.starts + pool.usage.step / 2
+    gpus = np.array([max(pool.stays[member].gpu_count, 0) for member in members.tolist()], dtype=np.float64)
+    together = level(at, pool.started[members], pool.ended[members], gpus)
+    return float(np.median(together[together > 0])) if (together > 0).any() else float(gpus.max(initial=1.0))
+
+
+@lru_cache(maxsize=64)
+def _plan_server(one: Description, part_id: str) -> Sheet:
+    """What is calculated for the load of servers. Errors: SizingError."""
+    nothing = float("nan")
+    request = Request(
+        _model(one),
+        one.input_tokens or nothing,
+        one.output_tokens or nothing,
+        rate=one.requests_s or nothing,
+        ttft=one.ttft or nothing,
+        itl=one.itl or nothing,
+        dtype=one.dtype or "bf16",
+    )
+    return plan_serving(request, parts()[part_id])
+
+
 def _case(pool: Pool, one: Description) -> _Case | None:
     """Of a description the jobs with the most GPU time that share part and number of GPUs."""
     boards_are: tuple[Part | None, ...] = part_of(pool)
@@ -128,7 +194,9 @@ def _case(pool: Pool, one: Description) -> _Case | None:
             continue  # of its tokens some share, which nobody tells
         kinds = {None if part is None else part.id for part in (boards_are[board] for board in boards)}
         if len(kinds) == 1 and (kind := kinds.pop()) is not None:
-            found.setdefault((kind, stay.gpu_count), []).append(number)
+            # replicas count together, whatever the size of each
+            size = 0 if one.method == "serve" else stay.gpu_count
+            found.setdefault((kind, size), []).append(number)
     if not found:
         return None
     (part, gpus), members = max(found.items(), key=lambda item: float(pool.gpu_s[item[1]].sum()))
@@ -152,13 +220,17 @@ def renamed(rules: Thresholds, usage: Usage, word: Callable[[str, str], str]) ->
     return msgspec.structs.replace(rules, jobs=jobs)
 
 
+def _model(one: Description) -> Model:
+    if not one.model and one.params is None:
+        raise SizingError("neither a model nor parameters are told", 'write model = "llama-3.1-8b"')
+    return model_named(one.model) if one.model else dense(f"{one.params:.4g} parameters", one.params or 0.0)
+
+
 @lru_cache(maxsize=64)
 def _plan(one: Description, part_id: str, gpus: int) -> Sheet:
     """What is calculated for one of its jobs: the same at every look. Errors: SizingError."""
-    part = parts()[part_id]
-    if not one.model and one.params is None:
-        raise SizingError("neither a model nor parameters are told", 'write model = "llama-3.1-8b"')
-    model = model_named(one.model) if one.model else dense(f"{one.params:.4g} parameters", one.params or 0.0)
+    part, model = parts()[part_id], _model(one)
+    assert one.method != "serve"
     if one.method == "train":
         return plan_training(
             model, one.tokens or _ANY, part, gpus=gpus, seq=one.seq, batch_tokens=one.batch_tokens, dtype=one.dtype
@@ -196,14 +268,26 @@ def _by_activity(pool: Pool, case: _Case, sheet: Sheet) -> _Told | None:
     return _Told(of_speeds(measured, calculated), words, "gpu.tensor_active")
 
 
+_SERVED = {Verdict.SLOWER: "more GPUs than calculated", Verdict.FASTER: "fewer GPUs than calculated"}
+
+
 def _advice(
-    pool: Pool, number: int, case: _Case, sheet: Sheet, check: Check, words: str, metric: str
+    pool: Pool,
+    number: int,
+    case: _Case,
+    sheet: Sheet,
+    check: Check,
+    words: str,
+    metric: str,
+    action: str = "",
 ) -> Advice:
     title, times = named(case.one.name), f"{check.ratio.value:.2g} times"
-    action = {
+    action = action or {
         Verdict.SLOWER: f"find out what holds {title} back before buying: it takes {times} what is calculated",
         Verdict.FASTER: f"correct the description of {title}: it takes {times} what is calculated",
     }.get(check.verdict, f"plan {title} by its description: it takes {times} what is calculated")
+    size = f" with {case.gpus:,} GPUs" if case.gpus else ""
+    verdict = str(check.verdict) if case.gpus else _SERVED.get(check.verdict, str(check.verdict))
     stays = [pool.stays[member] for member in case.members[::-1].tolist()]
     sure = (
         not check.ratio.low <= 1 <= check.ratio.high if check.is_finding else check.verdict is Verdict.AGREE
@@ -218,9 +302,11 @@ def _advice(
         saving=Saving(),
         grade=Grade.B if sure and covered >= pool.common.least_coverage else Grade.C,
         grounds=(Ground(metric, pool.usage.span_s, len(stays), covered, examples(stays)),),
-        because=f"{words}, of {sheet.title} with {case.gpus:,} GPUs: {check.verdict}",
+        because=f"{words}, of {sheet.title}{size}: {verdict}",
         would_change="tokens/s that the jobs themselves print; what the description leaves to what is usual",
         but=""
         if check.verdict is not Verdict.SLOWER
-        else "validation, checkpoints and restarts are time of a job as well",
+        else "validation, checkpoints and restarts are time of a job as well"
+        if case.gpus
+        else "spares that must answer at once, and peaks above the load that is described",
     )

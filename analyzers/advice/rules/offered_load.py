@@ -1,6 +1,6 @@
 """How many GPUs what is asked for takes: running and waiting, p95 over time, with one margin.
 
-Where the queue grows without end, what waits says how long that went on, not what is needed: then by the work that arrives.
+Where the queue grows without end or hardly ever empties, what waits says how long that went on, not what is needed: then by the work that arrives.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Refused, Saving
-from coldaisle.analyzers.advice.arrivals import Overflow, needed_for, overflows
-from coldaisle.analyzers.advice.intervals import Span, quantile, staffed
+from coldaisle.analyzers.advice.arrivals import Overflow, needed_for, overflows, undelayed
+from coldaisle.analyzers.advice.intervals import Span, effective, quantile, staffed
 from coldaisle.analyzers.advice.load import (
     Load,
     Waits,
@@ -52,9 +52,15 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
         yield thin_load(pool, NAME, load) or _advice(pool, rules, load)
 
 
+def asked(pool: Pool, load: Load, q: float) -> Span:
+    """The quantile of the offered load; where many wait, as it would have been had nobody."""
+    series = undelayed(pool, load)
+    return load.quantile(q) if series is None else quantile(series, q, effective(series))
+
+
 def needed(pool: Pool, rules: Thresholds, load: Load) -> Span:
     """GPUs for the quantile of the offered load, with the margin; from as many as do where jobs may wait."""
-    top = load.quantile(rules.q).scaled(1 + pool.common.margin)
+    top = asked(pool, load, rules.q).scaled(1 + pool.common.margin)
     low, value, high = (float(math.ceil(one)) for one in top)
     patient = _patient(pool, rules, load)
     return Span(low if math.isnan(patient) else min(low, float(math.ceil(patient))), value, high)
@@ -76,7 +82,12 @@ def _advice(pool: Pool, rules: Thresholds, load: Load) -> Advice:
 
 def _by_arrivals(pool: Pool, rules: Thresholds, load: Load, overflow: Overflow) -> Advice:
     found = overflow.arrivals
-    where, need, have = place(load.partition), needed_for(pool, load, found, rules.wait), load.installed
+    where, have = place(load.partition), load.installed
+    need = needed_for(pool, load, found, rules.wait)
+    if overflow.empties:
+        # up to where hardly a job would wait
+        top = asked(pool, load, rules.q).value * (1 + pool.common.margin)
+        need = need._replace(high=max(need.high, float(math.ceil(top))))
     come, end = found.gpus(pool), float(load.waiting[-1])
     return Advice(
         id=f"{NAME}:{load.partition}",
@@ -111,7 +122,8 @@ _RECLAIM = "reclaim idle GPUs first: work that waits behind them needs no new on
 
 def _by_load(pool: Pool, rules: Thresholds, load: Load) -> Advice:
     where, need, have = place(load.partition), needed(pool, rules, load), load.installed
-    half, top = load.quantile(0.5), load.quantile(rules.q)
+    half, top = asked(pool, load, 0.5), asked(pool, load, rules.q)
+    undone = " (had nobody waited)" if undelayed(pool, load) is not None else ""
     queue, by_law = queue_by_little(pool, load)
     is_whole = max(queue, by_law) < rules.least_queue or abs(queue - by_law) <= rules.little * max(
         queue, by_law
@@ -132,7 +144,7 @@ def _by_load(pool: Pool, rules: Thresholds, load: Load) -> Advice:
         grade=Grade.B if is_whole and (need.low > have or need.high <= have) else Grade.C,
         grounds=(of_jobs(pool, load, "slurm.pending"),),
         because=(
-            f"jobs asked for {half.value:,.0f} GPUs half of the time and {top.value:,.0f} at p{rules.q * 100:.0f}"
+            f"jobs asked for {half.value:,.0f} GPUs half of the time and {top.value:,.0f} at p{rules.q * 100:.0f}{undone}"
             f" (busiest {_busiest(load)}); {have:,} are installed{_waiting(waits(pool, load))}"
         ),
         would_change=_would_change(pool, rules, load, is_whole, queue, by_law),

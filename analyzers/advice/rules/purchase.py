@@ -25,6 +25,7 @@ from coldaisle.analyzers.advice.measuring import block_starts
 from coldaisle.analyzers.advice.places import short
 from coldaisle.analyzers.advice.pool import HOUR, Index, Numbers, Pool
 from coldaisle.analyzers.advice.rules.idle_gpus import waste
+from coldaisle.analyzers.advice.rules.offered_load import asked
 from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import counted, examples, named
 from coldaisle.analyzers.finding import NOWHERE, Scope
@@ -32,6 +33,8 @@ from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.sources.parts.catalogue import Part, parts
 
 NAME = "purchase"
+LEAST_IDLE = 0.05
+"""GPUs on average: less is not worth a word."""
 FIRST = {
     "I/O": "faster storage or loading",
     "host": "more cores a GPU",
@@ -263,7 +266,9 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
         pool,
         work,
         bound,
-        action=f"buy {what} for {kind}: {told} do the work of {zero.gpus.value:,.0f} {_short(old.product)}",
+        action=_action(
+            pool, own, kind, what, f"{told} do the work of {zero.gpus.value:,.0f} {_short(old.product)}"
+        ),
         quantity=best.gpus,
         options=(zero, *options),
         because=(
@@ -274,6 +279,24 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
         would_change=f"a run on the new part; p{own.q * 100:.0f} of {demand.value:,.0f} busy GPUs is what is sized for",
         but=_but(pool, own),
     )
+
+
+def _action(pool: Pool, own: Rules, kind: str, what: str, told: str) -> str:
+    """Option zero first; where nothing is short, parts are for a replacement alone."""
+    freed = _idle(pool)
+    idle = f"{freed:,.1f} idle GPUs" if freed >= LEAST_IDLE else ""
+    if not _is_short(pool, own):
+        first = f"reclaim {idle} and buy nothing" if idle else "buy nothing"
+        then = " then" if idle else ""
+        return f"{first} for {kind}: nothing is short{then}, new hardware will not help; for a replacement go by {what}: {told}"
+    first = f"reclaim {idle} first, then buy" if idle else "buy"
+    return f"{first} {what} for {kind}: {told}"
+
+
+def _is_short(pool: Pool, own: Rules) -> bool:
+    """Whether more is asked for than there is once what is idle is reclaimed, without a margin for growth."""
+    load = whole(pool)
+    return asked(pool, load, own.q).value - _idle(pool) > load.installed
 
 
 def _brief(option: Option) -> str:
@@ -378,7 +401,7 @@ def _zero(pool: Pool, work: Work, own: Rules) -> Option:
         else takes.scaled(work.part.power_w).quantity("W", "GPUs x default limit"),
         exact(0.0, "$"),
         f"buy nothing, reclaim {freed:,.1f} GPUs that all jobs together leave idle"
-        if freed >= 0.05
+        if freed >= LEAST_IDLE
         else "buy nothing",
     )
 
@@ -403,12 +426,9 @@ def _demand(work: Work, own: Rules, bound: Bound) -> str:
 
 
 def _but(pool: Pool, own: Rules) -> str:
-    load = whole(pool)
-    top = load.quantile(own.q).value * (1 + pool.common.margin)
     said = "reclaim idle GPUs first; each job must still fit the new boards' memory"
-    return (
-        said if top > load.installed else f"nothing is short: {load.installed:,} GPUs serve what is asked for"
-    )
+    installed = whole(pool).installed
+    return said if _is_short(pool, own) else f"nothing is short: {installed:,} GPUs serve what is asked for"
 
 
 def _or(words: Iterable[str]) -> str:

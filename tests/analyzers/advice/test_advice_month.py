@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
-from lab.month import HEALTHY, WASTEFUL, month
+from lab.month import DAY, HEALTHY, WASTEFUL, month
 from lab.usages import counsel_of
 
 OF_JOBS = {"idle_gpus", "gpus_by_memory", "sharing", "cores", "ram", "time_limit", "scaling", "precision"}
@@ -40,13 +43,58 @@ def test_a_healthy_month_asks_for_nothing(seed: int) -> None:
     assert counsel.reclaimable.value == 0
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("lost", [{"gaps": 0.6}, {"outages": 0.6}])
-def test_a_month_of_which_more_lacks_than_is_there_is_refused(lost: dict[str, float]) -> None:
-    counsel = counsel_of(month(nodes=8, days=14, step=600, **lost).usage)  # type: ignore[arg-type]
-    assert not [one.action for one in counsel.given if one.rule in OF_JOBS]
-    assert counsel.reclaimable is None
+def test_a_month_of_which_more_lacks_than_is_there_has_bounds_and_no_advice(
+    lost: dict[str, float], seed: int
+) -> None:
+    whole = month(nodes=8, days=14, step=600, seed=seed)
+    made = month(nodes=8, days=14, step=600, seed=seed, **lost)  # type: ignore[arg-type]
+    counsel = counsel_of(made.usage)
+    # a job that ran in the light is still counted
+    assert not [one.action for one in counsel.given if one.rule in OF_JOBS - {"idle_gpus"}]
     assert any("measured for less than 80%" in one.why for one in counsel.refused if one.rule == "idle_gpus")
-    assert counsel.utilisations.cluster.busy.coverage < 0.5
+    planted, found = made.planted.reclaimable_gpu_hours, counsel.reclaimable
+    assert found is not None
+    assert found.low < planted < found.high
+    assert found.value == pytest.approx(planted, rel=0.1 if "gaps" in lost else 0.5)
+    true, told = counsel_of(whole.usage).utilisations.cluster, counsel.utilisations.cluster
+    for key in ("allocated", "busy", "active", "flops", "bandwidth"):
+        truth, bounds = getattr(true, key).ratio, getattr(told, key).ratio
+        assert bounds.low <= truth.value <= bounds.high
+    assert told.busy.coverage < 0.5
+    assert told.busy.ratio is not None
+    width = told.busy.ratio.high - told.busy.ratio.low
+    # a gap between neighbours that are near leaves little open, a day of darkness all of the day
+    assert width < 0.35 if "gaps" in lost else width > 0.4
+
+
+def test_in_the_dark_labels_do_not_say_who_held_a_gpu() -> None:
+    """Jobs are known by labels beside their readings alone: what is allocated then has bounds, and nothing is sized."""
+    made = month(nodes=8, days=14, step=600)
+    usage = made.usage
+    dark = usage.starts >= usage.starts[0] + 6 * DAY
+    for values in usage.means.values():
+        values[dark] = np.nan
+    until = float(usage.starts[dark][0])
+    stays = tuple(
+        replace(stay, submitted_at=np.nan, ended_at=min(stay.ended_at, until), state="")
+        for stay in usage.stays
+        if stay.started_at < until
+    )
+    counsel = counsel_of(replace(usage, stays=stays))
+    use = counsel.utilisations.cluster
+    assert use.allocated.ratio is not None
+    assert use.allocated.ratio.low < 0.4
+    assert use.allocated.ratio.high > 0.85
+    assert use.gpu_hours is not None
+    assert use.gpu_hours.low < use.gpu_hours.value < use.gpu_hours.high
+    assert counsel.reclaimable is not None
+    assert counsel.reclaimable.low < made.planted.reclaimable_gpu_hours < counsel.reclaimable.high
+    why = [one.why for one in counsel.refused if one.rule == "purchase"]
+    assert why == [
+        "boards were measured for 43% of the time, and who held them else is not known; it takes 80%"
+    ]
 
 
 def test_few_gaps_change_nothing() -> None:

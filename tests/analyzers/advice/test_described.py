@@ -103,3 +103,15 @@ def test_descriptions_go_by_other_names_where_names_are_replaced() -> None:
 def test_names_in_it_stay_text() -> None:
     usage = ran(name="train\x1b[31m")
     assert only(usage, tokens=tokens_in(4.0), name="train\x1b*").action.isprintable()
+
+
+def test_servers_are_held_against_the_gpus_that_their_load_takes() -> None:
+    serves = {"name": "train*", "method": "serve", "input_tokens": 1000.0, "output_tokens": 200.0}
+    few = only(ran(), **serves, requests_s=1.0)
+    assert few.action.startswith("take replicas of train* away")
+    assert "8 GPUs serve it" in few.because
+    assert few.because.endswith("more GPUs than calculated")
+    many = only(ran(), **serves, requests_s=2000.0)
+    assert many.action.startswith("check the promises of train*")
+    unknown = [one.why for one in refused(ran(), "described", site(**serves))]
+    assert "its load is not described" in unknown[0]

@@ -118,17 +118,28 @@ def test_a_server_that_waits_is_scaled_down_and_a_notebook_has_its_excuse() -> N
     assert "smaller slice" in notebook.but
 
 
-def test_what_was_hardly_measured_is_refused() -> None:
+def test_what_was_hardly_measured_is_no_advice_but_has_bounds() -> None:
     usage = usage_of([Work(0, 48, reads=RESTS)])
     usage.means["gpu.util"][np.arange(len(usage.starts)) % 5 < 3] = np.nan
     assert not given(usage, RULE)
     assert [one.why for one in refused(usage, RULE)] == ["1 job measured for less than 80% of their time"]
+    found = counsel_of(usage).reclaimable
+    assert found is not None
+    assert (found.value, found.high) == pytest.approx((8 * 48, 8 * 48))
+    assert found.low == pytest.approx(0.4 * 8 * 48, rel=0.01)
+
+
+def test_of_next_to_nothing_not_even_bounds_are_told() -> None:
+    usage = usage_of([Work(0, 48, reads=RESTS)])
+    usage.means["gpu.util"][30:] = np.nan
     assert counsel_of(usage).reclaimable is None
 
 
 def test_samples_that_lack_within_bins_count_as_missing() -> None:
     usage = usage_of(series(10, reads=RESTS))
-    assert counsel_of(replace(usage, coverage=np.full_like(usage.means["gpu.util"], 0.4))).reclaimable is None
+    thin = counsel_of(replace(usage, coverage=np.full_like(usage.means["gpu.util"], 0.4))).reclaimable
+    assert thin is not None
+    assert (thin.low, thin.value) == pytest.approx((0.4 * 320, 320), rel=1e-3)
     full = counsel_of(replace(usage, coverage=np.full_like(usage.means["gpu.util"], 0.9)))
     assert full.reclaimable is not None
     assert full.utilisations.cluster.busy.coverage == pytest.approx(0.9, rel=1e-3)

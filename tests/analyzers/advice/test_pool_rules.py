@@ -90,6 +90,33 @@ def test_what_runs_is_what_is_needed_with_one_margin() -> None:
     assert "16 GPUs half of the time and 16 at p95" in found.because
 
 
+def test_a_queue_that_is_nearly_always_there_is_not_sized_by_its_length() -> None:
+    """Every day's work takes 22 hours of all boards: who waits at night was submitted in the morning."""
+    stays = [
+        job(100 * day + n, 24.0 * day + 5.5 * turn, 5.5, wait=5.5 * turn, gpus=32)
+        for day in range(28)
+        for n, turn in enumerate(range(4))
+    ]
+    found = only(pool_of(stays), "offered_load")
+    assert "by the work that arrives" not in found.because
+    busier = [replace(one, submitted_at=one.submitted_at - 5 * HOUR) for one in stays]
+    told = only(pool_of(busier), "offered_load")
+    assert "the queue is empty" in told.because
+    assert told.quantity.value == pytest.approx(32 * 22 / 24 * 1.15, abs=1)
+    assert told.quantity.low <= 32 * 1.15 <= told.quantity.high
+
+
+@pytest.mark.parametrize("load", [0.75, 0.85, 0.92])
+def test_more_work_never_asks_for_less_than_the_interval_of_less_work(load: float) -> None:
+    """What waits at a peak was left over: sized by what would run had nobody waited, which less work asks less of."""
+    usage = month(TRAIN, nodes=4, days=28, load=load, step=1800.0).usage
+    found = only(usage, "offered_load")
+    assert "had nobody waited" in found.because
+    full = only(month(TRAIN, nodes=4, days=28, load=0.97, step=1800.0).usage, "offered_load")
+    assert found.quantity.low < full.quantity.high
+    assert found.quantity.value < 72
+
+
 def test_what_waits_is_asked_for_as_well() -> None:
     stays = [one for day in range(28) for one in (
         *(job(100 * day + n, 24.0 * day, 20.0) for n in range(4)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +49,7 @@ def option(advice: Advice, part: str) -> Option:
 def test_a_majority_bound_by_memory_is_advised_bandwidth(seed: int) -> None:
     made = month(WASTEFUL, nodes=32, days=14, step=600, seed=seed)
     found = next(one for one in given(made.usage, "purchase") if one.id == "purchase:training:h100_sxm")
-    assert found.action.startswith("buy memory bandwidth for training: ")
+    assert re.match(r"reclaim [\d.]+ idle GPUs first, then buy memory bandwidth for training: ", found.action)
     assert "B200" in found.action
     assert "H200" in found.action
     assert found.grade is Grade.B
@@ -67,6 +68,17 @@ def test_a_majority_bound_by_memory_is_advised_bandwidth(seed: int) -> None:
     assert h200.gpus.value == pytest.approx(zero.gpus.value / h200.speedup.value, rel=0.05)
     assert h200.gpus.low <= h200.gpus.value <= h200.gpus.high
     assert h200.binding == "throughput"
+
+
+def test_where_nothing_is_short_reclaiming_stands_first_and_parts_are_for_a_replacement() -> None:
+    made = month(WASTEFUL, nodes=32, days=14, step=600, load=0.4)
+    found = next(one for one in given(made.usage, "purchase") if one.id == "purchase:training:h100_sxm")
+    assert re.match(
+        r"reclaim [\d.]+ idle GPUs and buy nothing for training: nothing is short then", found.action
+    )
+    assert "new hardware will not help; for a replacement go by memory bandwidth: " in found.action
+    assert "nothing is short" in found.but
+    assert found.options[0].name == "reclaim"
 
 
 def test_the_share_is_what_was_planted() -> None:

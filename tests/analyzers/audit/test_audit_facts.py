@@ -12,7 +12,7 @@ from lab.month import DAY, START, month
 
 from coldaisle.analyzers.advice.counsel import advise, settings
 from coldaisle.analyzers.audit.facts import facts_of
-from coldaisle.analyzers.audit.joining import joined
+from coldaisle.analyzers.audit.joining import joined, pods_of
 from coldaisle.analyzers.usage import Board, Stay, Usage
 from coldaisle.sources.prometheus.aggregates import Gathered, Held, Incident, Seen, Span
 from coldaisle.sources.slurm.sacct import Accounted, read
@@ -215,3 +215,22 @@ def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
     allocated = advise(made.usage, settings()).utilisations.cluster.allocated.ratio
     assert allocated is not None
     assert allocated.value == pytest.approx(1 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("pod", "name"),
+    [
+        ("train-7c9f8d6b5c-x2x4z", "train"),
+        ("vllm-chat-5d8c9b7f6-bqk7t", "vllm-chat"),
+        ("sweep-q8w9x", "sweep"),
+        ("nccl-worker-12", "nccl"),
+        ("db-0", "db"),
+        ("train-large", "train-large"),
+        ("notebook-alice", "notebook-alice"),
+        ("llama-3", "llama"),
+        ("x", "x"),
+        ("-12345", "-12345"),
+    ],
+)
+def test_pods_without_an_owner_belong_together_by_what_their_names_begin_with(pod: str, name: str) -> None:
+    assert pods_of(pod) == name
