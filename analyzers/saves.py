@@ -56,6 +56,12 @@ def share_of_saves(window: Window, nodes: NDArray[np.intp], seconds: float) -> f
     return float(goes_on[-max(round(seconds / recent.step), 1) :].mean())
 
 
+def is_told(window: Window, nodes: NDArray[np.intp]) -> bool:
+    """Whether anything is known of what one of these nodes writes, or how long it waits for I/O."""
+    keys = (key for key in (*SENT, *WAITED) if window.has(key))
+    return any(bool((~np.isnan(window.current(key)[nodes])).any()) for key in keys)
+
+
 def highest(
     window: Window, keys: Sequence[str], nodes: NDArray[np.intp], times: Series, seconds: float
 ) -> Series:

@@ -14,15 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import Activity, activity, fabric, nvlink
-from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Scope, Severity, Verdict
-from coldaisle.analyzers.saves import share_of_saves
+from coldaisle.analyzers.finding import (
+    Candidate,
+    Evidence,
+    Rejected,
+    Scope,
+    Severity,
+    Undecided,
+    Verdict,
+)
+from coldaisle.analyzers.saves import is_told, share_of_saves
 from coldaisle.analyzers.teams import Teams, teams
-from coldaisle.analyzers.window import Bools, Window, share
+from coldaisle.analyzers.window import Bools, Window, quantile, share
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import age as in_words
 
 LOOKBACK_S = 900.0
 NAME = "communication_stall"
+UNTOLD = (
+    "all wait for a rank that runs no kernel; cannot tell a rank that saves alone from one that does not come"
+    " without node.disk_write, node.nfs_write or node.psi_io_some"
+)
 LINKS = ("gpu.nvlink_tx", "gpu.nvlink_bandwidth", "port.tx")
 
 
@@ -41,6 +53,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: float
     young_s: float
     saves: float
+    untold_s: float
+    held: float
 
 
 def detect(window: Window, rules: Thresholds) -> Verdict:
@@ -63,7 +77,10 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         _candidate(window, rules, team, int(number), waits, spins, seen, float(waiting[number]))
         for number in found
     ]
-    return Verdict(tuple(one for one in made if one is not None))
+    return Verdict(
+        tuple(one for one in made if isinstance(one, Candidate)),
+        tuple(one for one in made if isinstance(one, Undecided)),
+    )
 
 
 def _last(seen: Activity, rules: Thresholds) -> Activity:
@@ -92,7 +109,7 @@ def _candidate(
     spins: Floats,
     seen: Activity,
     waiting: float,
-) -> Candidate | None:
+) -> Candidate | Undecided | None:
     members = team.members(number)
     late = members[~waits[members]]
     begun, bound = _since(window, members[waits[members]])
@@ -104,6 +121,8 @@ def _candidate(
     if len(late) and _saves(window, rules, late):
         return None
     scope = team.scope(window, number)
+    if len(late) and lasted < rules.untold_s and _may_save(window, rules, seen, late):
+        return Undecided(NAME, scope, UNTOLD)
     spinning, keys = members[waits[members]], _keys(window, late)
     rejected = [Rejected("interconnect_saturation", "no bytes flow")]
     if keys:
@@ -148,6 +167,16 @@ def _saves(window: Window, rules: Thresholds, late: NDArray[np.intp]) -> bool:
     """Whether those that are waited for write the job's state meanwhile: that is checkpoint_stall's."""
     seconds = max(rules.window_s, rules.polls * window.step("gpu.power"))
     return share_of_saves(window, np.unique(window.groups.gpu_node[late]), seconds) >= rules.saves
+
+
+def _may_save(window: Window, rules: Thresholds, seen: Activity, late: NDArray[np.intp]) -> bool:
+    """Whether those that are waited for may be saving alone for all that is known: idle, their memory held, and writes not told."""
+    if is_told(window, np.unique(window.groups.gpu_node[late])):
+        return False
+    busy = share(seen.busy > 0.5, seen.have)[late]
+    used = window.minutes("gpu.mem_used").mean[:, late]
+    has_left = window.current("gpu.mem_used")[late] < rules.held * quantile(used, 0.75)
+    return bool(np.any((busy < 0.5) & ~has_left))
 
 
 def _what(window: Window, seen: Activity, late: NDArray[np.intp]) -> str:

@@ -69,6 +69,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alike: float
     presumed_s: float
     saves: float
+    capped: float
 
 
 class Slow(NamedTuple):
@@ -108,7 +109,11 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
             together = team.job[number] >= 0 or _were_alike(window, rules, members)
             if slow is not None and (not together or _is_faster(slow.gpus, members, clock)):
                 slow = None
-        if slow is None or _saves(window, rules, members, seconds):
+        if (
+            slow is None
+            or _saves(window, rules, members, seconds)
+            or _is_capped(window, rules, slow.gpus, members, clock, seconds)
+        ):
             continue
         if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
             why = "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
@@ -277,6 +282,24 @@ def _persists(
         return bool(late.mean() >= 0.5)
     begins = late & ~np.concatenate([[False], late[:-1]])
     return bool(begins.sum() >= 3)  # glimpses: at least so many gaps apart
+
+
+def _is_capped(
+    window: Window,
+    rules: Thresholds,
+    gpus: NDArray[np.intp],
+    members: NDArray[np.intp],
+    clock: Floats,
+    seconds: float,
+) -> bool:
+    """Whether a clock below the others' is that of boards at their power limit: power_capping's, also before it has opened.
+
+    A board that is slow for another reason draws less for it. Of a step's phases some draw less at the limit too.
+    """
+    others = median(clock[np.setdiff1d(members, gpus), None])[0]
+    watts = quantile(window.recent("gpu.power", seconds).values[:, gpus], 0.75)
+    is_at_limit = watts >= rules.capped * window.current("gpu.power_limit")[gpus]
+    return bool(np.all(is_at_limit & (clock[gpus] <= rules.slow_clock * others)))
 
 
 def _is_plain(window: Window, rules: Thresholds, slow: Slow, seconds: float) -> bool:

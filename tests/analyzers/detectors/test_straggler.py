@@ -78,3 +78,17 @@ def test_gpus_of_one_node_are_ranks_of_one_job_only_if_they_were_alike() -> None
 
 def test_polls_of_ten_minutes_tell_nothing_of_gpus_that_share_a_node() -> None:
     assert not found("straggler", window_of(gpus=GPUS, metrics=team((SLOW,), 1.5), step=600.0))
+
+
+@pytest.mark.parametrize("is_capped", [True, False])
+def test_a_low_clock_at_the_power_limit_is_no_straggler(is_capped: bool) -> None:
+    cells = team((SLOW,), 1.3)
+    slow = (np.arange(len(GPUS)) == SLOW) & (np.arange(POLLS) >= BEGUN)[:, None]
+    cells["gpu.sm_clock"] = np.where(slow, 1305.0, 1905.0)
+    cells["gpu.throttle"] = np.zeros_like(slow, dtype=float)
+    cells["gpu.power_limit"] = np.where(np.arange(len(GPUS)) == SLOW, 400.0, 700.0) * np.ones((POLLS, 1))
+    cells["gpu.power"] = np.where(slow, 390.0 if is_capped else 300.0, cells["gpu.power"])
+    candidates = found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+    assert [(one.variant, one.roots.gpus) for one in candidates] == (
+        [] if is_capped else [("clock", (GPUS[SLOW],))]
+    )

@@ -68,3 +68,31 @@ def test_a_hang_on_boards_that_draw_a_third_of_their_limit_idle(hangs: bool) -> 
         gpu__dram_active=np.where(late, 0.01, 0.4),
     )
     assert [one.variant for one in world.found("communication_stall")] == (["hung"] if hangs else [])
+
+
+def _late_rank(lasts: float, *, holds: bool) -> World:
+    """Rank 0 runs no kernel, all others wait for it, and nobody tells of the hosts."""
+    made = working(World(nodes=2, span=2400.0))
+    late = (made.ago < lasts)[:, None] & np.ones((1, 16), dtype=np.bool_)
+    alone = late & (np.arange(16) == 0)
+    util, power = (np.asarray(made.values[key]) for key in ("gpu.util", "gpu.power"))
+    made.set(
+        gpu__util=np.where(alone, 0.0, np.where(late, 1.0, util)),
+        gpu__power=np.where(alone, 122.0, np.where(late, 155.0, power)),
+        gpu__mem_util=np.where(late, 0.01, 0.4),
+        gpu__mem_used=np.where(alone & (not holds), 5e8, 6e10),
+        gpu__nvlink_bandwidth=np.where(late, 0.0, 1.2e11),
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("lasts", "holds", "is_decided"), [(90.0, True, False), (300.0, True, True), (90.0, False, True)]
+)
+def test_without_host_metrics_a_save_by_one_rank_is_told_from_a_rank_that_does_not_come_by_time_and_memory(
+    lasts: float, holds: bool, is_decided: bool
+) -> None:
+    verdict = _late_rank(lasts, holds=holds).verdict("communication_stall")
+    assert [one.roots.gpus for one in verdict.candidates] == ([("n00/0",)] if is_decided else [])
+    assert [one.scope.jobs for one in verdict.undecided] == ([] if is_decided else [("slurm:4711",)])
+    assert all("node.disk_write" in one.why for one in verdict.undecided)
