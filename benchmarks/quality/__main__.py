@@ -22,7 +22,7 @@ from benchmarks.quality.watching import watch
 from coldaisle.sources.simulator.scenarios import SCENARIOS, Observed, world
 
 TUNING_PARTS, TEST_PARTS = ("H100", "A100"), ("H100", "A100", "H200", "B200")
-TUNING_SEEDS, TEST_SEEDS = (101, 102, 103), (9201, 9202, 9203, 9204)
+TUNING_SEEDS, TEST_SEEDS = (101, 102, 103), (9301, 9302, 9303, 9304)
 
 
 @dataclass(frozen=True, slots=True)
