@@ -14,6 +14,7 @@ from datetime import tzinfo
 
 from coldaisle.analyzers.detectors import Ready
 from coldaisle.analyzers.diagnosis import Diagnoser, fold_over, instants
+from coldaisle.analyzers.finding import NO_DIAGNOSIS
 from coldaisle.analyzers.past import MOST_BYTES, Failure, Replay, Span, Told, read_span, those_with_a_past
 from coldaisle.analyzers.snapshot import Snapshot
 from coldaisle.analyzers.travel import as_of
@@ -53,7 +54,11 @@ class Hindsight:
     """Of the times in findings' texts; None: this machine's."""
 
     async def look(self, at: float, window_s: float) -> Snapshot:
-        """The picture of ``at`` with its diagnosis, folded over the ``window_s`` before it."""
+        """The picture of ``at`` with its diagnosis, folded over the ``window_s`` before it.
+
+        Where a source that has told samples fails before the end, nothing is diagnosed: what it had no time to tell would look
+        as if its nodes had fallen silent. Its error says why.
+        """
         pasts = those_with_a_past(self.sources)
         collector = self.make_collector(LIMITS)
         diagnoser = Diagnoser(self.make_view(collector), self.detectors, self.zone)
@@ -68,13 +73,17 @@ class Hindsight:
         step = self._step(pasts)
         rate = coarse.bytes / COARSE_S * COARSE_STEP_S / step
         failures: dict[int, Failure] = dict(coarse.failures)
-        is_first = True
+        samplers = _samplers(coarse)
+        is_first, is_cut = True, False
         for begin, end in _parts(start, at, step, rate):
             self.say(f"reading {begin - at:+.0f} s to {end - at:+.0f} s")
             span = Span(begin - (0 if is_first else OVERLAP * step), end + step / 2, step, at)
             await read_span(span, pasts)
             span.told = list(_since(span.told, begin, is_first=is_first))
             failures |= span.failures
+            samplers |= _samplers(span)
+            if is_cut := not samplers.isdisjoint(span.failures):
+                break
             replay = Replay(span, collector)
             if is_first:
                 await replay.go_before(coarse)
@@ -87,12 +96,17 @@ class Hindsight:
         for number, failure in failures.items():
             collector.supervised[number].error, collector.supervised[number].remedy = failure
         shown = as_of(diagnoser.view.snapshot(at, None, live=False), collector, pasts)
-        return replace(shown, diagnosis=diagnoser.newest)
+        return replace(shown, diagnosis=NO_DIAGNOSIS if is_cut else diagnoser.newest)
 
     def _step(self, pasts: Iterable[int]) -> float:
         """Seconds between two samples of the fastest of those that remember; a reading has taught it to them."""
         steps = [self.sources[number].interval for number in pasts]
         return min(max(min(steps, default=LONGEST_STEP_S), SHORTEST_STEP_S), LONGEST_STEP_S)
+
+
+def _samplers(span: Span) -> set[int]:
+    """Numbers of the sources that told samples."""
+    return {one.number for one in span.told if isinstance(one.item, Batch)}
 
 
 def _parts(start: float, end: float, step: float, rate: float) -> Iterator[tuple[float, float]]:

@@ -277,7 +277,7 @@ def _names(scope: Scope) -> set[str]:
 def status_of(snapshot: Snapshot, diagnosis: Diagnosis, fail_on: FailOn) -> int:
     """How bad it is, as plug-ins say it; 3: it could not be told."""
     worst = max((one.severity for one in diagnosis.findings), default=Severity.INFO)
-    if not any(has_answered(source) for source in snapshot.sources):
+    if not any(has_answered(source) for source in snapshot.sources) or not snapshot.diagnosis.at:
         return UNKNOWN
     if worst is Severity.INFO and not _is_covered(snapshot):
         return UNKNOWN
@@ -462,6 +462,8 @@ def _headline(outcome: Outcome, findings: Sequence[Finding]) -> str:
         what += f" of what was asked for ({left_out} more in all)"
     if not any(has_answered(source) for source in snapshot.sources):
         what = "UNKNOWN: no source answered"
+    elif not snapshot.diagnosis.at:
+        what = "UNKNOWN: nothing is diagnosed, since a source did not tell all that was asked for"
     elif outcome.status == UNKNOWN:
         what = f"UNKNOWN: {what}, but too little is heard of the cluster"
     heard = f"{coverage.nodes} of {coverage.nodes_expected} nodes, {coverage.gpus} of {coverage.gpus_expected} GPUs heard"

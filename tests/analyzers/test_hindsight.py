@@ -12,7 +12,7 @@ import pytest
 from lab.scripted import ScriptedSource
 
 from coldaisle.analyzers.detectors import detectors
-from coldaisle.analyzers.finding import Finding
+from coldaisle.analyzers.finding import NO_DIAGNOSIS, Finding
 from coldaisle.analyzers.hindsight import Hindsight
 from coldaisle.analyzers.monitor import Monitor, MonitorSettings
 from coldaisle.analyzers.snapshot import Snapshot
@@ -144,6 +144,24 @@ async def test_a_source_that_cannot_tell_says_so() -> None:
     states = {source.name: (source.state, source.why) for source in picture.sources}
     assert states["lab"] == ("failing", "lab: refused")
     assert [one.id for one in picture.diagnosis.findings] == ["thermal_throttling:n1/2"]
+
+
+class Slow(Heated):
+    """Tells the hour before, and then a part of what it is asked for, too slowly."""
+
+    async def read(self, start: float, end: float, step: float) -> AsyncGenerator[Item, None]:
+        async for item in super().read(start, end, step):
+            yield item
+            if len(self.readings) > 1 and isinstance(item, Batch) and item.at > NOW - 600:
+                await asyncio.sleep(60.0)
+
+
+async def test_a_reading_that_is_cut_off_is_no_silence_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldaisle.analyzers.past.READ_LIMIT_S", 1.0)
+    picture = await hindsight(Slow()).look(NOW, 900.0)
+    assert picture.diagnosis == NO_DIAGNOSIS
+    (source,) = picture.sources
+    assert (source.state, source.why) == ("failing", "it has not told its past within 1 s")
 
 
 async def test_live_it_stands_within_seconds_of_the_start_since_it_began() -> None:

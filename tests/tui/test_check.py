@@ -17,6 +17,7 @@ from test_imports import loaded_after
 
 from coldaisle.analyzers.detectors import DETECTORS
 from coldaisle.analyzers.finding import (
+    NO_DIAGNOSIS,
     Bound,
     Confirm,
     Diagnosis,
@@ -217,6 +218,12 @@ def test_mistakes_in_what_is_asked_for() -> None:
 def test_what_was_not_asked_for_is_counted_beside_nothing_found() -> None:
     outcome = outcome_of(diagnosed(HEAT, FAULT), Request(only=frozenset({"straggler"})), 900.0)
     assert "no findings of what was asked for (2 more in all)" in next(text_lines(outcome))
+
+
+def test_what_was_not_diagnosed_is_unknown_not_fine() -> None:
+    outcome = outcome_of(replace(QUIET, diagnosis=NO_DIAGNOSIS), Request(), 900.0)
+    assert outcome.status == 3
+    assert "UNKNOWN: nothing is diagnosed" in next(text_lines(outcome))
 
 
 def test_the_text_shows_rules_in_the_units_of_values_and_whose_jobs_suffer() -> None:
