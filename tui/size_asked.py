@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from coldaisle.sources.parts.catalogue import Part
 
 _MOST_PARAMETERS = 1e15
-_SHAPE = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "experts", "experts_active")
+_SHAPE = (
+    "layers",
+    "kv_layers",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "experts",
+    "experts_active",
+)
 
 
 def service_of(given: Mapping[str, Any]) -> Service:
@@ -81,7 +92,7 @@ def model(given: Mapping[str, Any]) -> Model:
         return known
     params = params or known.params
     active = active or (known.active_params if known.is_mixture else params)
-    told = {**shape, "kv_layers": shape.get("layers", known.kv_layers)}
+    told = {"kv_layers": shape.get("layers", known.kv_layers), **shape}
     return replace(
         known, name=f"{known.name}, altered", params=params, active_params=active, kv_bytes_per_token=math.nan,
         status=f"told; the rest: {known.status}", **told,
@@ -92,7 +103,7 @@ def _filled(shape: Mapping[str, int]) -> dict[str, Any]:
     """What follows from the numbers that were told."""
     filled: dict[str, Any] = dict(shape)
     if "layers" in shape:
-        filled["kv_layers"] = shape["layers"]
+        filled.setdefault("kv_layers", shape["layers"])
     if "heads" in shape:
         filled.setdefault("kv_heads", shape["heads"])
         if "hidden" in shape:
@@ -110,6 +121,11 @@ def _check_shape(shape: Mapping[str, int]) -> None:
     if "kv_heads" in shape and heads and shape["kv_heads"] > heads:
         raise SizingError(
             f"{shape['kv_heads']} KV heads are more than the {heads} heads that share them", "swap them?"
+        )
+    if shape.get("kv_layers", 0) > shape.get("layers", math.inf):
+        raise SizingError(
+            f"{shape['kv_layers']} layers keep keys and values, of {shape['layers']}",
+            "swap --layers and --kv-layers?",
         )
     if shape.get("experts_active", 0) > shape.get("experts", math.inf):
         raise SizingError(

@@ -73,6 +73,8 @@ class Model:
     tied_embedding: bool = False
     latent_dim: int | None = None
     """Of MLA: elements a token and layer keeps, one copy for all heads."""
+    index_bytes: float = 0.0
+    """That each layer keeps of a token beside keys and values, to choose whom to attend to; whatever their format."""
     state_bytes: float = 0.0
     """That layers without keys and values keep of a request, however long it is."""
     stored: str = "bf16"

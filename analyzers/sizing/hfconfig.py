@@ -22,12 +22,24 @@ from coldaisle.sources.text import plain
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads", "multi_query_group_num")
 _FFN = ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
 _VOCAB = ("vocab_size", "padded_vocab_size")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_ACTIVE = ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_topk")
+_ACTIVE = (
+    "num_experts_per_tok",
+    "experts_per_token",
+    "num_experts_per_token",
+    "moe_k",
+    "moe_topk",
+    "moe_top_k",
+)
 _EXPERT_FFN = ("moe_intermediate_size", "expert_hidden_dim")
+_SHARED_FFN = (
+    "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size",
+    "shared_intermediate_size",
+)
 _OWN_WIDTH = ("first_k_dense_replace", "mlp_only_layers", "decoder_sparse_step", "n_routed_experts")
 """Where they are, dense layers and experts differ in width."""
 _GATED = ("silu", "swish", "swiglu", "geglu", "swigluoai")
@@ -35,27 +47,26 @@ _GATED = ("silu", "swish", "swiglu", "geglu", "swigluoai")
 _STRANGE = (
     "block_configs",
     "hybrid_layer_pattern",
-    "hybrid_layer_ids",
     "ssm_cfg",
     "mamba2_config",
-    "mamba_d_ssm",
-    "n_mamba_heads",
-    "index_head_dim",
     "global_head_dim",
     "num_global_key_value_heads",
     "altup_num_inputs",
     "hidden_size_per_layer_input",
     "num_kv_shared_layers",
-    "attn_type_list",
     "linear_attn_config",
     "zero_expert_num",
     "block_types",
     "cross_layer_sharing",
 )
 """Keys of layers that are built in ways that are not counted here."""
-_MAMBA2_HEADS = ("mamba_num_heads", "mamba_n_heads")
-_PATTERN = {"M": "mamba", "*": "full", "-": "mlp"}
+_SHAPE_INSTEAD = "give its shape instead: --params, --layers, --kv-layers of them that keep keys and values, --kv-heads, --head-dim"
+_ENCODERS = ("bert", "roberta", "electra", "deberta", "mpnet", "gte", "nomic")
+"""Parts of the ``model_type`` of models that read a text at once, as embeddings and rerankers do, and write none."""
+_MAMBA2_HEADS = ("mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads")
+_PATTERN = {"M": "mamba", "*": "full", "-": "mlp", "E": "experts"}
 """Of Nemotron-H: a letter a layer, and a layer is a mixer or an MLP."""
+_MLPS = ("mlp", "experts")
 _KINDS = {
     "full_attention": "full",
     "attention": "full",
@@ -63,6 +74,9 @@ _KINDS = {
     "chunked_attention": "window",
     "linear_attention": "linear",
     "mamba": "mamba",
+    "hybrid": "both",
+    "moe": "experts",
+    "mlp": "mlp",
 }
 
 
@@ -80,11 +94,13 @@ class _Attention:
     """Of one layer that attends: parameters, and what it keeps of a token."""
 
     params: int
-    heads: int
-    kv_heads: int
-    head_dim: int
+    heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
     latent: int | None
     words: str
+    index_bytes: float = 0.0
+    """Of a token, for choosing whom to attend to; whatever the format of keys and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +125,21 @@ def _model(keys: Keys, name: str) -> Model:
         raise SizingError(f"{keys.where}: {layers:,} layers; at most {MOST_LAYERS:,} are sized")
     vocab = keys.needed("how many words it knows", *_VOCAB)
     kinds, window = _kinds(keys, family, layers)
-    attention = _attention(keys, family, hidden)
-    mixture = _mixture(keys)
-    mlps = [
-        _mlp(keys, family, hidden, mixture, sparse)
-        for kind, sparse in zip(kinds, _sparse(keys, layers, mixture), strict=True)
-        if kind == "mlp" or "mlp" not in kinds
-    ]
-    tied = keys.flag("tie_word_embeddings", family.tied)
     each = Counter(kinds)
+    attending, mamba = each["full"] + each["window"] + each["both"], each["mamba"] + each["both"]
+    attention = _attention(keys, family, hidden) if attending else _NO_ATTENTION
+    mixture = _mixture(keys)
+    mlps = _mlps(keys, family, hidden, mixture, kinds)
+    tied = keys.flag("tie_word_embeddings", family.tied)
     mixing = (
-        attention.params * (each["full"] + each["window"])
-        + (_delta(keys, hidden)[0] * each["linear"] if each["linear"] else 0)
-        + (_mamba(keys, hidden)[0] * each["mamba"] if each["mamba"] else 0)
+        _shared_blocks(keys, hidden, attention, each["both"])
+        if family.shared_blocks
+        else attention.params * (attending + each["cross"])
     )
+    if each["linear"]:
+        mixing += _linear(keys, family, hidden)[0] * each["linear"]
+    if mamba:
+        mixing += _mamba(keys, family, hidden)[0] * mamba
     norms = hidden * (2 if family.norm_bias else 1) * (family.norms * layers + (1 if family.norms else 0))
     tables = vocab * hidden * (1 if tied else 2) + (vocab if family.head_bias else 0)
     if family.positions:
@@ -131,7 +148,6 @@ def _model(keys: Keys, name: str) -> Model:
     always = mixing + norms + tables + sum(mlp.always for mlp in mlps)
     routed = sum(mlp.routed for mlp in mlps)
     active = always + (routed * mixture.active / mixture.experts if mixture else 0)
-    attending = each["full"] + each["window"]
     stored = stored_format(keys)
     return Model(
         name=name,
@@ -143,7 +159,7 @@ def _model(keys: Keys, name: str) -> Model:
         heads=attention.heads,
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
-        ffn=mixture.width if mixture else _dense_width(keys, family, hidden),
+        ffn=mixture.width if mixture else _dense_width(keys, family, hidden) if family.mlp else None,
         vocab=vocab,
         attention=_words(attention, each, mixture, window),
         window_layers=each["window"],
@@ -153,14 +169,17 @@ def _model(keys: Keys, name: str) -> Model:
         gated_ffn=family.gated,
         tied_embedding=tied,
         latent_dim=attention.latent,
-        state_bytes=_state(keys, hidden, each),
+        index_bytes=attention.index_bytes,
+        state_bytes=_state(keys, family, hidden, each),
         stored=stored or SIXTEEN_BIT,
         status="read from a config.json",
-        note="; ".join(_notes(keys, stored)),
+        note="; ".join(_notes(keys, family, stored)),
     )
 
 
-def _notes(keys: Keys, stored: str) -> Iterator[str]:
+def _notes(keys: Keys, family: Family, stored: str) -> Iterator[str]:
+    if family.shared_blocks:
+        yield "a token meets its shared blocks several times: it computes more than its parameters tell"
     if keys.outer:
         yield "a tower that sees or hears is not counted"
     if not stored:
@@ -180,11 +199,16 @@ def _family(keys: Keys) -> Family:
     kind = plain(keys.word("model_type"), NAME_CELLS)
     if keys.flag("is_encoder_decoder", False):
         raise SizingError(f"{keys.where}: {kind or 'this'} has an encoder; decoders alone are sized")
+    if any(name in kind for name in _ENCODERS):
+        raise SizingError(
+            f"{keys.where}: {kind} is an encoder: it writes no tokens and keeps no keys and values",
+            "decoders alone are sized",
+        )
     for strange in _STRANGE:
         if keys.has(strange):
             raise SizingError(
                 f"{keys.where}: {kind or 'its'} layers are built in a way that is not known here ({strange})",
-                "give its shape instead: parameters, layers, KV heads, head size",
+                _SHAPE_INSTEAD,
             )
     known = family_of(keys)
     if known is not None:
@@ -194,7 +218,7 @@ def _family(keys: Keys) -> Family:
         raise SizingError(
             f"{keys.where}: model_type {kind or '(absent)'} is not known, and hidden_act "
             f"{plain(act, NAME_CELLS) or '(absent)'} does not tell how its MLPs are built",
-            "give its shape instead: parameters, layers, KV heads, head size",
+            _SHAPE_INSTEAD,
         )
     if not any("tie_word_embeddings" in told for told in (keys.own, keys.outer)):
         raise keys.missing("whether head and embedding are one table", "tie_word_embeddings")
@@ -205,7 +229,11 @@ def _family(keys: Keys) -> Family:
 
 
 def _kinds(keys: Keys, family: Family, layers: int) -> tuple[list[str], int | None]:
-    """Of each layer ``full``, ``window``, ``linear``, ``mamba`` or ``mlp``; and the window, in tokens."""
+    """Of each layer what it is, and the window, in tokens.
+
+    ``full``, ``window``, ``linear``, ``mamba``, ``both`` (attention and Mamba), ``cross`` (to a picture, no keys of the text),
+    and where an MLP is a layer of its own ``mlp`` or ``experts``.
+    """
     kinds = _listed(keys, layers) or _by_rule(keys, family, layers)
     if "window" not in kinds:
         return kinds, None
@@ -224,28 +252,24 @@ def _listed(keys: Keys, layers: int) -> list[str] | None:
         if told is None:
             continue
         if len(told) != layers:
-            raise SizingError(
-                f"{keys.where}: {name} has {len(told)} layers, and there are {layers}",
-                "both have to tell the same",
-            )
+            raise _other_length(keys, name, len(told), layers)
         strange = next((kind for kind in told if kind not in _KINDS), None)
         if strange is not None:
-            raise SizingError(f"{keys.where}: {name}: layers of {plain(strange, 40)} are not known here")
+            raise SizingError(
+                f"{keys.where}: {name}: layers of {plain(strange, 40)} are not known here", _SHAPE_INSTEAD
+            )
         return [_KINDS[kind] for kind in told]
     return None
 
 
 def _lettered(keys: Keys, pattern: str, layers: int) -> list[str]:
     if len(pattern) != layers:
-        raise SizingError(
-            f"{keys.where}: hybrid_override_pattern has {len(pattern)} layers, and there are {layers}",
-            "both have to tell the same",
-        )
+        raise _other_length(keys, "hybrid_override_pattern", len(pattern), layers)
     strange = next((letter for letter in pattern if letter not in _PATTERN), None)
     if strange is not None:
         raise SizingError(
             f"{keys.where}: hybrid_override_pattern: layers of {plain(strange, 4)} are not known here",
-            "give its shape instead: parameters, layers, KV heads, head size",
+            _SHAPE_INSTEAD,
         )
     return [_PATTERN[letter] for letter in pattern]
 
@@ -258,7 +282,21 @@ def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
         return ["full" if index % period == offset else "mamba" for index in range(layers)]
     if period := keys.count("full_attention_interval"):
         return ["linear" if (index + 1) % period else "full" for index in range(layers)]
+    if (told := keys.counts("attn_type_list")) is not None:
+        if len(told) != layers:
+            raise _other_length(keys, "attn_type_list", len(told), layers)
+        return ["full" if kind else "linear" for kind in told]
+    if family.layer:
+        return [family.layer] * layers
+    if (across := keys.counts("cross_attention_layers")) is not None:
+        return ["cross" if index in across else "full" for index in range(layers)]
     return _windowed(keys, family, layers)
+
+
+def _other_length(keys: Keys, name: str, told: int, layers: int) -> SizingError:
+    return SizingError(
+        f"{keys.where}: {name} has {told} layers, and there are {layers}", "both have to tell the same"
+    )
 
 
 def _windowed(keys: Keys, family: Family, layers: int) -> list[str]:
@@ -292,7 +330,9 @@ def _attention(keys: Keys, family: Family, hidden: int) -> _Attention:
     if keys.count("kv_lora_rank"):
         return _latent(keys, hidden, heads)
     kv_heads = _kv_heads(keys, heads)
-    head_dim = keys.count("head_dim", "kv_channels", "attention_head_dim") or _even(keys, hidden, heads)
+    head_dim = keys.count("head_dim", "attention_head_dim", "kv_channels") or _even(
+        keys, hidden * (2 if family.shared_blocks else 1), heads
+    )
     wide, narrow = heads * head_dim, kv_heads * head_dim
     params = hidden * (wide * (2 if family.output_gate else 1) + 2 * narrow) + wide * hidden
     all_biased = family.bias or keys.flag("bias", False) or keys.flag("attention_bias", family.attention_bias)
@@ -310,6 +350,27 @@ def _attention(keys: Keys, family: Family, hidden: int) -> _Attention:
     return _Attention(params, heads, kv_heads, head_dim, None, words)
 
 
+_INDEX_SCALE = 4.0
+_NO_ATTENTION = _Attention(0, None, None, None, None, "no attention")
+
+
+def _shared_blocks(keys: Keys, hidden: int, attention: _Attention, layers: int) -> int:
+    """Zamba 2: blocks of attention and MLP that layers share, with adapters and a projection of each layer's own.
+
+    They read the stream beside the embedding, twice as wide as the model.
+    """
+    what = "the blocks that its layers share"
+    blocks, width = keys.needed(what, "num_mem_blocks"), keys.needed(what, *_FFN)
+    wide = (attention.heads or 0) * (attention.head_dim or 0)
+    shared = 3 * 2 * hidden * wide + wide * hidden + 3 * hidden * width + 3 * hidden
+    own = hidden * hidden
+    if keys.flag("use_shared_mlp_adapter", True):
+        own += keys.needed(what, "adapter_rank") * (hidden + 2 * width)
+    if keys.flag("use_shared_attention_adapter", False):
+        own += keys.needed(what, "adapter_rank") * 3 * (2 * hidden + wide)
+    return blocks * shared + layers * own
+
+
 def _latent(keys: Keys, hidden: int, heads: int) -> _Attention:
     """MLA: keys and values are made of one latent a token, queries often of another."""
     rank, rope = keys.needed("its latent", "kv_lora_rank"), keys.needed("its latent", "qk_rope_head_dim")
@@ -322,7 +383,12 @@ def _latent(keys: Keys, hidden: int, heads: int) -> _Attention:
     else:
         params = hidden * queries
     params += hidden * (rank + rope) + rank + rank * heads * (nope + value) + heads * value * hidden
-    return _Attention(params, heads, 1, rank + rope, rank + rope, f"MLA: {rank} latent + {rope} rope")
+    index = keys.count("index_head_dim") or 0
+    if index:  # DeepSeek-V3.2: a small head, its keys kept at 8 bit with a scale, chooses whom to attend to
+        choosers = keys.needed("how it chooses tokens", "index_n_heads")
+        params += (query or hidden) * choosers * index + hidden * (index + choosers) + 2 * index
+    kept = index + _INDEX_SCALE if index else 0.0
+    return _Attention(params, heads, 1, rank + rope, rank + rope, f"MLA: {rank} latent + {rope} rope", kept)
 
 
 def _kv_heads(keys: Keys, heads: int) -> int:
@@ -354,14 +420,26 @@ def _delta(keys: Keys, hidden: int) -> tuple[int, float]:
     return params, value_heads * key_dim * value_dim * _state_element(keys) + mixed * (taps - 1) * 2.0
 
 
-def _mamba(keys: Keys, hidden: int) -> tuple[int, float]:
+def _linear(keys: Keys, family: Family, hidden: int) -> tuple[int, float]:
+    """Attention without keys: parameters of a layer, and bytes that it keeps of a request."""
+    if not family.lightning:
+        return _delta(keys, hidden)
+    heads = keys.needed("its linear attention", *_HEADS)
+    size = keys.count("head_dim") or _even(keys, hidden, heads)
+    wide = heads * size
+    return hidden * 5 * wide + wide, wide * size * _state_element(keys)
+
+
+def _mamba(keys: Keys, family: Family, hidden: int) -> tuple[int, float]:
     """Mamba: parameters of a layer, and bytes that it keeps of a request."""
     if keys.count(*_MAMBA2_HEADS):
         return _mamba2(keys, hidden)
-    inner = hidden * keys.needed("its Mamba layers", "mamba_expand")
-    state = keys.needed("its Mamba layers", "mamba_d_state")
-    taps = keys.needed("its Mamba layers", "mamba_d_conv")
-    rank = keys.count("mamba_dt_rank") or -(-hidden // 16)
+    what = "its Mamba layers"
+    told = None if family.mlp else keys.count("intermediate_size")
+    inner = told or hidden * keys.needed(what, "mamba_expand", "expand")
+    state = keys.needed(what, "mamba_d_state", "state_size")
+    taps = keys.needed(what, "mamba_d_conv", "conv_kernel")
+    rank = keys.count("mamba_dt_rank", "time_step_rank") or -(-hidden // 16)
     params = hidden * 2 * inner + inner * (taps + 1) + inner * (rank + 2 * state) + rank * inner + inner
     params += inner * state + inner + inner * hidden + rank + 2 * state
     return params, inner * state * _state_element(keys) + inner * (taps - 1) * 2.0
@@ -370,12 +448,11 @@ def _mamba(keys: Keys, hidden: int) -> tuple[int, float]:
 def _mamba2(keys: Keys, hidden: int) -> tuple[int, float]:
     """The same of Mamba 2, whose heads share states by groups."""
     what = "its Mamba layers"
-    heads, size = keys.needed(what, *_MAMBA2_HEADS), keys.needed(what, "mamba_head_dim", "mamba_d_head")
-    state, taps = (
-        keys.needed(what, "ssm_state_size", "mamba_d_state"),
-        keys.needed(what, "conv_kernel", "mamba_d_conv"),
-    )
-    groups = keys.count("n_groups", "mamba_n_groups") or 1
+    heads = keys.needed(what, *_MAMBA2_HEADS)
+    size = keys.needed(what, "mamba_head_dim", "mamba_d_head", "mamba_headdim", "head_dim")
+    state = keys.needed(what, "ssm_state_size", "mamba_d_state", "state_size")
+    taps = keys.needed(what, "conv_kernel", "mamba_d_conv")
+    groups = keys.count("n_groups", "mamba_n_groups", "mamba_ngroups") or 1
     inner = heads * size
     mixed = inner + 2 * groups * state
     params = hidden * (inner + mixed + heads) + mixed * (taps + 1) + 3 * heads + inner + inner * hidden
@@ -388,12 +465,12 @@ def _state_element(keys: Keys) -> float:
     return KV_BYTES[told]
 
 
-def _state(keys: Keys, hidden: int, each: Counter[str]) -> float:
+def _state(keys: Keys, family: Family, hidden: int, each: Counter[str]) -> float:
     states = 0.0
     if each["linear"]:
-        states += each["linear"] * _delta(keys, hidden)[1]
-    if each["mamba"]:
-        states += each["mamba"] * _mamba(keys, hidden)[1]
+        states += each["linear"] * _linear(keys, family, hidden)[1]
+    if mamba := each["mamba"] + each["both"]:
+        states += mamba * _mamba(keys, family, hidden)[1]
     return states
 
 
@@ -415,12 +492,23 @@ def _mixture(keys: Keys) -> _Mixture | None:
     return _Mixture(experts, active, width or keys.needed("how wide its experts are", *_FFN))
 
 
+def _mlps(
+    keys: Keys, family: Family, hidden: int, mixture: _Mixture | None, kinds: Sequence[str]
+) -> list[_Mlp]:
+    """Of all layers that have one: each, unless it is a layer of its own."""
+    if not family.mlp:
+        return []
+    if any(kind in _MLPS for kind in kinds):
+        return [_mlp(keys, family, hidden, mixture, kind == "experts") for kind in kinds if kind in _MLPS]
+    return [_mlp(keys, family, hidden, mixture, sparse) for sparse in _sparse(keys, len(kinds), mixture)]
+
+
 def _sparse(keys: Keys, layers: int, mixture: _Mixture | None) -> Sequence[bool]:
     """Of each layer whether its MLP is a mixture."""
     if mixture is None:
         return [False] * layers
-    dense_first = keys.count("first_k_dense_replace") or 0
-    every = keys.count("moe_layer_freq", "interleave_moe_layer_step") or 1
+    dense_first = keys.count("first_k_dense_replace", "moe_layer_start_index") or 0
+    every = keys.count("moe_layer_freq", "interleave_moe_layer_step", "moe_layer_interval") or 1
     step = keys.count("decoder_sparse_step")
     period, offset = keys.count("expert_layer_period"), keys.count("expert_layer_offset") or 0
     never = set(keys.counts("mlp_only_layers") or ())
@@ -444,12 +532,15 @@ def _mlp(keys: Keys, family: Family, hidden: int, mixture: _Mixture | None, spar
         )
         biased = family.bias or keys.flag("bias", False) or keys.flag("mlp_bias", False)
         return _Mlp(_matrices(family, hidden, width, biased), 0)
-    routed = mixture.experts * _matrices(family, hidden, mixture.width, family.expert_bias)
+    narrow = keys.count("moe_latent_size")  # Nemotron-3: experts see a projection of the stream
+    routed = mixture.experts * _matrices(family, narrow or hidden, mixture.width, family.expert_bias)
     router = hidden * mixture.experts + (mixture.experts if family.router_bias else 0)
-    shared = keys.count("n_shared_experts", "num_shared_experts") or family.shared_experts
-    beside = (
-        keys.count("shared_expert_intermediate_size", "shared_intermediate_size") or shared * mixture.width
+    router += 2 * hidden * narrow if narrow else 0
+    shared = (
+        keys.count("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
+        or family.shared_experts
     )
+    beside = keys.count(*_SHARED_FFN) or shared * mixture.width
     always = (
         router + _matrices(family, hidden, beside, False) + (hidden if family.shared_gate and beside else 0)
     )
@@ -472,8 +563,9 @@ def _dense_width(keys: Keys, family: Family, hidden: int) -> int:
 
 def _words(attention: _Attention, each: Counter[str], mixture: _Mixture | None, window: int | None) -> str:
     words = attention.words + (" MoE" if mixture and attention.latent is None else "")
-    attending = each["full"] + each["window"]
+    attending = each["full"] + each["window"] + each["both"]
     if each["window"]:
         words += f", {each['window']} of {attending} layers sliding {window}"
     others = each["linear"] + each["mamba"]
+    words += f", {each['both']} of them beside a state" if each["both"] else ""
     return words + (f", {others} more layers keep a state" if others else "")

@@ -23,9 +23,12 @@ MOST_LAYERS: Final = 10_000
 NAME_CELLS: Final = 60
 
 _Count = Annotated[int, Meta(ge=0, le=10**9)]
+_Counts = Annotated[list[_Count], Meta(max_length=MOST_LAYERS)]
 _NOTHING = (b"null", b"0", b"false", b"[]", b"{}", b'""')
 _NESTED = ("text_config", "llm_config", "language_config")
 """Where a model that also sees or hears keeps what concerns its language model."""
+_SPLIT = ("attn_config", "ffn_config")
+"""Where DBRX and MPT keep what others have beside the rest."""
 
 
 class Family(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +52,10 @@ class Family(Struct, frozen=True, forbid_unknown_fields=True):
     expert_bias: bool = False
     sinks: bool = False
     ffn_factor: int | None = None
+    mlp: bool = True
+    layer: str = ""
+    lightning: bool = False
+    shared_blocks: bool = False
     window: str = "none"
     defaults: dict[str, int] = {}
 
@@ -75,10 +82,16 @@ class Keys:
     defaults: Mapping[str, int]
 
     def count(self, *names: str) -> int | None:
-        """A whole number from 0 on; the default of its family where it is absent."""
-        found = self._value(_Count, names)
+        """A whole number from 0 on, or a list that says it for each layer; the default of its family where it is absent."""
+        found = self._value(_Count | _Counts, names)
+        if isinstance(found, list):
+            if len(set(found)) != 1:
+                raise SizingError(
+                    f"{self.where}: {names[0]} differs from layer to layer, or is empty; one for all is sized"
+                )
+            return int(found[0])
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            return int(found)
         known = (self.defaults[name] for name in names if name in self.defaults)
         return next(known, None) if not self._is_null(names) else None
 
@@ -109,7 +122,7 @@ class Keys:
 
     def counts(self, name: str) -> Sequence[int] | None:
         """A list of whole numbers."""
-        return self._value(Annotated[list[_Count], Meta(max_length=MOST_LAYERS)], (name,))  # type: ignore[no-any-return]
+        return self._value(_Counts, (name,))  # type: ignore[no-any-return]
 
     def has(self, *names: str) -> bool:
         """Whether any of them is there and not null, 0, false or empty."""
@@ -147,6 +160,9 @@ def read_keys(path: Path) -> Keys:
     for name in _NESTED:
         if name in outer and bytes(outer[name]).lstrip().startswith(b"{"):
             return _with_defaults(Keys(where, _object(bytes(outer[name]), where), outer, {}))
+    for name in _SPLIT:
+        if bytes(outer.get(name, b"")).lstrip().startswith(b"{"):
+            outer = {**_object(bytes(outer[name]), where), **outer}
     return _with_defaults(Keys(where, outer, {}, {}))
 
 

@@ -60,11 +60,14 @@ def key_values(model: Model, dtype: str = "bf16", tensor: int = 1) -> KeyValues:
             f"{model.name}: {model.window_layers} layers with a window of {layers} that keep keys and values; "
             "there cannot be more"
         )
+    index = layers * model.index_bytes
+    if index:
+        words += f"; and {layers} · {model.index_bytes:g} B of an index"
     shards = 1 if model.is_mla else min(tensor, model.kv_heads or tensor)
     window = model.window or 0
     windowed = model.window_layers if window else 0
     return KeyValues(
-        everywhere=(layers - windowed) * a_layer * each,
+        everywhere=(layers - windowed) * a_layer * each + index,
         windowed=windowed * a_layer * each,
         window=window,
         state=model.state_bytes,
@@ -138,6 +141,8 @@ def _of_a_layer(model: Model) -> tuple[int, float, str]:
             f"{model.name}: how many layers keep keys and values is not known",
             "give --layers, or --kv-layers",
         )
+    if layers == 0:
+        return 0, 0.0, "no layer keeps keys and values"
     if model.latent_dim is not None:
         return layers, float(model.latent_dim), f"{layers} layers · {model.latent_dim} latent"
     if model.kv_heads and model.head_dim:

@@ -203,8 +203,11 @@ def test_what_is_not_known_is_read_where_its_keys_tell_enough(tmp_path: Path) ->
         ({**LLAMA_8B, "layer_types": ["sliding_attention"] * 32}, "sliding_window"),
         ({**LLAMA_8B, "is_encoder_decoder": True}, "encoder"),
         ({**LLAMA_8B, "hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern has 4 layers"),
-        ({**LLAMA_8B, "hybrid_override_pattern": "ME" * 16}, "layers of E are not known"),
-        ({**LLAMA_8B, "mamba_d_ssm": 4096}, "mamba_d_ssm"),
+        ({**LLAMA_8B, "hybrid_override_pattern": "MX" * 16}, "layers of X are not known"),
+        ({**LLAMA_8B, "linear_attn_config": {"num_heads": 32}}, "linear_attn_config"),
+        ({**LLAMA_8B, "attn_type_list": [1]}, "attn_type_list has 1 layers"),
+        ({**LLAMA_8B, "num_key_value_heads": [8, 4]}, "differs from layer to layer"),
+        ({**LLAMA_8B, "model_type": "xlm-roberta"}, "is an encoder"),
         ({**CONFIGS["Mixtral-8x7B"], "num_experts_per_tok": 9}, "9 of 8 experts"),
         ({**CONFIGS["Qwen3-235B-A22B"], "moe_intermediate_size": None}, "moe_intermediate_size"),
         ({**CONFIGS["DeepSeek-V3/R1"], "v_head_dim": None}, "v_head_dim"),
@@ -254,6 +257,82 @@ def test_hybrids_of_mamba_2(
     assert model.params == pytest.approx(params, rel=0.005)
     assert model.active_params == pytest.approx(active, rel=0.02)
     assert model.kv_layers == attending
+    assert model.state_bytes == state
+
+
+MAMBA_2 = {"mamba_d_conv": 4, "mamba_n_groups": 1}
+ZAMBA: Config = {
+    "mamba_d_conv": 4, "mamba_headdim": 64, "num_key_value_heads": 32, "adapter_rank": 128, "use_shared_mlp_adapter": True,
+}  # fmt: skip
+KINDS = [
+    (
+        shape("falcon_h1", 44, 3072, 12, 12288, 130048, **MAMBA_2, num_key_value_heads=2, head_dim=128, mamba_d_head=128,
+              mamba_n_heads=24, mamba_d_ssm=3072, mamba_d_state=256, tie_word_embeddings=False),
+        7.59, 7.59, 44 * 1024, 44 * (3072 * 256 * 4 + (3072 + 512) * 3 * 2),
+    ),
+    (
+        shape("zamba2", 81, 3584, 32, 14336, 32000, **ZAMBA, attention_head_dim=224, kv_channels=112, mamba_d_state=64,
+              mamba_ngroups=2, n_mamba_heads=112, num_mem_blocks=2, hybrid_layer_ids=[6],
+              layers_block_type=["hybrid" if index % 6 == 5 and index < 78 else "mamba" for index in range(81)]),
+        7.36, 7.36, 13 * 2 * 32 * 224 * 2, 81 * (7168 * 64 * 4 + (7168 + 256) * 3 * 2),
+    ),
+    (
+        shape("nemotron_h", 52, 2688, 32, 1856, 131072, num_key_value_heads=2, head_dim=128, n_routed_experts=128,
+              hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME", n_shared_experts=1,
+              num_experts_per_tok=6, moe_intermediate_size=1856, moe_shared_expert_intermediate_size=3712, mamba_head_dim=64,
+              mamba_num_heads=64, n_groups=8, conv_kernel=4, ssm_state_size=128),
+        31.58, 3.58, 6 * 2 * 2 * 128 * 2, 23 * (4096 * 128 * 4 + (4096 + 2048) * 3 * 2),
+    ),
+    (
+        {"model_type": "mamba2", "hidden_size": 4096, "num_hidden_layers": 64, "num_heads": 128, "head_dim": 64, "n_groups": 8,
+         "state_size": 128, "expand": 2, "conv_kernel": 4, "vocab_size": 32768, "tie_word_embeddings": False},
+        7.29, 7.29, 0, 64 * (8192 * 128 * 4 + (8192 + 2048) * 3 * 2),
+    ),
+    (
+        {"model_type": "falcon_mamba", "hidden_size": 4096, "intermediate_size": 8192, "num_hidden_layers": 64, "expand": 16,
+         "state_size": 16, "conv_kernel": 4, "time_step_rank": 256, "vocab_size": 65024, "tie_word_embeddings": False},
+        7.27, 7.27, 0, 64 * (8192 * 16 * 4 + 8192 * 3 * 2),
+    ),
+    (
+        shape("minimax_m1", 80, 6144, 64, 9216, 200064, num_key_value_heads=8, head_dim=128, attn_type_list=([0] * 7 + [1]) * 10,
+              num_local_experts=32, num_experts_per_tok=2, tie_word_embeddings=False),
+        456, 45.9 * 1.05, 10 * 2 * 8 * 128 * 2, 70 * 64 * 128 * 128 * 4,
+    ),
+    (
+        shape("deepseek_v32", 61, 7168, 128, 18432, 129280, q_lora_rank=1536, **MLA, n_routed_experts=256, n_shared_experts=1,
+              num_experts_per_tok=8, moe_intermediate_size=2048, first_k_dense_replace=3, hidden_act="silu",
+              tie_word_embeddings=False, index_head_dim=128, index_n_heads=64),
+        671.9, 38.4, 61 * (576 * 2 + 132), 0,
+    ),
+    (
+        shape("mllama_text_model", 100, 8192, 64, 28672, 128256, num_key_value_heads=8, hidden_act="silu",
+              cross_attention_layers=list(range(3, 100, 5)), tie_word_embeddings=False),
+        87.67, 87.67, 80 * 2 * 8 * 128 * 2, 0,
+    ),
+    (
+        {"model_type": "dbrx", "d_model": 6144, "n_heads": 48, "n_layers": 40, "vocab_size": 100352,
+         "attn_config": {"kv_n_heads": 8}, "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4}},
+        131.6, 36.5, 163840, 0,
+    ),
+    (
+        shape("hunyuan_v1_moe", 32, 4096, 32, 3072, 128167, num_key_value_heads=8, head_dim=128, num_experts=64,
+              moe_topk=[8] * 32, moe_intermediate_size=[3072] * 32, num_shared_expert=[1] * 32, tie_word_embeddings=True),
+        80.4, 12.75, 131072, 0,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "active", "kept", "state"), KINDS, ids=[row[0]["model_type"] for row in KINDS]
+)
+def test_models_of_other_layers(
+    tmp_path: Path, config: Config, params: float, active: float, kept: float, state: float
+) -> None:
+    """Parameters as their makers publish them; bytes of a token and of a request, exactly."""
+    model = read(tmp_path, config)
+    assert model.params / 1e9 == pytest.approx(params, rel=0.01)
+    assert model.active_params / 1e9 == pytest.approx(active, rel=0.02)
+    assert key_values(model).charged_in_full == kept
     assert model.state_bytes == state
 
 
