@@ -89,6 +89,10 @@ class Model:
             raise SizingError(
                 f"{self.name}: {self.active_params:.4g} active parameters of {self.params:.4g}; a token meets no more than there are"
             )
+        if self.layers and (self.kv_layers or 0) > self.layers:
+            raise SizingError(
+                f"{self.name}: {self.kv_layers} layers keep keys and values, of {self.layers}; there cannot be more"
+            )
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             raise SizingError(
                 f"{self.name}: {self.heads} heads do not divide over {self.kv_heads} KV heads; one has to be a multiple of the other"
