@@ -55,7 +55,7 @@ def test_degrees_that_a_model_goes_with() -> None:
     assert tensor_sizes(SMALL, 72) == [1, 2, 4, 8, 16, 32]
     assert splits_evenly(LARGE, 16), "126 layers, embedding and head over 16 stages, as Llama 3.1 was trained"
     assert splits_evenly(model_named("deepseek-v3"), 16)
-    assert splits_evenly(replace(LARGE, layers=70), 12), "as BLOOM was trained"
+    assert splits_evenly(replace(LARGE, layers=70, kv_layers=70), 12), "as BLOOM was trained"
     assert not splits_evenly(SMALL, 5)
     assert pipeline_sizes(SMALL, 64) == [1, 2, 4, 8, 16, 32]
 
