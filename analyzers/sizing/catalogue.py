@@ -28,6 +28,8 @@ from coldaisle.sources.parts.catalogue import (
     rows,
 )
 
+FROM_CONFIG = "read from a config.json"
+"""Status of such a model; its note is for its user."""
 GIGABIT = 1e9 / 8
 _MOST_NAME = 60
 SERVER = 8
