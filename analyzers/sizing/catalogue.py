@@ -28,6 +28,8 @@ from coldaisle.sources.parts.catalogue import (
     rows,
 )
 
+FROM_CONFIG = "read from a config.json"
+"""Status of such a model; its note is for its user."""
 GIGABIT = 1e9 / 8
 _MOST_NAME = 60
 SERVER = 8
@@ -88,6 +90,10 @@ class Model:
         if self.active_params > self.params:
             raise SizingError(
                 f"{self.name}: {self.active_params:.4g} active parameters of {self.params:.4g}; a token meets no more than there are"
+            )
+        if self.layers and (self.kv_layers or 0) > self.layers:
+            raise SizingError(
+                f"{self.name}: {self.kv_layers} layers keep keys and values, of {self.layers}; there cannot be more"
             )
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             raise SizingError(

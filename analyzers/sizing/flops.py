@@ -13,7 +13,7 @@ from typing import Literal
 
 from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.bounds import check_above_zero
-from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.catalogue import FROM_CONFIG, Model
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
 
@@ -123,11 +123,15 @@ def shaped(model: Model) -> tuple[Model, tuple[str, ...]]:
         "ffn": model.ffn or int(3.5 * hidden),
         "vocab": model.vocab or 128_256,
     }
+    notes = (f"{model.name}: {model.note}",) if model.note and model.status == FROM_CONFIG else ()
     unknown = [name for name in fill if getattr(model, name) is None]
+    if model.kv_layers == 0:
+        unknown = [name for name in unknown if "head" not in name]  # nothing attends: they mean nothing
     if not unknown:
-        return model, ()
+        return replace(model, **fill), notes  # type: ignore[arg-type]
     told = ", ".join(f"{name.replace('_', ' ')} {fill[name]:,}" for name in unknown)
-    return replace(model, **fill), (f"of {model.name} the shape is not known; taken as usual: {told}",)  # type: ignore[arg-type]
+    words = f"of {model.name} the shape is not known; taken as usual: {told}"
+    return replace(model, **fill), (*notes, words)  # type: ignore[arg-type]
 
 
 def _width(hidden: float) -> int:

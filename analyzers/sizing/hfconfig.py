@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.catalogue import FROM_CONFIG, Model
 from coldaisle.analyzers.sizing.hfformat import SIXTEEN_BIT, stored_format
 from coldaisle.analyzers.sizing.hfkeys import MOST_LAYERS, NAME_CELLS, Family, Keys, family_of, read_keys
 from coldaisle.analyzers.sizing.kvcache import KV_BYTES
@@ -159,7 +159,7 @@ def _model(keys: Keys, name: str) -> Model:
         heads=attention.heads,
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
-        ffn=mixture.width if mixture else _dense_width(keys, family, hidden) if family.mlp else None,
+        ffn=mixture.width if mixture else _dense_width(keys, family, hidden),
         vocab=vocab,
         attention=_words(attention, each, mixture, window),
         window_layers=each["window"],
@@ -172,7 +172,7 @@ def _model(keys: Keys, name: str) -> Model:
         index_bytes=attention.index_bytes,
         state_bytes=_state(keys, family, hidden, each),
         stored=stored or SIXTEEN_BIT,
-        status="read from a config.json",
+        status=FROM_CONFIG,
         note="; ".join(_notes(keys, family, stored)),
     )
 
@@ -556,6 +556,8 @@ def _matrices(family: Family, hidden: int, width: int, biased: bool) -> int:
 
 def _dense_width(keys: Keys, family: Family, hidden: int) -> int:
     found = keys.count(*_FFN)
+    if not found and family.layer == "mamba":
+        return hidden * keys.needed("how wide its layers are", "expand")
     if not found and family.ffn_factor:
         return family.ffn_factor * hidden
     return found or keys.needed("how wide its MLPs are", *_FFN)

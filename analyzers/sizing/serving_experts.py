@@ -2,26 +2,31 @@
 
 Experts are divided over the ranks; everything else, and attention with the keys and values of its own requests, is on each of them
 (data-parallel attention). In a step each token goes to its experts and back: ``2 · topk · h · 2`` bytes a layer,
-``(e-1)/e`` of it to others. Layouts are searched by tensor parallelism alone: this stands beside them.
+``(e-1)/e`` of it to others. The degree with the highest throughput a GPU is held against the layout found by tensor parallelism.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.collectives import collective_seconds
 from coldaisle.analyzers.sizing.kvcache import activation_bytes, key_values
 from coldaisle.analyzers.sizing.layout import expert_sizes
-from coldaisle.analyzers.sizing.quantity import Quantity, exact
-from coldaisle.analyzers.sizing.serving_layout import Candidate
+from coldaisle.analyzers.sizing.quantity import Quantity, about, exact
+from coldaisle.analyzers.sizing.serving_layout import Candidate, highest_point
 from coldaisle.analyzers.sizing.serving_request import Request
 from coldaisle.analyzers.sizing.sheet import Section
 from coldaisle.analyzers.sizing.site import Machine, Site, machine
+from coldaisle.analyzers.sizing.speed import SOURCE, Load, Spread, constants, replica_of
 from coldaisle.analyzers.sizing.weights import expert_params, weight_bytes
 from coldaisle.sources.parts.catalogue import Part
 
 NAME = "expert parallelism"
 MOST = 64
 """Ranks that are looked at."""
+_SPEED = "throughput a GPU"
+_PROBE = 1e9
 _SOURCE = "analyzers/sizing/serving_experts.py"
 
 
@@ -38,11 +43,13 @@ def expert_section(request: Request, part: Part, best: Candidate, site: Site) ->
                 "not considered: how many experts the model has is not told (--experts, --experts-active)",
             ),
         )
-    built, figures, fewest = machine(part, site), [], 0
+    built, figures, fewest, speeds = machine(part, site), [], 0, {}
     for size in expert_sizes(model, MOST):
         rows, fits = _row(request, part, best, built, size)
         figures += [(f"EP {size}: {label}", one) for label, one in rows]
         fewest = fewest or (size if fits else 0)
+        if point := dict(rows).get(_SPEED):
+            speeds[size] = point.value
     found = (
         f"EP {fewest} is the fewest whose memory holds experts and a request; memory binds it"
         if fewest
@@ -52,10 +59,25 @@ def expert_section(request: Request, part: Part, best: Candidate, site: Site) ->
         Section(
             NAME,
             tuple(figures),
-            f"{found}; not searched, the layout above divides each expert",
+            f"{found}; {_compared(request, best, speeds)}",
             is_table=True,
         ),
     )
+
+
+def _compared(request: Request, best: Candidate, speeds: dict[int, float]) -> str:
+    """The degree that serves most a GPU, against the layout that was found."""
+    if not speeds:
+        return "the layout above divides each expert, and is the best"
+    size = max(speeds, key=lambda one: speeds[one])
+    full = highest_point(request, best.replica, best.load)
+    here = full.throughput / best.tensor if full else 0.0
+    words = (
+        f"EP {size} serves most, {speeds[size]:,.0f} tok/s a GPU where the layout above serves {here:,.0f}"
+    )
+    if speeds[size] <= here:
+        return f"{words}: the layout above is the best"
+    return f"{words}: the best for a load of {size} GPUs or more"
 
 
 def _row(
@@ -72,6 +94,7 @@ def _row(
     each = key_values(model, request.kv_dtype).of_request(request.length)
     count = min(max(left, 0.0) / each, request.max_running) if each > 0 else request.max_running
     size, seconds = _sent(request, built, count, ranks)
+    speed = _speed(request, part, built, count, ranks)
     return [
         ("weights", own),
         ("left for KV", exact(max(left, 0.0), "bytes", "usable - weights - activations - beside")),
@@ -81,7 +104,35 @@ def _row(
             exact(size, "bytes", "a step and GPU: L·2·topk·h·2 B a request, (e-1)/e of it", _SOURCE),
         ),
         ("time", seconds),
+        *speed,
     ], count >= 1
+
+
+def _speed(
+    request: Request, part: Part, built: Machine, count: float, ranks: int
+) -> list[tuple[str, Quantity]]:
+    """At the highest concurrency that the goals allow; nothing where no request fits, or none is fast enough."""
+    if count < 1:
+        return []
+    alone = replica_of(request.model, part, 1, request.dtype, key_values(request.model, request.kv_dtype))
+    each, fixed, exposed = 0.0, 0.0, assumed("exposed.expert").value
+    if ranks > 1:
+        network = built.network(min(ranks, built.node_gpus))
+        each = collective_seconds("all_to_all", _PROBE, ranks, built.node_gpus, network, ramp=False) / _PROBE
+        fixed = assumed("serving.expert_hop_s", "s").value
+    replica = replace(alone, spread=Spread(ranks, exposed * fixed, exposed * each))
+    point = highest_point(request, replica, Load(request.isl, request.osl, count))
+    if point is None:
+        return []
+    band = constants()["band.throughput"]
+    words = f"{point.concurrency:.4g} requests a GPU, each with its own keys and values; experts over {ranks}"
+    return [
+        (
+            "ITL",
+            about(point.itl, constants()["band.itl"].low, constants()["band.itl"].high, "s", words, SOURCE),
+        ),
+        (_SPEED, about(point.throughput, band.low, band.high, "tokens/s", words, SOURCE)),
+    ]
 
 
 def _sent(request: Request, built: Machine, count: float, ranks: int) -> tuple[float, Quantity]:

@@ -89,6 +89,15 @@ def _matmul_ratio(part: Part) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Experts over so many ranks, each with requests of its own; an all-to-all's exposed seconds: fixed, and a byte."""
+
+    ranks: int
+    fixed_s: float
+    byte_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """One copy of a model over ``tensor`` GPUs, with what its speed depends on. Bytes, flop/s and bytes/s of one GPU."""
 
@@ -105,6 +114,8 @@ class Replica:
     engine: Engine
     layers: int
     hidden: int
+    spread: Spread | None = None
+    """Of experts over this GPU and others (then ``tensor`` is 1); None: each GPU of the replica has a part of every expert."""
 
     def with_engine(self, engine: Engine) -> Replica:
         """The same, with other constants."""
@@ -159,7 +170,7 @@ def prefill_seconds(replica: Replica, tokens: float, alone: bool = False) -> flo
     seconds = flops / (replica.tensor * replica.peak * engine.compute) + _all_reduce(replica, tokens)
     if not alone:
         return seconds
-    met = replica.read_bytes + replica.expert_bytes * _met(model, tokens)
+    met = replica.read_bytes + _experts_read(replica, tokens)
     least = met / (replica.tensor * replica.bandwidth * engine.bandwidth)
     return max(seconds, least) * engine.alone
 
@@ -186,7 +197,7 @@ def step_parts(replica: Replica, running: float, context: float) -> Step:
     """A decode step and what takes the time in it."""
     model, engine = replica.model, replica.engine
     kept = running * replica.kept.of_request(context) / min(replica.kept.shards, replica.tensor)
-    weights = (replica.read_bytes + replica.expert_bytes * _met(model, running)) / replica.tensor
+    weights = (replica.read_bytes + _experts_read(replica, running)) / replica.tensor
     flops = running * (2.0 * _multiplied(model) + _attention_flops(replica, context))
     other = _all_reduce(replica, running) + engine.layer_s * replica.layers
     if replica.tensor > 1:
@@ -225,9 +236,18 @@ def _met(model: Model, tokens: float) -> float:
     return float(1.0 - (1.0 - model.experts_active / model.experts) ** max(tokens, 1.0))
 
 
+def _experts_read(replica: Replica, tokens: float) -> float:
+    """Bytes of experts that a step reads; where they are spread, those of this rank that the tokens of all ranks meet."""
+    ranks = replica.spread.ranks if replica.spread else 1
+    return replica.expert_bytes / ranks * _met(replica.model, tokens * ranks)
+
+
 def _all_reduce(replica: Replica, tokens: float) -> float:
-    """Two a layer, each of 2 bytes times hidden size and token: ``2(t-1)/t · S`` over the link."""
+    """Two a layer, each of 2 bytes times hidden size and token: ``2(t-1)/t · S`` over the link; or as many all-to-alls."""
     ranks = replica.tensor
+    if (spread := replica.spread) and spread.ranks > 1:
+        size = 2.0 * replica.hidden * tokens * (replica.model.experts_active or 1)
+        return 2.0 * replica.layers * (spread.fixed_s + size * spread.byte_s)
     if ranks == 1:
         return 0.0
     size = 2.0 * replica.hidden * tokens

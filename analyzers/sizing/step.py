@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from coldaisle.analyzers.sizing.assumptions import assumed
+from coldaisle.analyzers.sizing.catalogue import Model
 from coldaisle.analyzers.sizing.collectives import Collective, collective_seconds
 from coldaisle.analyzers.sizing.flops import flops_per_token
 from coldaisle.analyzers.sizing.layout import Layout, bubble_share, stage_layers
@@ -115,7 +116,7 @@ def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
 
 def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
     """Likely, fast, slow."""
-    reached = efficiency(part, run.dtype, float(run.model.hidden or 1))
+    reached = efficiency(part, run.dtype, _mean_width(run.model, layout))
     exposed, doubling, expert = (
         assumed("exposed.tensor"),
         assumed("scale.doubling"),
@@ -134,6 +135,28 @@ def paces(run: Trained, part: Part, layout: Layout) -> tuple[Pace, Pace, Pace]:
         Pace(reached.high, exposed.low, expert.low, doubling.low, again * fast),
         Pace(reached.low, exposed.high, expert.high, doubling.high, again * slow),
     )
+
+
+def _mean_width(model: Model, layout: Layout) -> float:
+    """Geometric mean of both sides of a matrix of which tensor parallelism leaves a GPU one part of one side."""
+    return float(model.hidden or 1) / math.sqrt(layout.tensor)
+
+
+def unevenness(model: Model, pipeline: int) -> float:
+    """Work of the fullest pipeline stage over the mean: whole layers, the last stage with the head and so fewer of them."""
+    assert model.layers is not None
+    if pipeline == 1:
+        return 1.0
+    layers, each = model.layers, stage_layers(model, pipeline)
+    table = 0.0 if math.isnan(model.embedding_params) else model.embedding_params
+    tables = table if model.tied_embedding else 2 * table
+    head = table * layers / max(model.active_params - tables, table or 1.0)
+
+    def fullest(others: int) -> float:
+        return max(others, max(layers - (pipeline - 1) * others, 0) + head)
+
+    most = min(fullest(others) for others in range(each, layers + 1))
+    return most * pipeline / (layers + head)
 
 
 def recomputed(layout: Layout, run: Trained) -> float:
@@ -187,7 +210,7 @@ def _compute(run: Trained, machine: Machine, layout: Layout, pace: Pace) -> floa
     assert model.layers is not None
     tokens = layout.batch * run.seq
     work = tokens * flops_per_token(model, run.seq, "full", run.method) * pace.recompute
-    uneven = stage_layers(model, layout.pipeline) * layout.pipeline / model.layers
+    uneven = unevenness(model, layout.pipeline)
     many = 1 + pace.doubling * max(math.log2(layout.gpus / _SCALE_FROM), 0.0)
     return work / layout.gpus / (peak_of(machine.part, run.dtype) * pace.efficiency) * uneven * many
 

@@ -93,7 +93,8 @@ class Service:
     def plan(self, part: Part, place: Place) -> Sheet:
         """Errors: SizingError for what means nothing on this part."""
         known, notes = shaped(self.request.model)
-        request = replace(self.request, model=replace(known, kv_layers=known.kv_layers or known.layers))
+        keeping = known.layers if known.kv_layers is None else known.kv_layers
+        request = replace(self.request, model=replace(known, kv_layers=keeping))
         sheet = plan_serving_on(request, part, self.gpus, place.of(part))
         sheet = replace(sheet, answer=_whole_answer(known, sheet), warnings=(*notes, *sheet.warnings))
         return with_site(sheet, part, place.of(part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,27 @@ def test_serving_tells_what_each_degree_keeps_sends_and_takes() -> None:
     assert seconds.low < seconds.value < seconds.high
     (found,) = (one for one in sheet.sections if one.name == "expert parallelism")
     assert "EP 16 is the fewest" in found.note or "EP 8 is the fewest" in found.note
+
+
+@pytest.mark.parametrize("users", [math.nan, 2000.0])
+def test_the_degree_that_serves_most_is_held_against_the_layout(users: float) -> None:
+    request = Request(DEEPSEEK, 1000, 500, dtype="fp8", users=users)
+    sheet = plan_serving(request, part_named("h200_sxm"))
+    figures = section(sheet, "expert parallelism")
+    speeds = {label: one.value for label, one in figures.items() if label.endswith("throughput a GPU")}
+    # Each GPU with its own requests keeps the latent once, where tensor parallelism keeps eight copies.
+    most = max(speeds, key=lambda label: speeds[label])
+    assert most == "EP 8: throughput a GPU"
+    (found,) = (one for one in sheet.sections if one.name == "expert parallelism")
+    assert "EP 8 serves most" in found.note
+    assert "the best for a load of 8 GPUs or more" in found.note
+
+
+def test_no_degree_is_best_where_none_keeps_the_goal() -> None:
+    request = Request(MIXTRAL, 1000, 500, itl=0.006)
+    sheet = plan_serving(request, part_named("h200_sxm"))
+    (found,) = (one for one in sheet.sections if one.name == "expert parallelism")
+    assert "is the best" in found.note
 
 
 def test_a_dense_model_has_no_experts() -> None:

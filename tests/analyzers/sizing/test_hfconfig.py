@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from coldaisle.analyzers.sizing.catalogue import Model, model_named
+from coldaisle.analyzers.sizing.catalogue import Model, model_named, part_named
 from coldaisle.analyzers.sizing.hfconfig import model_from_config
 from coldaisle.analyzers.sizing.hfkeys import MOST_BYTES, families
 from coldaisle.analyzers.sizing.kvcache import key_values, kv_bytes_per_token
+from coldaisle.analyzers.sizing.serving_request import Request
 from coldaisle.analyzers.sizing.sheet import SizingError
+from coldaisle.analyzers.sizing.tasks import Place, Service
 
 Config = dict[str, Any]
 
@@ -334,6 +336,15 @@ def test_models_of_other_layers(
     assert model.active_params / 1e9 == pytest.approx(active, rel=0.02)
     assert key_values(model).charged_in_full == kept
     assert model.state_bytes == state
+
+
+def test_what_keeps_no_keys_is_served_without(tmp_path: Path) -> None:
+    (config,) = (row[0] for row in KINDS if row[0]["model_type"] == "mamba2")
+    sheet = Service(Request(read(tmp_path, config), 1000, 200), None).plan(part_named("h100_sxm"), Place())
+    (kept,) = (one for one in sheet.sections if one.name == "keys and values")
+    figures = dict(kept.figures)
+    assert figures["a request"].value == 64 * (8192 * 128 * 4 + (8192 + 2048) * 3 * 2)
+    assert not any("not known" in words for words in sheet.warnings)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,19 @@ from coldaisle.analyzers.sizing.memory import Trained
 from coldaisle.analyzers.sizing.search import Candidate, Wish, best, counts, layouts
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.analyzers.sizing.site import Site, machine
+from coldaisle.analyzers.sizing.step import unevenness
 from coldaisle.sources.parts.catalogue import parts
 
 SMALL, LARGE = model_named("llama-3.1-8b"), model_named("llama-3.1-405b")
 H100 = machine(parts()["h100_sxm"], Site())
+
+
+def test_the_last_stage_has_the_head_too() -> None:
+    assert unevenness(SMALL, 1) == 1
+    # A head of 525 million weighs as much as 2.4 of 32 layers: other stages take one more.
+    assert unevenness(SMALL, 4) == pytest.approx(9 / ((32 + 2.41) / 4), rel=0.01)
+    # 126 layers over 16 stages: eight each, and seven beside the head.
+    assert unevenness(LARGE, 16) == pytest.approx(8 / ((126 + 0.66) / 16), rel=0.01)
 
 
 def test_the_bubble_of_a_pipeline() -> None:
@@ -46,7 +55,7 @@ def test_degrees_that_a_model_goes_with() -> None:
     assert tensor_sizes(SMALL, 72) == [1, 2, 4, 8, 16, 32]
     assert splits_evenly(LARGE, 16), "126 layers, embedding and head over 16 stages, as Llama 3.1 was trained"
     assert splits_evenly(model_named("deepseek-v3"), 16)
-    assert splits_evenly(replace(LARGE, layers=70), 12), "as BLOOM was trained"
+    assert splits_evenly(replace(LARGE, layers=70, kv_layers=70), 12), "as BLOOM was trained"
     assert not splits_evenly(SMALL, 5)
     assert pipeline_sizes(SMALL, 64) == [1, 2, 4, 8, 16, 32]
 

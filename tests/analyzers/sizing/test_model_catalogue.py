@@ -57,6 +57,11 @@ def test_a_name_that_does_not_tell_says_what_would(ask: object, name: str, words
     assert words in f"{raised.value}; {raised.value.remedy}"
 
 
+def test_no_more_layers_keep_keys_than_there_are() -> None:
+    with pytest.raises(SizingError, match="40 layers keep keys and values, of 32"):
+        Model("told", 7e9, 7e9, layers=32, kv_layers=40)
+
+
 def test_the_server_board_is_meant_where_a_name_says_no_more() -> None:
     assert part_named("H100").id == "h100_sxm"
 
