@@ -54,6 +54,6 @@ def _was_away(window: Window, gpu: int, since: NDArray[np.bool_]) -> bool:
 
 
 def _last_other(values: Floats, now: float) -> float:
-    """The newest of the minutes that are wholly another value: 0 where there is none."""
+    """The newest of the minutes that are wholly another value; NaN: none is, so how it was before is not known."""
     other = values[present(values) & (values != now) & (values == np.rint(values))]
-    return float(other[-1]) if len(other) else 0.0
+    return float(other[-1]) if len(other) else float("nan")

@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -199,11 +199,18 @@ class Acknowledged:
             raise
 
 
-def _is_worse(finding: Finding, old: Iterable[Finding]) -> bool:
+def _is_worse(finding: Finding, old: Sequence[Finding]) -> bool:
+    """Or more than was seen: it has entities that none of the others had."""
     from coldaisle.analyzers.triage import WORSE_BY
 
+    if not _roots(finding) <= set().union(*map(_roots, old)):
+        return True
     severity, loss = max(one.severity for one in old), max(one.loss.fraction for one in old)
     return finding.severity > severity or finding.loss.fraction >= loss + WORSE_BY
+
+
+def _roots(finding: Finding) -> set[str]:
+    return {*finding.scope.gpus, *finding.scope.nodes, *finding.scope.servers}
 
 
 def _changed(entries: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:

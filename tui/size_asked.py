@@ -92,11 +92,18 @@ def model(given: Mapping[str, Any]) -> Model:
         return known
     params = params or known.params
     active = active or (known.active_params if known.is_mixture else params)
-    told = {"kv_layers": shape.get("layers", known.kv_layers), **shape}
+    told = {"kv_layers": _keeping(known, shape.get("layers")), **shape}
     return replace(
         known, name=f"{known.name}, altered", params=params, active_params=active, kv_bytes_per_token=math.nan,
         status=f"told; the rest: {known.status}", **told,
     )  # fmt: skip
+
+
+def _keeping(known: Model, layers: int | None) -> int | None:
+    """Layers that keep keys and values where the number of layers is another: a hybrid's share of them stays."""
+    if layers is None or known.kv_layers is None or not known.layers:
+        return layers or known.kv_layers
+    return round(known.kv_layers * layers / known.layers)
 
 
 def _filled(shape: Mapping[str, int]) -> dict[str, Any]:

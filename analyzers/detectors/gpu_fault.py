@@ -203,14 +203,10 @@ def _standing(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     """What asked for a reset longer ago than events are looked back at, and was not followed by one."""
     made: dict[int, Candidate] = {}
     for one in standing(window, "gpu.ecc_dbe"):
-        evidence = (
-            Evidence(
-                "gpu.ecc_dbe", window.layout.gpus[one.gpu].key, one.value, "1", f"{one.before:.0f} before"
-            ),
-        )
-        how = (
-            f"{one.value - one.before:.0f} uncorrectable errors {_ago(window, one.since)}, and no reset since"
-        )
+        before = "another number before" if np.isnan(one.before) else f"{one.before:.0f} before"
+        evidence = (Evidence("gpu.ecc_dbe", window.layout.gpus[one.gpu].key, one.value, "1", before),)
+        count = "" if np.isnan(one.before) else f"{one.value - one.before:.0f} "
+        how = f"{count}uncorrectable errors {_ago(window, one.since)}, and no reset since"
         made[one.gpu] = _made(window, one.gpu, "memory", Severity.CRITICAL, 1.0, one.since, [], how, evidence)
     for one in standing(window, "gpu.xid_last"):
         code = int(one.value)

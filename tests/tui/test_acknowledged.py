@@ -94,6 +94,8 @@ def test_it_stays_set_aside_when_it_is_grouped_under_another_name(
     assert not regrouped(first)  # the other one nobody has seen
     worse = replace(rack, loss=replace(rack.loss, fraction=0.5))
     assert not regrouped(first, second, into=worse)
+    more = replace(rack, scope=replace(rack.scope, nodes=(*rack.scope.nodes, "n99")))
+    assert not regrouped(first, second, into=more)
 
 
 def test_dashboards_that_write_at_once_lose_nothing(path: Path, findings: tuple[Finding, ...]) -> None:

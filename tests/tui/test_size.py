@@ -191,3 +191,33 @@ def test_weights_are_taken_as_they_are_published() -> None:
     serve = ("serve", "--model", "deepseek-r1", "--users", "10", "--part", "h200_sxm")
     assert told(*serve)["request"]["dtype"] == "fp8"
     assert told(*serve, "--dtype", "bf16")["request"]["dtype"] == "bf16"
+
+
+def test_a_hybrid_of_fewer_layers_keeps_its_share_that_have_keys_and_values(tmp_path: Path) -> None:
+    config = {
+        "model_type": "qwen3_next", "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "head_dim": 256, "vocab_size": 151936, "full_attention_interval": 4,
+        "intermediate_size": 5120, "num_experts": 512, "num_experts_per_tok": 10, "moe_intermediate_size": 512,
+        "shared_expert_intermediate_size": 512, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+        "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+    }  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+
+    def layers(*more: str) -> Any:
+        asked = (
+            "serve",
+            "--model",
+            str(file),
+            "--part",
+            "h100-sxm",
+            "--users",
+            "9",
+            "--isl",
+            "1k",
+            "--osl",
+            "100",
+        )
+        return told(*asked, *more)["request"]["model"]["kv_layers"]
+
+    assert (layers(), layers("--layers", "24"), layers("--layers", "24", "--kv-layers", "8")) == (12, 6, 8)

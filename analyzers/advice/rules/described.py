@@ -169,15 +169,15 @@ def _held_at_once(pool: Pool, members: Index) -> float:
 @lru_cache(maxsize=64)
 def _plan_server(one: Description, part_id: str) -> Sheet:
     """What is calculated for the load of servers. Errors: SizingError."""
-    nothing = float("nan")
+    nothing, model = float("nan"), _model(one)
     request = Request(
-        _model(one),
+        model,
         one.input_tokens or nothing,
         one.output_tokens or nothing,
         rate=one.requests_s or nothing,
         ttft=one.ttft or nothing,
         itl=one.itl or nothing,
-        dtype=one.dtype or "bf16",
+        dtype=one.dtype or model.stored,
     )
     return plan_serving(request, parts()[part_id])
 
