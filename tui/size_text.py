@@ -354,7 +354,8 @@ def _crossed(section: Section, width: int) -> Iterator[str]:
     for label, figure in section.figures:
         row, _, column = plain(label).partition(": ")
         found.setdefault(row, {})[column] = shown(figure.value, figure.unit)
-    columns = list(dict.fromkeys(column for cells in found.values() for column in cells))
+    fullest = max(found.values(), key=len, default={})  # its order; a row may lack some in the middle
+    columns = list(dict.fromkeys([*fullest, *(column for cells in found.values() for column in cells)]))
     rows = [
         ["", *columns],
         *([row, *(cells.get(c, NO_VALUE) for c in columns)] for row, cells in found.items()),

@@ -58,11 +58,18 @@ _STRANGE = (
     "zero_expert_num",
     "block_types",
     "cross_layer_sharing",
+    "parallel_attn_mlp_res",
+    "share_q_dim",
+    "num_key_value_heads_per_layer",
 )
 """Keys of layers that are built in ways that are not counted here."""
 _SHAPE_INSTEAD = "give its shape instead: --params, --layers, --kv-layers of them that keep keys and values, --kv-heads, --head-dim"
-_ENCODERS = ("bert", "roberta", "electra", "deberta", "mpnet", "gte", "nomic")
+_ENCODERS = ("bert", "roberta", "electra", "deberta", "mpnet", "gte", "nomic", "clip", "siglip")
 """Parts of the ``model_type`` of models that read a text at once, as embeddings and rerankers do, and write none."""
+_STATEFUL = ("mamba", "ssm", "rwkv", "lru")
+"""Beginnings of keys of layers that keep a state."""
+_WHICH = ("layer_types", "layers_block_type", "attn_layer_indices", "attn_layer_period")
+"""Keys that tell which layers those are."""
 _MAMBA2_HEADS = ("mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads")
 _PATTERN = {"M": "mamba", "*": "full", "-": "mlp", "E": "experts"}
 """Of Nemotron-H: a letter a layer, and a layer is a mixer or an MLP."""
@@ -213,6 +220,12 @@ def _family(keys: Keys) -> Family:
     known = family_of(keys)
     if known is not None:
         return known
+    state = next((name for name in keys.own if name.startswith(_STATEFUL) and keys.has(name)), None)
+    if state and not keys.has(*_WHICH):
+        raise SizingError(
+            f"{keys.where}: {kind or 'it'} keeps a state ({state}), and it does not tell in which layers",
+            _SHAPE_INSTEAD,
+        )
     act = keys.word("hidden_act", "hidden_activation", "activation_function", "hidden_activation_fn")
     if act not in _GATED:
         raise SizingError(
@@ -286,6 +299,11 @@ def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
         if len(told) != layers:
             raise _other_length(keys, "attn_type_list", len(told), layers)
         return ["full" if kind else "linear" for kind in told]
+    if family.shared_blocks:
+        sharing = keys.counts("hybrid_layer_ids")
+        if sharing is None:
+            raise keys.missing("which layers attend", "layers_block_type", "hybrid_layer_ids")
+        return ["both" if index in sharing else "mamba" for index in range(layers)]
     if family.layer:
         return [family.layer] * layers
     if (across := keys.counts("cross_attention_layers")) is not None:

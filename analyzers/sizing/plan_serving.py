@@ -474,4 +474,5 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
     ) in ("bf16", "fp16"):
         yield f"{part.product} computes {request.dtype} weights at 16 bit: less to read, not faster products"
     if request.model.is_mixture:
-        yield "no row of the fit is a mixture of experts: take the speeds with more care; the layout divides each expert; its table says whether expert parallelism does better"
+        kept = "divides each expert" if best.tensor > 1 else "has all experts on each GPU"
+        yield f"no row of the fit is a mixture of experts: take the speeds with more care; the layout {kept}; its table says whether expert parallelism does better"

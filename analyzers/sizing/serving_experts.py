@@ -99,12 +99,12 @@ def _row(
         ("weights", own),
         ("left for KV", exact(max(left, 0.0), "bytes", "usable - weights - activations - beside")),
         ("at once a GPU", exact(count, "requests", "each at full length, its keys and values on one GPU")),
+        *speed,
         (
             "all-to-all",
             exact(size, "bytes", "a step and GPU: L·2·topk·h·2 B a request, (e-1)/e of it", _SOURCE),
         ),
         ("time", seconds),
-        *speed,
     ], count >= 1
 
 

@@ -68,6 +68,15 @@ def test_each_number_is_explained() -> None:
     assert text.count("\n      from ") > 5
 
 
+def test_the_speed_of_expert_parallelism_is_not_cut_at_eighty_columns() -> None:
+    lines = size(
+        "serve", "--model", "deepseek-v3/r1", "--rate", "20", "--part", "h200_sxm"
+    ).stdout.splitlines()
+    table = lines[lines.index("EXPERT PARALLELISM") + 1 :]
+    assert "throughput a GPU" in table[0]
+    assert all("tok/s" in line for line in table[4:8]), "degrees that hold a request"
+
+
 def test_what_costs_takes_a_price_with_its_day() -> None:
     assert "$" not in size(*SERVE, "--part", "h100_sxm").stdout.replace("PART=$/h", "")
     priced = size(

@@ -338,6 +338,32 @@ def test_models_of_other_layers(
     assert model.state_bytes == state
 
 
+def test_zambas_layers_that_attend_are_told_one_way_or_the_other(tmp_path: Path) -> None:
+    listed = next(row[0] for row in KINDS if row[0]["model_type"] == "zamba2")
+    attending = [i for i, kind in enumerate(listed["layers_block_type"]) if kind == "hybrid"]
+    counted = {**listed, "layers_block_type": None, "hybrid_layer_ids": attending}
+    assert read(tmp_path, counted) == read(tmp_path, listed)
+    with pytest.raises(SizingError, match="which layers attend"):
+        read(tmp_path, {**counted, "hybrid_layer_ids": None})
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("arctic", "parallel_attn_mlp_res", True),
+        ("step3_text", "share_q_dim", 2048),
+        ("deci", "num_key_value_heads_per_layer", [8, 4]),
+        ("phi4flash", "mamba_d_state", 16),
+        ("siglip_text_model", "projection_size", 512),
+    ],
+)
+def test_what_would_be_counted_wrong_is_refused(tmp_path: Path, kind: str, key: str, value: object) -> None:
+    """Of types that are not known, but have the keys of plain decoders too."""
+    plain = shape(kind, 32, 4096, 32, 14336, 32000, hidden_act="silu", tie_word_embeddings=False)
+    with pytest.raises(SizingError, match=r"not known here|does not tell in which layers|is an encoder"):
+        read(tmp_path, {**plain, key: value})
+
+
 def test_what_keeps_no_keys_is_served_without(tmp_path: Path) -> None:
     (config,) = (row[0] for row in KINDS if row[0]["model_type"] == "mamba2")
     sheet = Service(Request(read(tmp_path, config), 1000, 200), None).plan(part_named("h100_sxm"), Place())
