@@ -103,7 +103,7 @@ def _keeping(known: Model, layers: int | None) -> int | None:
     """Layers that keep keys and values where the number of layers is another: a hybrid's share of them stays."""
     if layers is None or known.kv_layers is None or not known.layers:
         return layers or known.kv_layers
-    return round(known.kv_layers * layers / known.layers)
+    return max(round(known.kv_layers * layers / known.layers), min(known.kv_layers, 1))
 
 
 def _filled(shape: Mapping[str, int]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def expert_section(request: Request, part: Part, best: Candidate, site: Site) ->
 def _compared(request: Request, best: Candidate, speeds: dict[int, float]) -> str:
     """The degree that serves most a GPU, against the layout that was found."""
     if not speeds:
-        return "the layout above divides each expert, and is the best"
+        return "no degree of it meets what was asked; the layout above stands"
     size = max(speeds, key=lambda one: speeds[one])
     full = highest_point(request, best.replica, best.load)
     here = full.throughput / best.tensor if full else 0.0

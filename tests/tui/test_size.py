@@ -230,3 +230,4 @@ def test_a_hybrid_of_fewer_layers_keeps_its_share_that_have_keys_and_values(tmp_
         return told(*asked, *more)["request"]["model"]["kv_layers"]
 
     assert (layers(), layers("--layers", "24"), layers("--layers", "24", "--kv-layers", "8")) == (12, 6, 8)
+    assert layers("--layers", "1") == 1
