@@ -356,7 +356,8 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
         if unknown and ratio is not None:
             told = float(min(pool.gpu_s.sum() / installed_s, 1.0))
             ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
-        found.append(Measured(ratio, int(boards[number]) * pool.bins, told_of, "jobs"))
+        why = "nothing told of its GPUs" if ratio is None else ""
+        found.append(Measured(ratio, int(boards[number]) * pool.bins, told_of, "jobs", why))
     return found
 
 

@@ -149,3 +149,19 @@ def test_the_least_there_can_be(what: str) -> None:
     counsel = counsel_of(made)
     assert not counsel.given
     assert all(one.why for one in counsel.refused)
+
+
+def test_a_rack_whose_boards_never_told_anything_has_a_reason_instead_of_a_share() -> None:
+    counsel = counsel_of(
+        Usage(
+            START + 60.0 * np.arange(3),
+            60.0,
+            (Board("n0/0", "n0", "r1", H100), Board("n1/0", "n1", "r2", H100)),
+            (),
+            {"gpu.util": np.array([[np.nan, 0.5]] * 3, dtype=np.float32)},
+            jobs_known=True,
+        )
+    )
+    silent, told = counsel.utilisations.racks
+    assert (silent.allocated.ratio, silent.allocated.why) == (None, "nothing told of its GPUs")
+    assert told.allocated.ratio is not None
