@@ -11,10 +11,12 @@ memory binds); of a job that runs in lock-step it is everybody's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import power_limit, reference_clock, usual_clock
+from coldaisle.analyzers.features import aligned, power_limit, reference_clock, usual_clock
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -27,11 +29,25 @@ from coldaisle.analyzers.finding import (
 )
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Bools, Window, began, mean, median, present, robust_z, share
+from coldaisle.analyzers.window import (
+    POLLS,
+    Bools,
+    Window,
+    began,
+    carried,
+    mean,
+    median,
+    present,
+    robust_z,
+    share,
+)
 from coldaisle.sources.parts.catalogue import sheet_clock
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
+FINE_S = 900.0
+"""As long as samples are kept."""
+COUNTERS = ("gpu.thermal_violation", "gpu.sw_thermal_violation", "gpu.hw_thermal_violation")
 NAME = "thermal_throttling"
 SW_THERMAL, HW_THERMAL, HW_SLOWDOWN = 0x20, 0x40, 0x08
 LEAST = 4
@@ -67,8 +83,12 @@ class Signs(msgspec.Struct):
 
     held: Floats
     """Share of time held back by heat, by counters or bits; NaN: neither is there."""
+    counted: Floats
+    """The same, by counters alone."""
     hardware: Floats
     """Duty of the hardware's thermal bit."""
+    mhz: Floats
+    """Its clock."""
     clock: Floats
     """Of the reference."""
     of_top: Floats
@@ -144,7 +164,7 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
     duty = share((codes & (SW_THERMAL | HW_THERMAL)) != 0, have)
     hardware = share((codes & HW_THERMAL) != 0, have)
     counted = np.full(len(duty), np.nan, dtype=np.float32)
-    for key in ("gpu.thermal_violation", "gpu.sw_thermal_violation", "gpu.hw_thermal_violation"):
+    for key in COUNTERS:
         if window.has(key):
             counted = np.fmax(counted, mean(window.recent(key, rules.window_s).values))
     # A bit is a glimpse: its duty counts as the counter would, scaled so that both open at the same strength.
@@ -154,7 +174,9 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
     mem = median(window.recent("gpu.mem_temp", rules.window_s).values)
     return Signs(
         held=held.astype(np.float32),
+        counted=counted,
         hardware=hardware,
+        mhz=clock,
         clock=clock / reference_clock(window),
         of_top=clock / _top_clock(window),
         busy=mean(window.recent("gpu.util", rules.window_s).values),
@@ -192,28 +214,77 @@ def _near_mem(window: Window, rules: Thresholds, mem: Floats) -> Bools:
 
 
 def _since(window: Window, rules: Thresholds, signs: Signs) -> tuple[Times, Bools]:
-    """[gpu] since when it has been slow, by samples and then by whole minutes; and whether that is all that is known."""
-    reference = np.where(signs.by_top, _top_clock(window), reference_clock(window))
-    recent = window.recent("gpu.sm_clock", 900.0)
-    since = _slow_since(rules, recent.values, reference, recent.times)
-    util = window.recent("gpu.util", 900.0, step=recent.step)
-    if util.values.shape == recent.values.shape:
-        since = np.fmax(since, began(~(util.values < 0.5), recent.times))
-    minutes = window.minutes("gpu.sm_clock").mean
-    times = window.at // 60 * 60 - 60.0 * np.arange(len(minutes), 0, -1.0)
-    known = times >= window.since - 60.0
-    if known.any():
-        longer = since <= recent.times[0] + recent.step
-        earlier = _slow_since(rules, minutes[known], reference, times[known])
-        since = np.where(longer, np.fmin(since, earlier), since)
-    since = np.maximum(np.where(np.isnan(since), window.at, since), window.since)
-    first = max(window.since, window.at - LOOKBACK_S)
-    return since, since <= first + max(recent.step, 60.0)
+    """[gpu] since when it has shown the signs that it shows now, by samples and then by whole minutes; and whether that is all
+    that is known.
+
+    A low clock alone is no beginning: a board at its power limit has had one for as long as it has worked.
+    """
+    now = _Shown(window, rules, signs)
+    recent = window.recent("gpu.sm_clock", FINE_S)
+    fine = {
+        key: aligned(window.recent(key, FINE_S, step=recent.step), recent.times, recent.step)
+        for key in now.keys
+    }
+    since = _shown_since(now.by(fine), fine["gpu.sm_clock"], recent.times)
+    minutes = {key: window.minutes(key).mean for key in now.keys}
+    clock = minutes["gpu.sm_clock"]
+    times = window.at // 60 * 60 - 60.0 * np.arange(len(clock), 0, -1.0)
+    longer = since <= recent.times[0] + recent.step
+    since = np.where(longer, np.fmin(since, _shown_since(now.by(minutes), clock, times)), since)
+    since = np.where(np.isnan(since), window.at, since)
+    first = np.fmin(_first_of(clock, times), _first_of(fine["gpu.sm_clock"], recent.times))
+    return since, since <= np.fmax(first, window.at - LOOKBACK_S) + max(recent.step, 60.0)
 
 
-def _slow_since(rules: Thresholds, clock: Floats, reference: Floats, times: Times) -> Times:
-    slow = ~(clock > rules.clock_share * reference)  # a missing sample breaks nothing
-    return began(slow & present(clock).any(axis=0), times)
+class _Shown:
+    """What a board shows now, to be looked for in its past: heat, being held back, a low clock."""
+
+    def __init__(self, window: Window, rules: Thresholds, signs: Signs) -> None:
+        self.counters = tuple(key for key in COUNTERS if window.has(key))
+        self.keys = ("gpu.sm_clock", "gpu.util", "gpu.temp", "gpu.mem_temp", *self.counters)
+        self._rules = rules
+        usual = usual_clock(window)
+        reference = np.where(signs.by_top, _top_clock(window), reference_clock(window))
+        own = np.where(signs.mhz <= rules.clock_share * usual, np.fmin(usual, reference), reference)
+        self._clock = _where(signs.mhz <= rules.clock_share * own, rules.clock_share * own)
+        is_hot = signs.near_core | signs.near_mem
+        self._is_cool = ~is_hot
+        self._core = _where(signs.near_core, _slowdown(window) - rules.near_c)
+        self._mem = _where(signs.near_mem, signs.mem_temp - rules.near_c)
+        self._is_held = signs.counted >= rules.violation
+
+    def by(self, values: Mapping[str, Floats]) -> Bools:
+        """[time, gpu] of metrics in samples or minutes; a missing value is as the one before it."""
+        told = {key: carried(one) for key, one in values.items()}
+        shown = ~(told["gpu.sm_clock"] > self._clock) & ~(told["gpu.util"] < 0.5)
+        shown &= self._is_cool | (told["gpu.temp"] >= self._core) | (told["gpu.mem_temp"] >= self._mem)
+        if self.counters:
+            held = np.fmax.reduce([told[key] for key in self.counters])
+            shown &= ~self._is_held | _lately(held >= self._rules.violation)
+        return shown
+
+
+def _lately(condition: Bools) -> Bools:
+    """[time, gpu] whether it held in one of the last samples: what comes and goes is one episode, and no earlier for it."""
+    counted = np.cumsum(np.pad(condition, ((POLLS, 0), (0, 0))), axis=0, dtype=np.int32)
+    held: Bools = counted[POLLS:] > np.pad(counted[POLLS:-POLLS], ((POLLS, 0), (0, 0)))[: len(condition)]
+    return held
+
+
+def _where(condition: Bools, values: Floats) -> Floats:
+    """NaN where a condition does not hold: comparisons with it are False."""
+    return np.where(condition, values, np.nan).astype(np.float32)
+
+
+def _shown_since(shown: Bools, clock: Floats, times: Times) -> Times:
+    """[gpu] not before its first sample."""
+    return began(shown & present(carried(clock)), times)
+
+
+def _first_of(clock: Floats, times: Times) -> Times:
+    """[gpu] when its first sample is; NaN: there is none."""
+    have = present(clock)
+    return np.where(have.any(axis=0), times[np.argmax(have, axis=0)], np.nan)
 
 
 def _candidate(

@@ -115,6 +115,44 @@ def test_one_sample_in_ten_is_missing() -> None:
     assert candidate.since == pytest.approx(AT - (SINCE - 1) * STEP, abs=4 * STEP)
 
 
+def dense_at_its_limit(polls: int, fields: str) -> Cells:
+    """Boards whose power keeps the clock below what it reaches between two steps, as it has for as long as they work."""
+    cells = dense(len(GPUS), polls, fields=fields)
+    cells["gpu.sm_clock"][:] = 1800.0
+    cells["gpu.sm_clock"][::12] = 1980.0
+    cells["gpu.power"] *= 1.12
+    return cells
+
+
+@pytest.mark.parametrize("minutes", [5, 12, 25, 40])
+@pytest.mark.parametrize("fields", ["full", "default"])
+def test_it_began_with_the_heat_not_with_the_clock_that_power_had_lowered(fields: str, minutes: int) -> None:
+    polls = minutes * 4
+    cells = heat(dense_at_its_limit(4 * 60, fields), polls=polls)
+    if fields == "full":
+        cells["gpu.thermal_violation"][-polls:, HOT] = 0.3
+        cells["gpu.temp"][:, HOT] = 84.0  # it was hot before, and was not held back
+    candidate = one(said(cells, step=15.0))
+    assert candidate.since == pytest.approx(AT - polls * 15.0, abs=75.0)
+    assert not candidate.since_bound
+
+
+def test_what_comes_and_goes_began_when_it_first_came() -> None:
+    cells = heat(dense(len(GPUS)), polls=120)
+    cells["gpu.thermal_violation"][-120::4, HOT] = 0.2
+    assert one(said(cells)).since == pytest.approx(AT - 120 * STEP, abs=30.0)
+
+
+def test_it_is_not_older_than_what_is_known_of_the_board() -> None:
+    cells = heat(dense(len(GPUS), 4 * 60), polls=4 * 60, clock=1410.0)
+    cells["gpu.thermal_violation"][:, HOT] = 0.3
+    for values in cells.values():
+        values[:120, HOT] = np.nan  # its exporter came half an hour ago
+    candidate = one(said(cells, step=15.0))
+    assert candidate.since == pytest.approx(AT - 1800.0, abs=75.0)
+    assert candidate.since_bound
+
+
 # --- what only looks like it ----------------------------------------------------------------------------
 
 
