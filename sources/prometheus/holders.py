@@ -61,8 +61,23 @@ async def jobs(spoken: Spoken, asker: Asker) -> Held:
     return found
 
 
-async def beginnings(spoken: Spoken, asker: Asker) -> dict[str, float]:
-    """Job -> since when it has been there without a gap, as far as the asker looks back. Raises SourceError."""
+async def beginnings(spoken: Spoken, far: Asker, near: Asker) -> dict[str, float]:
+    """Job -> since when it has been there without a gap, as far as ``far`` looks back. Raises SourceError.
+
+    ``near`` looks at the last of that time more closely: it says when between two instants of ``far`` a job came. Gaps that
+    only it sees are too short to be counted.
+    """
+    began = await _beginnings(spoken, far)
+    step = float(far.times[1] - far.times[0])
+    for job, at in (await _beginnings(spoken, near)).items():
+        seen = began.setdefault(job, at)
+        if seen - step < at <= seen and at > near.start:
+            began[job] = at
+    return began
+
+
+async def _beginnings(spoken: Spoken, asker: Asker) -> dict[str, float]:
+    """Job -> the instant after the last one at which it was not there."""
     began: dict[str, float] = {}
     if Kind.GPU not in spoken.frames:
         return began

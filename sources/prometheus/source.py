@@ -66,6 +66,8 @@ HELD_S = 3600.0
 """Names that the server had within this are expected of it now."""
 JOBS_BACK_S, JOBS_STEP_S = 86_400.0, 300.0
 """How far back, and how exactly, the beginning of a job is looked for."""
+JOBS_NEAR_S, JOBS_NEAR_STEP_S = 3600.0, 15.0
+"""The same of one that has begun lately: what its GPUs have done since, and what they did before, are told apart by it."""
 USUAL_S = 15.0
 UNLEARNT_S = 3.0
 """Between two questions while nobody knows how often the server scrapes: it has only just begun to."""
@@ -476,11 +478,13 @@ class PrometheusSource:
         if watch.has_looked_back or not held:
             return {}
         watch.has_looked_back = True
-        times = grid(asker.start - JOBS_BACK_S, JOBS_STEP_S, int(JOBS_BACK_S / JOBS_STEP_S) + 1)
-        past = Asker(self._server, times, asker.remarks)
+        far, near = (
+            Asker(self._server, _back_from(asker.start, back, step), asker.remarks)
+            for back, step in ((JOBS_BACK_S, JOBS_STEP_S), (JOBS_NEAR_S, JOBS_NEAR_STEP_S))
+        )
         began: dict[str, float] = {}
         for spoken in watch.spoken:
-            began |= await beginnings(spoken, past)
+            began |= await beginnings(spoken, far, near)
         return {job: at + watch.ahead for job, at in began.items()}
 
     # -- how it is doing
@@ -672,3 +676,8 @@ def _at(item: Item) -> float:
     if isinstance(item, JobFact):
         return item.since if item.until is None else item.until
     return item.at if isinstance(item, Batch | Event) else 0.0
+
+
+def _back_from(at: float, seconds: float, step: float) -> Values:
+    """Instants up to ``at``, at whole steps of the clock: so the same beginning is found whenever it is looked for."""
+    return grid((at - seconds) // step * step, step, int(seconds / step) + 1)

@@ -364,14 +364,17 @@ async def test_jobs_of_the_past_begin_and_end(tmp_path: Path) -> None:
     )
     with prometheus(tmp_path, history=history, flags=["--query.lookback-delta=30s"]) as server:
         items = [item async for item in source_of(server).read(start + 1200, start + 2400, 15)]
+        later = [item async for item in source_of(server).read(start + 2077, start + 2400, 15)]
     jobs = [item for item in items if isinstance(item, JobFact)]
     first = [job for job in jobs if job.id == "slurm:41"]
-    assert first[0].since == pytest.approx(start, abs=330)
+    assert first[0].since == pytest.approx(start, abs=16)
     assert first[0].gpus == (GpuRef("n1", "GPU-1"),)
     assert first[-1].until == pytest.approx(start + 1500, abs=60)
     second = [job for job in jobs if job.id == "slurm:42"]
     assert second[0].since == pytest.approx(start + 1800, abs=30)
     assert second[-1].until is None
+    (again,) = (item for item in later if isinstance(item, JobFact))
+    assert again.since == pytest.approx(second[0].since, abs=16)  # whenever it is asked for
 
 
 async def test_a_victoria_metrics_is_watched_alike(tmp_path: Path) -> None:
