@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from coldaisle.analyzers.features import aligned, power_limit, reference_clock, usual_clock
 from coldaisle.analyzers.finding import (
@@ -271,7 +272,7 @@ def _lately(condition: Bools) -> Bools:
     return held
 
 
-def _where(condition: Bools, values: Floats) -> Floats:
+def _where(condition: Bools, values: NDArray[np.floating]) -> Floats:
     """NaN where a condition does not hold: comparisons with it are False."""
     return np.where(condition, values, np.nan).astype(np.float32)
 
