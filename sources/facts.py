@@ -127,9 +127,9 @@ class JobBook:
         silent = {
             key for key in gone if heard is not None and heard.isdisjoint(self._running[key].gpus or ())
         }
-        self._unheard = {key: self._unheard.get(key, now) for key in silent}
-        ended = gone - {key for key, since in self._unheard.items() if now - since < UNHEARD_JOB_S}
-        return [(key, self._unheard.pop(key, now)) for key in sorted(ended)]
+        since = {key: self._unheard.get(key, now) for key in gone}
+        self._unheard = {key: since[key] for key in silent if now - since[key] < UNHEARD_JOB_S}
+        return [(key, since[key]) for key in sorted(gone - self._unheard.keys())]
 
 
 def holdings(jobs: Iterable[Job]) -> dict[str, tuple[Job, tuple[GpuRef, ...]]]:
