@@ -408,3 +408,73 @@ def shifted(one: Line, least: float, start: float = -np.inf) -> tuple[float, boo
     if abs(before[best] - after[best]) < least:
         return float(times[0]), True
     return float(times[best + 1]), False
+
+
+class Fall(NamedTuple):
+    """When a line came down to what it is."""
+
+    since: float
+    is_bound: bool
+    """It has been so all along, as far as is known."""
+    earlier: float
+    """From then until ``since`` it was as it was just before."""
+
+
+SHORTEST_STRETCH_S, STRETCH_SAMPLES, STRETCH_Z = 90.0, 4, 4.0
+"""A stretch is so long, of so many samples, and as many standard errors apart from its neighbours: a pause or a save is none.
+Engineering choice."""
+
+
+def fell(one: Line, least: float, start: float = -np.inf) -> Fall:
+    """When the mean of a line last fell, by at least ``least``, and has not come back since.
+
+    An hour may hold several episodes, of which the largest need not be the one that lasts: the line is cut into stretches, and
+    those at its end belong together that are nearer to its last level than to its best one.
+    """
+    keep = one.times >= start
+    times, values = one.times[keep], one.values[keep]
+    if len(values) < STRETCH_SAMPLES:
+        first = float(times[0]) if len(times) else start
+        return Fall(first, True, first)
+    cuts = [0, *_cuts(times, values, least, SHORTEST_STRETCH_S)]
+    levels = [float(part.mean()) for part in np.split(values, cuts[1:])]
+    if max(levels) - levels[-1] >= least:
+        middle = (max(levels) + levels[-1]) / 2
+        good = max(number for number, level in enumerate(levels) if level >= middle)
+        return Fall(float(times[cuts[good + 1]]), False, float(times[cuts[good]]))
+    # It is at its best, but for what it has only just come to.
+    last = cuts[-1]
+    new = _cuts(times[last:], values[last:], least, 0.0)
+    cut = last + (new[-1] if new else 0)
+    if new and values[last:cut].mean() > values[cut:].mean():
+        return Fall(float(times[cut]), False, float(times[last]))
+    since, is_bound = shifted(Line(times[last:], values[last:]), least)
+    has_fallen = not is_bound and values[last:][times[last:] < since].mean() > values[times >= since].mean()
+    first = float(times[last])
+    return Fall(since, False, first) if has_fallen else Fall(first, last == 0, first)
+
+
+def _cuts(
+    times: NDArray[np.float64], values: NDArray[np.float64], least: float, shortest: float
+) -> list[int]:
+    """Where stretches begin whose means differ: the split that leaves the least spread, and so on within both parts."""
+    size = len(values)
+    if size < 2 * STRETCH_SAMPLES:
+        return []
+    count = np.arange(1, size)
+    total = np.cumsum(values)
+    before, after = total[:-1] / count, (total[-1] - total[:-1]) / (size - count)
+    is_long = (count >= STRETCH_SAMPLES) & (size - count >= STRETCH_SAMPLES)
+    is_long &= (times[1:] - times[0] >= shortest) & (times[-1] - times[:-1] >= shortest)
+    if not is_long.any():
+        return []
+    cut = int(np.argmax(np.where(is_long, count * (size - count) * (before - after) ** 2, -1.0))) + 1
+    left, right = values[:cut], values[cut:]
+    error = np.sqrt(left.var() / cut + right.var() / (size - cut))
+    if abs(left.mean() - right.mean()) < max(least, STRETCH_Z * float(error)):
+        return []
+    return [
+        *_cuts(times[:cut], left, least, shortest),
+        cut,
+        *(cut + further for further in _cuts(times[cut:], right, least, shortest)),
+    ]

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import Activity, Hosts, activity, aligned, hosts, line, shifted, synchrony
+from coldaisle.analyzers.features import Activity, Hosts, activity, aligned, fell, hosts, line, synchrony
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -145,8 +145,8 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     members = team.members(number)
     past = line(window, _busy_key(window), members)
     start = job.since + rules.start_s if job else -np.inf
-    since, bound = shifted(past, rules.worse, start)
-    before = past.values[(past.times < since) & (past.times >= start)]
+    since, bound, earlier = fell(past, rules.worse, start)
+    before = past.values[(past.times < since) & (past.times >= earlier)]
     after = past.values[past.times >= since]
     reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
     saving = saves(window, team.nodes_of(number), past.times).goes_on[past.times >= since]
@@ -161,7 +161,7 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     if cause is None:
         if not is_worse or gaps.busy[number] > rules.blind * reference:
             return None
-        if not _is_certain(window, rules, past.values[past.times < since], after):
+        if not _is_certain(window, rules, before, after):
             return None
         if not _trains(window, rules, number, workload, in_step):
             return Undecided(

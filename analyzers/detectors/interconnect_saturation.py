@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.features import activity, aligned, intensity, line, shifted
+from coldaisle.analyzers.features import activity, aligned, fell, intensity, line
 from coldaisle.analyzers.finding import Candidate, Evidence, Rejected, Verdict, severity_of
 from coldaisle.analyzers.links import expected_rates, nvlink_ceilings, pcie_ceilings, port_ceilings
 from coldaisle.analyzers.progress import progress
@@ -245,8 +245,8 @@ def _since(window: Window, rules: Thresholds, team: Teams, load: Load, number: i
         return rose
     key = "gpu.tensor_active" if window.has("gpu.tensor_active") else "gpu.power"
     pace = line(window, key, team.members(number))
-    fell, is_bound = shifted(pace, 0.5 * lost * float(np.quantile(pace.values, 0.85)), rose)
-    return rose if is_bound else max(rose, fell)
+    since, is_bound, _ = fell(pace, 0.5 * lost * float(np.quantile(pace.values, 0.85)), rose)
+    return rose if is_bound else max(rose, since)
 
 
 def _rose(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> float:

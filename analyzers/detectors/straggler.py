@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from coldaisle.analyzers.features import (
     activity,
     aligned,
+    fell,
     idle_power,
     intensity,
     line,
-    shifted,
     variance,
 )
 from coldaisle.analyzers.finding import (
@@ -338,7 +338,7 @@ def _candidate(
     nodes, peers = (np.unique(window.groups.gpu_node[gpus]) for gpus in (slow.gpus, others))
     loss = lost if not np.isnan(lost) else slow.lack
     least = 0.04 * float(np.nanmedian(mean(window.recent("gpu.power", 120.0).values)[others]))
-    begun, bound = shifted(line(window, "gpu.power", others), least)
+    begun, bound, _ = fell(line(window, "gpu.power", others), least)
     keys = tuple(window.layout.gpus[gpu].key for gpu in slow.gpus.tolist())
     scope = team.scope(window, number)
     cpu = _cpu(window)
