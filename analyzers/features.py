@@ -441,7 +441,11 @@ def fell(one: Line, least: float, start: float = -np.inf) -> Fall:
     if max(levels) - levels[-1] >= least:
         middle = (max(levels) + levels[-1]) / 2
         good = max(number for number, level in enumerate(levels) if level >= middle)
-        return Fall(float(times[cuts[good + 1]]), False, float(times[cuts[good]]))
+        earlier, since = float(times[cuts[good]]), float(times[cuts[good + 1]])
+        nearer = shifted(one, least, earlier)[
+            0
+        ]  # what is too short for a stretch of its own is part of one of them
+        return Fall(nearer if abs(nearer - since) <= SHORTEST_STRETCH_S else since, False, earlier)
     # It is at its best, but for what it has only just come to.
     last = cuts[-1]
     new = _cuts(times[last:], values[last:], least, 0.0)
@@ -470,8 +474,10 @@ def _cuts(
         return []
     cut = int(np.argmax(np.where(is_long, count * (size - count) * (before - after) ** 2, -1.0))) + 1
     left, right = values[:cut], values[cut:]
-    error = np.sqrt(left.var() / cut + right.var() / (size - cut))
-    if abs(left.mean() - right.mean()) < max(least, STRETCH_Z * float(error)):
+    # Together, for by chance a few glimpses are all alike.
+    spread = np.sqrt((left.var() * cut + right.var() * (size - cut)) / size)
+    error = float(spread * np.sqrt(1 / cut + 1 / (size - cut)))
+    if abs(left.mean() - right.mean()) < max(least, STRETCH_Z * error):
         return []
     return [
         *_cuts(times[:cut], left, least, shortest),

@@ -331,14 +331,26 @@ def _sign(window: Window, variant: str) -> tuple[str, str]:
     return "gpu.util", "less of the time with a kernel than its peers"
 
 
+def _began(
+    window: Window, team: Teams, number: int, others: NDArray[np.intp], lost: float
+) -> tuple[float, bool]:
+    """When the team lost of its pace: by its tensor cores, where it uses them; else when the others began to draw less."""
+    if window.has("gpu.tensor_active") and not np.isnan(lost):
+        pace = line(window, "gpu.tensor_active", team.members(number))
+        best = float(np.quantile(pace.values, 0.85))
+        if best > 0.02:
+            return fell(pace, 0.5 * lost * best)[:2]
+    least = 0.04 * float(np.nanmedian(mean(window.recent("gpu.power", 120.0).values)[others]))
+    return fell(line(window, "gpu.power", others), least)[:2]
+
+
 def _candidate(
     window: Window, rules: Thresholds, team: Teams, number: int, slow: Slow, lost: float
 ) -> Candidate:
     others = np.setdiff1d(team.members(number), slow.gpus)
     nodes, peers = (np.unique(window.groups.gpu_node[gpus]) for gpus in (slow.gpus, others))
     loss = lost if not np.isnan(lost) else slow.lack
-    least = 0.04 * float(np.nanmedian(mean(window.recent("gpu.power", 120.0).values)[others]))
-    begun, bound, _ = fell(line(window, "gpu.power", others), least)
+    begun, bound = _began(window, team, number, others, lost)
     keys = tuple(window.layout.gpus[gpu].key for gpu in slow.gpus.tolist())
     scope = team.scope(window, number)
     cpu = _cpu(window)
