@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Severity(IntEnum):
     """How bad it is."""
@@ -143,6 +146,8 @@ class Verdict:
     warming: Warming | None = None
     failed: bool = False
     """A mistake of ours: what was open stays as it was."""
+    well: NDArray[np.bool_] | None = field(default=None, compare=False)
+    """[gpu] measured to be free of it for long enough: what stood there is over. None: it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Tracks:
                 track.seen_at = at
             elif track.seen_at < at:
                 track.looks = 0
-                self._miss(track, window, span)
+                self._miss(track, window, span, is_well=_is_well(track, window, verdicts))
         for track in self.by_key.values():
             if track.is_open and track.seen_at < at and self._is_over(track.cause):
                 track.opened_at, track.closed_at, track.cause = None, None, None
@@ -147,7 +147,7 @@ class Tracks:
     def _is_over(self, cause: Key | None) -> bool:
         return cause is not None and (cause not in self.by_key or not self.by_key[cause].is_open)
 
-    def _miss(self, track: Track, window: Window, span: float) -> None:
+    def _miss(self, track: Track, window: Window, span: float, *, is_well: bool = False) -> None:
         at = window.at
         if not track.is_open:
             if at - max(track.closed_at or track.seen_at, track.seen_at) > FORGET_S:
@@ -158,8 +158,19 @@ class Tracks:
         wait *= 1 + min(track.flaps, MOST_FLAPS)
         if _is_gone(track, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
             wait = 0.0
+        if is_well and not track.flaps:
+            wait = 0.0
         if at - track.seen_at >= wait and at - track.opened_at >= min(DWELL_S, wait):
             track.opened_at, track.closed_at = None, at
+
+
+def _is_well(track: Track, window: Window, verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether its detector knows of all its boards that they are free of it."""
+    verdict, keys = verdicts.get(track.key[0]), track.candidate.roots.gpus
+    if verdict is None or verdict.well is None or not keys:
+        return False
+    boards = [window.layout.gpu_of.get(key, -1) for key in keys]
+    return min(boards) >= 0 and bool(verdict.well[boards].all())
 
 
 def _has_held(track: Track, at: float) -> bool:

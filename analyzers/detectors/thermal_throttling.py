@@ -48,6 +48,8 @@ from coldaisle.sources.source import Floats
 LOOKBACK_S = 3600.0
 FINE_S = 900.0
 """As long as samples are kept."""
+WELL_S = 180.0
+"""So long cool, it is over: longer than boards cool in the pauses of a job that heats them again. Engineering choice."""
 COUNTERS = ("gpu.thermal_violation", "gpu.sw_thermal_violation", "gpu.hw_thermal_violation")
 NAME = "thermal_throttling"
 SW_THERMAL, HW_THERMAL, HW_SLOWDOWN = 0x20, 0x40, 0x08
@@ -132,12 +134,12 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     signs.by_top = (far_below | lingering) & ~blind
     signs.clock = np.where(signs.by_top, signs.of_top, signs.clock)
     found = np.flatnonzero(enough & (strength >= rules.keep) & window.groups.is_board)
+    well = _well(window, rules)
     if not len(found):
-        return Verdict()
+        return Verdict(well=well)
     since, bound = _since(window, rules, signs)
-    return Verdict(
-        tuple(_candidate(window, rules, signs, int(g), float(strength[g]), since, bound) for g in found)
-    )
+    made = (_candidate(window, rules, signs, int(g), float(strength[g]), since, bound) for g in found)
+    return Verdict(tuple(made), well=well)
 
 
 def _slower_for_its_watts(window: Window, rules: Thresholds, signs: Signs, hot: Bools) -> Bools:
@@ -188,6 +190,20 @@ def _signs(window: Window, rules: Thresholds) -> Signs:
         near_mem=_near_mem(window, rules, mem),
         by_top=np.zeros(len(duty), dtype=np.bool_),
     )
+
+
+def _well(window: Window, rules: Thresholds) -> Bools:
+    """[gpu] far from its limits and never held back in all of the last minutes: no heat can slow it."""
+    temp, mem = (window.recent(key, WELL_S) for key in ("gpu.temp", "gpu.mem_temp"))
+    bits = window.recent("gpu.throttle", WELL_S).values
+    is_held = (np.nan_to_num(bits).astype(np.int64) & (SW_THERMAL | HW_THERMAL)) != 0
+    well = temp.samples >= LEAST
+    well &= ~(temp.values >= _slowdown(window) - rules.near_c).any(axis=0)
+    well &= ~(mem.values >= rules.hot_mem_c).any(axis=0) & ~is_held.any(axis=0)
+    for key in COUNTERS:
+        if window.has(key):
+            well &= ~(window.recent(key, WELL_S).values > 0).any(axis=0)
+    return well
 
 
 def _top_clock(window: Window) -> Floats:

@@ -168,6 +168,21 @@ def test_it_is_over_two_windows_after_the_last_sign(poll: float) -> None:
     assert cleared.cleared_at == folding.at
 
 
+def test_it_is_over_where_its_detector_knows_that_all_is_well(folding: Folding) -> None:
+    ill = folding.snapshot.layout.gpu_of["r07n01/0"]
+    well = np.ones(len(folding.snapshot.layout.gpus), dtype=np.bool_)
+    folding.see(*hot("r07n01/0"), looks=LONG)
+    well[ill] = False
+    folding.see(thermal_throttling=Verdict(well=well))
+    assert folding.ids() == ["thermal_throttling:r07n01/0"]
+    well[ill] = True
+    folding.see(thermal_throttling=Verdict(well=well))
+    assert folding.ids() == []
+    folding.see(*hot("r07n01/0"), looks=LONG)
+    folding.see(thermal_throttling=Verdict(well=well))
+    assert folding.ids() == ["thermal_throttling:r07n01/0"], "it comes and goes"
+
+
 def test_an_event_stays_as_long_as_it_is_told_of_and_a_minute(folding: Folding) -> None:
     xid = candidate("gpu_fault", gpus=("r07n01/0",), is_immediate=True)
     folding.see(xid)

@@ -153,6 +153,33 @@ def test_it_is_not_older_than_what_is_known_of_the_board() -> None:
     assert candidate.since_bound
 
 
+@pytest.mark.parametrize("step", [5.0, 30.0])
+@pytest.mark.parametrize("fields", ["full", "default"])
+def test_who_has_been_cool_for_minutes_is_well(fields: str, step: float) -> None:
+    def well(ago_s: float, **signs: float) -> bool:
+        cells = dense(len(GPUS), fields=fields)
+        for key, value in signs.items():
+            cells[f"gpu.{key}"][: -max(int(ago_s / step), 1), HOT] = value
+        told = verdict("thermal_throttling", window_of(gpus=GPUS, jobs=JOB, metrics=cells, step=step)).well
+        assert told is not None
+        assert told[np.arange(len(GPUS)) != HOT].all()
+        return bool(told[HOT])
+
+    assert well(300.0, temp=87.0, sm_clock=1410.0)
+    assert not well(100.0, temp=87.0)
+    assert not well(100.0, mem_temp=96.0)
+    if fields == "full":
+        assert not well(100.0, thermal_violation=0.3)
+
+
+def test_of_what_nobody_measures_the_heat_it_is_not_said_to_be_well() -> None:
+    cells = dense(len(GPUS))
+    del cells["gpu.temp"]
+    told = verdict("thermal_throttling", window_of(gpus=GPUS, jobs=JOB, metrics=cells)).well
+    assert told is not None
+    assert not told.any()
+
+
 # --- what only looks like it ----------------------------------------------------------------------------
 
 
