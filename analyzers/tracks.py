@@ -2,7 +2,7 @@
 
 One look proves nothing, unless what it saw is proof by itself (an XID). A candidate that is open in two looks running opens;
 a weaker one keeps it; it closes when nothing was seen of it for two windows, and not before it stood for a minute; a silence
-closes at the first word. One that comes back within ten minutes is the same again, and is kept longer each time.
+closes at the first word, and what its detector knows to be well at once. One that comes back within ten minutes is the same again, and is kept longer each time.
 """
 
 from __future__ import annotations
