@@ -174,7 +174,7 @@ def _candidate(
         rejected=(Rejected("data_loader_starvation", "kernels run all the time"), Rejected("communication_stall", "bytes flow")),
         words={
             "rate": show(rate, "B/s"),
-            "share": f"{min(of, 1.0):.0%}" + (" (bursts unseen at this poll)" if window.step(load.metric) > 10 else ""),
+            "share": f"{min(of, 1.0):.0%}" + (" (bursts unseen at this poll)" if window.step(load.metric) > 12 else ""),
             "lost": f"{loss:.0%} of its pace lost" if is_known
             else f"no better pace of its own is known; by its {_BY[by]} it computes {1 - loss:.0%} of the time",
             "job": name.removeprefix("slurm:"),
