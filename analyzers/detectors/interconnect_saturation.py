@@ -11,6 +11,8 @@ the SMs do (an exchange holds some of them), else by tensor activity or power; p
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 
@@ -130,8 +132,19 @@ def _level(window: Window, rules: Thresholds, team: Teams, key: str) -> Floats:
     return level
 
 
-def _exchanges(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> tuple[float, str]:
-    """Share of its time in which only the links work, 0..1, and the key that tells it; NaN: nothing does."""
+class Exchange(NamedTuple):
+    """Of a team: the part of its time in which only the links work."""
+
+    share: float
+    """0..1"""
+    metric: str
+    """The key that tells it."""
+    level: float
+    """Of that metric; of power the share of its range."""
+
+
+def _exchanges(window: Window, rules: Thresholds, team: Teams, load: Load, number: int) -> Exchange:
+    """What is left of its step, where it has no better pace of its own."""
     exchange_sm = 0.0 if load.variant == "pcie" else EXCHANGE_SM  # copies need no SM
     for key, none, dense in (
         ("gpu.sm_active", exchange_sm, DENSE_SM),
@@ -139,9 +152,9 @@ def _exchanges(window: Window, rules: Thresholds, team: Teams, load: Load, numbe
     ):
         level = float(_level(window, rules, team, key)[number]) if window.has(key) else np.nan
         if level > (USES_TENSOR if key == "gpu.tensor_active" else 0.0):
-            return float(np.clip(1 - (level - none) / (dense - none), 0.0, 0.95)), key
+            return Exchange(float(np.clip(1 - (level - none) / (dense - none), 0.0, 0.95)), key, level)
     power = float(team.mean(mean(intensity(window, rules.window_s).values)[None])[0][number])
-    return float(np.clip(1 - power / rules.idle_intensity, 0.0, 0.9)), "gpu.power"
+    return Exchange(float(np.clip(1 - power / rules.idle_intensity, 0.0, 0.9)), "gpu.power", power)
 
 
 _BY = {"gpu.sm_active": "SM activity", "gpu.tensor_active": "tensor activity", "gpu.power": "power"}
@@ -152,7 +165,8 @@ def _candidate(
 ) -> Candidate:
     """``lost``: of its own pace; NaN: it has none to hold this one against."""
     is_known = not np.isnan(lost)
-    loss, by = (lost, _pace_key(window)) if is_known else _exchanges(window, rules, team, load, number)
+    left = None if is_known else _exchanges(window, rules, team, load, number)
+    loss = left.share if left else lost
     rate, of = float(load.rate[number]), float(load.share[number])
     scope = team.scope(window, number)
     name = scope.jobs[0] if scope.jobs else scope.nodes[0]
@@ -164,10 +178,11 @@ def _candidate(
         severity_of(loss),
         since,
         loss,
-        0.8 if is_known else 0.6,
+        0.6 if left else 0.8,
         (
             Evidence(load.metric, name, of, "ratio", f"of the achievable, >= {rules.mean:.0%}"),
-            Evidence(by, name, loss, "ratio", f"of its pace lost, >= {rules.lost:g}" if is_known else "of its time without computing"),
+            Evidence(left.metric, name, left.level, "ratio", f"{'of its range, ' * (left.metric == 'gpu.power')}on average") if left
+            else Evidence(_pace_key(window), name, loss, "ratio", f"of its pace lost, >= {rules.lost:g}"),
         ),
         since_bound=is_bound,
         is_open=strength >= 1,
@@ -175,8 +190,8 @@ def _candidate(
         words={
             "rate": show(rate, "B/s"),
             "share": f"{min(of, 1.0):.0%}" + (" (bursts unseen at this poll)" if window.step(load.metric) > 12 else ""),
-            "lost": f"{loss:.0%} of its pace lost" if is_known
-            else f"no better pace of its own is known; by its {_BY[by]} it computes {1 - loss:.0%} of the time",
+            "lost": f"no better pace of its own is known; by its {_BY[left.metric]} it computes {1 - loss:.0%} of the time" if left
+            else f"{loss:.0%} of its pace lost",
             "job": name.removeprefix("slurm:"),
         },
     )  # fmt: skip

@@ -165,6 +165,8 @@ def test_a_link_that_is_full_since_the_job_began(variant: str, full: dict[str, t
     assert not one.since_bound
     assert one.loss == pytest.approx(0.6 if variant == "pcie" else 0.735, abs=0.02)  # copies take no SMs
     assert one.confidence < 0.8
+    assert one.evidence[1].metric == "gpu.sm_active"
+    assert one.evidence[1].value == pytest.approx(0.36, abs=0.01)
     assert "no better pace of its own is known; by its SM activity" in one.words["lost"]
 
 
