@@ -21,11 +21,12 @@ MOST_SHOWN = 40
 
 
 class Measure(click.ParamType):  # type: ignore[type-arg]
-    """A measure above zero in a unit of the catalogue of metrics."""
+    """A measure in a unit of the catalogue of metrics: above zero, or with ``or_zero`` that too."""
 
-    def __init__(self, unit: str, name: str) -> None:
+    def __init__(self, unit: str, name: str, *, or_zero: bool = False) -> None:
         self.unit = unit
         self.name = name
+        self.or_zero = or_zero
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
         if not isinstance(value, str):
@@ -34,8 +35,9 @@ class Measure(click.ParamType):  # type: ignore[type-arg]
             found = parse(self._spelt(value.strip()), self.unit)
         except ValueError as error:
             self.fail(str(error), param, context)
-        if not found > 0:
-            self.fail(f"{value.strip()[:MOST_SHOWN]}; it has to be above zero", param, context)
+        if not found > 0 and not (self.or_zero and found == 0):
+            least = "zero or above" if self.or_zero else "above zero"
+            self.fail(f"{value.strip()[:MOST_SHOWN]}; it has to be {least}", param, context)
         return found
 
     def _spelt(self, text: str) -> str:
@@ -45,8 +47,8 @@ class Measure(click.ParamType):  # type: ignore[type-arg]
 class Count(Measure):
     """How many: ``70B`` and ``15T`` too, as models and their tokens are counted, and ``16,384``."""
 
-    def __init__(self, unit: str = "1", name: str = "number") -> None:
-        super().__init__(unit, name)
+    def __init__(self, unit: str = "1", name: str = "number", *, or_zero: bool = False) -> None:
+        super().__init__(unit, name, or_zero=or_zero)
 
     def _spelt(self, text: str) -> str:
         return _TRILLIONS.sub("T", _BILLIONS.sub("G", _GROUPS.sub("", text)))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from coldaisle.analyzers.sizing.catalogue import FROM_CONFIG
 from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
 from coldaisle.analyzers.sizing.serving_experts import expert_section
@@ -167,24 +168,24 @@ def _not_below_zero(left: Quantity) -> Quantity:
 def _kv_section(request: Request, best: Candidate) -> Section:
     kept, ranks = best.kept, best.kept.shards * best.stages
     room, length = best.room.left, request.length
-    each = kept.of_token(length) / ranks
-    tokens = Quantity(
-        max(room.value, 0.0) / each, max(room.low, 0.0) / each, room.high / each, "tokens",
-        f"{room.value / GIB:.2f} GiB a GPU / {each:,.0f} bytes a token and GPU", kept.formula,
-    )  # fmt: skip
     figures = [
         ("a token", kv_bytes_per_token(request.model, request.kv_dtype)),
         ("a request", exact(kept.of_request(length), "bytes", f"{length:,.0f} tokens", kept.formula)),
-        ("tokens a replica", tokens),
-        ("requests at once, full length", slots_in(request, best.room, kept, best.stages)),
-        ("requests at once, on the mean", _mean_slots(request, best)),
     ]
+    if each := kept.of_token(length) / ranks:
+        words = f"{room.value / GIB:.2f} GiB a GPU / {each:,.0f} bytes a token and GPU"
+        low, value, high = (max(left, 0.0) / each for left in (room.low, room.value, room.high))
+        figures.append(("tokens a replica", Quantity(value, low, high, "tokens", words, kept.formula)))
     if kept.windowed:
         full = kept.charged_in_full / ranks
         words = "where the engine gives layers with a window as much as the others"
-        figures.insert(
-            3, ("tokens a replica, all layers in full", exact(max(room.value, 0) / full, "tokens", words))
+        figures.append(
+            ("tokens a replica, all layers in full", exact(max(room.value, 0) / full, "tokens", words))
         )
+    figures += [
+        ("requests at once, full length", slots_in(request, best.room, kept, best.stages)),
+        ("requests at once, on the mean", _mean_slots(request, best)),
+    ]
     return Section("keys and values", tuple(figures))
 
 
@@ -465,7 +466,13 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
         yield "MLA keeps one latent, on each GPU a copy: tensor parallelism adds no room for it; data-parallel attention does"
     if best.tensor > 1 and part.scaleup_gpus <= 1:
         yield "these cards have no links of their own: tensor parallelism goes over PCIe"
-    if best.kept.shards < best.tensor and not request.model.is_mla:
+    if (
+        request.model.kv_layers != request.model.layers
+        and not request.model.state_bytes
+        and request.model.status != FROM_CONFIG
+    ):
+        yield "what its layers without keys and values keep of a request is not told, and counted as nothing: a config.json tells it"
+    if best.kept.shards < best.tensor and not request.model.is_mla and best.kept.charged_in_full:
         yield f"{request.model.kv_heads} KV heads over {best.tensor} GPUs: they are copied, so that memory for them does not grow"
     if request.kv_dtype == "fp8" and math.isnan(part.peak("fp8")):
         yield f"{part.product} has no fp8: keys and values are stored so, and computed with at 16 bit"

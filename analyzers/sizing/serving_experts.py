@@ -23,6 +23,7 @@ from coldaisle.analyzers.sizing.weights import expert_params, weight_bytes
 from coldaisle.sources.parts.catalogue import Part
 
 NAME = "expert parallelism"
+COMPARED = "expert parallelism against the layout"
 MOST = 64
 """Ranks that are looked at."""
 _SPEED = "throughput a GPU"
@@ -43,41 +44,51 @@ def expert_section(request: Request, part: Part, best: Candidate, site: Site) ->
                 "not considered: how many experts the model has is not told (--experts, --experts-active)",
             ),
         )
-    built, figures, fewest, speeds = machine(part, site), [], 0, {}
+    built, fewest = machine(part, site), 0
+    figures: list[tuple[str, Quantity]] = []
+    speeds: dict[int, Quantity] = {}
     for size in expert_sizes(model, MOST):
         rows, fits = _row(request, part, best, built, size)
         figures += [(f"EP {size}: {label}", one) for label, one in rows]
         fewest = fewest or (size if fits else 0)
         if point := dict(rows).get(_SPEED):
-            speeds[size] = point.value
+            speeds[size] = point
     found = (
         f"EP {fewest} is the fewest whose memory holds experts and a request; memory binds it"
         if fewest
         else f"memory binds: not even EP {expert_sizes(model, MOST)[-1]} holds experts and a request"
     )
-    return (
-        Section(
-            NAME,
-            tuple(figures),
-            f"{found}; {_compared(request, best, speeds)}",
-            is_table=True,
-        ),
-    )
+    compared = _compared(request, best, fewest, speeds)
+    table = Section(NAME, tuple(figures), f"{found}; {compared.note}", is_table=True)
+    return (table, replace(compared, note=""))
 
 
-def _compared(request: Request, best: Candidate, speeds: dict[int, float]) -> str:
-    """The degree that serves most a GPU, against the layout that was found."""
+def _compared(request: Request, best: Candidate, fewest: int, speeds: dict[int, Quantity]) -> Section:
+    """The degree that serves most a GPU, against the layout that was found; the note says which of them it is."""
+    figures: list[tuple[str, Quantity]] = []
+    if fewest:
+        figures.append(("fewest GPUs that hold it", exact(float(fewest), "gpus", "the lowest degree")))
     if not speeds:
-        return "no degree of it meets what was asked; the layout above stands"
-    size = max(speeds, key=lambda one: speeds[one])
+        note = "no degree of it meets what was asked; the layout above stands"
+        return Section(COMPARED, tuple(figures), note)
+    size = max(speeds, key=lambda one: speeds[one].value)
     full = highest_point(request, best.replica, best.load)
     here = full.throughput / best.tensor if full else 0.0
-    words = (
-        f"EP {size} serves most, {speeds[size]:,.0f} tok/s a GPU where the layout above serves {here:,.0f}"
+    there = speeds[size].value
+    note = f"EP {size} serves most, {there:,.0f} tok/s a GPU where the layout above serves {here:,.0f}"
+    note += (
+        ": the layout above is the best" if there <= here else f": the best for a load of {size} GPUs or more"
     )
-    if speeds[size] <= here:
-        return f"{words}: the layout above is the best"
-    return f"{words}: the best for a load of {size} GPUs or more"
+    band = constants()["band.throughput"]
+    words = "the layout above with as many requests as it holds and its goals allow"
+    figures += [
+        ("degree that serves most", exact(float(size), "gpus", "of those whose memory holds it")),
+        (_SPEED, speeds[size]),
+        ("throughput a GPU of the layout", about(here, band.low, band.high, "tokens/s", words, SOURCE)),
+    ]
+    if here:
+        figures.append(("over the layout's", exact(there / here, "ratio", "throughput a GPU")))
+    return Section(COMPARED, tuple(figures), note)
 
 
 def _row(

@@ -231,3 +231,25 @@ def test_a_hybrid_of_fewer_layers_keeps_its_share_that_have_keys_and_values(tmp_
 
     assert (layers(), layers("--layers", "24"), layers("--layers", "24", "--kv-layers", "8")) == (12, 6, 8)
     assert layers("--layers", "1") == 1
+
+
+def test_a_model_without_keys_and_values_is_served_and_trained() -> None:
+    shape = ("--params", "2.8B", "--layers", "64", "--hidden", "2560", "--kv-layers", "0")
+    (part,) = told("serve", *shape, "--part", "h100_sxm")["parts"]
+    kept = part["sections"]["keys and values"]["figures"]
+    assert (kept["a token"]["value"], kept["a request"]["value"]) == (0, 0)
+    assert kept["requests at once, full length"]["value"] == 2048  # the engine's limit
+    assert any("is not told, and counted as nothing" in warning for warning in part["warnings"])
+    told("train", *shape, "--tokens", "1T", "--part", "h100_sxm", "--gpus", "8")
+    size("serve", *shape[:-1], "-1", "--part", "h100_sxm", status=3)
+
+
+def test_json_says_whether_expert_parallelism_does_better() -> None:
+    (part,) = told("serve", "--model", "deepseek-v3", "--part", "h200_sxm", "--users", "500")["parts"]
+    found = part["sections"]["expert parallelism against the layout"]["figures"]
+    best, layout = found["throughput a GPU"]["value"], found["throughput a GPU of the layout"]["value"]
+    assert found["over the layout's"]["value"] == pytest.approx(best / layout)
+    degree = found["degree that serves most"]["value"]
+    table = part["sections"]["expert parallelism"]["figures"]
+    assert table[f"EP {degree:.0f}: throughput a GPU"]["value"] == best
+    assert found["fewest GPUs that hold it"]["value"] == 8
