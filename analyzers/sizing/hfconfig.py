@@ -108,6 +108,8 @@ class _Attention:
     words: str
     index_bytes: float = 0.0
     """Of a token, for choosing whom to attend to; whatever the format of keys and values."""
+    score_dim: float | None = None
+    """Of MLA: a head's width before its latent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ def _model(keys: Keys, name: str) -> Model:
         tied_embedding=tied,
         latent_dim=attention.latent,
         index_bytes=attention.index_bytes,
+        score_dim=attention.score_dim,
         state_bytes=_state(keys, family, hidden, each),
         stored=stored or SIXTEEN_BIT,
         status=FROM_CONFIG,
@@ -406,7 +409,8 @@ def _latent(keys: Keys, hidden: int, heads: int) -> _Attention:
         choosers = keys.needed("how it chooses tokens", "index_n_heads")
         params += (query or hidden) * choosers * index + hidden * (index + choosers) + 2 * index
     kept = index + _INDEX_SCALE if index else 0.0
-    return _Attention(params, heads, 1, rank + rope, rank + rope, f"MLA: {rank} latent + {rope} rope", kept)
+    words, kept_dim = f"MLA: {rank} latent + {rope} rope", rank + rope
+    return _Attention(params, heads, 1, kept_dim, kept_dim, words, kept, (nope + rope + value) / 2)
 
 
 def _kv_heads(keys: Keys, heads: int) -> int:
