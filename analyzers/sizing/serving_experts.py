@@ -135,14 +135,14 @@ def _speed(
     point = highest_point(request, replica, Load(request.isl, request.osl, count))
     if point is None:
         return []
-    band = constants()["band.throughput"]
+    band, gaps = constants()["band.throughput"], constants()["band.itl"]
+    even = assumed("serving.expert_balance") if ranks > 1 else exact(1.0, "ratio")
     words = f"{point.concurrency:.4g} requests a GPU, each with its own keys and values; experts over {ranks}"
+    words += f", {even.value:g} for the busiest of them" if ranks > 1 else ""
+    source = "; ".join(filter(None, (SOURCE, even.source)))
     return [
-        (
-            "ITL",
-            about(point.itl, constants()["band.itl"].low, constants()["band.itl"].high, "s", words, SOURCE),
-        ),
-        (_SPEED, about(point.throughput, band.low, band.high, "tokens/s", words, SOURCE)),
+        ("ITL", about(point.itl / even.value, gaps.low, gaps.high, "s", words, source)),
+        (_SPEED, about(point.throughput * even.value, band.low, band.high, "tokens/s", words, source)),
     ]
 
 
