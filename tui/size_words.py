@@ -18,6 +18,10 @@ _BILLIONS = re.compile(r"(?<=[0-9.])\s*[bB]$")
 _TRILLIONS = re.compile(r"(?<=[0-9.])\s*t$")
 _GROUPS = re.compile(r"(?<=[0-9])[,_](?=[0-9]{3}(?![0-9]))")
 MOST_SHOWN = 40
+MOST = 1e30
+"""Of any measure."""
+MOST_WHOLE = 10**15
+"""Of what is counted."""
 
 
 class Measure(click.ParamType):  # type: ignore[type-arg]
@@ -38,6 +42,8 @@ class Measure(click.ParamType):  # type: ignore[type-arg]
         if not found > 0 and not (self.or_zero and found == 0):
             least = "zero or above" if self.or_zero else "above zero"
             self.fail(f"{value.strip()[:MOST_SHOWN]}; it has to be {least}", param, context)
+        if found > MOST:
+            self.fail(f"{value.strip()[:MOST_SHOWN]} is more than anything has", param, context)
         return found
 
     def _spelt(self, text: str) -> str:
@@ -61,6 +67,8 @@ class Whole(Count):
         found = super().convert(value, param, context)
         if found != int(found):
             self.fail(f"{found:g}; it has to be a whole number", param, context)
+        if found > MOST_WHOLE:
+            self.fail(f"{found:g} is more than anything has", param, context)
         return int(found)
 
 
