@@ -26,7 +26,7 @@ from coldaisle.analyzers.sizing.serving_layout import (
     tensor_sizes,
     wait_allowed,
 )
-from coldaisle.analyzers.sizing.serving_request import MOST_GPUS, NAN, Request, settled
+from coldaisle.analyzers.sizing.serving_request import NAN, Request, settled
 from coldaisle.analyzers.sizing.serving_rules import serving_verdicts
 from coldaisle.analyzers.sizing.serving_traffic import traffic_sections
 from coldaisle.analyzers.sizing.sheet import Section, Sheet
@@ -54,6 +54,8 @@ __all__ = [
     "tensor_sizes",
 ]
 
+MOST_OF_ALL = 10**9
+"""GPUs of an answer; no maker has made so many."""
 _TABLE_STEPS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
@@ -70,7 +72,7 @@ def plan_serving(request: Request, part: Part, site: Site | None = None) -> Shee
     if not fitting:
         return _nowhere(request, part, title, tried)
     best = min(fitting, key=lambda one: (one.gpus, one.point.itl if one.point else 0.0))
-    if best.gpus > MOST_GPUS:
+    if best.gpus > MOST_OF_ALL:
         return _too_many(request, part, title, best)
     return Sheet(
         title=title,
@@ -425,11 +427,9 @@ def _too_many(request: Request, part: Part, title: str, best: Candidate) -> Shee
             "load",
             exact(float(best.gpus), "gpus", f"{best.replicas:,} replicas of {best.tensor * best.stages}"),
         ),
-        ("most", exact(float(MOST_GPUS), "gpus", "that are sized")),
+        ("most", exact(float(MOST_OF_ALL), "gpus", "more than there are")),
     )
-    answer = (
-        f"{best.gpus:,} {part.product} would be needed, and at most {MOST_GPUS:,} are sized. What binds: load"
-    )
+    answer = f"{best.gpus:,} {part.product} would be needed, more than there are. What binds: load"
     return Sheet(
         title,
         answer,
