@@ -128,8 +128,7 @@ def _speed(
     alone = replica_of(request.model, part, 1, request.dtype, key_values(request.model, request.kv_dtype))
     each, fixed, exposed = 0.0, 0.0, assumed("exposed.expert").value
     if ranks > 1:
-        network = built.network(min(ranks, built.node_gpus))
-        each = collective_seconds("all_to_all", _PROBE, ranks, built.node_gpus, network, ramp=False) / _PROBE
+        each = _exchange_seconds(request, built, _PROBE, ranks) / _PROBE
         fixed = assumed("serving.expert_hop_s", "s").value
     replica = replace(alone, spread=Spread(ranks, exposed * fixed, exposed * each))
     point = highest_point(request, replica, Load(request.isl, request.osl, count))
@@ -146,6 +145,24 @@ def _speed(
     ]
 
 
+def _exchange_seconds(request: Request, built: Machine, payload: float, ranks: int) -> float:
+    """Of one all-to-all of so many bytes, each token counted once for each of its experts.
+
+    A token crosses to another node once, where links hand it to all of its experts there (DeepEP; DeepSeek-V3 2412.19437,
+    3.2.2): to ``k (1 - (1-1/k)^topk)`` of k nodes, as if each expert stood anywhere.
+    """
+    nodes, met = -(-ranks // built.node_gpus), request.model.experts_active or 1
+    network = built.network(min(ranks, built.node_gpus))
+    inside = collective_seconds(
+        "all_to_all", payload, min(ranks, built.node_gpus), built.node_gpus, network, ramp=False
+    )
+    if nodes == 1:
+        return inside
+    once = nodes * (1.0 - (1.0 - 1.0 / nodes) ** met) / met
+    between = (nodes - 1) / nodes * payload * once / network.port_rate
+    return max(inside, between)
+
+
 def _sent(request: Request, built: Machine, count: float, ranks: int) -> tuple[float, Quantity]:
     """Bytes a GPU sends in a decode step, and seconds of it that nothing hides."""
     model = request.model
@@ -153,8 +170,7 @@ def _sent(request: Request, built: Machine, count: float, ranks: int) -> tuple[f
     payload = 2.0 * (model.experts_active or 1) * hidden * count
     if ranks == 1 or count <= 0:
         return 0.0, exact(0.0, "s")
-    network = built.network(min(ranks, built.node_gpus))
-    each = collective_seconds("all_to_all", payload, ranks, built.node_gpus, network, ramp=False)
+    each = _exchange_seconds(request, built, payload, ranks)
     hop = assumed("serving.expert_hop_s", "s")
     exposed = assumed("exposed.expert")
     whole = 2 * layers * (each + hop.value)
