@@ -40,6 +40,10 @@ AT_ANY_AGE = frozenset(
 """Conditions that a young job does not excuse."""
 OVER_AT_ONCE = frozenset({"telemetry_gap"})
 """Conditions that are over with the first look that does not see them: who tells again is not silent."""
+OF_THE_WORK = frozenset(
+    {"memory_exhaustion", "data_loader_starvation", "checkpoint_stall", "idle_allocation"}
+)
+"""Conditions that a job brings to its boards, and that end with it."""
 FORGET_S = 3600.0
 
 Key = tuple[str, str, tuple[str, ...]]
@@ -152,7 +156,7 @@ class Tracks:
         assert track.opened_at is not None
         wait = DWELL_S if track.candidate.is_immediate else WINDOWS_TO_CLOSE * span
         wait *= 1 + min(track.flaps, MOST_FLAPS)
-        if _is_gone(track.candidate, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
+        if _is_gone(track, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
             wait = 0.0
         if at - track.seen_at >= wait and at - track.opened_at >= min(DWELL_S, wait):
             track.opened_at, track.closed_at = None, at
@@ -201,7 +205,12 @@ def _strongest(candidates: Iterable[Candidate]) -> dict[Key, Candidate]:
     return found
 
 
-def _is_gone(candidate: Candidate, window: Window) -> bool:
-    """Whether the job that it is about has ended."""
-    jobs = candidate.roots.jobs
-    return bool(jobs) and not any(job.id in jobs for job in window.jobs)
+def _is_gone(track: Track, window: Window) -> bool:
+    """Whether the job that it is about has ended; where boards alone are told of: whether all of them have new ones."""
+    roots = track.candidate.roots
+    if roots.jobs:
+        return not any(job.id in roots.jobs for job in window.jobs)
+    if track.key[0] not in OF_THE_WORK:
+        return False
+    boards = [window.layout.gpu_of[key] for key in roots.gpus if key in window.layout.gpu_of]
+    return bool(boards) and bool((window.held_since[boards] > track.seen_at).all())

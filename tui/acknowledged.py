@@ -30,7 +30,7 @@ MOST: Final = 1000
 KEPT_S: Final = 30 * 86400.0
 """Entries that are kept, and for how long."""
 LOCK_S: Final = 1.0
-"""The longest that another dashboard is waited for."""
+"""The longest that another dashboard is waited for, when a key was pressed."""
 SNOOZES: Final = (3600.0, 4 * 3600.0, 24 * 3600.0)
 """How long ``z`` snoozes, one after the other; then no longer."""
 
@@ -94,7 +94,10 @@ class Acknowledged:
         self._entries = _changed(self._read(), self._unsaved)
 
     def follow(self, findings: Iterable[Finding]) -> None:
-        """Keep aside what goes by another name since the last look: all that it took the place of was, and it is no worse."""
+        """Keep aside what goes by another name since the last look: all that it took the place of was, and it is no worse.
+
+        A file that another dashboard holds just now is not waited for: what changed goes with the next that can be written.
+        """
         before, self._open = self._open, {one.id: one for one in findings}
         if not self._entries:
             return
@@ -105,7 +108,7 @@ class Acknowledged:
             entries = [self.of(each) for each in old]
             if all(entries) and self.of(one) is None:
                 first = min(filter(None, entries), key=lambda entry: entry.until or math.inf)
-                self._put(one.id, first)
+                self._put(one.id, first, waiting=False)
 
     def toggle(self, finding: Finding) -> tuple[str, str]:
         """Acknowledge, or take that back; what was done, and what hinders that it is kept (empty: nothing)."""
@@ -126,11 +129,11 @@ class Acknowledged:
         words = time.strftime("%H:%M" if longer < 86400 else "%a %H:%M", time.localtime(until))
         return f"snoozed until {words} (z again: longer)", self._put(finding.id, Entry(self._who, now, until))
 
-    def _put(self, key: str, entry: Entry | None) -> str:
+    def _put(self, key: str, entry: Entry | None, *, waiting: bool = True) -> str:
         """Change one entry; what hinders that it is kept."""
         self._unsaved[key] = entry
         try:
-            with self._locked():
+            with self._locked(LOCK_S if waiting else 0.0):
                 changed = _kept(_changed(self._read(), self._unsaved), self._clock())
                 self._write(changed)
         except OSError as error:
@@ -141,14 +144,14 @@ class Acknowledged:
         return ""
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, wait_s: float) -> Iterator[None]:
         """Alone with the file. A file system that knows no locks is written without: the file is replaced whole anyway."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(
             self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
         try:
-            until = time.monotonic() + LOCK_S
+            until = time.monotonic() + wait_s
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

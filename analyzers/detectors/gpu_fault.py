@@ -188,6 +188,8 @@ def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid])
         variant, severity, loss = "fault", Severity.WARNING, 0.3
     elif set(codes) & set(classes.memory):
         variant, severity, loss = "memory", Severity.WARNING, 0.3
+    elif told[-1].at < window.held_since[gpu]:
+        return None  # of a program that is gone
     else:
         variant, severity, loss = "application", Severity.WARNING, 0.0
     return _made(window, gpu, variant, severity, loss, first.at, codes, first.detail.partition(": ")[2] or "see the kernel log",

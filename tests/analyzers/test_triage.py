@@ -638,6 +638,16 @@ def test_a_job_that_ended_has_no_findings(folding: Folding) -> None:
     assert folding.ids() == []
 
 
+def test_what_a_job_brought_to_its_boards_is_over_when_others_hold_them(folding: Folding) -> None:
+    job = JOB_AT["r07n01/0"]
+    found = (candidate("memory_exhaustion", gpus=("r07n01/0",)), *hot("r07n01/0"))
+    folding.see(*found, looks=2)
+    jobs = tuple(replace(one, since=folding.at + 1.0) if one is job else one for one in QUIET.jobs)
+    folding.snapshot = replace(QUIET, jobs=jobs)
+    folding.see()
+    assert folding.ids() == ["thermal_throttling:r07n01/0"]
+
+
 def test_thousands_of_hot_gpus_are_folded_quickly() -> None:
     folding = Folding(replace(make_snapshot(32, 8, 8, faults=Faults()), events=()))
     gpus = [gpu.key for gpu in folding.snapshot.layout.gpus]

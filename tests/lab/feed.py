@@ -1,24 +1,27 @@
-"""A running source of exporters, read item by item."""
+"""A running source, read item by item."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
 
 from coldaisle.sources.exporters import ExporterSource
-from coldaisle.sources.source import Batch, Item, Kind, Missing, Target, TargetState
+from coldaisle.sources.source import Batch, Event, Item, Kind, Missing, Source, Target, TargetState
+
+Read = TypeVar("Read", bound=Source)
 
 
-class Feed:
+class Feed(Generic[Read]):
     """A source's items, read until something is seen."""
 
-    def __init__(self, source: ExporterSource) -> None:
+    def __init__(self, source: Read) -> None:
         self.source = source
         self.items: list[Item] = []
         self._stream = source.stream()
 
-    async def until(self, seen: Callable[[Item], bool], seconds: float = 15.0) -> Item:
+    async def until(self, seen: Callable[[Item], bool], seconds: float = 20.0) -> Item:
         """The next item that is meant."""
         async with asyncio.timeout(seconds):
             async for item in self._stream:
@@ -37,9 +40,8 @@ class Feed:
     async def batch(
         self,
         kind: Kind = Kind.GPU,
-        *,
         where: Callable[[Batch], bool] = lambda _: True,
-        seconds: float = 15.0,
+        seconds: float = 20.0,
     ) -> Batch:
         found = await self.until(
             lambda item: isinstance(item, Batch) and item.kind is kind and where(item), seconds
@@ -47,12 +49,17 @@ class Feed:
         assert isinstance(found, Batch)
         return found
 
+    async def event(self, kind: str) -> Event:
+        found = await self.until(lambda item: isinstance(item, Event) and item.kind == kind)
+        assert isinstance(found, Event)
+        return found
+
     async def close(self) -> None:
         await self._stream.aclose()
 
 
 @contextlib.asynccontextmanager
-async def fed(*targets: str, **options: object) -> AsyncIterator[Feed]:
+async def fed(*targets: str, **options: object) -> AsyncIterator[Feed[ExporterSource]]:
     """A running source; nothing it started is left when the block ends."""
     before = asyncio.all_tasks()
     source = ExporterSource(targets, **{"interval": 0.2, "timeout": 1.0, **options})  # type: ignore[arg-type]

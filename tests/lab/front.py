@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from lab.serving import serving
 from services import require
 
 Writer = asyncio.StreamWriter
@@ -154,28 +155,8 @@ async def _request(reader: asyncio.StreamReader) -> Request:
 @contextlib.asynccontextmanager
 async def front(one: Front) -> AsyncIterator[Front]:
     """The server for the length of a block; open connections end with it."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: Writer) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await one.serve(reader, writer)
-        except asyncio.CancelledError:
-            writer.close()
-        finally:
-            tasks.discard(task)
-
-    server = await asyncio.start_server(handle, "127.0.0.1", one.port, ssl=one.tls)
-    one.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(one.serve, "127.0.0.1", one.port, one.tls) as one.port:
         yield one
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from lab.serving import serving
+
 FIELDS: tuple[tuple[str, str, float, float, int], ...] = (
     # name, type, low, high, decimals
     ("DCGM_FI_DEV_SM_CLOCK", "gauge", 1200, 1980, 0),
@@ -234,28 +236,8 @@ class Pages:
 @contextlib.asynccontextmanager
 async def served(pages: Pages) -> AsyncIterator[Pages]:
     """The server for the length of a block; open connections end with it."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: Writer) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await pages.serve(reader, writer)
-        except asyncio.CancelledError:
-            writer.close()
-        finally:
-            tasks.discard(task)
-
-    server = await asyncio.start_server(handle, pages.host, pages.port, ssl=pages.tls, backlog=1024)
-    pages.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(pages.serve, pages.host, pages.port, pages.tls) as pages.port:
         yield pages
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve_many(count: int, ready: Callable[[list[int]], None]) -> None:

@@ -16,6 +16,7 @@ from lab.feed import Feed, at, fed, why
 from lab.histograms import cumulative, histograms, plain
 from lab.pages import Pages, dcgm_page, line, served
 
+from coldaisle.sources.exporters import ExporterSource
 from coldaisle.sources.exposition import parse
 from coldaisle.sources.source import (
     Batch,
@@ -407,7 +408,7 @@ class Engine:
         return body + buckets_of("vllm:time_to_first_token_seconds", v1(0), counts)
 
 
-async def serve_batch(feed: Feed) -> Batch:
+async def serve_batch(feed: Feed[ExporterSource]) -> Batch:
     return await feed.batch(Kind.SERVER)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import threading
@@ -143,9 +144,25 @@ def test_a_lock_that_is_held_is_not_waited_for_long(
 ) -> None:
     monkeypatch.setattr(acknowledged, "LOCK_S", 0.05)
     holder, one = kept(path), kept(path)
-    with holder._locked():
+    with holder._locked(0.0):
         assert "another dashboard" in one.toggle(findings[0])[1]
     assert one.toggle(findings[1])[1] == ""
+
+
+def test_what_is_regrouped_meanwhile_goes_with_the_next_that_can_be_written(
+    path: Path, findings: tuple[Finding, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acknowledged, "LOCK_S", math.inf)  # who waited would wait for ever
+    first, rack = findings[0], replace(findings[0], id="a:r01", supersedes=(findings[0].id,))
+    holder, one = kept(path), kept(path)
+    one.follow([first])
+    one.toggle(first)
+    with holder._locked(0.0):
+        one.follow([rack])
+    assert one.of(rack) is not None
+    assert kept(path).of(rack) is None
+    one.toggle(findings[1])
+    assert kept(path).of(rack) is not None
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,13 @@ def test_the_same_board_again_and_again_is_suspected() -> None:
     assert (once.variant, storm.variant, again.variant) == ("application", "application", "fault")
 
 
+def test_a_program_that_failed_is_not_the_job_that_came_after_it() -> None:
+    later = (job("2", GPUS, since=AT - 100.0),)
+    assert said(jobs=later, events=[xid("n01/3", 31, AT - 120)]) == ()
+    assert one(said(jobs=later, events=[xid("n01/3", 31, AT - 60)])).variant == "application"
+    assert one(said(jobs=later, events=[xid("n01/3", 79, AT - 120)])).variant == "lost", "the board's own"
+
+
 def test_many_boards_once_each_is_the_program() -> None:
     assert {c.variant for c in said(events=[xid(key, 31) for key in GPUS])} == {"application"}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lab.feed import Feed, at, why
 from lab.pages import Pages, dcgm_page, gpu_labels, line, node_page, served
 from lab.prometheus import Rule, Scraped, Server, openmetrics, prometheus, victoria_metrics
 
@@ -28,7 +29,6 @@ from coldaisle.sources.source import (
     Event,
     GpuFact,
     GpuRef,
-    Item,
     JobFact,
     Kind,
     Missing,
@@ -43,49 +43,12 @@ from coldaisle.sources.source import (
 NAN = float("nan")
 
 
-class Feed:
-    """A source's items, read until something is seen."""
-
-    def __init__(self, source: PrometheusSource) -> None:
-        self.source = source
-        self.items: list[Item] = []
-        self._stream = source.stream()
-
-    async def until(self, seen: Callable[[Item], bool], seconds: float = 20.0) -> Item:
-        async with asyncio.timeout(seconds):
-            async for item in self._stream:
-                self.items.append(item)
-                if seen(item):
-                    return item
-        raise AssertionError("the source ended")
-
-    async def target(self, name: str, *states: TargetState) -> Target:
-        found = await self.until(
-            lambda item: isinstance(item, Target) and item.name == name and item.state in states
-        )
-        assert isinstance(found, Target)
-        return found
-
-    async def batch(self, kind: Kind, where: Callable[[Batch], bool] = lambda _: True) -> Batch:
-        found = await self.until(lambda item: isinstance(item, Batch) and item.kind is kind and where(item))
-        assert isinstance(found, Batch)
-        return found
-
-    async def event(self, kind: str) -> Event:
-        found = await self.until(lambda item: isinstance(item, Event) and item.kind == kind)
-        assert isinstance(found, Event)
-        return found
-
-    async def close(self) -> None:
-        await self._stream.aclose()
-
-
 def source_of(server: Server, **options: Any) -> PrometheusSource:
     return PrometheusSource(Api(PrometheusSettings(url=server.url, timeout=5.0)), **options)
 
 
 @contextlib.asynccontextmanager
-async def fed(source: PrometheusSource) -> AsyncIterator[Feed]:
+async def fed(source: PrometheusSource) -> AsyncIterator[Feed[PrometheusSource]]:
     feed = Feed(source)
     try:
         yield feed
@@ -99,15 +62,6 @@ def row_of(batch: Batch, node: str, uuid: str = "") -> int:
         for row, ref in enumerate(batch.entities)
         if getattr(ref, "node", "") == node and (not uuid or getattr(ref, "uuid", "") == uuid)
     )
-
-
-def at(batch: Batch, row: int, key: str) -> float:
-    return float(batch.values[row, batch.metrics.index(key)])
-
-
-def why(batch: Batch, row: int, key: str) -> Missing:
-    assert batch.reasons is not None
-    return Missing(int(batch.reasons[row, batch.metrics.index(key)]))
 
 
 @contextlib.asynccontextmanager
@@ -418,6 +372,32 @@ async def test_jobs_of_the_past_begin_and_end(tmp_path: Path) -> None:
     second = [job for job in jobs if job.id == "slurm:42"]
     assert second[0].since == pytest.approx(start + 1800, abs=30)
     assert second[-1].until is None
+
+
+async def test_a_job_of_the_past_that_comes_again_begins_anew_and_moves_when_it_moved(tmp_path: Path) -> None:
+    start = float(int(time.time()) - 7200)
+    first, second = (f'instance="n1:9400",UUID="GPU-{number}",Hostname="n1"' for number in (1, 2))
+    heard = [*range(100, 108), *range(140, 200)]
+    history = openmetrics(
+        "DCGM_FI_DEV_GPU_UTIL",
+        {
+            f'{first},hpc_job="41"': [(start + 15 * n, 5) for n in (*range(100), *range(108, 140))],
+            first: [(start + 15 * n, 5) for n in heard],
+            f'{second},hpc_job="41"': [(start + 15 * n, 5) for n in range(140, 200)],
+        },
+    )
+    with prometheus(tmp_path, history=history, flags=["--query.lookback-delta=14s"]) as server:
+        items = [item async for item in source_of(server).read(start + 1200, start + 2400, 15)]
+    jobs = [(number, item) for number, item in enumerate(items) if isinstance(item, JobFact)]
+    before, over, again, moved = (job for _, job in jobs)
+    assert over.until == pytest.approx(start + 1500, abs=30)
+    assert again.since == pytest.approx(start + 1620, abs=30)
+    assert again.until is None
+    assert before.gpus == again.gpus == (GpuRef("n1", "GPU-1"),)
+    assert (moved.since, moved.gpus) == (again.since, (GpuRef("n1", "GPU-2"),))
+    place = jobs[-1][0]
+    told = [item.at for item in items[:place] if isinstance(item, Batch)]
+    assert told[-1] == pytest.approx(start + 2100, abs=30), "between the samples of the time when it moved"
 
 
 async def test_a_victoria_metrics_is_watched_alike(tmp_path: Path) -> None:
