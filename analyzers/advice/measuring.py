@@ -7,7 +7,7 @@ with other days, or other jobs, of the same kind. Source: Cochran, Sampling Tech
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -47,8 +47,18 @@ class Term(NamedTuple):
     """[board, bin] share of each cell that belongs to it and of which nothing is known; None: nowhere any."""
 
 
+class Sums(NamedTuple):
+    """A term summed up over the cells of each board and of each job, in any order of its groups."""
+
+    metric: str
+    of_boards: tuple[Numbers, ...]
+    """Above and below as [board, block], then [board] each: samples that were there, cells expected, known, unseen."""
+    of_stays: tuple[Numbers, ...]
+    """[stay] each: above, below, samples that were there, cells known, unseen."""
+
+
 class Blocks(NamedTuple):
-    """A term summed up: [block, group] each."""
+    """The same of groups: [block, group] each."""
 
     above: Numbers
     below: Numbers
@@ -142,16 +152,19 @@ def _gpu_hours(pool: Pool) -> Quantity | None:
     return exact(float(pool.gpu_s.sum()) / HOUR, "gpu_hours", "GPUs x run time within the span")
 
 
+def _sums(pool: Pool) -> Mapping[str, Sums]:
+    """By term. Sums alone are kept, for several groupings: the cells of a term take more memory than two metrics."""
+
+    def make() -> Mapping[str, Sums]:
+        return {
+            term.name: Sums(term.metric, _by_board(pool, term), _by_stay(pool, term)) for term in _terms(pool)
+        }
+
+    return pool.cached("sums of terms", make)
+
+
 def _terms(pool: Pool) -> Iterator[Term]:
     """What is measured, of time held by jobs where jobs are known, else of all time."""
-
-    def make() -> tuple[Term, ...]:
-        return tuple(_made_terms(pool))
-
-    yield from pool.cached("terms", make)
-
-
-def _made_terms(pool: Pool) -> Iterator[Term]:
     busy = pool.busy
     if busy is None:
         return
@@ -221,7 +234,9 @@ def _uses_of_boards(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use
     if not len(names):
         return ()
     size = len(names)
-    found = {term.name: (term, _over_blocks(pool, term, group, size)) for term in _terms(pool)}
+    found = {
+        name: (sums.metric, _over_blocks(sums.of_boards, group, size)) for name, sums in _sums(pool).items()
+    }
     allocated = _allocated(pool, group, size)
     hours = (
         tally(group, pool.held.sum(axis=1) * pool.usage.step / HOUR, size) if pool.size else np.zeros(size)
@@ -247,7 +262,10 @@ def _uses_of_stays(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use,
     size = len(names)
     hours = tally(group, pool.gpu_s / HOUR, size)
     order = np.argsort(-hours, kind="stable")[:MOST_GROUPS]
-    found = {term.name: (term, _over_stays(pool, term, group, size)) for term in _terms(pool)}
+    found = {
+        name: (sums.metric, _over_stays(pool, sums.of_stays, group, size))
+        for name, sums in _sums(pool).items()
+    }
     none = Measured(why="a share of what is installed is a pool's, not a user's")
     boards = _boards_used(pool, group, size)
     return tuple(
@@ -283,38 +301,42 @@ def block_starts(pool: Pool) -> Index:
     return pool.cached("blocks", make)
 
 
-def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
-    """[block, group]; what is summed up of single boards is kept, since several groupings ask for it."""
+def _by_board(pool: Pool, term: Term) -> tuple[Numbers, ...]:
+    starts = block_starts(pool)
+    sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
+    known = np.einsum("ij,ij->i", term.known, pool.share_measured)
+    holes = np.zeros(pool.size) if term.unseen is None else term.unseen.sum(axis=1, dtype=np.float64)
+    cells = (known, _might(pool).sum(axis=1), term.known.sum(axis=1), holes)
+    return (*sums, *(one.astype(np.float64) for one in cells))
 
-    def make() -> tuple[Numbers, ...]:
-        starts = block_starts(pool)
-        sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
-        holes = np.zeros(pool.size) if term.unseen is None else term.unseen.sum(axis=1, dtype=np.float64)
-        known = np.einsum("ij,ij->i", term.known, pool.share_measured).astype(np.float64)
-        return (*sums, known, _might(pool).sum(axis=1), term.known.sum(axis=1), holes)
 
-    above, below, known, expected, cells, holes = pool.cached(("blocks of", term.name), make)
-    columns = range(above.shape[1])
-    return Blocks(
-        np.stack([tally(group, above[:, column], size) for column in columns]),
-        np.stack([tally(group, below[:, column], size) for column in columns]),
-        tally(group, known, size)[None],
-        *(tally(group, one.astype(np.float64), size)[None] for one in (expected, cells, holes)),
+def _by_stay(pool: Pool, term: Term) -> tuple[Numbers, ...]:
+    known = term.known * pool.share_measured
+    nothing = np.zeros(len(pool.stays))
+    return (
+        *(pool.by_stay(pool.sums(one)) for one in (term.above, term.below, known, term.known)),
+        nothing if term.unseen is None else pool.by_stay(pool.sums(term.unseen)),
     )
 
 
-def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
-    """[1, group], with the spread over jobs put into the first two rows' places by :func:`_spread_of_stays`."""
+def _over_blocks(sums: Sequence[Numbers], group: Index, size: int) -> Blocks:
+    """[block, group]"""
+    above, below, *cells = sums
+    columns = range(above.shape[1])
+    known, expected, seen, holes = (tally(group, one, size)[None] for one in cells)
+    return Blocks(
+        np.stack([tally(group, above[:, column], size) for column in columns]),
+        np.stack([tally(group, below[:, column], size) for column in columns]),
+        known,
+        expected,
+        seen,
+        holes,
+    )
 
-    def make() -> tuple[Numbers, ...]:
-        known = term.known * pool.share_measured
-        holes = term.unseen
-        return (
-            *(pool.by_stay(pool.sums(one)) for one in (term.above, term.below, known, term.known)),
-            np.zeros(len(pool.stays)) if holes is None else pool.by_stay(pool.sums(holes)),
-        )
 
-    above, below, known, cells, holes = pool.cached(("stays of", term.name), make)
+def _over_stays(pool: Pool, sums: Sequence[Numbers], group: Index, size: int) -> Blocks:
+    """[1, group]; of ``above`` a second row, with the spread of its ratio over jobs."""
+    above, below, known, cells, holes = sums
     expected = pool.by_stay(pool.holds.bins.astype(np.float64))
     total, whole = tally(group, above, size), tally(group, below, size)
     ratio = np.divide(total, whole, out=np.zeros(size), where=whole > 0)
@@ -368,10 +390,10 @@ def _in_blocks(pool: Pool, starts: Index) -> tuple[Numbers, Numbers]:
     return held, installed
 
 
-def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, number: int) -> Measured:
+def _measured(pool: Pool, found: Mapping[str, tuple[str, Blocks]], key: str, number: int) -> Measured:
     if key not in found:
         return Measured(why=_why(pool, key))
-    term, blocks = found[key]
+    metric, blocks = found[key]
     above, below = blocks.above[:, number], blocks.below[:, number]
     known, expected = float(blocks.known[0, number]), float(blocks.expected[0, number])
     if len(above) == 2 and len(below) == 1:  # over jobs: sum and spread
@@ -382,7 +404,7 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
     if ratio is not None:
         ratio = _opened(ratio, blocks, number)
     if ratio is None:
-        why = "nothing ran on it" if expected == 0 else f"{term.metric} was not measured while it was busy"
+        why = "nothing ran on it" if expected == 0 else f"{metric} was not measured while it was busy"
         if known and not below.sum():
             why = "no kernel ran on it"
         if not known and expected and key in ("flops", "bandwidth") and not (of_parts(pool, key) > 0).any():
@@ -395,8 +417,8 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
             and not _boards_known(pool)
         ):
             why = "which GPUs jobs held is not known"
-        return Measured(samples=int(known), coverage=share, metric=term.metric, why=why)
-    return Measured(ratio, int(known), share, term.metric)
+        return Measured(samples=int(known), coverage=share, metric=metric, why=why)
+    return Measured(ratio, int(known), share, metric)
 
 
 def _opened(ratio: Quantity, blocks: Blocks, number: int) -> Quantity:
