@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.advice.gaps import Shares, dark_time, opened, unheard, unseen
+from coldaisle.analyzers.advice.gaps import Shares, dark_time, heard_share, opened, unheard, unseen
 from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, tally
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
@@ -144,11 +144,11 @@ def _gpu_hours(pool: Pool) -> Quantity | None:
         return None
     held, dark = float(pool.gpu_s.sum()) / HOUR, dark_time(pool)
     if dark is not None and dark.any():
-        there = float((pool.usage.installed.T | pool.held).sum())
-        more, hours = float(dark.sum(dtype=np.float64)), pool.usage.step / HOUR
-        told = held * there / max(there - more, 1.0)
+        more = float(dark.sum(dtype=np.float64)) * pool.usage.step / HOUR
+        seen = float(pool.share_measured.sum(where=pool.held, dtype=np.float64)) * pool.usage.step / HOUR
+        told = seen / max(heard_share(pool), 1e-9)
         formula = "GPUs x time that labels named a job; time without readings all free to all held"
-        return between(held, min(told, held + more * hours), held + more * hours, "gpu_hours", formula)
+        return between(held, min(max(told, held), held + more), held + more, "gpu_hours", formula)
     return exact(float(pool.gpu_s.sum()) / HOUR, "gpu_hours", "GPUs x run time within the span")
 
 
@@ -362,21 +362,21 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
     starts, dark = block_starts(pool), dark_time(pool)
-    open_ = tally(group, np.zeros(pool.size) if dark is None else dark.sum(axis=1, dtype=np.float64), size)
+    open_ = np.zeros(size) if dark is None else tally(group, dark.sum(axis=1, dtype=np.float64), size)
+    whole = tally(group, (usage.installed.T | pool.held).sum(axis=1).astype(np.float64), size)
+    lit = np.maximum(whole - open_, 0)
     held, there = pool.cached("held and installed in blocks", lambda: _in_blocks(pool, starts))
     boards = np.bincount(group[group >= 0], minlength=size)
     above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])
     below = np.stack([tally(group, there[:, block], size) for block in range(len(starts))])
-    installed_s = float(there.sum()) * usage.step
     found = []
     for number in range(size):
-        whole = float(below[:, number].sum())
-        told_of = max(whole - float(open_[number]), 0.0) / whole if whole else 1.0
-        ratio = _ratio(above[:, number], below[:, number] * told_of, FORMULAS["allocated"])
+        told_of = float(lit[number] / whole[number]) if whole[number] else 1.0
+        ratio = _ratio(above[:, number], below[:, number], FORMULAS["allocated"])
         if ratio is not None:
-            ratio = opened(ratio, whole * told_of, float(open_[number]))
+            ratio = opened(ratio, float(lit[number]), float(open_[number]))
         if unknown and ratio is not None:
-            told = float(min(pool.gpu_s.sum() / installed_s, 1.0))
+            told = float(min(pool.gpu_s.sum() / (whole.sum() * usage.step), 1.0))
             ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
         why = "nothing told of its GPUs" if ratio is None else ""
         found.append(Measured(ratio, int(boards[number]) * pool.bins, told_of, "jobs", why))
@@ -384,10 +384,16 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
 
 
 def _in_blocks(pool: Pool, starts: Index) -> tuple[Numbers, Numbers]:
-    """[board, block] bins in which jobs held it, and in which it was there: what a job holds is."""
-    there = pool.usage.installed.T | pool.held
-    held, installed = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (pool.held, there))
-    return held, installed
+    """[board, block] bins in which jobs held it, and in which it was there: what a job holds is.
+
+    Where labels alone tell of jobs, of the bins with readings: between two of them a job goes on through a gap, a free board
+    does not.
+    """
+    held, there = pool.held, pool.usage.installed.T | pool.held
+    if dark_time(pool) is not None:
+        held, there = (np.where(x, pool.share_measured, 0) for x in (held, there))
+    above, below = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (held, there))
+    return above, below
 
 
 def _measured(pool: Pool, found: Mapping[str, tuple[str, Blocks]], key: str, number: int) -> Measured:

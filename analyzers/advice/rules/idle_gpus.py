@@ -7,46 +7,21 @@ how many GPUs the next ones would do. Source: the practice of Jobstats.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
-from coldaisle.analyzers.advice.gaps import Shares, dark_time
-from coldaisle.analyzers.advice.idling import Runs, Thresholds, could_be_idle, idle_cells, idle_runs
-from coldaisle.analyzers.advice.intervals import agreeing
-from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Members, Numbers, Pool, tally
+from coldaisle.analyzers.advice.idling import Thresholds
+from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Numbers, Pool
+from coldaisle.analyzers.advice.reclaiming import SOURCE, Waste, waste
 from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, title, who
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.usage import Stay
 
-__all__ = ["Thresholds", "advise", "reclaimable", "waste"]
+__all__ = ["Thresholds", "advise"]
 NAME = "idle_gpus"
-SOURCE = "counted: no kernel and no warp for the whole life, or for half an hour and more"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Waste:
-    """GPU seconds that jobs held and did not use, [stay] each."""
-
-    runs: Runs
-    run_stay: Index
-    """[run] whose."""
-    seconds: Numbers
-    low: Numbers
-    """Of them measured, less a bin for each end."""
-    high: Numbers
-    enough: Bools
-    """Whether so much of the job was measured that it can be judged."""
-    of_stay: Members
-    """Which runs are whose."""
-
-
-def waste(pool: Pool, rules: Thresholds) -> Waste | None:
-    """What is idle; None: nothing tells whether boards were busy."""
-    return pool.cached((NAME, "waste"), lambda: _waste(pool, rules))
 
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
@@ -68,100 +43,6 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
         yield _sum(pool, lines[most:])
     yield from (one for one in groups if isinstance(one, Refused))
     yield from _thin(pool, found)
-
-
-def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
-    """GPU-hours of the span that nobody used although somebody held them; None: it cannot be told.
-
-    Where readings lack, from what was seen idle to all that may have been.
-    """
-    found = waste(pool, rules) if pool.usage.jobs_known else None
-    if found is None:
-        return None
-    hours = pool.gpu_s / HOUR
-    judged, held = float(hours[found.enough].sum()), float(hours.sum())
-    if held > 0 and judged < pool.common.least_coverage * held:
-        if pool.is_snapshot or (bounded := _bounded(pool, found, rules)) is None:
-            return None
-        dark = dark_time(pool)
-        return bounded if dark is None else _with_dark(pool, bounded, dark)
-    total = _hours(found, found.enough)
-    dark = None if pool.is_snapshot else dark_time(pool)
-    if dark is not None and dark.any():
-        return _with_dark(pool, replace(total, high=total.high + max(held - judged, 0.0)), dark)
-    if pool.is_snapshot:
-        low, high = agreeing(len(found.runs), len(pool.holds))
-        return Quantity(total.value, min(low * held, total.value), max(high * held, total.value), total.unit,
-                        "idle of allocated GPUs, at another instant like this", "Clopper and Pearson")  # fmt: skip
-    return replace(total, high=total.high + max(held - judged, 0.0))
-
-
-def _with_dark(pool: Pool, seen: Quantity, dark: Shares) -> Quantity:
-    """With time in which it is not known who held boards: none of it to all of it, else as the rest."""
-    hours = float(dark.sum(dtype=np.float64)) * pool.usage.step / HOUR
-    there = float((pool.usage.installed.T | pool.held).sum()) * pool.usage.step / HOUR
-    told = seen.value * there / max(there - hours, 1e-9)
-    return replace(seen, value=min(told, seen.high + hours), high=seen.high + hours)
-
-
-def _bounded(pool: Pool, found: Waste, rules: Thresholds) -> Quantity | None:
-    """The same of a span with gaps; None: too little was seen to say anything at all."""
-    held = pool.gpu_s
-    seen = np.clip(np.nan_to_num(pool.coverage), 0, 1)
-    if float((seen * held).sum()) < rules.least_seen * float(held.sum()):
-        return None
-    runs = idle_runs(pool, rules, least=0.0)
-    assert runs is not None
-    holds, step, size = pool.holds, pool.usage.step, len(pool.stays)
-    cells = idle_cells(pool, rules)
-    assert cells is not None
-    known = pool.by_stay(pool.sums(cells[0])) * step
-    idle = tally(holds.stay[runs.hold], np.minimum(runs.known, runs.end - runs.first) * step, size)
-    open_ = pool.by_stay(could_be_idle(pool, rules, np.arange(len(holds), dtype=np.intp)))
-    thin = ~found.enough & (held > 0)
-    placed = known > 0
-    share = np.divide(idle, known, out=np.zeros(size), where=placed)
-    told = np.where(found.enough, found.seconds, np.minimum(share, 1) * held)
-    # of jobs of which nothing was seen: as of the others
-    others = float(told[placed].sum()) / max(float(held[placed].sum()), 1.0)
-    told = np.where(thin & ~placed, others * held, told)
-    nowhere = np.array([not boards for boards in pool.boards_of], dtype=np.bool_)
-    high = np.where(found.enough, found.high, np.where(nowhere, held, np.maximum(open_, idle)))
-    # of a bin's samples some lack, too
-    by_samples = pool.by_stay(pool.sums(pool.share_measured * cells[0])) * step
-    dense = np.divide(by_samples, known, out=np.zeros(size), where=placed)
-    low = np.where(found.enough, found.low, np.minimum(idle, held) * np.minimum(dense, 1))
-    value = min(max(float(told.sum()), float(low.sum())), float(high.sum()))
-    formula = "idle as measured, of jobs with gaps by what was seen of them; gaps of half an hour and more all busy to all idle"
-    return between(
-        float(low.sum()) / HOUR, value / HOUR, float(high.sum()) / HOUR, "gpu_hours", formula, SOURCE
-    )
-
-
-def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
-    runs = idle_runs(pool, rules)
-    if runs is None:
-        return None
-    stay, step, size = pool.holds.stay[runs.hold], pool.usage.step, len(pool.stays)
-    bins = (runs.end - runs.first).astype(np.float64)
-    # Of a whole life to the second, else by bins.
-    seconds = np.where(runs.whole, pool.inside_s[stay], bins * step)
-    known = np.minimum(runs.known, bins) / np.maximum(bins, 1)
-    edges = np.where(runs.whole, 0.0, step)
-    return Waste(
-        runs,
-        stay,
-        tally(stay, seconds, size),
-        tally(stay, np.maximum(seconds * known - edges, 0), size),
-        tally(stay, seconds + edges, size),
-        np.asarray(pool.coverage >= pool.common.least_coverage),
-        Members(stay, size),
-    )
-
-
-def _hours(found: Waste, chosen: Bools | Index | Sequence[int]) -> Quantity:
-    low, value, high = (float(x[chosen].sum()) / HOUR for x in (found.low, found.seconds, found.high))
-    return between(low, value, high, "gpu_hours", "sum of the idle time of each GPU held", SOURCE)
 
 
 def _counted(line: Advice) -> float:
@@ -202,7 +83,9 @@ def _reclaim(pool: Pool, found: Waste, number: int, chosen: Index) -> Advice:
             jobs=(job.id,),
         ),
         quantity=exact(count, "gpus", "GPUs without a kernel", SOURCE),
-        saving=_saving(pool, _hours(found, [number]), _power(pool, chosen, found), count, job.limit_s - age),
+        saving=_saving(
+            pool, found.hours(np.array([number])), _power(pool, chosen, found), count, job.limit_s - age
+        ),
         grade=Grade.C if pool.is_snapshot else Grade.A if lasts >= 2 * HOUR else Grade.B,
         grounds=(_ground(pool, found, chosen, [job]),),
         because=f"{_of(count, job)} ran no kernel for {_since(pool, lasts, age)}",
@@ -251,7 +134,7 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     unused = np.array(
         [found.runs.whole[found.of_stay[number]].sum() for number in members.tolist()], np.float64
     )
-    hours = _hours(found, members)
+    hours = found.hours(members)
     workload = jobs[0].workload or workload_named(name) or ""
     few = len(jobs) < pool.common.least_jobs
     return Advice(

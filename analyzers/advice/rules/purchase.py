@@ -24,7 +24,7 @@ from coldaisle.analyzers.advice.load import whole
 from coldaisle.analyzers.advice.measuring import block_starts
 from coldaisle.analyzers.advice.places import short
 from coldaisle.analyzers.advice.pool import HOUR, Index, Numbers, Pool
-from coldaisle.analyzers.advice.rules.idle_gpus import waste
+from coldaisle.analyzers.advice.reclaiming import waste
 from coldaisle.analyzers.advice.rules.offered_load import asked
 from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import counted, examples, named
