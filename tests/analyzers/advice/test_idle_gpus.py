@@ -203,3 +203,33 @@ def test_a_look_of_minutes_tells_gross_waste_with_binomial_bounds() -> None:
     # 4 of 12 GPUs: Clopper-Pearson at 80 % is 0.153 to 0.564.
     share = [x / 2.0 for x in (counsel.reclaimable.low, counsel.reclaimable.value, counsel.reclaimable.high)]
     assert share == pytest.approx([0.1535, 1 / 3, 0.5590], abs=0.01)
+
+
+def test_a_short_pause_beside_a_gap_is_none_that_lasts() -> None:
+    """Ten minutes of every four hours, each with a gap of three hours after it: nobody saw half an hour of rest."""
+    usage = usage_of([Work(0, 48)])
+    at = np.arange(len(usage.starts)) % 48
+    for key in ("gpu.util", "gpu.sm_active"):
+        usage.means[key][at < 2, :8] = 0.0
+        usage.means[key][(at >= 2) & (at < 38), :8] = np.nan
+    found = counsel_of(usage).reclaimable
+    assert found is not None
+    assert found.low == found.value == 0
+    assert found.high > 200
+
+
+def test_through_gaps_labels_go_on_and_free_boards_do_not() -> None:
+    """Half of the time one job holds eight GPUs and leaves half of them idle, then they are free; two hours of three are dark."""
+    usage = usage_of([Work(0, 24, reads=HALF, stay={"submitted_at": np.nan})], nodes=1)
+    dark = np.arange(len(usage.starts)) % 36 >= 12
+    for values in usage.means.values():
+        values[dark] = np.nan
+    counsel = counsel_of(usage)
+    held, found = counsel.utilisations.cluster.gpu_hours, counsel.reclaimable
+    allocated = counsel.utilisations.cluster.allocated.ratio
+    assert held is not None
+    assert found is not None
+    assert allocated is not None
+    assert allocated.value == pytest.approx(0.5, rel=0.02)
+    assert held.value == pytest.approx(8 * 24, rel=0.02)
+    assert found.value == pytest.approx(4 * 24, rel=0.03)
