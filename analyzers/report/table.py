@@ -13,8 +13,8 @@ from typing import Any
 from coldaisle.sources.text import plain
 
 COLUMNS = ("section", "name", "figure", "value", "low", "high", "unit", "note")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""What makes a cell a formula, or a command, in one spreadsheet or another."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a cell a formula, or a command, in one spreadsheet or another; the last four are the first four in full width."""
 LONGEST = 500
 
 Row = tuple[object, ...]

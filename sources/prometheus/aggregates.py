@@ -351,9 +351,9 @@ class Aggregates:
         return {key: found[key] for key in (*MEANS, *CONSTANTS) if key in found}
 
     def _lacking(self, found: Mapping[str, str]) -> tuple[Lacking, ...]:
-        speaks = [one.spoken.vocabulary for one in self._speeches if one.has_gpus] or list(
-            self._vocabularies[:1]
-        )
+        spoken = [one.spoken.vocabulary for one in self._speeches if one.has_gpus]
+        # where nobody speaks of GPUs, who might
+        speaks = spoken or [one for one in self._vocabularies if counters_for(["gpu.util"], one)]
         lacking = []
         for key in MEANS:
             if key in found or (key == "gpu.gr_active" and "gpu.util" in found):

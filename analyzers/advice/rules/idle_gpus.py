@@ -12,9 +12,9 @@ import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
 from coldaisle.analyzers.advice.idling import Thresholds
-from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Numbers, Pool
+from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Numbers, Pool, tally
 from coldaisle.analyzers.advice.reclaiming import SOURCE, Waste, waste
-from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, title, who
+from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, named, title, who
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -37,10 +37,8 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     groups = [] if pool.is_snapshot else _ended(pool, found, now, rules)
     lines = [*_running(pool, found, now), *(one for one in groups if isinstance(one, Advice))]
     lines.sort(key=_counted, reverse=True)
-    most = rules.most_lines
-    yield from lines[:most]
-    if len(lines) > most:
-        yield _sum(pool, lines[most:])
+    yield from lines[: rules.most_lines]
+    yield from _rest(pool, lines[rules.most_lines :], rules.most_lines)
     yield from (one for one in groups if isinstance(one, Refused))
     yield from _thin(pool, found)
 
@@ -115,13 +113,25 @@ def _ended(pool: Pool, found: Waste, now: Index, rules: Thresholds) -> list[Advi
         if judged < pool.common.least_coverage * pool.gpu_s[every].sum():
             unsure += 1
         else:
-            line = _ask_less(pool, found, wasted, len(every))
-            said += [line] if _counted(line) >= rules.least_gpu_hours else []
+            parts = [_ask_less(pool, found, alike, len(every)) for alike in _alike(pool, found, wasted)]
+            said += [line for line in parts if _counted(line) >= rules.least_gpu_hours]
     if unsure:
         least = f"{pool.common.least_coverage:.0%}"
         why = f"{counted(unsure, 'group')} of a user and a name measured for less than {least} of their GPU-hours"
         said.append(Refused(NAME, NOWHERE, why))
     return said
+
+
+def _alike(pool: Pool, found: Waste, members: Index) -> Iterator[Index]:
+    """A group that is advised on as one. Jobs without a name have nothing in common but what they left idle: all GPUs, some, or stretches."""
+    if pool.stays[members[0]].name:
+        yield members
+        return
+    is_all = found.seconds[members] >= 0.95 * pool.gpu_s[members]
+    some = tally(found.run_stay, found.runs.whole.astype(np.float64), len(pool.stays))[members] > 0
+    for chosen in (is_all, some & ~is_all, ~some & ~is_all):
+        if chosen.any():
+            yield members[chosen]
 
 
 def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
@@ -137,10 +147,11 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     hours = found.hours(members)
     workload = jobs[0].workload or workload_named(name) or ""
     few = len(jobs) < pool.common.least_jobs
+    action, what = _request(jobs, held, idle, unused, hours.value)
     return Advice(
-        id=f"{NAME}:{user}/{name}",
+        id=f"{NAME}:{user}/{name or what}",
         rule=NAME,
-        action=_request(jobs, held, idle, unused, hours.value),
+        action=action,
         scope=Scope(jobs=tuple(job.id for job in jobs[:-201:-1])),
         quantity=between(
             low, middle, high, "gpus", "median over its jobs of idle GPU time / run time", SOURCE
@@ -159,27 +170,43 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     )
 
 
-def _request(jobs: Sequence[Stay], held: Numbers, idle: Numbers, unused: Numbers, hours: float) -> str:
-    """What to ask for the next time; ``unused``: [job] GPUs that did nothing for its whole life."""
+def _request(
+    jobs: Sequence[Stay], held: Numbers, idle: Numbers, unused: Numbers, hours: float
+) -> tuple[str, str]:
+    """What to ask for the next time, and in a word; ``unused``: [job] GPUs that did nothing for its whole life."""
     of = f"{counted(len(jobs), 'job')} {title(jobs[0].user, jobs[0].name)}"
     if (idle >= 0.95 * held).all():
-        return f"move {of} off GPUs: none was used in {_hours_of(hours)}"
+        return f"move {of} off GPUs: none was used in {_hours_of(hours)}", "(all)"
     size, spare = float(np.median(held)), float(unused.min())
     if (held == size).all() and spare >= 1:
-        return (
-            f"ask for {size - spare:.0f} instead of {counted(size, 'GPU')} in {of}: {_hours_of(hours)} idle"
-        )
+        fewer = f"{size - spare:.0f} instead of {counted(size, 'GPU')}"
+        return f"ask for {fewer} in {of}: {_hours_of(hours)} idle", "(some)"
     if unused.any():
-        return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle"
-    return f"let go of the GPUs of {of} while they do nothing: {_hours_of(hours)} idle in stretches"
+        return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle", "(some)"
+    stretches = f"let go of the GPUs of {of} while they do nothing: {_hours_of(hours)} idle in stretches"
+    return stretches, "(stretches)"
 
 
 def _hours_of(hours: float) -> str:
     return counted(hours, "GPU-hour") if hours >= 10 else f"{hours:.2g} GPU-hours"
 
 
-def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
-    """What is not worth a line each."""
+def _rest(pool: Pool, lines: Sequence[Advice], most: int) -> Iterator[Advice]:
+    """What is not worth a line each: a line a user, and one for all whom that leaves."""
+    owner = {stay.id: stay.user for stay in pool.stays}
+    of_user: dict[str, list[Advice]] = {}
+    for line in lines:
+        of_user.setdefault(owner[line.scope.jobs[0]], []).append(line)
+    named_ = sorted(user for user in of_user if user)
+    named_.sort(key=lambda user: -sum(map(_counted, of_user[user])))
+    for user in named_[:most]:
+        yield _sum(pool, of_user.pop(user), user)
+    if others := [line for left in of_user.values() for line in left]:
+        yield _sum(pool, others)
+
+
+def _sum(pool: Pool, lines: Sequence[Advice], user: str = "") -> Advice:
+    """Several lines in one, of a user or of several."""
     hours = [line.saving.gpu_hours for line in lines if line.saving.gpu_hours is not None]
     total = Quantity(
         sum(h.value for h in hours),
@@ -190,10 +217,13 @@ def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
         SOURCE,
     )
     gpus = sum(line.quantity.value for line in lines)
+    more = counted(len(lines), "more job or group", "more jobs and groups")
     return Advice(
-        id=f"{NAME}:others",
+        id=f"{NAME}:{user}/(more)" if user else f"{NAME}:others",
         rule=NAME,
-        action=f"look at {_hours_of(total.value)} that {counted(len(lines), 'more job or group', 'more jobs and groups')} left idle",
+        action=f"ask {named(user)} about {more} of theirs: {_hours_of(total.value)} idle"
+        if user
+        else f"look at {_hours_of(total.value)} that {more} left idle",
         scope=Scope(jobs=tuple(job for line in lines for job in line.scope.jobs)[:200]),
         quantity=exact(gpus, "gpus"),
         saving=_saving(pool, total, None, gpus, np.nan),

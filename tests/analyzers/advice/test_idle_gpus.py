@@ -185,12 +185,28 @@ def test_names_are_made_inert() -> None:
 
 
 def test_many_lines_are_summed_up() -> None:
-    works = [Work(0, 48, 1, n, RESTS, {"name": f"n{n}"}) for n in range(16)]
+    users = ["rsun"] * 8 + ["ann"] * 6 + [""] * 2
+    works = [Work(0, 48, 1, n, RESTS, {"name": f"n{n}", "user": user}) for n, user in enumerate(users)]
     lines = given(usage_of(works), RULE, {"idle_gpus": {"most_lines": 5}})
-    assert len(lines) == 6
-    (rest,) = [one for one in lines if one.id == "idle_gpus:others"]
-    assert rest.saving.gpu_hours is not None
-    assert rest.saving.gpu_hours.value == pytest.approx(11 * 48)
+    rest = {one.id: one for one in lines if one.id.endswith(("(more)", ":others"))}
+    assert len(lines) == 5 + len(rest)
+    hours = {id_: one.saving.gpu_hours.value / 48 for id_, one in rest.items() if one.saving.gpu_hours}
+    assert sum(hours.values()) == pytest.approx(11)
+    assert set(hours) <= {"idle_gpus:rsun/(more)", "idle_gpus:ann/(more)", "idle_gpus:others"}
+    assert "idle_gpus:ann/(more)" in hours
+    assert "more jobs and groups of theirs" in rest["idle_gpus:ann/(more)"].action
+
+
+def test_jobs_without_a_name_are_told_apart_by_what_they_left_idle() -> None:
+    unnamed = {"name": "", "user": ""}
+    works = [
+        *series(6, reads=RESTS, stay=unnamed, gpus=4),
+        *series(6, reads=HALF, stay=unnamed, first=8),
+    ]
+    idle, half = sorted(given(usage_of(works), RULE), key=lambda one: one.id)
+    assert (idle.id, half.id) == ("idle_gpus:/(all)", "idle_gpus:/(some)")
+    assert idle.action == "move 6 jobs without a name off GPUs: none was used in 96 GPU-hours"
+    assert half.action == "ask for 4 instead of 8 GPUs in 6 jobs without a name: 96 GPU-hours idle"
 
 
 def test_a_look_of_minutes_tells_gross_waste_with_binomial_bounds() -> None:
