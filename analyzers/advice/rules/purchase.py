@@ -24,7 +24,7 @@ from coldaisle.analyzers.advice.load import whole
 from coldaisle.analyzers.advice.measuring import block_starts
 from coldaisle.analyzers.advice.places import short
 from coldaisle.analyzers.advice.pool import HOUR, Index, Numbers, Pool
-from coldaisle.analyzers.advice.reclaiming import waste
+from coldaisle.analyzers.advice.reclaiming import reclaimable
 from coldaisle.analyzers.advice.rules.offered_load import asked
 from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import counted, examples, named
@@ -408,10 +408,8 @@ def _zero(pool: Pool, work: Work, own: Rules) -> Option:
 
 def _idle(pool: Pool) -> float:
     """GPUs, on average over the span, that jobs held and did not use."""
-    found = waste(pool, table("idle_gpus", Idling, {}))
-    if found is None:
-        return 0.0
-    return float(found.seconds[found.enough].sum()) / max(pool.usage.span_s, 1.0)
+    found = reclaimable(pool, table("idle_gpus", Idling, {}))
+    return 0.0 if found is None else found.value * HOUR / max(pool.usage.span_s, 1.0)
 
 
 def _demand(work: Work, own: Rules, bound: Bound) -> str:
