@@ -14,7 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from coldaisle.analyzers.advice.gaps import Shares, dark_time, heard_share, opened, unheard, unseen
+from coldaisle.analyzers.advice.idling import Thresholds as Idling
+from coldaisle.analyzers.advice.placing import placed
 from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, tally
+from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -75,10 +78,12 @@ def utilisations(pool: Pool) -> Utilisations:
     racks, partitions = _groups([b.rack for b in boards]), _groups([b.partition for b in boards])
     stays = pool.stays
     every = np.zeros(pool.size, dtype=np.intp)
+    # sums over nodes and more can be told from a likely placing, users' cannot
+    likely = placed(pool, table("idle_gpus", Idling, {})) or pool
     uses = {
-        "cluster": _uses_of_boards(pool, ("",), every),
-        "racks": _uses_of_boards(pool, *racks),
-        "partitions": _uses_of_boards(pool, *partitions),
+        "cluster": _uses_of_boards(likely, ("",), every),
+        "racks": _uses_of_boards(likely, *racks),
+        "partitions": _uses_of_boards(likely, *partitions),
     }
     cluster = replace(uses["cluster"][0], gpu_hours=_gpu_hours(pool))
     if not uses["partitions"]:

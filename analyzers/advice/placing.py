@@ -18,8 +18,10 @@ from coldaisle.analyzers.advice.pool import Bools, Index, Numbers, Pool
 
 LIKELY = 0.25
 """Share of a job's time in which a board that it had works, at least; who is idle for longer is told by what is left."""
+SURE = 0.75
+"""So much of it leaves no doubt, also where the next job's work begins at once."""
 BEYOND = 0.5
-"""What a board loses as a candidate where its work goes on before a job's start, or after its end."""
+"""What a board loses as a candidate where its work goes on after a job's end: it may be that of a job that starts later."""
 
 
 class _Part(NamedTuple):
@@ -34,6 +36,10 @@ class _Part(NamedTuple):
 
 def placed(pool: Pool, rules: Thresholds) -> Pool | None:
     """The pool with likely boards of jobs of which only nodes are known; None: there are none, or nothing was measured."""
+    return pool.cached("placed", lambda: _placed(pool, rules))
+
+
+def _placed(pool: Pool, rules: Thresholds) -> Pool | None:
     cells = idle_cells(pool, rules)
     parts = list(_parts(pool)) if pool.homeless and cells is not None else []
     if cells is None or not parts:
@@ -85,7 +91,7 @@ def _choose(pool: Pool, works: Bools, boards: Index, parts: list[_Part]) -> list
     for number in sorted(range(len(parts)), key=lambda at: (parts[at].first, -parts[at].end)):
         _, _, gpus, first, end = parts[number]
         free = np.flatnonzero(~taken[:, first:end].any(axis=1))
-        is_likely = likely[number, free] >= LIKELY
+        is_likely = (likely[number, free] >= LIKELY) | (share[number, free] >= SURE)
         rank = np.where(is_likely, -likely[number, free], share[number, free])
         rows = free[np.lexsort((rank, ~is_likely))][:gpus]
         taken[rows, first:end] = True
@@ -94,7 +100,7 @@ def _choose(pool: Pool, works: Bools, boards: Index, parts: list[_Part]) -> list
 
 
 def _shares(works: Bools, parts: list[_Part]) -> tuple[Numbers, Numbers]:
-    """[part, board] share of its time in which the board worked; and that less what goes on beyond it."""
+    """[part, board] share of its time in which the board worked; and that less, where it goes on beyond it."""
     bins = works.shape[1]
     first, end = (
         np.array([getattr(part, name) for part in parts], dtype=np.intp) for name in ("first", "end")
@@ -102,8 +108,7 @@ def _shares(works: Bools, parts: list[_Part]) -> tuple[Numbers, Numbers]:
     total = np.zeros((len(works), bins + 1))
     np.cumsum(works, axis=1, out=total[:, 1:])
     share: Numbers = ((total[:, end] - total[:, first]) / (end - first)).T
-    likely: Numbers = share - BEYOND * _through(works, first) - BEYOND * _through(works, end)
-    return share, likely
+    return share, share - BEYOND * _through(works, end)
 
 
 def _through(works: Bools, at: Index) -> Bools:
