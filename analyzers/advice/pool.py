@@ -151,7 +151,7 @@ class Pool:
     @cached_property
     def gpu_s(self) -> Numbers:
         """[stay] GPU seconds within the span, known by board or not."""
-        counts = np.array([max(stay.gpu_count, 0) for stay in self.stays], dtype=np.float64)
+        counts = np.array([stay.gpus_held for stay in self.stays], dtype=np.float64)
         return self.inside_s * counts
 
     @cached_property

@@ -88,15 +88,23 @@ def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
     seconds = np.where(runs.whole, pool.inside_s[stay], bins * step)
     known = np.minimum(runs.known, bins) / np.maximum(bins, 1)
     edges = np.where(runs.whole, 0.0, step)
+    share = shares(pool)
+    high = tally(stay, seconds + edges, size) * share
     return Waste(
         runs,
         stay,
-        tally(stay, seconds, size),
-        tally(stay, np.maximum(seconds * known - edges, 0), size),
-        tally(stay, seconds + edges, size),
+        tally(stay, seconds, size) * share,
+        tally(stay, np.maximum(seconds * known - edges, 0), size) * share,
+        # of an instance it is known how it was with its board: it may have been idle while another was not
+        np.where(share < 1, pool.gpu_s, high),
         np.asarray(pool.coverage >= pool.common.least_coverage),
         Members(stay, size),
     )
+
+
+def shares(pool: Pool) -> Numbers:
+    """[stay] of each of its GPUs that it holds."""
+    return np.array([stay.share for stay in pool.stays], dtype=np.float64)
 
 
 def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
@@ -189,14 +197,15 @@ def _bounded(pool: Pool, found: Waste, seen: Glimpses) -> Quantity:
 def _least(pool: Pool, seen: Glimpses) -> Numbers:
     """[stay] seconds that were seen idle; of a bin's samples some lack, too."""
     dense = np.divide(seen.sampled, seen.known, out=np.zeros(len(seen.known)), where=seen.known > 0)
-    least: Numbers = np.minimum(seen.idle, pool.gpu_s) * np.minimum(dense, 1)
+    least: Numbers = np.minimum(seen.idle * shares(pool), pool.gpu_s) * np.minimum(dense, 1)
     return least
 
 
 def _most(pool: Pool, seen: Glimpses) -> Numbers:
     """[stay] seconds that nothing shows to have been at work; all of a job whose boards are not known."""
     is_nowhere = np.array([not boards for boards in pool.boards_of], dtype=np.bool_)
-    return np.where(is_nowhere, pool.gpu_s, np.maximum(seen.open, seen.idle))
+    most: Numbers = np.maximum(seen.open, seen.idle)
+    return np.where(is_nowhere | (shares(pool) < 1), pool.gpu_s, most)
 
 
 def _likely(pool: Pool, found: Waste, seen: Glimpses) -> Numbers:

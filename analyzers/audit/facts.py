@@ -203,7 +203,7 @@ def _inside(stays: Sequence[Stay], start: float, end: float) -> Numbers:
     began = np.array([s.started_at for s in stays])
     ended = np.array([s.ended_at for s in stays])
     seconds = np.minimum(np.where(np.isnan(ended), end, ended), end) - np.maximum(began, start)
-    gpus: Numbers = np.maximum(np.nan_to_num(seconds), 0) * np.array([max(s.gpu_count, 0) for s in stays])
+    gpus: Numbers = np.maximum(np.nan_to_num(seconds), 0) * np.array([s.gpus_held for s in stays])
     return gpus
 
 
@@ -257,14 +257,14 @@ def _load(usage: Usage, start: float) -> Load | None:
         began = stay.started_at
         ended = end if math.isnan(stay.ended_at) else stay.ended_at
         if began == began:
-            _add(running, began, ended, stay.gpu_count, start, step)
+            _add(running, began, ended, stay.gpus_held, start, step)
         waits_for_hardware = stay.state != PENDING or not stay.reason or stay.reason in HARDWARE
         # one that was cancelled before it ran waited until then
         until = began if began == began else ended
         if stay.submitted_at == stay.submitted_at and waits_for_hardware and until > stay.submitted_at:
-            _add(waiting, stay.submitted_at, until, stay.gpu_count, start, step)
+            _add(waiting, stay.submitted_at, until, stay.gpus_held, start, step)
             low, high = max(stay.submitted_at, start), min(until, end)
-            waited[at] = max(high - low, 0.0) * stay.gpu_count
+            waited[at] = max(high - low, 0.0) * stay.gpus_held
     now, queue = np.cumsum(running)[:-1], np.cumsum(waiting)[:-1]
     asked = now + queue
     counted = float(queue.sum() * step)
@@ -291,7 +291,7 @@ def _load(usage: Usage, start: float) -> Load | None:
     )
 
 
-def _add(into: Numbers, low: float, high: float, gpus: int, start: float, step: float) -> None:
+def _add(into: Numbers, low: float, high: float, gpus: float, start: float, step: float) -> None:
     """GPUs over the bins whose middles lie in [low, high)."""
     first, last = _between(low, high, start, step, len(into) - 1)
     into[first] += gpus
