@@ -389,7 +389,9 @@ def check(
     multiple=True,
     help="A report: .html, .md, .json or .csv. Repeatable.",
 )
-@click.option("--pseudonyms", is_flag=True, help="Replace names of users, accounts, jobs, nodes and racks.")
+@click.option(
+    "--pseudonyms", is_flag=True, help="Replace names of users, accounts, jobs, nodes, racks, partitions."
+)
 @click.option("--baseline", type=_FILE, help="The .json of an earlier audit: say what has drifted since.")
 @click.option("--name", metavar="NAME", help="The cluster's name.")
 @click.option("--demo", is_flag=True, help="The simulated cluster, with --for.")

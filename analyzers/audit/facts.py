@@ -118,6 +118,9 @@ class Recurring(NamedTuple):
     days: int
     """On which it was seen."""
     amount: float
+    low: float
+    high: float
+    """With what readings do not tell of. NaN: it is not known how much more it may have been."""
     unit: str
     """``gpu_hours``, ``times`` or ``h``"""
     where: tuple[str, ...]
@@ -419,12 +422,17 @@ def _recurring(usage: Usage, incidents: Iterable[Incident]) -> tuple[Recurring, 
     for (kind, name), several in groups.items():
         places = Counter(f"{one.node}/{one.slot}" for one in several if one.node)
         days = sorted({one.day for one in several})
+        amount = sum(one.amount for one in several)
+        # alerts are counted by the minute; of XIDs one a GPU and day, and how many more there were is not known
+        off = math.nan if kind == "xid" else len(days) / 60
         found.append(
             Recurring(
                 kind,
                 name,
                 len(days),
-                sum(one.amount for one in several),
+                amount,
+                amount if kind == "xid" else max(amount - off, 0.0),
+                amount + off,
                 "times" if kind == "xid" else "h",
                 tuple(place for place, _ in places.most_common(5)),
                 days[0],
@@ -447,9 +455,21 @@ def _limited(usage: Usage) -> Iterable[Recurring]:
         days = np.unique(_day_of(usage.starts)[over.any(axis=1)])
         times = usage.starts[over.any(axis=1)]
         yield Recurring(
-            kind, f"{key} >= {least:.0%} of the time", len(days), float(amount.sum()), "gpu_hours",
+            kind, f"{key} >= {least:.0%} of the time", len(days), float(amount.sum()), float(amount.sum()),
+            float(amount.sum()) + _unheard(usage, values, over), "gpu_hours",
             tuple(usage.boards[at].key for at in worst if amount[at] > 0), float(times[0]), float(times[-1]),
         )  # fmt: skip
+
+
+def _unheard(usage: Usage, values: Floats, over: NDArray[np.bool_]) -> float:
+    """GPU-hours that may be limited where nothing was read: by the share of nine days of ten, at most."""
+    known = ~np.isnan(values)
+    dark = float((usage.installed & ~known).sum()) * usage.step / HOUR
+    days = _day_of(usage.starts)
+    limited = np.bincount(days, np.where(over, np.nan_to_num(values), 0.0).sum(axis=1))
+    heard = np.bincount(days, known.sum(axis=1))
+    shares = limited[heard > 0] / heard[heard > 0]
+    return dark * float(np.percentile(shares, 90)) if len(shares) else 0.0
 
 
 def _not_looked_at(usage: Usage, looked_at: Sequence[str]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def _advice(made: Mapping[str, Any]) -> Iterator[Row]:
 def _found(made: Mapping[str, Any]) -> Iterator[Row]:
     for one in made["findings"]:
         where = ", ".join(one["where"])
-        yield "findings", one["kind"], one["name"], one["amount"], None, None, one["unit"], where
+        yield "findings", one["kind"], one["name"], one["amount"], one["low"], one["high"], one["unit"], where
     for one in made.get("drift", ()):
         change = one["change"]
         note = f"was {one['before']:.6g}, is {one['now']:.6g}"

@@ -154,7 +154,7 @@ def test_the_least_there_can_be(what: str) -> None:
 def test_a_rack_whose_boards_never_told_anything_has_a_reason_instead_of_a_share() -> None:
     counsel = counsel_of(
         Usage(
-            START + 60.0 * np.arange(3),
+            START + 60.0 * np.arange(3, dtype=np.float64),
             60.0,
             (Board("n0/0", "n0", "r1", H100), Board("n1/0", "n1", "r2", H100)),
             (),
