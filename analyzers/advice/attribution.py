@@ -67,6 +67,8 @@ class Work:
     """[bin] bytes of device memory in use"""
     has_links: bool
     """Whether anything was said of NVLink."""
+    has_memory: bool
+    """Whether anything was said of device memory in use: else ``memory`` is no measure."""
 
     @property
     def coverage(self) -> float:
@@ -122,6 +124,7 @@ def _works(pool: Pool, bounds: Bounds) -> Iterator[Work]:
                 sums.bandwidth[kind, model],
                 sums.memory[kind, model],
                 sums.links is not None,
+                pool.metric("gpu.mem_used") is not None or "gpu.mem_used" in pool.usage.peaks,
             )
 
 

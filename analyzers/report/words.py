@@ -119,6 +119,8 @@ def points(made: Mapping[str, Any]) -> Iterator[Point]:
     yield Point("What binds the work?", binding(made))
 
 
+SHORT = " is short of "
+"""In advice on the offered load of a partition that has too few GPUs."""
 WIDE = 0.2
 """Of a figure: an interval wider than that is explained."""
 THIN = "How much was seen?"
@@ -155,9 +157,9 @@ def _of_time(use: Mapping[str, Any]) -> Iterator[str]:
     if allocated is None:
         yield f"How much of the time jobs held them is not known: {use['allocated']['why']}."
     elif busy_ is None:
-        yield f"Of 100 GPU-hours jobs held {allocated * 100:.0f}."
+        yield f"Of 100 GPU-hours installed jobs held {allocated * 100:.0f}."
     else:
-        yield f"Of 100 GPU-hours jobs held {allocated * 100:.0f}, and in {allocated * busy_ * 100:.0f} of them the GPUs had work."
+        yield f"Of 100 GPU-hours installed jobs held {allocated * 100:.0f}, and in {allocated * busy_ * 100:.0f} of them the GPUs had work."
 
 
 def _of_peaks(use: Mapping[str, Any]) -> Iterator[str]:
@@ -207,7 +209,10 @@ def demand(made: Mapping[str, Any]) -> str:
         return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
     text = f"jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
     installed = load["installed_gpus"]
-    if (short := _is_short(made)) is not None:
+    advised = [one["action"] for one in made["advice"] if one["rule"] == "offered_load"]
+    if advised:
+        text = f"{'Yes' if any(SHORT in one for one in advised) else 'No'}: {text}"
+    elif (short := _is_short(made)) is not None:
         text = f"{'Part of the time' if short else 'No'}: {text}"
     if installed:
         text += f"; {count(installed)} are installed"
@@ -221,7 +226,7 @@ def demand(made: Mapping[str, Any]) -> str:
         )
     elif not any(one["wait_p50_s"] is not None for one in made["jobs_by"]["state"]):
         text += ". Who waited is not known without accounting, so this is what ran"
-    return sentence(text, 900)
+    return " ".join([sentence(text, 900), *(sentence(one, LONG) for one in advised[:2])])
 
 
 def _is_short(made: Mapping[str, Any]) -> bool | None:

@@ -185,7 +185,7 @@ def test_the_first_page_is_read_without_knowing_the_trade() -> None:
     use = told["utilisations"]["cluster"]
     busy = use["allocated"]["value"] * use["busy"]["value"]
     assert text.startswith(
-        f"Of 100 GPU-hours jobs held {use['allocated']['value'] * 100:.0f}, and in {busy * 100:.0f}"
+        f"Of 100 GPU-hours installed jobs held {use['allocated']['value'] * 100:.0f}, and in {busy * 100:.0f}"
     )
     assert not any(word in text for word in ("kernel", "SM", "flop", "board", "["))
 
@@ -266,5 +266,19 @@ def test_whether_more_is_needed_is_said_where_waits_are_known(load: dict[str, An
         "offered_load": {"p50_gpus": 30, **load},
         "utilisations": {"racks": []},
         "jobs_by": {"partition": [], "state": []},
+        "advice": [],
     }
     assert demand(made).startswith(begins)
+
+
+def test_whether_more_is_needed_is_said_as_the_advice_on_it_says() -> None:
+    load = {"p50_gpus": 60, "p95_gpus": 80, "installed_gpus": 64, "waiting_p95_gpus": 20}
+    made = {"offered_load": load, "utilisations": {"racks": []}, "jobs_by": {"partition": [], "state": []}}
+    no, yes = (
+        "buy no GPUs for gpu: 61 needed, 64 installed",
+        "gpu is short of 9 GPUs: 73 needed, 64 installed",
+    )
+    said = [demand({**made, "advice": [{"rule": "offered_load", "action": one}]}) for one in (no, yes)]
+    assert said[0].startswith("No: ")
+    assert said[0].endswith("Buy no GPUs for gpu: 61 needed, 64 installed.")
+    assert said[1].startswith("Yes: ")
