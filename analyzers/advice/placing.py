@@ -7,7 +7,7 @@ told from a likely placing, and nothing can be told of single jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -40,31 +40,36 @@ def placed(pool: Pool, rules: Thresholds) -> Pool | None:
 
 
 def _placed(pool: Pool, rules: Thresholds) -> Pool | None:
-    cells = idle_cells(pool, rules)
-    parts = list(_parts(pool)) if pool.homeless and cells is not None else []
-    if cells is None or not parts:
+    parts = list(_parts(pool)) if pool.homeless else []
+    cells = idle_cells(pool, rules) if parts else None
+    if cells is None:
         return None
     known, idle = cells
-    of_host: dict[str, list[_Part]] = {}
-    for part in parts:
-        of_host.setdefault(part.host, []).append(part)
-    boards: dict[str, list[int]] = {}
-    for number, board in enumerate(pool.usage.boards):
-        boards.setdefault(board.node, []).append(number)
-    found: dict[int, list[int]] = {}
-    wanted: dict[int, int] = {}
-    for host, several in of_host.items():
-        mine = np.array(boards.get(host, ()), dtype=np.intp)
-        for part, chosen in zip(several, _choose(pool, (known & ~idle)[mine], mine, several), strict=True):
-            found.setdefault(part.stay, []).extend(chosen)
-            wanted[part.stay] = wanted.get(part.stay, 0) + part.gpus
+    boards = _boards(pool, known & ~idle, parts)
     stays = tuple(
-        replace(stay, boards=tuple(sorted(found[number])))
-        if number in found and len(found[number]) == wanted[number]
-        else stay
+        replace(stay, boards=boards[number]) if number in boards else stay
         for number, stay in enumerate(pool.stays)
     )
     return Pool(replace(pool.usage, stays=stays), pool.common)
+
+
+def _boards(pool: Pool, works: Bools, parts: Sequence[_Part]) -> dict[int, tuple[int, ...]]:
+    """By stay; left out: those for which no more were free on one of their nodes. ``works``: [board, bin]"""
+    on_host: dict[str, list[int]] = {}
+    for number, board in enumerate(pool.usage.boards):
+        on_host.setdefault(board.node, []).append(number)
+    of_host: dict[str, list[_Part]] = {}
+    for part in parts:
+        of_host.setdefault(part.host, []).append(part)
+    found: dict[int, list[int]] = {}
+    short: set[int] = set()
+    for host, several in of_host.items():
+        mine = np.array(on_host.get(host, ()), dtype=np.intp)
+        for part, chosen in zip(several, _choose(pool, works[mine], mine, several), strict=True):
+            found.setdefault(part.stay, []).extend(chosen)
+            if len(chosen) < part.gpus:
+                short.add(part.stay)
+    return {stay: tuple(sorted(boards)) for stay, boards in found.items() if stay not in short}
 
 
 def _parts(pool: Pool) -> Iterator[_Part]:
@@ -73,13 +78,14 @@ def _parts(pool: Pool) -> Iterator[_Part]:
     for number, boards in enumerate(pool.boards_of):
         stay = pool.stays[number]
         hosts = [pool.usage.hosts[host].key for host in stay.hosts if 0 <= host < len(pool.usage.hosts)]
-        if boards is None and hosts and stay.gpu_count % len(hosts) == 0 and end[number] > first[number]:
+        is_whole = bool(hosts) and stay.gpu_count > 0 and stay.gpu_count % len(hosts) == 0
+        if boards is None and is_whole and end[number] > first[number]:
             share = stay.gpu_count // len(hosts)
             for host in hosts:
                 yield _Part(number, host, share, int(first[number]), int(end[number]))
 
 
-def _choose(pool: Pool, works: Bools, boards: Index, parts: list[_Part]) -> list[list[int]]:
+def _choose(pool: Pool, works: Bools, boards: Index, parts: Sequence[_Part]) -> list[list[int]]:
     """[part] its boards on one node; fewer than it had where no more were free all of its time.
 
     ``works``: [board of the node, bin]. In the order of their starts, so that who fits on the node finds a place: first the boards
@@ -99,7 +105,7 @@ def _choose(pool: Pool, works: Bools, boards: Index, parts: list[_Part]) -> list
     return chosen
 
 
-def _shares(works: Bools, parts: list[_Part]) -> tuple[Numbers, Numbers]:
+def _shares(works: Bools, parts: Sequence[_Part]) -> tuple[Numbers, Numbers]:
     """[part, board] share of its time in which the board worked; and that less, where it goes on beyond it."""
     bins = works.shape[1]
     first, end = (
