@@ -87,7 +87,8 @@ def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
     # Of a whole life to the second, else by bins.
     seconds = np.where(runs.whole, pool.inside_s[stay], bins * step)
     known = np.minimum(runs.known, bins) / np.maximum(bins, 1)
-    edges = np.where(runs.whole, 0.0, step)
+    # labels begin and end between two samples, and these are no further apart than a bin
+    edges = np.where(runs.whole & pool.knows_submissions, 0.0, step)
     share = shares(pool)
     high = tally(stay, seconds + edges, size) * share
     return Waste(
