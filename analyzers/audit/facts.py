@@ -31,6 +31,8 @@ FAILED = (
 """Final states of work that was, as a rule, not finished."""
 HARDWARE = ("Resources", "Priority")
 MOST_ROWS = 500
+LITTLE_LOST = 0.95
+"""Of the GPUs at an instant: with so many heard, jobs are counted as labels show them."""
 BINS = 20
 """Of a distribution."""
 MAPPED = ("gpu.util", "gpu.sm_active", "gpu.tensor_active", "gpu.dram_active", "gpu.power")
@@ -269,15 +271,18 @@ def _load(usage: Usage, start: float) -> Load | None:
             low, high = max(stay.submitted_at, start), min(until, end)
             waited[at] = max(high - low, 0.0) * stay.gpus_held
     now, queue = np.cumsum(running)[:-1], np.cumsum(waiting)[:-1]
-    asked = now + queue
-    counted = float(queue.sum() * step)
-    days = _day_of(usage.starts)
     knows_waits = any(stay.submitted_at == stay.submitted_at for stay in usage.stays)
+    now = now if knows_waits else _through_gaps(usage, now)
+    asked = now + queue
+    if np.isnan(asked).all():
+        return None
+    counted = float(queue.sum() * step)
+    days = np.where(np.isnan(now), -1, _day_of(usage.starts))
     return Load(
-        float(np.percentile(asked, 50)),
-        float(np.percentile(asked, 95)),
-        float(asked.max()),
-        float(np.percentile(now, 95)),
+        _percentile(asked, 50),
+        _percentile(asked, 95),
+        float(np.nanmax(asked)),
+        _percentile(now, 95),
         float(np.percentile(queue, 95)) if knows_waits else math.nan,
         len(usage.boards),
         _by_hour(asked, usage.starts),
@@ -287,11 +292,23 @@ def _load(usage: Usage, start: float) -> Load | None:
                 float(now[days == day].mean()),
                 float(queue[days == day].mean()),
             )
-            for day in np.unique(days)
+            for day in np.unique(days[days >= 0])
         ),
         knows_reasons,
         float(waited.sum()) / counted if counted else math.nan,
     )
+
+
+def _through_gaps(usage: Usage, running: Numbers) -> Numbers:
+    """[bin] of jobs that labels alone show, as many as by the GPUs that were heard; NaN: fewer than half of them were."""
+    busy, held = usage.means.get("gpu.util", usage.means.get("gpu.gr_active")), _held(usage)
+    if busy is None or held is None or busy.shape != held.shape:
+        return running
+    there = usage.installed | held
+    heard = there & ~np.isnan(busy)
+    seen, whole = heard.sum(axis=1), there.sum(axis=1)
+    told = np.divide((held & heard).sum(axis=1) * whole, seen, out=np.full(len(seen), np.nan), where=seen > 0)
+    return np.where(seen >= LITTLE_LOST * whole, running, np.where(seen >= 0.5 * whole, told, np.nan))
 
 
 def _add(into: Numbers, low: float, high: float, gpus: float, start: float, step: float) -> None:
@@ -364,8 +381,9 @@ def _week(usage: Usage, key: str) -> Week:
 
 
 def _by_hour(values: Numbers, starts: Numbers) -> tuple[float, ...]:
-    hours = _hour_of_week(starts)
-    total, count = np.bincount(hours, weights=values, minlength=168), np.bincount(hours, minlength=168)
+    known = ~np.isnan(values)
+    hours = _hour_of_week(starts)[known]
+    total, count = np.bincount(hours, values[known], minlength=168), np.bincount(hours, minlength=168)
     return tuple(np.divide(total, count, out=np.full(168, np.nan), where=count > 0).tolist())
 
 

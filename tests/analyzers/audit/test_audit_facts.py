@@ -278,3 +278,27 @@ def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
 )
 def test_pods_without_an_owner_belong_together_by_what_their_names_begin_with(pod: str, name: str) -> None:
     assert pods_of(pod) == name
+
+
+def test_what_runs_in_the_dark_is_not_told_as_none() -> None:
+    """By labels alone: eight GPUs, four of them always held, and nothing heard of any for two thirds of the time."""
+    made = month(nodes=1, days=3.0).usage
+    stay = replace(
+        made.stays[0],
+        submitted_at=math.nan,
+        started_at=START,
+        ended_at=math.nan,
+        gpu_count=4,
+        boards=(0, 1, 2, 3),
+    )
+    told = replace(made, stays=(stay,), means={"gpu.util": np.full((len(made.starts), 8), 0.9, np.float32)})
+    dark = np.arange(len(made.starts)) % 36 >= 12
+    told.means["gpu.util"][dark] = np.nan
+    # what labels do not show at a dark instant
+    gone = replace(told, stays=tuple(
+        replace(stay, id=f"slurm:{n}", started_at=at, ended_at=at + 12 * made.step) for n, at in enumerate(made.starts[::36])
+    ))  # fmt: skip
+    load = facts_of(gone).load
+    assert load is not None
+    assert (load.p50, load.p95, load.most) == (4.0, 4.0, 4.0)
+    assert all(running == 4.0 for _, running, _ in load.by_day)
