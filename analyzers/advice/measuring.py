@@ -395,7 +395,11 @@ def _in_blocks(pool: Pool, starts: Index) -> tuple[Numbers, Numbers]:
     does not.
     """
     held, there = pool.held, pool.usage.installed.T | pool.held
-    if dark_time(pool) is not None:
+    dark = dark_time(pool)
+    if dark is not None and pool.is_snapshot:
+        # a moment has no gaps that labels could bridge: who holds a silent board holds it
+        there = there & ~(dark > 0)
+    elif dark is not None:
         held, there = (np.where(x, pool.share_measured, 0) for x in (held, there))
     above, below = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (held, there))
     return above, below
