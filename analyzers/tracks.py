@@ -89,7 +89,7 @@ class Tracks:
         """Take in what was said in one look; those that are open then."""
         at, span = window.at, max(SHORTEST_S, POLLS * window.poll)
         for candidate in _strongest(_admitted(window, verdicts)).values():
-            self._see(candidate, at, span)
+            self._see(candidate, window, span)
         failed = {name for name, verdict in verdicts.items() if verdict.failed}
         for track in list(self.by_key.values()):
             if track.key[0] in failed:
@@ -112,8 +112,8 @@ class Tracks:
             track.opened_at = None if track.opened_at is None else track.opened_at + seconds
             track.closed_at = None if track.closed_at is None else track.closed_at + seconds
 
-    def _see(self, candidate: Candidate, at: float, span: float) -> None:
-        key = key_of(candidate)
+    def _see(self, candidate: Candidate, window: Window, span: float) -> None:
+        key, at = key_of(candidate), window.at
         track = self.by_key.get(key)
         if track is None:
             if not candidate.is_open:
@@ -138,7 +138,7 @@ class Tracks:
                 track.since, track.since_bound = candidate.since, candidate.since_bound
             return
         track.since, track.since_bound = candidate.since, candidate.since_bound
-        if _has_held(track, at) or (candidate.is_open and candidate.is_immediate):
+        if _has_held(track, window) or (candidate.is_open and candidate.is_immediate):
             came_back = track.closed_at is not None and at - track.closed_at <= FLAP_S
             track.flaps = track.flaps + 1 if came_back else 0
             track.opened_at, track.closed_at = at, None
@@ -173,9 +173,10 @@ def _is_well(track: Track, window: Window, verdicts: Mapping[str, Verdict]) -> b
     return min(boards) >= 0 and bool(verdict.well[boards].all())
 
 
-def _has_held(track: Track, at: float) -> bool:
-    """Whether it was open for as long as it takes."""
-    return track.looks >= LOOKS_TO_OPEN and at - track.strong_at >= PATIENCE_S.get(track.key[0], 0.0)
+def _has_held(track: Track, window: Window) -> bool:
+    """Whether it was open for as long as it takes: in whole polls, the nearest, for nothing new is seen between two of them."""
+    held = window.at - track.strong_at + 0.5 * window.poll
+    return track.looks >= LOOKS_TO_OPEN and held >= PATIENCE_S.get(track.key[0], 0.0)
 
 
 def key_of(candidate: Candidate) -> Key:

@@ -9,6 +9,7 @@ Loss: what the job on it lost of its own best pace, where that is known; else 0,
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilin
 from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, carried, mean, peer_median, present, quantile
+from coldaisle.analyzers.window import Bools, Recent, Window, carried, mean, peer_median, present, quantile
 from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -84,10 +85,12 @@ class Sign(NamedTuple):
     metric: str
     now: float
     normal: float
-    """What its siblings have."""
+    """What its siblings have, or it had before."""
     unit: str
     since: float | None = None
     """None: by its samples."""
+    beside: str = "its siblings"
+    """Whose ``normal`` is."""
 
 
 def _ports(window: Window, rules: Thresholds) -> tuple[Candidate, ...]:
@@ -150,21 +153,20 @@ def _errs(window: Window, rules: Thresholds) -> dict[int, Sign]:
 def _waits(window: Window, rules: Thresholds) -> dict[int, Sign]:
     """Ports that cannot send, and far less than their siblings can; or that are told to slow down all the time (RoCE)."""
     found: dict[int, Sign] = {}
-    for key, scale, limit, unit in (
-        ("port.cnp_handled", 1.0, rules.cnp, "/s"),
-        ("port.xmit_wait", rules.ticks, rules.wait, "ratio"),
-    ):
+    for key, limit in (("port.cnp_handled", rules.cnp), ("port.xmit_wait", rules.wait * rules.ticks)):
         if window.has(key):
-            level = mean(window.recent(key, rules.window_s, rules.polls).values) / np.float32(scale)
+            level = mean(window.recent(key, rules.window_s, rules.polls).values)
             if not (level >= limit).any():
                 continue
             normal = _normal(window, level)
-            usual = quantile(window.minutes(key).mean, 0.25) / np.float32(scale)
+            usual = quantile(window.minutes(key).mean, 0.25)
             rises = (level >= limit) & (level >= rules.above_past * usual) & _carries_no_more(window, rules)
             waits = (_stands_out(level, normal, limit, rules) | rises) & ~_fills_itself(window, rules)
             for port in np.flatnonzero(waits).tolist():
-                beside = usual[port] if rises[port] else normal[port]
-                found[port] = Sign("congested", key, float(level[port]), float(np.nan_to_num(beside)), unit)
+                is_alone = level[port] >= rules.above_peers * normal[port]
+                held, whose = (usual, "before") if rises[port] and not is_alone else (normal, "its siblings")
+                known = float(np.nan_to_num(held[port]))
+                found[port] = Sign("congested", key, float(level[port]), known, "/s", beside=whose)
     return found
 
 
@@ -240,9 +242,7 @@ def _grew(window: Window, key: str) -> tuple[Floats, Times]:
 def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate:
     part = window.layout.ports[port]
     loss, job, is_known = _lost(window, port, sign)
-    evidence = [
-        Evidence(sign.metric, part.key, sign.now, "/s" if sign.unit == "ratio" else sign.unit, _beside(sign))
-    ]
+    evidence = [Evidence(sign.metric, part.key, sign.now, sign.unit, _beside(sign))]
     if window.has("port.tx"):
         carried = float(mean(window.recent("port.tx", rules.window_s).values)[port])
         evidence.append(Evidence("port.tx", part.key, carried, "B/s", "what it carries"))
@@ -257,7 +257,7 @@ def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate
 
 
 def _beside(sign: Sign) -> str:
-    return f"siblings {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
+    return f"{sign.beside.removeprefix('its ')} {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
 
 
 def _severity(sign: Sign, loss: float, rules: Thresholds, *, is_known: bool) -> Severity:
@@ -275,7 +275,8 @@ def _words(what: str, sign: Sign, loss: float, device: str = "") -> dict[str, st
     return {
         "what": what, "now": _shown(sign.now, sign.unit), "normal": _shown(sign.normal, sign.unit), "device": device.partition("/")[0],
         "how": f"is told to slow down {sign.now:.0f} times a second" if sign.metric == "port.cnp_handled"
-        else f"could not send {_shown(sign.now, sign.unit)} of the time",
+        else f"counts {show(sign.now, '1')} ticks a second in which it cannot send",
+        "beside": f"{sign.beside} {show(sign.normal, '1')}" if sign.unit == "/s" else "",
         "pace": f"; its job has lost {loss:.0%} of its pace" if loss >= NOTICEABLE else "",
     }  # fmt: skip
 
@@ -283,7 +284,7 @@ def _words(what: str, sign: Sign, loss: float, device: str = "") -> dict[str, st
 def _shown(value: float, unit: str) -> str:
     if unit == "B/s":
         return f"{8 * value / 1e9:.0f} Gb/s"
-    return f"{value:.0%}" if unit == "ratio" else f"{value:.3g}"
+    return f"{value:.3g}"
 
 
 def _lost(window: Window, port: int, sign: Sign) -> tuple[float, str, bool]:
@@ -328,10 +329,7 @@ def _since(window: Window, sign: Sign, entity: int) -> tuple[float, bool]:
     recent = window.recent(sign.metric, 900.0)
     line = recent.values[:, entity]
     known = ~np.isnan(line)
-    if sign.unit in (
-        "/s",
-        "ratio",
-    ):  # counted, and rare events leave samples without any: where the mean changed
+    if sign.unit == "/s":  # counted, and rare events leave samples without any: where the mean changed
         steady = Line(recent.times[known], line[known].astype(np.float64))
         return shifted(steady, 0.3 * float(np.nan_to_num(mean(line[-_newest(recent.step) :, None])[0])))
     middle = (sign.now + sign.normal) / 2
@@ -388,7 +386,6 @@ def _often(window: Window, limits: dict[str, float], seconds: float, rules: Thre
 def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
     """Boards at work whose PCIe link never reaches what it can, or what their siblings reach."""
     found: dict[int, Sign] = {}
-    util = window.recent("gpu.util", rules.window_s)
     for key in ("gpu.pcie_gen", "gpu.pcie_width"):
         if not window.has(key):
             continue
@@ -396,7 +393,10 @@ def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
         # The generation goes up under load; what never does is degraded. Lanes do not rest.
         counts = present(told.values) & window.groups.is_board
         if key == "gpu.pcie_gen":
-            counts &= aligned(util, told.times, told.step) >= rules.busy
+            counts &= _at_work(window, rules, told)
+        # Of rare polls the newest that count: the ranks that wait for such a board are told of soon after.
+        newest = max(rules.at_work, math.ceil(rules.window_s / told.step))
+        counts &= np.cumsum(counts[::-1], axis=0)[::-1] <= newest
         enough = counts.sum(axis=0) >= rules.at_work
         highest = np.fmax.reduce(np.where(counts, told.values, np.nan), axis=0, initial=np.nan)
         highest = np.where(enough, highest, np.nan).astype(np.float32)
@@ -407,6 +407,15 @@ def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
         for gpu in np.flatnonzero((highest < wanted) & ~(beside <= highest)).tolist():
             found[gpu] = Sign("pcie", key, float(highest[gpu]), float(wanted[gpu]), "1")
     return found
+
+
+def _at_work(window: Window, rules: Thresholds, on: Recent) -> Bools:
+    """[time, gpu] whether a board works: by a glimpse, or on average since the sample before."""
+    works = np.zeros(on.values.shape, dtype=np.bool_)
+    for key in ("gpu.util", "gpu.gr_active"):
+        if window.has(key):
+            works |= aligned(window.recent(key, rules.window_s), on.times, on.step) >= rules.busy
+    return works
 
 
 def _inactive(window: Window) -> dict[int, Sign]:

@@ -112,8 +112,22 @@ def test_out_of_sequence_on_roce() -> None:
 def test_a_port_that_cannot_send() -> None:
     (one,) = of_job({"port.xmit_wait": only(1e8, 1e5, since=100) * jitter((POLLS, len(PORTS)), 0.2)})
     assert (one.variant, one.roots.ports) == ("congested", (PORTS[LAME],))
-    assert one.words["how"].startswith("could not send")
+    # Ticks are of the vendor's length: no share of the time can be said.
+    assert one.words["how"] == "counts 106 M ticks a second in which it cannot send"
+    assert one.words["beside"].startswith("its siblings ")
+    assert one.evidence[0].value == pytest.approx(1e8, rel=0.2)
     assert one.since == pytest.approx(AT - 79 * 5.0, abs=60)
+
+
+def test_ports_that_all_wait_more_than_they_used_to() -> None:
+    """Congestion of the fabric: held against their own past, for their siblings wait as much."""
+    waits = flat(1e5, 0.2)
+    waits[120:] *= 1e4
+    (one,) = of_job({"port.xmit_wait": waits})
+    assert (one.variant, len(one.roots.ports)) == ("congested", len(PORTS))
+    assert one.words["how"].endswith("G ticks a second in which it cannot send")
+    assert one.words["beside"].startswith("before ")
+    assert one.evidence[0].rule.startswith("before ")
 
 
 def test_a_port_told_to_slow_down() -> None:
@@ -192,6 +206,18 @@ def test_a_pcie_link_below_what_it_can_under_load(key: str, value: float, normal
         (one,) = of_boards({key: board(value, normal), **more})
         assert (one.variant, one.roots.gpus) == ("pcie", ("n01/3",))
         assert one.words["now"] == words
+
+
+@pytest.mark.parametrize(("step", "polls"), [(5.0, 12), (30.0, 3)])
+def test_a_pcie_link_is_judged_by_its_newest_readings_at_work(step: float, polls: int) -> None:
+    def said(low: int) -> tuple[Candidate, ...]:
+        lanes = np.full((30, 8), 16.0)
+        lanes[-low:, 3] = 4.0
+        usual = {"gpu.util": np.full((30, 8), 0.99), "gpu.power": np.full((30, 8), 600.0)}
+        return found(NAME, window_of(gpus=gpus("n01"), metrics={**usual, "gpu.pcie_width": lanes}, step=step))
+
+    assert not said(polls - 1)
+    assert [one.roots.gpus for one in said(polls)] == [("n01/3",)]
 
 
 def test_a_pcie_link_that_rests_is_not_degraded() -> None:
