@@ -65,7 +65,10 @@ def _learnt_idle(window: Window) -> Floats:
 
     def make() -> Floats:
         power, util = window.minutes("gpu.power"), window.minutes("gpu.util")
-        return quantile(np.where(util.high <= 0.01, power.mean, np.nan), 0.5)
+        rests = util.high <= 0.01
+        if window.has("gpu.gr_active"):  # averaged where utilisation is only glimpsed
+            rests &= ~(window.minutes("gpu.gr_active").high > 0.01)
+        return quantile(np.where(rests, power.mean, np.nan), 0.5)
 
     return window.cached("learnt_idle", make)
 
@@ -185,6 +188,15 @@ def activity(window: Window, seconds: float = 120.0) -> Activity:
         )
 
     return window.cached(("activity", seconds), make)
+
+
+def averaged_busy(window: Window, seconds: float = 120.0) -> Floats:
+    """[gpu] share of the time with a kernel over the whole window: by the engine's own average, where there is none by glimpses,
+    which may all fall into the gaps of a rhythm."""
+    glimpsed = mean(activity(window, seconds).busy)
+    if not window.has("gpu.gr_active"):
+        return glimpsed
+    return _fill(mean(window.recent("gpu.gr_active", seconds).values), glimpsed)
 
 
 def _draws_little(window: Window, seconds: float, strong: Recent) -> Bools:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.features import Hosts, activity, fabric, hosts, nvlink, synchrony
+from coldaisle.analyzers.features import Hosts, activity, averaged_busy, fabric, hosts, nvlink, synchrony
 from coldaisle.analyzers.finding import Bound, JobClass, Workload
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.teams import teams
@@ -151,7 +151,7 @@ def _means(window: Window) -> Means:
     waits = team.mean(mean(np.where(work.have, work.spin, np.nan).astype(np.float32))[None])[0]
     host: Hosts = hosts(window, SECONDS)
     found = Means(
-        team.mean(mean(work.busy)[None])[0],
+        team.mean(averaged_busy(window, SECONDS)[None])[0],
         waits,
         in_work(work.intensity),
         level("gpu.sm_active"),
