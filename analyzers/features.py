@@ -260,6 +260,17 @@ def synchrony(window: Window, seconds: float = 120.0) -> Floats:
     return window.cached(("synchrony", seconds), make)
 
 
+def hourly_synchrony(window: Window) -> Floats:
+    """[team] the same by the minutes of the last hour: GPUs whose pace changes together are in step, though a rhythm that is quicker
+    than the polls shows none of it in samples."""
+
+    def make() -> Floats:
+        key = "gpu.gr_active" if window.has("gpu.gr_active") else "gpu.util"
+        return _synchrony(teams(window), window.minutes(key).mean)
+
+    return window.cached("hourly_synchrony", make)
+
+
 def variance(values: Floats) -> Floats:
     """[entity] over time; NaN where there is no sample."""
     found: Floats = np.maximum(mean(values * values) - mean(values) ** 2, 0.0)

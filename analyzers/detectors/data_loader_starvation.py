@@ -13,7 +13,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from coldaisle.analyzers.features import Activity, Hosts, activity, aligned, hosts, line, shifted, synchrony
+from coldaisle.analyzers.features import (
+    Activity,
+    Hosts,
+    activity,
+    aligned,
+    hosts,
+    hourly_synchrony,
+    line,
+    shifted,
+    synchrony,
+)
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -24,6 +34,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.hints import workload_of
+from coldaisle.analyzers.jobclass import trained
 from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
@@ -138,7 +149,7 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     if workload in (Workload.INFERENCE, Workload.INTERACTIVE):
         return None
     in_step = float(np.nan_to_num(synchrony(window, rules.window_s)[number]))
-    if job is None and in_step < rules.sync:
+    if job is None and not max(in_step, float(np.nan_to_num(hourly_synchrony(window)[number]))) >= rules.sync:
         return None
     host = hosts(window, rules.window_s)
     cause = _cause(host, number, rules)
@@ -163,7 +174,7 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
             return None
         if not _is_certain(window, rules, past.values[past.times < since], after):
             return None
-        if not _trains(window, rules, number, workload, in_step):
+        if not (_trains(window, rules, number, workload, in_step) or trained(window, members, start, since)):
             return Undecided(
                 NAME, team.scope(window, number),
                 "GPUs pause without a kernel more than before; cannot tell starvation from fewer requests "
@@ -324,7 +335,7 @@ def _candidate(
             "before": f", {reference:.0%} before" if is_worse else "",
             "waits": f"{cause.value:.0%}",
             "reads": f"{float(np.nan_to_num(host.reads[number])) / 1e6:.0f} MB/s",
-            "host_cpu": f"{float(np.nan_to_num(host.cpu[number])):.0%}",
+            "host_cpu": "not measured" if np.isnan(host.cpu[number]) else f"{host.cpu[number]:.0%}",
         },
         group="",
     )
