@@ -70,6 +70,8 @@ TABLE: tuple[Explains, ...] = (
     *_rows("telemetry_gap", Shared.GPU, "thermal_throttling", "power_capping", "idle_allocation", "straggler",
            "communication_stall", "data_loader_starvation", "memory_exhaustion", "interconnect_saturation", is_bound=False),
     *_rows("telemetry_gap", Shared.SERVER, "kv_cache_pressure", "request_queueing", is_bound=False),
+    # A board has one clock: that it is slow needs no second cause, whatever the wait of the others seems to cost.
+    *(Explains(one, "straggler", Shared.GPU, False, frozenset({"clock"})) for one in ("thermal_throttling", "power_capping")),
     *_rows("thermal_throttling", Shared.GPU, "power_capping", "straggler"),
     *_rows("thermal_throttling", Shared.JOB, "straggler", "communication_stall", "interconnect_saturation"),
     *_rows("thermal_throttling", Shared.SERVICE, "kv_cache_pressure", "request_queueing"),

@@ -40,6 +40,10 @@ AT_ANY_AGE = frozenset(
 """Conditions that a young job does not excuse."""
 OVER_AT_ONCE = frozenset({"telemetry_gap"})
 """Conditions that are over with the first look that does not see them: who tells again is not silent."""
+OF_THE_WORK = frozenset(
+    {"memory_exhaustion", "data_loader_starvation", "checkpoint_stall", "idle_allocation"}
+)
+"""Conditions that a job brings to its boards, and that end with it."""
 FORGET_S = 3600.0
 
 Key = tuple[str, str, tuple[str, ...]]
@@ -85,7 +89,7 @@ class Tracks:
         """Take in what was said in one look; those that are open then."""
         at, span = window.at, max(SHORTEST_S, POLLS * window.poll)
         for candidate in _strongest(_admitted(window, verdicts)).values():
-            self._see(candidate, at, span)
+            self._see(candidate, window, span)
         failed = {name for name, verdict in verdicts.items() if verdict.failed}
         for track in list(self.by_key.values()):
             if track.key[0] in failed:
@@ -108,8 +112,8 @@ class Tracks:
             track.opened_at = None if track.opened_at is None else track.opened_at + seconds
             track.closed_at = None if track.closed_at is None else track.closed_at + seconds
 
-    def _see(self, candidate: Candidate, at: float, span: float) -> None:
-        key = key_of(candidate)
+    def _see(self, candidate: Candidate, window: Window, span: float) -> None:
+        key, at = key_of(candidate), window.at
         track = self.by_key.get(key)
         if track is None:
             if not candidate.is_open:
@@ -134,7 +138,7 @@ class Tracks:
                 track.since, track.since_bound = candidate.since, candidate.since_bound
             return
         track.since, track.since_bound = candidate.since, candidate.since_bound
-        if _has_held(track, at) or (candidate.is_open and candidate.is_immediate):
+        if _has_held(track, window) or (candidate.is_open and candidate.is_immediate):
             came_back = track.closed_at is not None and at - track.closed_at <= FLAP_S
             track.flaps = track.flaps + 1 if came_back else 0
             track.opened_at, track.closed_at = at, None
@@ -152,15 +156,16 @@ class Tracks:
         assert track.opened_at is not None
         wait = DWELL_S if track.candidate.is_immediate else WINDOWS_TO_CLOSE * span
         wait *= 1 + min(track.flaps, MOST_FLAPS)
-        if _is_gone(track.candidate, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
+        if _is_gone(track, window) or (track.key[0] in OVER_AT_ONCE and not track.flaps):
             wait = 0.0
         if at - track.seen_at >= wait and at - track.opened_at >= min(DWELL_S, wait):
             track.opened_at, track.closed_at = None, at
 
 
-def _has_held(track: Track, at: float) -> bool:
-    """Whether it was open for as long as it takes."""
-    return track.looks >= LOOKS_TO_OPEN and at - track.strong_at >= PATIENCE_S.get(track.key[0], 0.0)
+def _has_held(track: Track, window: Window) -> bool:
+    """Whether it was open for as long as it takes: in whole polls, the nearest, for nothing new is seen between two of them."""
+    held = window.at - track.strong_at + 0.5 * window.poll
+    return track.looks >= LOOKS_TO_OPEN and held >= PATIENCE_S.get(track.key[0], 0.0)
 
 
 def key_of(candidate: Candidate) -> Key:
@@ -201,7 +206,12 @@ def _strongest(candidates: Iterable[Candidate]) -> dict[Key, Candidate]:
     return found
 
 
-def _is_gone(candidate: Candidate, window: Window) -> bool:
-    """Whether the job that it is about has ended."""
-    jobs = candidate.roots.jobs
-    return bool(jobs) and not any(job.id in jobs for job in window.jobs)
+def _is_gone(track: Track, window: Window) -> bool:
+    """Whether the job that it is about has ended; where boards alone are told of: whether all of them have new ones."""
+    roots = track.candidate.roots
+    if roots.jobs:
+        return not any(job.id in roots.jobs for job in window.jobs)
+    if track.key[0] not in OF_THE_WORK:
+        return False
+    boards = [window.layout.gpu_of[key] for key in roots.gpus if key in window.layout.gpu_of]
+    return bool(boards) and bool((window.held_since[boards] > track.seen_at).all())

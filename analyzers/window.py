@@ -140,6 +140,16 @@ class Window:
         """[gpu] index into jobs; -1: none known."""
         return self.snapshot.gpu_job
 
+    @property
+    def held_since(self) -> NDArray[np.float64]:
+        """[gpu] when the job that holds it began, in Unix seconds; -inf: no job is known to. What was before is not its doing."""
+
+        def make() -> NDArray[np.float64]:
+            began = np.array([*(job.since for job in self.jobs), -np.inf])
+            return began[self.gpu_job]
+
+        return self.cached("held since", make)
+
     def size(self, kind: Kind) -> int:
         """How many entities of a kind there are."""
         if kind is Kind.JOB:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +16,8 @@ Holdings = Mapping[str, tuple[Job, tuple[GpuRef, ...]]]
 """Job -> what is said of it, and its GPUs."""
 Known = TypeVar("Known", NodeFact, GpuFact, ServerFact)
 
+UNHEARD_JOB_S = 1800.0
+"""How long a job is believed to go on while none of its boards is heard: exporters and networks are back by then, mostly."""
 _FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in (NodeFact, GpuFact, ServerFact)}
 
 
@@ -78,18 +80,21 @@ class JobBook:
     """Jobs that labels name, as told."""
 
     _running: dict[str, JobFact] = field(default_factory=dict)
+    _unheard: dict[str, float] = field(default_factory=dict)
+    """Jobs whose boards have all fallen silent, and since when."""
 
     def update(
         self,
         held: Holdings,
         now: float,
         since: Mapping[str, float] | None = None,
-        heard: Collection[GpuRef] | None = None,
+        heard: Set[GpuRef] | None = None,
     ) -> list[JobFact]:
         """Facts of the jobs that began, changed or ended; ``held`` is all that holds GPUs at ``now``.
 
         ``since`` has when a job began, where that is known better than by its first sight; ``heard`` all GPUs that are heard at
-        ``now``: one that fell silent has not been given back while its job goes on elsewhere.
+        ``now``: one that fell silent has not been given back while its job goes on elsewhere, and a job of which no board is heard
+        goes on for ``UNHEARD_JOB_S``; one that is heard by then without it says that it has ended.
         """
         changed: list[JobFact] = []
         taken = {gpu for _, gpus in held.values() for gpu in gpus} if heard is not None else set()
@@ -112,8 +117,19 @@ class JobBook:
             if fact != known:
                 self._running[key] = fact
                 changed.append(fact)
-        ended = self._running.keys() - held.keys()
-        return changed + [replace(self._running.pop(key), until=now) for key in sorted(ended)]
+        return changed + [
+            replace(self._running.pop(key), until=until) for key, until in self._ended(held, now, heard)
+        ]
+
+    def _ended(self, held: Holdings, now: float, heard: Set[GpuRef] | None) -> list[tuple[str, float]]:
+        """Jobs that are over, by their ids, and since when."""
+        gone = self._running.keys() - held.keys()
+        silent = {
+            key for key in gone if heard is not None and heard.isdisjoint(self._running[key].gpus or ())
+        }
+        since = {key: self._unheard.get(key, now) for key in gone}
+        self._unheard = {key: since[key] for key in silent if now - since[key] < UNHEARD_JOB_S}
+        return [(key, since[key]) for key in sorted(gone - self._unheard.keys())]
 
 
 def holdings(jobs: Iterable[Job]) -> dict[str, tuple[Job, tuple[GpuRef, ...]]]:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from coldaisle.sources.parts.catalogue import Part
 
 _MOST_PARAMETERS = 1e15
+_MOST_SIZES = {
+    "layers": 10_000, "kv_layers": 10_000, "hidden": 2**20, "heads": 2**16, "kv_heads": 2**16, "head_dim": 2**16, "ffn": 2**24,
+    "vocab": 10**8, "experts": 10**5, "experts_active": 10**5,
+}  # fmt: skip
+_LOOSE = 1.1
 _SHAPE = (
     "layers",
     "kv_layers",
@@ -82,21 +87,23 @@ def model(given: Mapping[str, Any]) -> Model:
     shape = {field: given[field] for field in _SHAPE if given[field] is not None}
     if params is not None and params > _MOST_PARAMETERS:
         raise SizingError(f"{params:g} parameters; at most {_MOST_PARAMETERS:g} are sized")
+    _check_sizes(shape)
     if name is None:
         from coldaisle.analyzers.sizing.catalogue import Model as Shape
 
         _check_shape(shape)
-        return Shape(_words(params), params, active or params, status="told", **_filled(shape))
+        return _checked(Shape(_words(params), params, active or params, status="told", **_filled(shape)))
     known = model_of(name)
     if not shape and params is None and active is None:
         return known
     params = params or known.params
     active = active or (known.active_params if known.is_mixture else params)
     told = {"kv_layers": _keeping(known, shape.get("layers")), **shape}
-    return replace(
+    altered = replace(
         known, name=f"{known.name}, altered", params=params, active_params=active, kv_bytes_per_token=math.nan,
         status=f"told; the rest: {known.status}", **told,
     )  # fmt: skip
+    return _checked(altered)
 
 
 def _keeping(known: Model, layers: int | None) -> int | None:
@@ -116,6 +123,28 @@ def _filled(shape: Mapping[str, int]) -> dict[str, Any]:
         if "hidden" in shape:
             filled.setdefault("head_dim", max(shape["hidden"] // shape["heads"], 1))
     return filled
+
+
+def _check_sizes(shape: Mapping[str, int]) -> None:
+    for field, most in _MOST_SIZES.items():
+        if shape.get(field, 0) > most:
+            raise SizingError(f"--{field.replace('_', '-')} {shape[field]:,}; at most {most:,} are sized")
+
+
+def _checked(made: Model) -> Model:
+    """The same, unless its attention alone has more parameters than it. Errors: SizingError."""
+    from coldaisle.analyzers.sizing.weights import attention_params
+
+    if not (made.layers and made.hidden and made.heads and made.head_dim) or made.is_mla:
+        return made
+    least = attention_params(made) * (made.attending_layers or 0) / made.layers
+    if least > _LOOSE * made.params:
+        raise SizingError(
+            f"{made.layers} layers with {made.heads} heads of {made.head_dim} and a hidden size of {made.hidden:,} have "
+            f"{least:.3g} parameters for attention alone, of {made.params:.3g} that were told",
+            "correct --params, or the shape",
+        )
+    return made
 
 
 def _check_shape(shape: Mapping[str, int]) -> None:
@@ -208,7 +237,8 @@ def _prices(given: Mapping[str, Any]) -> dict[str, Prices]:
     for part, prices in told.items():
         if len({"gpu_hour", "gpu_capital"} & set(prices)) > 1:
             raise SizingError(f"{part or 'a part'} is both rented and bought", "give --price or --capital")
-        used = given["used"] or (1.0 if "gpu_hour" in prices else 0.7)
+        usual = 1.0 if "gpu_hour" in prices else 0.7
+        used = usual if given["used"] is None else given["used"]
         made[part] = Prices(given["price_date"], utilisation=used, **prices, **more)
     return made
 

@@ -47,7 +47,10 @@ model_options = options(
     click.option("--params", type=Count(), metavar="N", help="Parameters instead: 70B, 70e9. The shape, as far as known:"),
     click.option("--active-params", type=Count(), metavar="N", help="Of a mixture of experts, those of one token."),
     size("--layers", help="Layers."),
-    size("--kv-layers", help="Layers that keep keys and values; default: the model's own, else all."),
+    click.option(
+        "--kv-layers", type=Whole(or_zero=True), metavar="N",
+        help="Layers that keep keys and values: 0 of Mamba; default: the model's own, else all.",
+    ),
     size("--hidden", help="Hidden size."),
     size("--heads", help="Attention heads."),
     size("--kv-heads", help="Heads of keys and values (GQA)."),

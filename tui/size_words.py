@@ -18,14 +18,19 @@ _BILLIONS = re.compile(r"(?<=[0-9.])\s*[bB]$")
 _TRILLIONS = re.compile(r"(?<=[0-9.])\s*t$")
 _GROUPS = re.compile(r"(?<=[0-9])[,_](?=[0-9]{3}(?![0-9]))")
 MOST_SHOWN = 40
+MOST = 1e30
+"""Of any measure."""
+MOST_WHOLE = 10**15
+"""Of what is counted."""
 
 
 class Measure(click.ParamType):  # type: ignore[type-arg]
-    """A measure above zero in a unit of the catalogue of metrics."""
+    """A measure in a unit of the catalogue of metrics: above zero, or with ``or_zero`` that too."""
 
-    def __init__(self, unit: str, name: str) -> None:
+    def __init__(self, unit: str, name: str, *, or_zero: bool = False) -> None:
         self.unit = unit
         self.name = name
+        self.or_zero = or_zero
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
         if not isinstance(value, str):
@@ -34,8 +39,11 @@ class Measure(click.ParamType):  # type: ignore[type-arg]
             found = parse(self._spelt(value.strip()), self.unit)
         except ValueError as error:
             self.fail(str(error), param, context)
-        if not found > 0:
-            self.fail(f"{value.strip()[:MOST_SHOWN]}; it has to be above zero", param, context)
+        if not found > 0 and not (self.or_zero and found == 0):
+            least = "zero or above" if self.or_zero else "above zero"
+            self.fail(f"{value.strip()[:MOST_SHOWN]}; it has to be {least}", param, context)
+        if found > MOST:
+            self.fail(f"{value.strip()[:MOST_SHOWN]} is more than anything has", param, context)
         return found
 
     def _spelt(self, text: str) -> str:
@@ -45,8 +53,8 @@ class Measure(click.ParamType):  # type: ignore[type-arg]
 class Count(Measure):
     """How many: ``70B`` and ``15T`` too, as models and their tokens are counted, and ``16,384``."""
 
-    def __init__(self, unit: str = "1", name: str = "number") -> None:
-        super().__init__(unit, name)
+    def __init__(self, unit: str = "1", name: str = "number", *, or_zero: bool = False) -> None:
+        super().__init__(unit, name, or_zero=or_zero)
 
     def _spelt(self, text: str) -> str:
         return _TRILLIONS.sub("T", _BILLIONS.sub("G", _GROUPS.sub("", text)))
@@ -59,6 +67,8 @@ class Whole(Count):
         found = super().convert(value, param, context)
         if found != int(found):
             self.fail(f"{found:g}; it has to be a whole number", param, context)
+        if found > MOST_WHOLE:
+            self.fail(f"{found:g} is more than anything has", param, context)
         return int(found)
 
 

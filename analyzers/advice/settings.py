@@ -49,7 +49,7 @@ def table(rule: str, type_: type[Thresholds], site: Site) -> Thresholds:
     try:
         return msgspec.convert(told, type_)
     except msgspec.ValidationError as error:
-        names = ", ".join(sorted(_file()[rule]))
+        names = ", ".join(sorted(type_.__struct_fields__))  # type: ignore[attr-defined]
         raise ConfigError(f"[advice.{rule}]: {error}", f"what can be set: {names}") from None
 
 

@@ -54,6 +54,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     young_s: float
     saves: float
     untold_s: float
+    alone_s: float
     held: float
 
 
@@ -121,7 +122,11 @@ def _candidate(
     if len(late) and _saves(window, rules, late):
         return None
     scope = team.scope(window, number)
-    if len(late) and lasted < rules.untold_s and _may_save(window, rules, seen, late):
+    if (
+        len(late)
+        and lasted < _patience(window, rules, team, number, late)
+        and _may_save(window, rules, seen, late)
+    ):
         return Undecided(NAME, scope, UNTOLD)
     spinning, keys = members[waits[members]], _keys(window, late)
     rejected = [Rejected("interconnect_saturation", "no bytes flow")]
@@ -167,6 +172,14 @@ def _saves(window: Window, rules: Thresholds, late: NDArray[np.intp]) -> bool:
     """Whether those that are waited for write the job's state meanwhile: that is checkpoint_stall's."""
     seconds = max(rules.window_s, rules.polls * window.step("gpu.power"))
     return share_of_saves(window, np.unique(window.groups.gpu_node[late]), seconds) >= rules.saves
+
+
+def _patience(window: Window, rules: Thresholds, team: Teams, number: int, late: NDArray[np.intp]) -> float:
+    """Seconds that those that are waited for may take to save: it is the first rank of a node that writes for others."""
+    node = window.groups.gpu_node
+    members = np.sort(team.members(number))
+    firsts = members[np.unique(node[members], return_index=True)[1]]
+    return rules.alone_s if np.isin(late, firsts).all() else rules.untold_s
 
 
 def _may_save(window: Window, rules: Thresholds, seen: Activity, late: NDArray[np.intp]) -> bool:

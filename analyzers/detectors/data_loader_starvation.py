@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from coldaisle.analyzers.features import (
     Activity,
     Hosts,
+    Line,
     activity,
     aligned,
     hosts,
@@ -90,6 +91,31 @@ class Cause(NamedTuple):
     rule: str
 
 
+class Change(NamedTuple):
+    """When a team became less busy."""
+
+    past: Line
+    since: float
+    bound: bool
+    """Whether it may have begun earlier."""
+    reference: float
+    """How busy it was before; 1: that is not known."""
+
+
+class Starved(NamedTuple):
+    """What is seen of a team whose hosts are late."""
+
+    cause: Cause
+    loss: float
+    change: Change
+    busy: float
+    busiest: float
+    """Of its ranks."""
+    in_step: float
+    is_worse: bool
+    """Than before."""
+
+
 def detect(window: Window, rules: Thresholds) -> Verdict:
     """One candidate a job, or a node where no job is known."""
     team, work = teams(window), activity(window, rules.window_s)
@@ -151,44 +177,68 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     in_step = float(np.nan_to_num(synchrony(window, rules.window_s)[number]))
     if job is None and not max(in_step, float(np.nan_to_num(hourly_synchrony(window)[number]))) >= rules.sync:
         return None
-    host = hosts(window, rules.window_s)
-    cause = _cause(host, number, rules)
-    members = team.members(number)
-    past = line(window, _busy_key(window), members)
+    now = float(gaps.busy[number])
     start = job.since + rules.start_s if job else -np.inf
-    since, bound = shifted(past, rules.worse, start)
-    before = past.values[(past.times < since) & (past.times >= start)]
-    after = past.values[past.times >= since]
-    reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
-    saving = saves(window, team.nodes_of(number), past.times).goes_on[past.times >= since]
-    rest = _without_pauses(past.times[past.times >= since], after, saving, rules)
-    busy = float(rest.mean()) if len(rest) >= 8 else float(gaps.busy[number])
-    is_saves = len(rest) < len(after) and (len(rest) < 8 or busy > rules.busy * reference)
-    if is_saves or _has_one_that_goes_on(window, rules, members, since):
+    change = _change(window, rules, number, start)
+    busy = _busy_between_saves(window, rules, number, change, now)
+    if busy is None or _has_one_that_goes_on(window, rules, team.members(number), change.since):
         return None
-    is_worse = not bound and reference - float(gaps.busy[number]) >= rules.worse
-    if bound:
-        reference = 1.0
-    if cause is None:
-        if not is_worse or gaps.busy[number] > rules.blind * reference:
-            return None
-        if not _is_certain(window, rules, past.values[past.times < since], after):
-            return None
-        if not (_trains(window, rules, number, workload, in_step) or trained(window, members, start, since)):
-            return Undecided(
-                NAME, team.scope(window, number),
-                "GPUs pause without a kernel more than before; cannot tell starvation from fewer requests "
-                + ("without host metrics" if not host.known[number] else "while hosts are calm"),
-            )  # fmt: skip
-        if _fills_pcie(window, rules, members):
-            return None  # the copies themselves take the time: interconnect_saturation
-        cause = Cause("host", "gpu.util", float(gaps.busy[number]), f"<= {rules.busy:.2f} of {reference:.2f}")
-        if _copies(window, rules, members):
-            cause = cause._replace(variant="offload")
-    loss = float(np.clip(1 - busy / max(reference, 0.05), 0.0, 1.0))
+    is_worse = not change.bound and change.reference - now >= rules.worse
+    cause: Cause | Undecided | None = _cause(hosts(window, rules.window_s), number, rules)
+    if cause is None and is_worse and now <= rules.blind * change.reference:
+        trains = _trains(window, rules, number, workload, in_step)
+        trains = trains or trained(window, team.members(number), start, change.since)
+        cause = _unseen(window, rules, number, change, now, trains)
+    if not isinstance(cause, Cause):
+        return cause
+    loss = float(np.clip(1 - busy / max(change.reference, 0.05), 0.0, 1.0))
     if loss < 1 - rules.keep:
         return None
-    return _candidate(window, rules, gaps, number, cause, loss, since, bound, reference, in_step, is_worse)
+    busiest = float(gaps.busiest[number])
+    return _candidate(window, rules, number, Starved(cause, loss, change, now, busiest, in_step, is_worse))
+
+
+def _change(window: Window, rules: Thresholds, number: int, start: float) -> Change:
+    """Since when a team is less busy; ``start``: what lies before is no measure."""
+    past = line(window, _busy_key(window), teams(window).members(number))
+    since, bound = shifted(past, rules.worse, start)
+    before = past.values[(past.times < since) & (past.times >= start)]
+    reference = 1.0 if bound or not len(before) else min(float(before.mean()), 1.0)
+    return Change(past, since, bound, reference)
+
+
+def _busy_between_saves(
+    window: Window, rules: Thresholds, number: int, change: Change, now: float
+) -> float | None:
+    """How busy a team is apart from saves and evaluations; None: it is these that it pauses for."""
+    past, late = change.past, change.past.times >= change.since
+    saving = saves(window, teams(window).nodes_of(number), past.times).goes_on[late]
+    rest = _without_pauses(past.times[late], past.values[late], saving, rules)
+    busy = float(rest.mean()) if len(rest) >= 8 else now
+    has_paused = len(rest) < late.sum()
+    return None if has_paused and (len(rest) < 8 or busy > rules.busy * change.reference) else busy
+
+
+def _unseen(
+    window: Window, rules: Thresholds, number: int, change: Change, now: float, trains: bool
+) -> Cause | Undecided | None:
+    """What no host shows: that it did better before is all there is, so it must be certain, and a job that trains."""
+    team, past = teams(window), change.past
+    early = past.times < change.since
+    if not _is_certain(window, rules, past.values[early], past.values[~early]):
+        return None
+    if not trains:
+        is_told = hosts(window, rules.window_s).known[number]
+        return Undecided(
+            NAME, team.scope(window, number),
+            "GPUs pause without a kernel more than before; cannot tell starvation from fewer requests "
+            + ("while hosts are calm" if is_told else "without host metrics"),
+        )  # fmt: skip
+    members = team.members(number)
+    if _fills_pcie(window, rules, members):
+        return None  # the copies themselves take the time: interconnect_saturation
+    variant = "offload" if _copies(window, rules, members) else "host"
+    return Cause(variant, "gpu.util", now, f"<= {rules.busy:.2f} of {change.reference:.2f}")
 
 
 def _cause(host: Hosts, number: int, rules: Thresholds) -> Cause | None:
@@ -278,64 +328,79 @@ def _busy_key(window: Window) -> str:
     return "gpu.gr_active" if window.has("gpu.gr_active") else "gpu.util"
 
 
-def _candidate(
-    window: Window,
-    rules: Thresholds,
-    gaps: Gaps,
-    number: int,
-    cause: Cause,
-    loss: float,
-    since: float,
-    bound: bool,
-    reference: float,
-    in_step: float,
-    is_worse: bool,
-) -> Candidate:
-    team = teams(window)
-    scope = team.scope(window, number)
-    anchor = (scope.jobs or scope.nodes)[0]
-    work = activity(window, rules.window_s)
-    mine = team.members(number)
-    quiet = float(work.quiet[:, mine].sum() / max(work.have[:, mine].sum(), 1))
-    busy = float(gaps.busy[number])
-    evidence = [
-        Evidence("gpu.util", anchor, busy, "ratio", f"<= {rules.busy:.2f} of {reference:.2f}"),
-        Evidence("gpu.power", anchor, quiet, "ratio", "samples at idle power without a kernel"),
-    ]
-    if cause.metric != "gpu.util":
-        evidence.append(Evidence(cause.metric, scope.nodes[0], cause.value, "ratio", cause.rule))
+def _candidate(window: Window, rules: Thresholds, number: int, seen: Starved) -> Candidate:
     host = hosts(window, rules.window_s)
-    missing = () if host.known[number] else tuple(
-        window.why_missing(key, int(team.nodes_of(number)[0])) for key in ("node.psi_cpu_some", "node.psi_io_some")
-    )  # fmt: skip
-    signs = 0.55 + 0.2 * (cause.variant in ("cpu", "io")) + 0.15 * is_worse + 0.1 * (in_step >= rules.sync)
     return Candidate(
         NAME,
-        cause.variant,
-        scope,
-        severity_of(loss),
-        since,
-        loss,
-        min(signs, 0.95),
-        tuple(evidence),
-        since_bound=bound,
-        # Where the hosts show why, and it was better before, less is enough.
-        is_open=busy <= rules.busy * reference
-        or (is_worse and cause.variant in ("cpu", "io") and loss >= rules.worse),
-        rejected=(
-            Rejected("idle_allocation", f"busy {busy:.0%} of the time"),
-            Rejected(
-                "communication_stall",
-                f"no kernel in the gaps on any rank: the busiest {gaps.busiest[number]:.0%}",
-            ),
-        ),
-        missing=missing,
-        words={
-            "busy": f"{busy:.0%}",
-            "before": f", {reference:.0%} before" if is_worse else "",
-            "waits": f"{cause.value:.0%}",
-            "reads": f"{float(np.nan_to_num(host.reads[number])) / 1e6:.0f} MB/s",
-            "host_cpu": "not measured" if np.isnan(host.cpu[number]) else f"{host.cpu[number]:.0%}",
-        },
-        group="",
+        seen.cause.variant,
+        teams(window).scope(window, number),
+        severity_of(seen.loss),
+        seen.change.since,
+        seen.loss,
+        _confidence(rules, seen),
+        _evidence(window, rules, number, seen),
+        since_bound=seen.change.bound,
+        is_open=_is_open(rules, seen),
+        rejected=_rejected(seen),
+        missing=() if host.known[number] else _missing(window, number),
+        words=_words(host, number, seen),
     )
+
+
+def _confidence(rules: Thresholds, seen: Starved) -> float:
+    """More where the hosts show why, where it was better before, and in step."""
+    signs = 0.2 * _is_shown(seen) + 0.15 * seen.is_worse + 0.1 * (seen.in_step >= rules.sync)
+    return min(0.55 + signs, 0.95)
+
+
+def _is_shown(seen: Starved) -> bool:
+    """Whether the hosts show why."""
+    return seen.cause.variant in ("cpu", "io")
+
+
+def _is_open(rules: Thresholds, seen: Starved) -> bool:
+    """Where the hosts show why, and it was better before, less is enough."""
+    is_plain = seen.is_worse and _is_shown(seen) and seen.loss >= rules.worse
+    return seen.busy <= rules.busy * seen.change.reference or is_plain
+
+
+def _evidence(window: Window, rules: Thresholds, number: int, seen: Starved) -> tuple[Evidence, ...]:
+    """How little it does, that it rests meanwhile, and what its hosts show."""
+    team, work = teams(window), activity(window, rules.window_s)
+    scope, mine = team.scope(window, number), team.members(number)
+    anchor = (scope.jobs or scope.nodes)[0]
+    quiet = float(work.quiet[:, mine].sum() / max(work.have[:, mine].sum(), 1))
+    evidence = (
+        Evidence(
+            "gpu.util", anchor, seen.busy, "ratio", f"<= {rules.busy:.2f} of {seen.change.reference:.2f}"
+        ),
+        Evidence("gpu.power", anchor, quiet, "ratio", "samples at idle power without a kernel"),
+    )
+    cause = seen.cause
+    if cause.metric == "gpu.util":
+        return evidence
+    return (*evidence, Evidence(cause.metric, scope.nodes[0], cause.value, "ratio", cause.rule))
+
+
+def _rejected(seen: Starved) -> tuple[Rejected, ...]:
+    return (
+        Rejected("idle_allocation", f"busy {seen.busy:.0%} of the time"),
+        Rejected("communication_stall", f"no kernel in the gaps on any rank: the busiest {seen.busiest:.0%}"),
+    )
+
+
+def _missing(window: Window, number: int) -> tuple[str, ...]:
+    """What the hosts would have told."""
+    node = int(teams(window).nodes_of(number)[0])
+    return tuple(window.why_missing(key, node) for key in ("node.psi_cpu_some", "node.psi_io_some"))
+
+
+def _words(host: Hosts, number: int, seen: Starved) -> dict[str, str]:
+    """For the text's placeholders."""
+    return {
+        "busy": f"{seen.busy:.0%}",
+        "before": f", {seen.change.reference:.0%} before" if seen.is_worse else "",
+        "waits": f"{seen.cause.value:.0%}",
+        "reads": f"{float(np.nan_to_num(host.reads[number])) / 1e6:.0f} MB/s",
+        "host_cpu": "not measured" if np.isnan(host.cpu[number]) else f"{host.cpu[number]:.0%}",
+    }

@@ -188,6 +188,8 @@ def _of_reports(window: Window, rules: Thresholds, gpu: int, reports: list[Xid])
         variant, severity, loss = "fault", Severity.WARNING, 0.3
     elif set(codes) & set(classes.memory):
         variant, severity, loss = "memory", Severity.WARNING, 0.3
+    elif told[-1].at < window.held_since[gpu]:
+        return None  # of a program that is gone
     else:
         variant, severity, loss = "application", Severity.WARNING, 0.0
     return _made(window, gpu, variant, severity, loss, first.at, codes, first.detail.partition(": ")[2] or "see the kernel log",
@@ -293,7 +295,9 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
     gone = (silent & fresh_on[window.groups.gpu_node] & ~(waits < 0.5)) | (said & boards)
     made = {}
     for gpu in np.flatnonzero(gone).tolist():
-        least = few if waits[gpu] >= 0.5 else many
+        # Others who waited before it fell silent wait for somebody else: that proves nothing of it.
+        is_sign = waits[gpu] >= 0.5 and not _waited_before(window, gpu, float(seen[gpu]))
+        least = few if is_sign else many
         if not said[gpu] and _missed(window, gpu, float(seen[gpu])) < least:
             continue
         how = (
@@ -379,6 +383,18 @@ def _team_waits(window: Window) -> Floats:
     return found
 
 
+def _waited_before(window: Window, gpu: int, silent: float) -> bool:
+    """Whether the others of a board's team stood still already in its last three samples, of which the newest was at ``silent``."""
+    team, seen = teams(window), activity(window, 120.0)
+    others = np.setdiff1d(team.members(int(team.of[gpu])), [gpu])
+    last = (seen.times < silent + seen.step / 2) & (seen.times > silent - 2.5 * seen.step)
+    have = seen.have[last][:, others]
+    stood = (seen.spin | seen.quiet)[last][:, others] & have
+    return bool(have.any() and stood.sum() >= STOOD * have.sum())
+
+
+STOOD = 0.8
+"""Of what is told of a team: it stands still (engineering choice)."""
 MOVING = ("gpu.power", "gpu.temp", "gpu.sm_clock")
 """What moves in every board that works."""
 TREMBLING = ("gpu.util", "gpu.mem_util", "gpu.mem_temp", "gpu.energy")

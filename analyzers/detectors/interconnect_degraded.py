@@ -9,6 +9,7 @@ Loss: what the job on it lost of its own best pace, where that is known; else 0,
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from coldaisle.analyzers.links import ACTIVE, ALIKE, expected_rates, port_ceilin
 from coldaisle.analyzers.progress import lost_by
 from coldaisle.analyzers.snapshot import Times
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Bools, Window, carried, mean, peer_median, present, quantile
+from coldaisle.analyzers.window import Bools, Recent, Window, carried, mean, peer_median, present, quantile
 from coldaisle.sources.parts import port_efficiency
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import show
@@ -388,7 +389,6 @@ def _often(window: Window, limits: dict[str, float], seconds: float, rules: Thre
 def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
     """Boards at work whose PCIe link never reaches what it can, or what their siblings reach."""
     found: dict[int, Sign] = {}
-    util = window.recent("gpu.util", rules.window_s)
     for key in ("gpu.pcie_gen", "gpu.pcie_width"):
         if not window.has(key):
             continue
@@ -396,7 +396,10 @@ def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
         # The generation goes up under load; what never does is degraded. Lanes do not rest.
         counts = present(told.values) & window.groups.is_board
         if key == "gpu.pcie_gen":
-            counts &= aligned(util, told.times, told.step) >= rules.busy
+            counts &= _at_work(window, rules, told)
+        # Of rare polls the newest that count: the ranks that wait for such a board are told of soon after.
+        newest = max(rules.at_work, math.ceil(rules.window_s / told.step))
+        counts &= np.cumsum(counts[::-1], axis=0)[::-1] <= newest
         enough = counts.sum(axis=0) >= rules.at_work
         highest = np.fmax.reduce(np.where(counts, told.values, np.nan), axis=0, initial=np.nan)
         highest = np.where(enough, highest, np.nan).astype(np.float32)
@@ -407,6 +410,15 @@ def _narrow(window: Window, rules: Thresholds) -> dict[int, Sign]:
         for gpu in np.flatnonzero((highest < wanted) & ~(beside <= highest)).tolist():
             found[gpu] = Sign("pcie", key, float(highest[gpu]), float(wanted[gpu]), "1")
     return found
+
+
+def _at_work(window: Window, rules: Thresholds, on: Recent) -> Bools:
+    """[time, gpu] whether a board works: by a glimpse, or on average since the sample before."""
+    works = np.zeros(on.values.shape, dtype=np.bool_)
+    for key in ("gpu.util", "gpu.gr_active"):
+        if window.has(key):
+            works |= aligned(window.recent(key, rules.window_s), on.times, on.step) >= rules.busy
+    return works
 
 
 def _inactive(window: Window) -> dict[int, Sign]:

@@ -3,8 +3,8 @@
 Preemptions (vLLM) or retractions (SGLang) that go on are definitive. Without them: a full cache *and* waiting requests *and*
 a batch that has room. A full cache alone is good utilisation (prefixes that are kept), and so is no sign.
 
-Loss: the share of the server's work that goes into waiting and computing again: of a request's time the share in the queue,
-where both are told; else recomputed tokens of all tokens.
+Loss: of the requests that come, the share that is not served (:func:`unserved_share`), or of all tokens those that are computed
+again, whichever is more. Where waits or requests are not told, a request's time in the queue stands for the former.
 """
 
 from __future__ import annotations
@@ -113,6 +113,29 @@ def queue_share(window: Window, seconds: float) -> Floats:
     return queued
 
 
+def unserved_share(window: Window, seconds: float) -> Floats:
+    """[server] of the requests that come the share that is not served: they make the queue longer, or are given up. NaN: not told.
+
+    A queue that is served in order holds who came while the one that is admitted now waited: with Q in the queue and a wait of W
+    requests come at Q / W a second, whether the queue grows or clients lose patience; the rest is what is finished. A queue that is
+    only passed through costs time, and no work.
+    """
+    queue = median(window.recent("serve.waiting", seconds).values)
+    waits = median(window.recent("serve.queue_p50", seconds).values)
+    served = mean(window.recent("serve.requests", seconds).values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unserved = np.where((queue >= 1) & (waits > 0), 1 - served * waits / queue, np.nan)
+    share: Floats = np.clip(unserved, 0.0, 1.0).astype(np.float32)
+    return share
+
+
+def lost_share(window: Window, seconds: float) -> Floats:
+    """[server] of its work: what is not served, where that is told; else a request's time in the queue."""
+    unserved = unserved_share(window, seconds)
+    lost: Floats = np.where(np.isnan(unserved), queue_share(window, seconds), unserved)
+    return lost
+
+
 def _left(values: Floats, step: float, rules: Thresholds) -> Floats:
     """[server] seconds until the cache is full, of those that fill along a line; inf: it does not.
 
@@ -194,7 +217,7 @@ def _severity(loss: float, delays: bool) -> Severity:
 
 
 def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> float:
-    queued = float(queue_share(window, rules.window_s)[server])
+    unserved = float(lost_share(window, rules.window_s)[server])
     prompt, made = (
         float(mean(window.recent(key, rules.window_s).values)[server])
         for key in ("serve.prompt_tokens", "serve.gen_tokens")
@@ -206,7 +229,7 @@ def _loss(window: Window, rules: Thresholds, server: int, pushed: float) -> floa
     )
     again = pushed * used / running  # tokens a second that are computed a second time
     recomputed = again / (again + tokens) if tokens > 0 and again > 0 else 0.0
-    return float(np.clip(np.nanmax([queued, recomputed, 0.0]), 0.0, 1.0))
+    return float(np.clip(np.nanmax([unserved, recomputed, 0.0]), 0.0, 1.0))
 
 
 def _percent(value: float) -> str:

@@ -4,7 +4,7 @@ Being full is no sign: inference engines and XLA take nearly all at the start an
 fullness, and what follows: an XID of the program (31, 13) or an out-of-memory event on a board that was full; on a host
 processes killed, or memory pressure together with little that is left.
 
-Loss: all of the job once it was killed, else 0: soon it will be.
+What a board held before its job began was another program's. Loss: all of the job once it was killed, else 0: soon it will be.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import re
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from coldaisle.analyzers.detectors.gpu_fault import xids
 from coldaisle.analyzers.features import activity
 from coldaisle.analyzers.finding import Candidate, Evidence, Scope, Severity, Verdict
-from coldaisle.analyzers.window import Window, mean, present, share
+from coldaisle.analyzers.window import Recent, Window, mean, present, share
 from coldaisle.sources.source import Floats
 from coldaisle.sources.units import age as in_words
 
@@ -49,7 +50,8 @@ def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
     if not window.has("gpu.mem_ratio"):
         return []
     recent = window.recent("gpu.mem_ratio", 60.0 * rules.minutes)
-    values = recent.values
+    held = window.held_since
+    values = _of_the_holder(recent, held)
     highest = _highest(values)
     now = _last(values)
     low = np.fmin.reduce(values, axis=0)
@@ -58,9 +60,9 @@ def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
     with np.errstate(divide="ignore", invalid="ignore"):
         left = np.where(slope > 0, (1 - now) / slope, np.inf)
     killed = {
-        gpu: next(x for x in some if x.code in OF_MEMORY)
+        gpu: next(x for x in some if x.code in OF_MEMORY and x.at >= held[gpu])
         for gpu, some in xids(window, rules.events_s).items()
-        if any(x.code in OF_MEMORY for x in some)
+        if any(x.code in OF_MEMORY and x.at >= held[gpu] for x in some)
     }
     made = []
     board = window.groups.is_board & ~window.groups.has_instances
@@ -103,6 +105,16 @@ def _boards(window: Window, rules: Thresholds) -> list[Candidate]:
                 )
             )
     return made
+
+
+def _of_the_holder(recent: Recent, held: NDArray[np.float64]) -> Floats:
+    """[time, gpu] without what is from before the job that holds it."""
+    young = np.flatnonzero(held > recent.times[0]) if len(recent.times) else ()
+    if not len(young):
+        return recent.values
+    values = recent.values.copy()
+    values[:, young] = np.where(recent.times[:, None] < held[young], np.float32(np.nan), values[:, young])
+    return values
 
 
 def _is_steady(values: Floats) -> bool:
@@ -163,13 +175,18 @@ def _hosts(window: Window, rules: Thresholds) -> list[Candidate]:
     nodes = range(len(window.layout.nodes))
     ratio = mean(window.recent("node.mem_ratio").values)
     waits = mean(window.recent("node.psi_mem_full").values)
-    killed = _kills(window, rules)
+    killed = {node: at for node, at in _kills(window, rules).items() if at >= _held_since(window, node)}
     tight = (ratio >= rules.host_full) & (waits >= rules.host_psi)
     return [
         _host(window, rules, node, float(ratio[node]), float(waits[node]), killed.get(node))
         for node in nodes
         if node in killed or tight[node]
     ]
+
+
+def _held_since(window: Window, node: int) -> float:
+    """When the first of the jobs on a node began; -inf where a board of it is free: whose end that was, it may have been."""
+    return min(window.held_since[list(window.layout.nodes[node].gpus)].tolist(), default=-np.inf)
 
 
 def _kills(window: Window, rules: Thresholds) -> dict[int, float]:

@@ -4,7 +4,8 @@ Signals: requests wait, most of the time; and either the batch is as full as it 
 running requests do not leave), or the cache is far from full. What lacks is admission, not memory: that is
 :mod:`.kv_cache_pressure`.
 
-Loss: of a request's time the share in the queue, where latencies are told; else by Little's law.
+Loss: of the requests that come the share that is not served, where waits and finished requests are told; else of a request's time
+the share in the queue, by latencies or by Little's law.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from coldaisle.analyzers.detectors.kv_cache_pressure import batch_share, queue_share
+from coldaisle.analyzers.detectors.kv_cache_pressure import batch_share, lost_share, queue_share
 from coldaisle.analyzers.finding import (
     Candidate,
     Evidence,
@@ -78,8 +79,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
     longer = window.recent("serve.waiting", rules.longer_s).values
     goes_on = share(longer >= rules.least_queue, present(longer)) >= rules.waits
     admission = waits & ~ceiling & (usage < rules.roomy) & goes_on
-    loss = queue_share(window, rules.window_s)
-    found = np.flatnonzero((limited | admission) & (loss >= rules.keep))
+    in_queue, lost = queue_share(window, rules.window_s), lost_share(window, rules.window_s)
+    found = np.flatnonzero((limited | admission) & (in_queue >= rules.keep))
     undecided = _undecided(window, np.flatnonzero(waits & np.isnan(usage) & ~ceiling).tolist())
     if not len(found):
         return Verdict(undecided=undecided)
@@ -94,7 +95,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
                 float(queue[server]),
                 float(level[server]),
                 float(usage[server]),
-                float(loss[server]),
+                float(in_queue[server]),
+                float(lost[server]),
                 bool(limited[server]),
                 bool(ceiling[server]),
                 window.at - rules.window_s if np.isnan(since[server]) else float(since[server]),
@@ -114,6 +116,7 @@ class Queue(NamedTuple):
     usage: float
     share: float
     """Of a request's time, in the queue, now."""
+    lost: float
     is_limited: bool
     is_at_ceiling: bool
     since: float
@@ -138,9 +141,9 @@ def _candidate(window: Window, rules: Thresholds, server: int, seen: Queue) -> C
         NAME,
         "limit" if seen.is_limited else "admission",
         Scope(servers=(key,)),
-        max(severity_of(seen.share), Severity.WARNING),
+        max(severity_of(seen.lost), Severity.WARNING),
         seen.since,
-        seen.share,
+        seen.lost,
         0.85,
         evidence,
         since_bound=seen.since_bound,

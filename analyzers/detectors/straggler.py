@@ -63,6 +63,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blind: float
     stalled: float
     alive: float
+    halves: float
     more: float
     more_power: float
     z_power: float
@@ -101,30 +102,56 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
         job = window.jobs[team.job[number]] if team.job[number] >= 0 else None
         if job and workload_of(window, job) in (Workload.INFERENCE, Workload.INTERACTIVE):
             continue  # its GPUs need not do the same
-        members = team.members(number)
-        slow = _by_clock(rules, members, clock, busy) or _by_gaps(window, rules, members, busy, seconds)
-        if slow is None or not _persists(window, rules, slow, seconds, members):
-            slow = _by_work(window, rules, members, busy, seconds, float(lost[number]))
-            # GPUs that only share a node may do anything beside each other.
-            together = team.job[number] >= 0 or _were_alike(window, rules, members)
-            if slow is not None and (not together or _is_faster(slow.gpus, members, clock)):
-                slow = None
-        if (
-            slow is None
-            or _saves(window, rules, members, seconds)
-            or _is_capped(window, rules, slow.gpus, members, clock, seconds)
-        ):
+        members, pace = team.members(number), float(lost[number])
+        slow = _slow(window, rules, members, clock, busy, seconds, pace, is_job=job is not None)
+        if slow is None:
             continue
-        if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
-            why = "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
+        why = _doubt(window, rules, slow, seconds, pace)
+        if why:
             undecided.append(Undecided(NAME, team.scope(window, number), why))
-            continue
-        if np.isnan(lost[number]) and slow.lack < rules.blind:
-            why = "one rank differs from the others; cannot tell a straggler from an uneven split before the job's own pace is known"
-            undecided.append(Undecided(NAME, team.scope(window, number), why))
-            continue
-        made.append(_candidate(window, rules, team, number, slow, float(lost[number])))
+        else:
+            made.append(_candidate(window, rules, team, number, slow, pace))
     return Verdict(tuple(made), tuple(undecided))
+
+
+def _slow(
+    window: Window,
+    rules: Thresholds,
+    members: NDArray[np.intp],
+    clock: Floats,
+    busy: Floats,
+    seconds: float,
+    lost: float,
+    *,
+    is_job: bool,
+) -> Slow | None:
+    """Whom the others of a team wait for, that nothing else explains; None: nobody."""
+    slow = _by_clock(rules, members, clock, busy) or _by_gaps(window, rules, members, busy, seconds)
+    if slow is None or not _persists(window, rules, slow, seconds, members):
+        slow = _by_work(window, rules, members, busy, seconds, lost)
+        # GPUs that only share a node may do anything beside each other.
+        together = is_job or _were_alike(window, rules, members)
+        if slow is not None and (not together or _is_faster(slow.gpus, members, clock)):
+            return None
+    if (
+        slow is None
+        or _saves(window, rules, members, seconds)
+        or _is_capped(window, rules, slow.gpus, members, clock, seconds)
+    ):
+        return None
+    return slow
+
+
+def _doubt(window: Window, rules: Thresholds, slow: Slow, seconds: float, lost: float) -> str:
+    """What cannot be told for want of a signal; empty: nothing is in doubt."""
+    if slow.variant == "late" and not window.has("gpu.sm_active"):
+        # A kernel that waits draws watts too, and a step's phases differ by more than that.
+        return "one rank draws more than its peers, and more so than before; cannot tell who is late from who waits without gpu.sm_active"
+    if slow.variant == "clock" and not _is_plain(window, rules, slow, seconds):
+        return "one rank's clock is lower and wavers; cannot tell a power cap or heat without gpu.power_limit or gpu.throttle"
+    if np.isnan(lost) and slow.lack < rules.blind:
+        return "one rank differs from the others; cannot tell a straggler from an uneven split before the job's own pace is known"
+    return ""
 
 
 def _busy(window: Window, seconds: float) -> Floats:
@@ -140,7 +167,9 @@ def _by_clock(rules: Thresholds, members: NDArray[np.intp], clock: Floats, busy:
     """The few with a lower clock. The slow rank is the one that never waits: the clock of who rests says nothing, of a peer neither."""
     values = np.where(busy[members] >= rules.busy, clock[members], np.nan)
     middle = float(median(values[:, None])[0])
-    low = values <= rules.slow_clock * middle
+    lacks = 1 - values / middle
+    # All wait for the slowest: who lacks far less waits as well, at whatever clock.
+    low = (values <= rules.slow_clock * middle) & (lacks >= 0.5 * np.fmax.reduce(lacks))
     if not low.any() or low.sum() > max(rules.few * len(members), 1):
         return None
     return Slow(members[low], "clock", float(1 - np.median(values[low]) / middle))
@@ -271,17 +300,22 @@ def _persists(
     own = mean(values[:, slow.gpus].T)
     others = median(values[:, np.setdiff1d(members, slow.gpus)].T)
     lacks = 1 - own / np.where(others > 0, others, np.nan) if slow.variant == "clock" else others - own
-    known = lacks[~np.isnan(lacks)]
-    half = len(known) // 2
-    if half < 2 or min(float(known[:half].mean()), float(known[half:].mean())) < 0.5 * slow.lack:
+    half = len(lacks) // 2
+    if min(np.isfinite(part).sum() for part in (lacks[:half], lacks[half:])) < 2:
+        return False
+    # What has begun within the window lacks less in the first half of it.
+    least = rules.halves * min(slow.lack, np.nanmean(lacks))
+    if min(np.nanmean(lacks[:half]), np.nanmean(lacks[half:])) < least:
         return False
     if slow.variant == "clock":
         return True
     late = np.nan_to_num(lacks) > rules.gap / 2
-    if key == "gpu.gr_active":
-        return bool(late.mean() >= 0.5)
     begins = late & ~np.concatenate([[False], late[:-1]])
-    return bool(begins.sum() >= 3)  # glimpses: at least so many gaps apart
+    if begins.sum() >= 3:  # glimpses: at least so many gaps apart
+        return True
+    # An average shows a gap of every step in every sample, and kernels beside it: without those it is a pause.
+    is_average = key == "gpu.gr_active"
+    return is_average and bool(late.mean() >= 0.5 and np.median(own[late]) >= rules.alive)
 
 
 def _is_capped(

@@ -31,6 +31,8 @@ from coldaisle.sources.parts.catalogue import (
 FROM_CONFIG = "read from a config.json"
 """Status of such a model; its note is for its user."""
 GIGABIT = 1e9 / 8
+MLA_HEAD = 160.0
+"""What a head of MLA is wide before its latent: 192 of query and key, 128 of value (DeepSeek-V2 and V3, Kimi-K2)."""
 _MOST_NAME = 60
 SERVER = 8
 """GPUs that a usual server joins with links of their own."""
@@ -75,6 +77,8 @@ class Model:
     tied_embedding: bool = False
     latent_dim: int | None = None
     """Of MLA: elements a token and layer keeps, one copy for all heads."""
+    score_dim: float | None = None
+    """Of MLA: what a head is wide where whole sequences are read, queries with keys and values on the mean; None: as usual."""
     index_bytes: float = 0.0
     """That each layer keeps of a token beside keys and values, to choose whom to attend to; whatever their format."""
     state_bytes: float = 0.0
@@ -109,6 +113,20 @@ class Model:
     def is_mla(self) -> bool:
         """Whether keys and values are one latent, which tensor parallelism does not divide."""
         return self.latent_dim is not None or self.attention.startswith("MLA")
+
+    @property
+    def attention_width(self) -> float:
+        """Of all heads together, where whole sequences are read: heads times their size; NaN: not known."""
+        if self.is_mla and self.heads:
+            return self.heads * (self.score_dim or MLA_HEAD)
+        if self.heads and self.head_dim:
+            return float(self.heads * self.head_dim)
+        return float(self.hidden) if self.hidden else NAN
+
+    @property
+    def attending_layers(self) -> int | None:
+        """Layers that look at other tokens: those that keep keys and values, else all."""
+        return self.layers if self.kv_layers is None else self.kv_layers
 
     @property
     def embedding_params(self) -> float:

@@ -1,8 +1,10 @@
 """Work of training in FLOPs, and what of a part's peak a rate means. Pure.
 
-N parameters (``active_params`` of a mixture: the ones that a token meets), D tokens, L layers, d hidden size, s sequence.
-``C = D * (6 N + 12 L d s)``: 2 for a product forward, 4 backward; the attention term for full attention as MFU tables count it,
-half of it for what causal kernels do. Sources: llm-foundry, benchmarking README (formula); Kaplan 2001.08361.
+N parameters (``active_params`` of a mixture: the ones that a token meets), D tokens, L layers, d what all heads are wide (the hidden
+size as a rule), s sequence. ``C = D * (6 N + 12 L d s)``: 2 for a product forward, 4 backward; the attention term for full attention
+as MFU tables count it, half of it for what causal kernels do. Layers that look at no other token have none, those with a window w
+see ``w (2 - w/s)`` of it. Sources: llm-foundry, benchmarking README (formula); Kaplan 2001.08361; PaLM 2204.02311 appendix B
+(heads times their size); DeepSeek 2505.09343 table 4 (MLA: 280 GFLOP a token with full attention, 250 with causal).
 """
 
 from __future__ import annotations
@@ -41,7 +43,16 @@ def flops_per_token(model: Model, seq: int, attention: Attention = "full", metho
         raise SizingError(
             f"{model.name}: attention needs layers and hidden size; tell them, or count 6 N alone"
         )
-    return products + _ATTENTION[attention] * model.layers * model.hidden * seq
+    return products + _ATTENTION[attention] * attention_elements(model, seq)
+
+
+def attention_elements(model: Model, seq: float) -> float:
+    """``L·d·s``, over the layers that attend, of a token of a sequence; 0 where none does."""
+    layers, window = model.attending_layers or 0, model.window
+    windowed = min(model.window_layers, layers) if window and window < seq else 0
+    near = window * (2 - window / seq) if window else 0.0
+    seen = (layers - windowed) * seq + windowed * near
+    return model.attention_width * seen if seen else 0.0
 
 
 def training_flops(

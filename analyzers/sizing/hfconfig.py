@@ -54,7 +54,9 @@ _STRANGE = (
     "altup_num_inputs",
     "hidden_size_per_layer_input",
     "num_kv_shared_layers",
-    "linear_attn_config",
+    "attn_res_block_size",
+    "mla_use_output_gate",
+    "routed_expert_hidden_size",
     "zero_expert_num",
     "block_types",
     "cross_layer_sharing",
@@ -63,6 +65,8 @@ _STRANGE = (
     "num_key_value_heads_per_layer",
 )
 """Keys of layers that are built in ways that are not counted here."""
+_KIMI = "linear_attn_config"
+"""Where Kimi-Linear keeps what concerns its linear attention, and which layers those are."""
 _SHAPE_INSTEAD = "give its shape instead: --params, --layers, --kv-layers of them that keep keys and values, --kv-heads, --head-dim"
 _ENCODERS = ("bert", "roberta", "electra", "deberta", "mpnet", "gte", "nomic", "clip", "siglip")
 """Parts of the ``model_type`` of models that read a text at once, as embeddings and rerankers do, and write none."""
@@ -80,6 +84,7 @@ _KINDS = {
     "sliding_attention": "window",
     "chunked_attention": "window",
     "linear_attention": "linear",
+    "conv": "conv",
     "mamba": "mamba",
     "hybrid": "both",
     "moe": "experts",
@@ -108,6 +113,8 @@ class _Attention:
     words: str
     index_bytes: float = 0.0
     """Of a token, for choosing whom to attend to; whatever the format of keys and values."""
+    score_dim: float | None = None
+    """Of MLA: a head's width before its latent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def _model(keys: Keys, name: str) -> Model:
     attention = _attention(keys, family, hidden) if attending else _NO_ATTENTION
     mixture = _mixture(keys)
     mlps = _mlps(keys, family, hidden, mixture, kinds)
-    tied = keys.flag("tie_word_embeddings", family.tied)
+    tied = keys.flag("tie_word_embeddings", keys.flag("tie_embedding", family.tied))
     mixing = (
         _shared_blocks(keys, hidden, attention, each["both"])
         if family.shared_blocks
@@ -147,6 +154,8 @@ def _model(keys: Keys, name: str) -> Model:
         mixing += _linear(keys, family, hidden)[0] * each["linear"]
     if mamba:
         mixing += _mamba(keys, family, hidden)[0] * mamba
+    if each["conv"]:
+        mixing += _short_convolution(keys, hidden)[0] * each["conv"]
     norms = hidden * (2 if family.norm_bias else 1) * (family.norms * layers + (1 if family.norms else 0))
     tables = vocab * hidden * (1 if tied else 2) + (vocab if family.head_bias else 0)
     if family.positions:
@@ -177,6 +186,7 @@ def _model(keys: Keys, name: str) -> Model:
         tied_embedding=tied,
         latent_dim=attention.latent,
         index_bytes=attention.index_bytes,
+        score_dim=attention.score_dim,
         state_bytes=_state(keys, family, hidden, each),
         stored=stored or SIXTEEN_BIT,
         status=FROM_CONFIG,
@@ -218,6 +228,11 @@ def _family(keys: Keys) -> Family:
                 _SHAPE_INSTEAD,
             )
     known = family_of(keys)
+    if keys.has(_KIMI) and (known is None or known.delta != "kimi"):
+        raise SizingError(
+            f"{keys.where}: {kind or 'its'} layers are built in a way that is not known here ({_KIMI})",
+            _SHAPE_INSTEAD,
+        )
     if known is not None:
         return known
     state = next((name for name in keys.own if name.startswith(_STATEFUL) and keys.has(name)), None)
@@ -244,8 +259,8 @@ def _family(keys: Keys) -> Family:
 def _kinds(keys: Keys, family: Family, layers: int) -> tuple[list[str], int | None]:
     """Of each layer what it is, and the window, in tokens.
 
-    ``full``, ``window``, ``linear``, ``mamba``, ``both`` (attention and Mamba), ``cross`` (to a picture, no keys of the text),
-    and where an MLP is a layer of its own ``mlp`` or ``experts``.
+    ``full``, ``window``, ``linear``, ``mamba``, ``both`` (attention and Mamba), ``conv`` (a short convolution), ``cross`` (to a
+    picture, no keys of the text), and where an MLP is a layer of its own ``mlp`` or ``experts``.
     """
     kinds = _listed(keys, layers) or _by_rule(keys, family, layers)
     if "window" not in kinds:
@@ -288,6 +303,10 @@ def _lettered(keys: Keys, pattern: str, layers: int) -> list[str]:
 
 
 def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
+    if family.delta == "kimi":
+        return _parted(keys.inside(_KIMI), layers)
+    if (attending := keys.counts("full_attn_idxs")) is not None:
+        return ["full" if index in attending else "conv" for index in range(layers)]
     if (attending := keys.counts("attn_layer_indices")) is not None:
         return ["full" if index in attending else "mamba" for index in range(layers)]
     if period := keys.count("attn_layer_period"):
@@ -309,6 +328,19 @@ def _by_rule(keys: Keys, family: Family, layers: int) -> list[str]:
     if (across := keys.counts("cross_attention_layers")) is not None:
         return ["cross" if index in across else "full" for index in range(layers)]
     return _windowed(keys, family, layers)
+
+
+def _parted(keys: Keys, layers: int) -> list[str]:
+    """Kimi-Linear: two lists of layers, the first of which is 1, that together are all of them."""
+    attending, linear = keys.counts("full_attn_layers"), keys.counts("kda_layers")
+    if attending is None or linear is None:
+        raise keys.missing("which layers attend", "full_attn_layers" if attending is None else "kda_layers")
+    if sorted((*attending, *linear)) != list(range(1, layers + 1)):
+        raise SizingError(
+            f"{keys.where}: full_attn_layers and kda_layers are not each of the {layers} layers once",
+            "both lists together have to name every layer, from 1 on",
+        )
+    return ["full" if index in attending else "linear" for index in range(1, layers + 1)]
 
 
 def _other_length(keys: Keys, name: str, told: int, layers: int) -> SizingError:
@@ -406,7 +438,8 @@ def _latent(keys: Keys, hidden: int, heads: int) -> _Attention:
         choosers = keys.needed("how it chooses tokens", "index_n_heads")
         params += (query or hidden) * choosers * index + hidden * (index + choosers) + 2 * index
     kept = index + _INDEX_SCALE if index else 0.0
-    return _Attention(params, heads, 1, rank + rope, rank + rope, f"MLA: {rank} latent + {rope} rope", kept)
+    words, kept_dim = f"MLA: {rank} latent + {rope} rope", rank + rope
+    return _Attention(params, heads, 1, kept_dim, kept_dim, words, kept, (nope + rope + value) / 2)
 
 
 def _kv_heads(keys: Keys, heads: int) -> int:
@@ -438,8 +471,28 @@ def _delta(keys: Keys, hidden: int) -> tuple[int, float]:
     return params, value_heads * key_dim * value_dim * _state_element(keys) + mixed * (taps - 1) * 2.0
 
 
+def _kimi_delta(keys: Keys, hidden: int) -> tuple[int, float]:
+    """Kimi delta attention: the same with a gate of each channel, made in two narrow steps, as is the one of the output."""
+    what = "its linear attention"
+    heads, size = keys.needed(what, "num_heads"), keys.needed(what, "head_dim")
+    taps = keys.needed(what, "short_conv_kernel_size")
+    wide = heads * size
+    gates = 2 * (hidden * size + size * wide) + hidden * heads
+    params = 4 * hidden * wide + 3 * wide * taps + gates + heads + wide + size
+    return params, wide * size * KV_BYTES["fp32"] + 3 * wide * (taps - 1) * 2.0
+
+
+def _short_convolution(keys: Keys, hidden: int) -> tuple[int, float]:
+    """LFM2: a gated convolution over few tokens; parameters of a layer, and bytes that it keeps of a request."""
+    taps = keys.needed("its convolutions", "conv_L_cache")
+    biases = 5 * hidden if keys.flag("conv_bias", False) else 0
+    return 4 * hidden * hidden + hidden * taps + biases, hidden * (taps - 1) * 2.0
+
+
 def _linear(keys: Keys, family: Family, hidden: int) -> tuple[int, float]:
     """Attention without keys: parameters of a layer, and bytes that it keeps of a request."""
+    if family.delta == "kimi":
+        return _kimi_delta(keys.inside(_KIMI), hidden)
     if not family.lightning:
         return _delta(keys, hidden)
     heads = keys.needed("its linear attention", *_HEADS)
@@ -489,6 +542,8 @@ def _state(keys: Keys, family: Family, hidden: int, each: Counter[str]) -> float
         states += each["linear"] * _linear(keys, family, hidden)[1]
     if mamba := each["mamba"] + each["both"]:
         states += mamba * _mamba(keys, family, hidden)[1]
+    if each["conv"]:
+        states += each["conv"] * _short_convolution(keys, hidden)[1]
     return states
 
 
@@ -525,7 +580,7 @@ def _sparse(keys: Keys, layers: int, mixture: _Mixture | None) -> Sequence[bool]
     """Of each layer whether its MLP is a mixture."""
     if mixture is None:
         return [False] * layers
-    dense_first = keys.count("first_k_dense_replace", "moe_layer_start_index") or 0
+    dense_first = keys.count("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers") or 0
     every = keys.count("moe_layer_freq", "interleave_moe_layer_step", "moe_layer_interval") or 1
     step = keys.count("decoder_sparse_step")
     period, offset = keys.count("expert_layer_period"), keys.count("expert_layer_offset") or 0
@@ -573,6 +628,8 @@ def _matrices(family: Family, hidden: int, width: int, biased: bool) -> int:
 
 
 def _dense_width(keys: Keys, family: Family, hidden: int) -> int:
+    if family.auto_ffn:
+        return _adjusted(keys)
     found = keys.count(*_FFN)
     if not found and family.layer == "mamba":
         return hidden * keys.needed("how wide its layers are", "expand")
@@ -581,11 +638,20 @@ def _dense_width(keys: Keys, family: Family, hidden: int) -> int:
     return found or keys.needed("how wide its MLPs are", *_FFN)
 
 
+def _adjusted(keys: Keys) -> int:
+    """LFM2: two thirds of what is told, rounded up, unless that is switched off."""
+    width = keys.needed("how wide its MLPs are", "block_ff_dim", "intermediate_size")
+    if not keys.flag("block_auto_adjust_ff_dim", True):
+        return width
+    multiple = keys.needed("how wide its MLPs are", "block_multiple_of")
+    return -(-int(2 * width / 3 * keys.ratio("block_ffn_dim_multiplier", 1.0)) // multiple) * multiple
+
+
 def _words(attention: _Attention, each: Counter[str], mixture: _Mixture | None, window: int | None) -> str:
     words = attention.words + (" MoE" if mixture and attention.latent is None else "")
     attending = each["full"] + each["window"] + each["both"]
     if each["window"]:
         words += f", {each['window']} of {attending} layers sliding {window}"
-    others = each["linear"] + each["mamba"]
+    others = each["linear"] + each["mamba"] + each["conv"]
     words += f", {each['both']} of them beside a state" if each["both"] else ""
     return words + (f", {others} more layers keep a state" if others else "")

@@ -57,7 +57,10 @@ class Family(Struct, frozen=True, forbid_unknown_fields=True):
     lightning: bool = False
     shared_blocks: bool = False
     window: str = "none"
+    delta: str = "gated"
+    auto_ffn: bool = False
     defaults: dict[str, int] = {}
+    nested: dict[str, int] = {}
 
 
 @cache
@@ -116,6 +119,11 @@ class Keys:
         """A text; empty where absent."""
         return self._value(str, names) or ""
 
+    def ratio(self, name: str, default: float) -> float:
+        """A number above zero."""
+        found = self._value(Annotated[float, Meta(gt=0, le=1000)], (name,))
+        return default if found is None else float(found)
+
     def words(self, name: str) -> Sequence[str] | None:
         """A list of texts."""
         return self._value(Annotated[list[str], Meta(max_length=MOST_LAYERS)], (name,))  # type: ignore[no-any-return]
@@ -123,6 +131,11 @@ class Keys:
     def counts(self, name: str) -> Sequence[int] | None:
         """A list of whole numbers."""
         return self._value(_Counts, (name,))  # type: ignore[no-any-return]
+
+    def inside(self, name: str) -> Keys:
+        """The object that a key holds; empty where absent."""
+        found = self.own.get(name, Raw(b"{}"))
+        return Keys(f"{self.where}: {name}", _object(bytes(found), f"{self.where}: {name}"), {}, {})
 
     def has(self, *names: str) -> bool:
         """Whether any of them is there and not null, 0, false or empty."""
@@ -168,7 +181,11 @@ def read_keys(path: Path) -> Keys:
 
 def _with_defaults(keys: Keys) -> Keys:
     family = family_of(keys)
-    return Keys(keys.where, keys.own, keys.outer, family.defaults) if family else keys
+    if family is None:
+        return keys
+    return Keys(
+        keys.where, keys.own, keys.outer, {**(family.nested if keys.outer else {}), **family.defaults}
+    )
 
 
 def family_of(keys: Keys) -> Family | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.bounds import check_above_zero
@@ -112,11 +112,25 @@ class Memory:
         return self.weights + self.gradients + self.optimizer
 
 
+def least_bytes(run: Trained) -> float:
+    """What all GPUs of a run keep together at least, each state once: no layout has less."""
+    each = run.frozen_bytes if run.method != "full" else float(sum(states_of(run.dtype)))
+    return 0.999 * each * run.model.params  # less a thousandth: layers and tables are rounded elsewhere
+
+
+@lru_cache(maxsize=32_768)
 def fullest(run: Trained, layout: Layout) -> Memory:
-    """Memory of the GPU that holds most."""
-    if layout.pipeline == 1:
-        return _stage(run, layout, "only")
-    return max((_stage(run, layout, name) for name in ("first", "last")), key=lambda memory: memory.total)
+    """Memory of the GPU that holds most: of one layout the same on every part that is compared."""
+    return max((_stage(run, layout, name) for name in _stages(layout)), key=lambda memory: memory.total)
+
+
+def fullest_states(run: Trained, layout: Layout) -> float:
+    """Bytes of weights, gradients and optimizer of that GPU."""
+    return sum(_states(run, layout))
+
+
+def _stages(layout: Layout) -> tuple[str, ...]:
+    return ("only",) if layout.pipeline == 1 else ("first", "last")
 
 
 def activation_bytes(model: Model, tokens: float, seq: float, layout: Layout, flash: bool = True) -> float:
@@ -179,6 +193,7 @@ def activations(
     )
 
 
+@lru_cache(maxsize=256)
 def mlp_width(model: Model) -> float:
     """Of all MLPs that a token meets."""
     assert model.hidden is not None
@@ -263,7 +278,7 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
         again = layers if layout.recomputed_layers is None else min(layout.recomputed_layers, layers)
         kept = kept * again / layers + whole * (layers - again) * flight
         kept += whole  # one layer lives while it is computed again
-    weights, gradients, optimizer = _states(run, layout, stage)
+    weights, gradients, optimizer = _states(run, layout)
     live = 0.0
     if layout.sharding == "parameters" and layout.shards > 1:
         routed = routed_params(model)
@@ -281,22 +296,31 @@ def _stage(run: Trained, layout: Layout, stage: str) -> Memory:
     )
 
 
-def _states(run: Trained, layout: Layout, stage: str) -> tuple[float, float, float]:
-    """Weights, gradients, optimizer of a rank of a stage: what all ranks hold, and its share of the experts."""
-    routed = routed_params(run.model) * stage_layers(run.model, layout.pipeline) / (run.model.layers or 1)
-    shared = max(_parameters(run.model, layout, stage) - routed, 0.0)
+def _states(run: Trained, layout: Layout) -> tuple[float, float, float]:
+    """Weights, gradients, optimizer of a rank of the fullest stage: what all ranks hold, and its share of the experts."""
+    one = layout
+    return _divided(run, one.tensor, one.pipeline, one.shards, one.expert, one.sharding)
+
+
+@lru_cache(maxsize=16_384)
+def _divided(
+    run: Trained, tensor: int, pipeline: int, shards: int, expert: int, sharding: Sharding
+) -> tuple[float, float, float]:
+    """The same, which microbatches and recomputing leave as it is: a search asks for each many times."""
+    routed = routed_params(run.model) * stage_layers(run.model, pipeline) / (run.model.layers or 1)
+    shared = max(_parameters(run.model, pipeline) - routed, 0.0)
     both = (
-        _states_of(run, layout, shared / layout.tensor, layout.shards),
-        _states_of(run, layout, routed / layout.tensor / layout.expert, layout.shards // layout.expert),
+        _states_of(run, sharding, shared / tensor, shards),
+        _states_of(run, sharding, routed / tensor / expert, shards // expert),
     )
     weights, gradients, optimizer = (one + other for one, other in zip(*both, strict=True))
     return weights, gradients, optimizer
 
 
-def _states_of(run: Trained, layout: Layout, held: float, shards: int) -> tuple[float, float, float]:
+def _states_of(run: Trained, sharding: Sharding, held: float, shards: int) -> tuple[float, float, float]:
     """Of ``held`` parameters on a rank, which so many ranks hold alike."""
     sizes: Iterable[float] = states_of(run.dtype)
-    split = [shards if sharded else 1 for sharded in _SHARDED[layout.sharding]]
+    split = [shards if sharded else 1 for sharded in _SHARDED[sharding]]
     if run.method == "full":
         own = [held * size / over for size, over in zip(sizes, split, strict=True)]
         return own[0], own[1], own[2]
@@ -305,7 +329,7 @@ def _states_of(run: Trained, layout: Layout, held: float, shards: int) -> tuple[
     return own[0] + held * run.frozen_bytes / split[0], own[1], own[2]
 
 
-@cache
+@lru_cache(maxsize=256)
 def routed_params(model: Model) -> float:
     """Of all experts that tokens are sent to, which expert parallelism divides; 0 where they are not told."""
     return min(expert_params(model), _block(model))
@@ -317,10 +341,10 @@ def _block(model: Model) -> float:
     return max(model.params - tables * model.embedding_params, 0.1 * model.params)
 
 
-def _parameters(model: Model, layout: Layout, stage: str) -> float:
+def _parameters(model: Model, pipeline: int) -> float:
     """Parameters of a stage before tensor parallelism divides them."""
     assert model.layers is not None
-    block = _block(model) * stage_layers(model, layout.pipeline) / model.layers
+    block = _block(model) * stage_layers(model, pipeline) / model.layers
     table = min(model.embedding_params, 0.45 * model.params)
-    tables = 1.0 if layout.pipeline > 1 or model.tied_embedding else 2.0
-    return min(block + tables * table, model.params) if layout.pipeline == 1 else block + table
+    tables = 1.0 if pipeline > 1 or model.tied_embedding else 2.0
+    return min(block + tables * table, model.params) if pipeline == 1 else block + table

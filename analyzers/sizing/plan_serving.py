@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from coldaisle.analyzers.sizing.catalogue import FROM_CONFIG
 from coldaisle.analyzers.sizing.kvcache import kv_bytes_per_token
 from coldaisle.analyzers.sizing.quantity import Binding, Quantity, about, exact
 from coldaisle.analyzers.sizing.serving_experts import expert_section
@@ -53,6 +54,8 @@ __all__ = [
     "tensor_sizes",
 ]
 
+MOST_OF_ALL = 10**9
+"""GPUs of an answer; no maker has made so many."""
 _TABLE_STEPS = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 500, 1000, 2000)
 
 
@@ -69,6 +72,8 @@ def plan_serving(request: Request, part: Part, site: Site | None = None) -> Shee
     if not fitting:
         return _nowhere(request, part, title, tried)
     best = min(fitting, key=lambda one: (one.gpus, one.point.itl if one.point else 0.0))
+    if best.gpus > MOST_OF_ALL:
+        return _too_many(request, part, title, best)
     return Sheet(
         title=title,
         answer=_answer(request, part, best),
@@ -167,24 +172,24 @@ def _not_below_zero(left: Quantity) -> Quantity:
 def _kv_section(request: Request, best: Candidate) -> Section:
     kept, ranks = best.kept, best.kept.shards * best.stages
     room, length = best.room.left, request.length
-    each = kept.of_token(length) / ranks
-    tokens = Quantity(
-        max(room.value, 0.0) / each, max(room.low, 0.0) / each, room.high / each, "tokens",
-        f"{room.value / GIB:.2f} GiB a GPU / {each:,.0f} bytes a token and GPU", kept.formula,
-    )  # fmt: skip
     figures = [
         ("a token", kv_bytes_per_token(request.model, request.kv_dtype)),
         ("a request", exact(kept.of_request(length), "bytes", f"{length:,.0f} tokens", kept.formula)),
-        ("tokens a replica", tokens),
-        ("requests at once, full length", slots_in(request, best.room, kept, best.stages)),
-        ("requests at once, on the mean", _mean_slots(request, best)),
     ]
+    if each := kept.of_token(length) / ranks:
+        words = f"{room.value / GIB:.2f} GiB a GPU / {each:,.0f} bytes a token and GPU"
+        low, value, high = (max(left, 0.0) / each for left in (room.low, room.value, room.high))
+        figures.append(("tokens a replica", Quantity(value, low, high, "tokens", words, kept.formula)))
     if kept.windowed:
         full = kept.charged_in_full / ranks
         words = "where the engine gives layers with a window as much as the others"
-        figures.insert(
-            3, ("tokens a replica, all layers in full", exact(max(room.value, 0) / full, "tokens", words))
+        figures.append(
+            ("tokens a replica, all layers in full", exact(max(room.value, 0) / full, "tokens", words))
         )
+    figures += [
+        ("requests at once, full length", slots_in(request, best.room, kept, best.stages)),
+        ("requests at once, on the mean", _mean_slots(request, best)),
+    ]
     return Section("keys and values", tuple(figures))
 
 
@@ -367,7 +372,7 @@ def _name_of_binding(
         without = (candidate(free, part, one.tensor, one.stages) for one in tried)
         if min(one.gpus for one in without if one.replicas) < best.gpus:
             return "latency goal"
-    if best.gpus <= min(one.tensor * one.stages for one in tried if one.slots >= 1):
+    if best.gpus <= min(one.tensor * one.stages for one in tried if one.holds(request.longest)):
         smallest = request.tensor is None and request.pipeline is None
         return "weights" if smallest else "layout asked for"
     more = replace(best.load, slots=2 * best.load.slots)
@@ -384,22 +389,53 @@ def _nowhere(request: Request, part: Part, title: str, tried: list[Candidate]) -
     where = f"{ranks} {part.product}" if ranks > 1 else f"one {part.product}"
     room = roomiest.room
     terms = [("weights", room.weights), ("usable memory", room.usable)]
-    if room.weights.value + room.activations.value + room.beside.value >= room.usable.value:
-        name = "weights"
-        answer = f"does not fit: weights take {room.weights.value / GIB:.1f} GiB a GPU over {where}, and {room.usable.value / GIB:.1f} GiB are usable"
-    elif all(one.slots < 1 for one in tried):
+    takes = {"weights": room.weights, "activations": room.activations, "engine": room.beside}
+    if sum(one.value for one in takes.values()) >= room.usable.value:
+        name = max(takes, key=lambda one: takes[one].value)
+        terms = [*takes.items(), ("usable memory", room.usable)]
+        beside = (
+            ""
+            if room.weights.value >= room.usable.value
+            else (
+                f", a step's activations {room.activations.value / GIB:.1f} and the engine itself {room.beside.value / GIB:.1f}"
+            )
+        )
+        answer = f"does not fit: weights take {room.weights.value / GIB:,.1f} GiB a GPU over {where}{beside}, and {room.usable.value / GIB:.1f} GiB are usable"
+    elif not any(one.holds(request.longest) for one in tried):
         name = "KV cache"
-        need = roomiest.kept.of_request(request.length) / roomiest.kept.shards / roomiest.stages
+        need = roomiest.kept.of_request(request.longest) / roomiest.kept.shards / roomiest.stages
         terms += [("KV cache", exact(need, "bytes", "of one request, a GPU")), ("left for it", room.left)]
-        answer = f"does not fit: one request of {request.length:,.0f} tokens needs {need / GIB:.1f} GiB a GPU over {where}, and {max(room.left.value, 0) / GIB:.1f} GiB are left beside the weights"
+        answer = f"does not fit: one request of {request.longest:,.0f} tokens needs {need / GIB:.1f} GiB a GPU over {where}, and {max(room.left.value, 0) / GIB:.1f} GiB are left beside the weights"
     else:
-        return _too_slow(request, part, title, [one for one in tried if one.slots >= 1])
+        return _too_slow(request, part, title, [one for one in tried if one.holds(request.longest)])
     return Sheet(
         title,
         answer,
         None,
         Binding(name, tuple(terms)),
         (_memory_section(roomiest),),
+        serving_verdicts(request, part),
+        (),
+        part.id,
+    )
+
+
+def _too_many(request: Request, part: Part, title: str, best: Candidate) -> Sheet:
+    """A load beyond all clusters."""
+    terms = (
+        (
+            "load",
+            exact(float(best.gpus), "gpus", f"{best.replicas:,} replicas of {best.tensor * best.stages}"),
+        ),
+        ("most", exact(float(MOST_OF_ALL), "gpus", "more than there are")),
+    )
+    answer = f"{best.gpus:,} {part.product} would be needed, more than there are. What binds: load"
+    return Sheet(
+        title,
+        answer,
+        None,
+        Binding("load", terms),
+        (_memory_section(best),),
         serving_verdicts(request, part),
         (),
         part.id,
@@ -452,8 +488,7 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
             "keys and values are taken at 8 bit, as TensorRT-LLM keeps them with such weights; "
             "vLLM keeps 16 bit unless told: name the KV format if so, half as many requests fit"
         )
-    if best.room.left.low <= 0:
-        yield "memory may not suffice: at worst nothing is left for keys and values; a shorter --max-model-len, or more GPUs, make it sure"
+    yield from _memory_warnings(request, best)
     if best.point.concurrency > best.load.slots:
         yield (
             f"past the knee: {best.point.concurrency * best.stages:.0f} users a replica, {best.slots:.0f} places; "
@@ -465,8 +500,6 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
         yield "MLA keeps one latent, on each GPU a copy: tensor parallelism adds no room for it; data-parallel attention does"
     if best.tensor > 1 and part.scaleup_gpus <= 1:
         yield "these cards have no links of their own: tensor parallelism goes over PCIe"
-    if best.kept.shards < best.tensor and not request.model.is_mla:
-        yield f"{request.model.kv_heads} KV heads over {best.tensor} GPUs: they are copied, so that memory for them does not grow"
     if request.kv_dtype == "fp8" and math.isnan(part.peak("fp8")):
         yield f"{part.product} has no fp8: keys and values are stored so, and computed with at 16 bit"
     if format_named(request.dtype)[0] not in ("bf16", "fp16", "fp32") and compute_dtype(
@@ -476,3 +509,13 @@ def _warnings(asked: Request, request: Request, part: Part, best: Candidate) -> 
     if request.model.is_mixture:
         kept = "divides each expert" if best.tensor > 1 else "has all experts on each GPU"
         yield f"no row of the fit is a mixture of experts: take the speeds with more care; the layout {kept}; its table says whether expert parallelism does better"
+
+
+def _memory_warnings(request: Request, best: Candidate) -> Iterator[str]:
+    kept, model, left = best.kept, request.model, best.room.left
+    if left.low <= 0:
+        yield "memory may not suffice: at worst nothing is left for keys and values; a shorter --max-model-len, or more GPUs, make it sure"
+    if model.kv_layers != model.layers and not model.state_bytes and model.status != FROM_CONFIG:
+        yield "what its layers without keys and values keep of a request is not told, and counted as nothing: a config.json tells it"
+    if kept.shards < best.tensor and not model.is_mla and kept.charged_in_full:
+        yield f"{model.kv_heads} KV heads over {best.tensor} GPUs: they are copied, so that memory for them does not grow"

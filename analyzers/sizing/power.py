@@ -55,8 +55,18 @@ def node_power(part: Part, gpus: int, node: NodeType | None = None) -> NodePower
     return NodePower(
         plate,
         most,
-        _share(plate, busy, "of the name plate under heavy work"),
+        _at_most(_share(plate, busy, "of the name plate under heavy work"), most),
         _share(plate, idle, "of the name plate at rest"),
+    )
+
+
+def _at_most(mean: Quantity, most: Quantity) -> Quantity:
+    """A mean is no higher than what is drawn at most: GPUs are a smaller part of the name plate in some nodes."""
+    if mean.value <= most.value:
+        return mean
+    low = min(mean.low, most.value)
+    return Quantity(
+        most.value, low, max(most.high, most.value), "W", f"{mean.formula}, at most the highest", mean.source
     )
 
 

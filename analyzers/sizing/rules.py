@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from coldaisle.analyzers.sizing.catalogue import Model, nodes
 from coldaisle.analyzers.sizing.cited import cited
-from coldaisle.analyzers.sizing.flops import flops_per_token, training_flops
+from coldaisle.analyzers.sizing.flops import attention_elements, flops_per_token, training_flops
 from coldaisle.analyzers.sizing.memory import checkpoint_bytes
 from coldaisle.analyzers.sizing.outcome import Outcome
 from coldaisle.analyzers.sizing.place_rules import place_verdicts
@@ -71,7 +71,7 @@ def attention_rule(model: Model, seq: int) -> Verdict:
     return Verdict(
         "attention takes 4·s²·d FLOPs a sample",
         f"right for scores and values of one layer, forward, not causal: {rule:.3g} here; a sequence through all {model.layers} "
-        f"layers, trained, takes {whole:.3g} FLOPs, of which attention is {12.0 * model.layers * model.hidden * seq**2 / whole:.1%}",
+        f"layers, trained, takes {whole:.3g} FLOPs, of which attention is {12.0 * attention_elements(model, seq) * seq / whole:.1%}",
     )
 
 

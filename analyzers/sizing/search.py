@@ -22,7 +22,7 @@ from coldaisle.analyzers.sizing.layout import (
     stage_layers,
     tensor_sizes,
 )
-from coldaisle.analyzers.sizing.memory import Memory, Trained, fullest
+from coldaisle.analyzers.sizing.memory import Memory, Trained, fullest, fullest_states, least_bytes
 from coldaisle.analyzers.sizing.sheet import SizingError
 from coldaisle.analyzers.sizing.site import Machine
 from coldaisle.analyzers.sizing.step import Pace, Step, paces, step_of
@@ -146,6 +146,8 @@ def best(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Candidate | T
     found: Candidate | None = None
     near: tuple[float, Layout, Memory] | None = None
     for layout in layouts(run, machine, wish, gpus):
+        if near is not None and fullest_states(run, layout) > max(room, near[0]):
+            continue  # with activations it would neither fit nor come nearer
         memory = fullest(run, layout)
         if layout.recompute == "full" and wish.recompute is None and memory.total <= room:
             layout, memory = _sparing(run, layout, memory, room / FILL * _SPARE)
@@ -188,11 +190,12 @@ def layouts(run: Trained, machine: Machine, wish: Wish, gpus: int) -> Iterator[L
             if data * microbatch > batch:
                 continue
             shape = Layout(tensor, pipeline, data, context, microbatch, -(-batch // (data * microbatch)))
+            experts = _experts(run, wish, shape)
             for sharding in _shardings(wish, shape):
                 for recompute in _chosen(wish.recompute, _RECOMPUTES):
-                    plain = replace(shape, sharding=sharding, recompute=recompute)
-                    for expert in _experts(run, wish, shape):
-                        yield from _interleaved(run, replace(plain, expert=expert))
+                    for expert in experts:
+                        plain = replace(shape, sharding=sharding, recompute=recompute, expert=expert)
+                        yield from _interleaved(run, plain)
 
 
 def _experts(run: Trained, wish: Wish, shape: Layout) -> list[int]:
@@ -224,7 +227,10 @@ def counts(machine: Machine, most: int = MOST_GPUS, least: int = 1) -> Iterator[
 
 def fewest(run: Trained, machine: Machine, wish: Wish, sizes: Iterable[int]) -> tuple[int, Candidate] | None:
     """The first count for which anything fits."""
+    least = least_bytes(run) / (machine.part.memory_bytes * FILL)
     for gpus in sizes:
+        if gpus < least:
+            continue  # however they are divided
         found = best(run, machine, wish, gpus)
         if isinstance(found, Candidate):
             return gpus, found

@@ -23,6 +23,7 @@ from coldaisle.analyzers.sizing.weights import expert_params, weight_bytes
 from coldaisle.sources.parts.catalogue import Part
 
 NAME = "expert parallelism"
+COMPARED = "expert parallelism against the layout"
 MOST = 64
 """Ranks that are looked at."""
 _SPEED = "throughput a GPU"
@@ -43,41 +44,51 @@ def expert_section(request: Request, part: Part, best: Candidate, site: Site) ->
                 "not considered: how many experts the model has is not told (--experts, --experts-active)",
             ),
         )
-    built, figures, fewest, speeds = machine(part, site), [], 0, {}
+    built, fewest = machine(part, site), 0
+    figures: list[tuple[str, Quantity]] = []
+    speeds: dict[int, Quantity] = {}
     for size in expert_sizes(model, MOST):
         rows, fits = _row(request, part, best, built, size)
         figures += [(f"EP {size}: {label}", one) for label, one in rows]
         fewest = fewest or (size if fits else 0)
         if point := dict(rows).get(_SPEED):
-            speeds[size] = point.value
+            speeds[size] = point
     found = (
         f"EP {fewest} is the fewest whose memory holds experts and a request; memory binds it"
         if fewest
         else f"memory binds: not even EP {expert_sizes(model, MOST)[-1]} holds experts and a request"
     )
-    return (
-        Section(
-            NAME,
-            tuple(figures),
-            f"{found}; {_compared(request, best, speeds)}",
-            is_table=True,
-        ),
-    )
+    compared = _compared(request, best, fewest, speeds)
+    table = Section(NAME, tuple(figures), f"{found}; {compared.note}", is_table=True)
+    return (table, replace(compared, note=""))
 
 
-def _compared(request: Request, best: Candidate, speeds: dict[int, float]) -> str:
-    """The degree that serves most a GPU, against the layout that was found."""
+def _compared(request: Request, best: Candidate, fewest: int, speeds: dict[int, Quantity]) -> Section:
+    """The degree that serves most a GPU, against the layout that was found; the note says which of them it is."""
+    figures: list[tuple[str, Quantity]] = []
+    if fewest:
+        figures.append(("fewest GPUs that hold it", exact(float(fewest), "gpus", "the lowest degree")))
     if not speeds:
-        return "no degree of it meets what was asked; the layout above stands"
-    size = max(speeds, key=lambda one: speeds[one])
+        note = "no degree of it meets what was asked; the layout above stands"
+        return Section(COMPARED, tuple(figures), note)
+    size = max(speeds, key=lambda one: speeds[one].value)
     full = highest_point(request, best.replica, best.load)
     here = full.throughput / best.tensor if full else 0.0
-    words = (
-        f"EP {size} serves most, {speeds[size]:,.0f} tok/s a GPU where the layout above serves {here:,.0f}"
+    there = speeds[size].value
+    note = f"EP {size} serves most, {there:,.0f} tok/s a GPU where the layout above serves {here:,.0f}"
+    note += (
+        ": the layout above is the best" if there <= here else f": the best for a load of {size} GPUs or more"
     )
-    if speeds[size] <= here:
-        return f"{words}: the layout above is the best"
-    return f"{words}: the best for a load of {size} GPUs or more"
+    band = constants()["band.throughput"]
+    words = "the layout above with as many requests as it holds and its goals allow"
+    figures += [
+        ("degree that serves most", exact(float(size), "gpus", "of those whose memory holds it")),
+        (_SPEED, speeds[size]),
+        ("throughput a GPU of the layout", about(here, band.low, band.high, "tokens/s", words, SOURCE)),
+    ]
+    if here:
+        figures.append(("over the layout's", exact(there / here, "ratio", "throughput a GPU")))
+    return Section(COMPARED, tuple(figures), note)
 
 
 def _row(
@@ -117,22 +128,39 @@ def _speed(
     alone = replica_of(request.model, part, 1, request.dtype, key_values(request.model, request.kv_dtype))
     each, fixed, exposed = 0.0, 0.0, assumed("exposed.expert").value
     if ranks > 1:
-        network = built.network(min(ranks, built.node_gpus))
-        each = collective_seconds("all_to_all", _PROBE, ranks, built.node_gpus, network, ramp=False) / _PROBE
+        each = _exchange_seconds(request, built, _PROBE, ranks) / _PROBE
         fixed = assumed("serving.expert_hop_s", "s").value
     replica = replace(alone, spread=Spread(ranks, exposed * fixed, exposed * each))
     point = highest_point(request, replica, Load(request.isl, request.osl, count))
     if point is None:
         return []
-    band = constants()["band.throughput"]
+    band, gaps = constants()["band.throughput"], constants()["band.itl"]
+    even = assumed("serving.expert_balance") if ranks > 1 else exact(1.0, "ratio")
     words = f"{point.concurrency:.4g} requests a GPU, each with its own keys and values; experts over {ranks}"
+    words += f", {even.value:g} for the busiest of them" if ranks > 1 else ""
+    source = "; ".join(filter(None, (SOURCE, even.source)))
     return [
-        (
-            "ITL",
-            about(point.itl, constants()["band.itl"].low, constants()["band.itl"].high, "s", words, SOURCE),
-        ),
-        (_SPEED, about(point.throughput, band.low, band.high, "tokens/s", words, SOURCE)),
+        ("ITL", about(point.itl / even.value, gaps.low, gaps.high, "s", words, source)),
+        (_SPEED, about(point.throughput * even.value, band.low, band.high, "tokens/s", words, source)),
     ]
+
+
+def _exchange_seconds(request: Request, built: Machine, payload: float, ranks: int) -> float:
+    """Of one all-to-all of so many bytes, each token counted once for each of its experts.
+
+    A token crosses to another node once, where links hand it to all of its experts there (DeepEP; DeepSeek-V3 2412.19437,
+    3.2.2): to ``k (1 - (1-1/k)^topk)`` of k nodes, as if each expert stood anywhere.
+    """
+    nodes, met = -(-ranks // built.node_gpus), request.model.experts_active or 1
+    network = built.network(min(ranks, built.node_gpus))
+    inside = collective_seconds(
+        "all_to_all", payload, min(ranks, built.node_gpus), built.node_gpus, network, ramp=False
+    )
+    if nodes == 1:
+        return inside
+    once = nodes * (1.0 - (1.0 - 1.0 / nodes) ** met) / met
+    between = (nodes - 1) / nodes * payload * once / network.port_rate
+    return max(inside, between)
 
 
 def _sent(request: Request, built: Machine, count: float, ranks: int) -> tuple[float, Quantity]:
@@ -142,8 +170,7 @@ def _sent(request: Request, built: Machine, count: float, ranks: int) -> tuple[f
     payload = 2.0 * (model.experts_active or 1) * hidden * count
     if ranks == 1 or count <= 0:
         return 0.0, exact(0.0, "s")
-    network = built.network(min(ranks, built.node_gpus))
-    each = collective_seconds("all_to_all", payload, ranks, built.node_gpus, network, ramp=False)
+    each = _exchange_seconds(request, built, payload, ranks)
     hop = assumed("serving.expert_hop_s", "s")
     exposed = assumed("exposed.expert")
     whole = 2 * layers * (each + hop.value)

@@ -64,6 +64,10 @@ class Candidate:
     replicas: int
     utilisation: float
 
+    def holds(self, tokens: float) -> bool:
+        """Whether one request of so many tokens has room."""
+        return self.kept.of_request(tokens) / self.kept.shards / self.stages <= self.room.left.value
+
     @property
     def gpus(self) -> int:
         return self.tensor * self.stages * self.replicas
@@ -196,7 +200,7 @@ def _tensor_asked(request: Request, part: Part) -> list[int]:
     if tensor > most:
         raise SizingError(
             f"tensor parallelism of {tensor} does not fit the {most} GPUs that {part.product} joins in a node",
-            f"at most {most}; --pipeline for more nodes",
+            f"at most {most}; --pp for more nodes",
         )
     return [tensor]
 
@@ -207,7 +211,7 @@ def candidate(request: Request, part: Part, tensor: int, stages: int) -> Candida
     replica = replica_of(request.model, part, tensor, request.dtype, kept)
     load = Load(request.isl, request.osl, slots_in(request, room, kept, stages).value / stages)
     bare = Candidate(tensor, stages, room, kept, replica, load, None, 1, 1.0)
-    if bare.slots < 1 or room.left.value <= 0:
+    if room.left.value <= 0 or not bare.holds(request.longest):
         return replace(bare, replicas=0)
     point = highest_point(request, replica, load)
     if point is None:

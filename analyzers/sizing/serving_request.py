@@ -12,6 +12,7 @@ from coldaisle.sources.parts.catalogue import Part
 
 NAN = math.nan
 MOST_TOKENS = 1e8
+MOST_GPUS = 131_072
 MOST_RUNNING = 2048
 """Requests that an engine runs at once by its own limit (TensorRT-LLM; vLLM has from 256 to 1,024)."""
 
@@ -59,31 +60,41 @@ class Request:
                 raise SizingError(f"{words} is {value:g}; it has to be at least 1")
             if isinstance(value, float) and name in ("tensor", "pipeline", "replicas"):
                 raise SizingError(f"{words} is {value:g}; it has to be a whole number")
-        layers = self.model.layers
-        if self.pipeline is not None and layers is not None and self.pipeline > layers:
-            raise SizingError(
-                f"{self.pipeline:,} pipeline stages for {layers} layers; a stage has at least one of them",
-                f"at most {layers} stages; replicas for more GPUs",
-            )
+        self._check_layout()
         format_named(self.dtype)
         if not math.isnan(self.rate) and not math.isnan(self.users):
             raise SizingError(
                 "requests/s and users both",
                 "give one: users ask again once answered, a rate arrives by itself",
             )
-        if self.isl + self.osl > MOST_TOKENS:
-            raise SizingError(
-                f"{self.isl + self.osl:,.0f} tokens a request; at most {MOST_TOKENS:,.0f} are sized"
-            )
-        if not math.isnan(self.max_model_len) and self.max_model_len < self.isl + self.osl:
-            raise SizingError(
-                f"requests of {self.isl + self.osl:,.0f} tokens do not fit a longest of {self.max_model_len:,.0f}",
-                "raise --max-model-len, or make requests shorter",
-            )
+        self._check_lengths()
         if not 0 < self.memory_share <= 1:
             raise SizingError(f"a memory share of {self.memory_share:g}; it is a ratio above 0 and at most 1")
         if not 0 <= self.margin <= 10:
             raise SizingError(f"a margin of {self.margin:g}; it is a ratio from 0 (none) to 10")
+
+    def _check_layout(self) -> None:
+        layers = self.model.layers
+        if self.pipeline is not None and layers is not None and self.pipeline > layers:
+            raise SizingError(
+                f"{self.pipeline:,} pipeline stages for {layers} layers; a stage has at least one of them",
+                f"at most {layers} stages; replicas for more GPUs",
+            )
+        if self.replicas is not None and self.replicas > MOST_GPUS:
+            raise SizingError(f"{self.replicas:,} replicas; at most {MOST_GPUS:,} are sized")
+
+    def _check_lengths(self) -> None:
+        if self.length > MOST_TOKENS:
+            raise SizingError(f"{self.length:,.0f} tokens a request; at most {MOST_TOKENS:,.0f} are sized")
+        if self.max_model_len < self.length:
+            raise SizingError(
+                f"requests of {self.length:,.0f} tokens do not fit a longest of {self.max_model_len:,.0f}",
+                "raise --max-model-len, or make requests shorter",
+            )
+        if self.max_model_len > MOST_TOKENS:
+            raise SizingError(
+                f"a longest request of {self.max_model_len:,.0f} tokens; at most {MOST_TOKENS:,.0f} are sized"
+            )
 
     @property
     def has_load(self) -> bool:
@@ -101,10 +112,14 @@ class Request:
         return self.isl + self.osl
 
     @property
+    def longest(self) -> float:
+        """Tokens of the longest request that is accepted: an engine does not start where its memory has no room for one."""
+        return self.length if math.isnan(self.max_model_len) else self.max_model_len
+
+    @property
     def step_tokens(self) -> float:
         """The most that one step takes in; a longest request that the engine accepts may need no more."""
-        longest = self.length if math.isnan(self.max_model_len) else self.max_model_len
-        return min(self.batched_tokens, max(longest, 2048.0))
+        return min(self.batched_tokens, max(self.longest, 2048.0))
 
 
 _FROM_ONE = ("isl", "osl", "tensor", "pipeline", "replicas", "max_model_len", "batched_tokens", "max_running")

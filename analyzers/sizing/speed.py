@@ -17,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 from coldaisle.analyzers.sizing.catalogue import Model
+from coldaisle.analyzers.sizing.flops import attention_elements
 from coldaisle.analyzers.sizing.kvcache import KeyValues, hidden_of
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.sizing.sheet import SizingError
@@ -161,12 +162,13 @@ def _link(part: Part) -> float:
 
 
 def prefill_seconds(replica: Replica, tokens: float, alone: bool = False) -> float:
-    """For the prompt of one request: ``2·N_a·P + 2·L·d·P²`` and two all-reduces a layer.
+    """For the prompt of one request: ``2·N_a·P + 2·L·d·P²``, d what all heads are wide, and two all-reduces a layer.
 
     ``alone``: nothing else is batched, so that it reads the weights for itself; else they are read for the step anyhow.
     """
     model, engine = replica.model, replica.engine
-    flops = 2.0 * _multiplied(model) * tokens + _attention_flops(replica, tokens / 2.0) * tokens
+    attention = 2.0 * _prompt_elements(replica, tokens) * tokens  # of 4 a pair the causal half
+    flops = 2.0 * _multiplied(model) * tokens + attention
     seconds = flops / (replica.tensor * replica.peak * engine.compute) + _all_reduce(replica, tokens)
     if not alone:
         return seconds
@@ -198,7 +200,7 @@ def step_parts(replica: Replica, running: float, context: float) -> Step:
     model, engine = replica.model, replica.engine
     kept = running * replica.kept.of_request(context) / min(replica.kept.shards, replica.tensor)
     weights = (replica.read_bytes + _experts_read(replica, running)) / replica.tensor
-    flops = running * (2.0 * _multiplied(model) + _attention_flops(replica, context))
+    flops = running * (2.0 * _multiplied(model) + _decode_attention(replica, context))
     other = _all_reduce(replica, running) + engine.layer_s * replica.layers
     if replica.tensor > 1:
         other += 2.0 * replica.layers * engine.collective_s
@@ -215,8 +217,14 @@ def _multiplied(model: Model) -> float:
     return max(model.active_params - table, 0.5 * model.active_params)
 
 
-def _attention_flops(replica: Replica, context: float) -> float:
-    """Of one token with so many before it: scores and their sum; layers with a window see no more than it."""
+def _prompt_elements(replica: Replica, tokens: float) -> float:
+    if replica.model.layers and not math.isnan(replica.model.attention_width):
+        return attention_elements(replica.model, tokens)
+    return replica.layers * replica.hidden * tokens
+
+
+def _decode_attention(replica: Replica, context: float) -> float:
+    """FLOPs of one token with so many before it: scores and their sum, of MLA over its latent; a window hides what is beyond."""
     model = replica.model
     keeping = model.kv_layers if model.kv_layers is not None else replica.layers
     windowed = model.window_layers if model.window else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from coldaisle.analyzers.sizing.assumptions import assumed
 from coldaisle.analyzers.sizing.catalogue import Model
@@ -92,6 +93,7 @@ def usual_dtype(part: Part) -> str:
     return "bf16" if part.peak("bf16") > 0 else "fp16"
 
 
+@lru_cache(maxsize=4096)
 def efficiency(part: Part, dtype: str, hidden: float) -> Quantity:
     """Of the dense peak what a step's products reach, ratio: best matrix product · what training reaches of it · width."""
     kind = dtype if dtype in ("fp8", "fp4") else "bf16"
@@ -142,6 +144,7 @@ def _mean_width(model: Model, layout: Layout) -> float:
     return float(model.hidden or 1) / math.sqrt(layout.tensor)
 
 
+@lru_cache(maxsize=1024)
 def unevenness(model: Model, pipeline: int) -> float:
     """Work of the fullest pipeline stage over the mean: whole layers, the last stage with the head and so fewer of them."""
     assert model.layers is not None

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from coldaisle.analyzers.sizing.plan_serving import Request, plan_serving, tensor_sizes
 from coldaisle.analyzers.sizing.quantity import Binding, exact
+from coldaisle.analyzers.sizing.serving_request import MOST_GPUS
 from coldaisle.analyzers.sizing.serving_site import at_load, figure_of, throughput
 from coldaisle.analyzers.sizing.sheet import Sheet, SizingError
 from coldaisle.analyzers.sizing.site import Site
@@ -18,7 +19,6 @@ from coldaisle.sources.parts.catalogue import Part
 
 _DAY = 86_400.0
 _HOUR = 3600.0
-_MOST_GPUS = 131_072
 _MOST_STAGES = 32
 
 
@@ -50,8 +50,8 @@ def plan_serving_on(request: Request, part: Part, gpus: int | None, site: Site |
     if gpus is None:
         sheet = plan_serving(request, part, site)
         return sheet if request.replicas is None else _enough(request, sheet, part)
-    if gpus > _MOST_GPUS:
-        raise SizingError(f"{gpus:,} GPUs; at most {_MOST_GPUS:,} are sized")
+    if gpus > MOST_GPUS:
+        raise SizingError(f"{gpus:,} GPUs; at most {MOST_GPUS:,} are sized")
     found: Sheet | None = None
     for tensor, stages in _splits(request, part, gpus):
         told = replace(request, tensor=tensor, pipeline=stages, replicas=gpus // (tensor * stages))

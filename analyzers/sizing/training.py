@@ -204,6 +204,8 @@ def _planned(
     notes: tuple[str, ...],
 ) -> Sheet:
     check_above_zero("tokens", tokens)
+    if tokens < 1:
+        raise SizingError(f"{tokens:g} tokens; a run has at least one")
     if tokens > MOST_TOKENS:
         raise SizingError(f"{tokens:g} tokens are more than there is text; at most {MOST_TOKENS:g} are sized")
     if deadline_s is not None:

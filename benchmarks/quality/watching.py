@@ -48,7 +48,8 @@ class Seen:
     worst: Severity
     first_loud: float | None = None
     """The tick that showed it first as a warning or worse."""
-    losses: list[float] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    """(when, what it said is lost), a tick each."""
     ranks: list[int] = field(default_factory=list)
     """Its place in the list, a tick each."""
 
@@ -114,7 +115,7 @@ def _tick(watched: Watched, view: View, diagnoser: Diagnoser, at: float, poll: f
             seen = watched.seen[finding.id] = Seen(finding, at, at, finding.severity)
         seen.finding, seen.last = finding, at
         seen.worst = max(seen.worst, finding.severity)
-        seen.losses.append(finding.loss.fraction)
+        seen.losses.append((at, finding.loss.fraction))
         seen.ranks.append(rank)
         if finding.severity >= Severity.WARNING and seen.first_loud is None:
             seen.first_loud = at

@@ -260,7 +260,7 @@ class PrometheusSource:
         items += await self._ask_alerts(watch, asker)
         if now - watch.jobs_at >= JOBS_S - 1.0:
             watch.jobs_at = now
-            items += await self._ask_jobs(watch, asker)
+            items += [fact for _, fact in await self._ask_jobs(watch, asker)]
             items += await self._ask_cluster(watch, asker)
         return items
 
@@ -322,11 +322,12 @@ class PrometheusSource:
             if first == 0:
                 for item in self._facts(watch, start):
                     yield item
-            for item in sorted(items, key=_at):
+            for _, item in sorted(items, key=lambda told: told[0]):
                 yield item
             yield self._how_it_was(watch, remarks, float(asker.times[0]) + watch.ahead)
 
-    async def _slice(self, watch: _Watch, asker: Asker, step: float) -> list[Item]:
+    async def _slice(self, watch: _Watch, asker: Asker, step: float) -> list[tuple[float, Item]]:
+        """What was told in it, and when."""
         items: list[Item] = []
         for spoken in watch.spoken:
             timing = self._timing(watch, spoken)
@@ -337,7 +338,7 @@ class PrometheusSource:
                 watch.troubles[spoken.vocabulary.name] = _failures(done)
         items += await self._ask_alerts(watch, asker)
         items += await self._ask_cluster(watch, asker)
-        return items + await self._ask_jobs(watch, asker)
+        return [*((_at(item), item) for item in items), *await self._ask_jobs(watch, asker)]
 
     # -- who is there
 
@@ -438,8 +439,9 @@ class PrometheusSource:
                     return NodeRef(place.node)
         return None
 
-    async def _ask_jobs(self, watch: _Watch, asker: Asker) -> list[Item]:
-        items: list[Item] = []
+    async def _ask_jobs(self, watch: _Watch, asker: Asker) -> list[tuple[float, JobFact]]:
+        """What changed, and when."""
+        changed: list[tuple[float, JobFact]] = []
         told = [await jobs(spoken, asker) for spoken in watch.spoken]
         held = [pair for one in told for pair in one.jobs]
         heard = [pair for one in told for pair in one.heard]
@@ -450,8 +452,9 @@ class PrometheusSource:
         for at, present in _changes(masks, asker.times + watch.ahead):
             holding = holdings(held[row][0] for row in present if row < len(held))
             boards = frozenset(heard[row - len(held)][0] for row in present if row >= len(held))
-            items += watch.running.update(holding, at, began, boards)
-        return items
+            changed += [(at, fact) for fact in watch.running.update(holding, at, began, boards)]
+            began = {}  # what comes later begins when it comes, also what was there before
+        return changed
 
     async def _ask_cluster(self, watch: _Watch, asker: Asker) -> list[Item]:
         """Pods, nodes and replicas as kube-state-metrics has them; what it does not say is its own failure."""
@@ -668,7 +671,5 @@ def _in_order(nodes: Iterable[str]) -> tuple[str, ...]:
 
 
 def _at(item: Item) -> float:
-    """When it is told, in the order of the past."""
-    if isinstance(item, JobFact):
-        return item.since if item.until is None else item.until
+    """When it is told, in the order of the past; a fact of what stands before all that happens."""
     return item.at if isinstance(item, Batch | Event) else 0.0

@@ -54,7 +54,7 @@ def same_text_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
             Command(["scontrol", "show", "job", "{job}"], on="login"),
         ],
     )
-    monkeypatch.setattr(wording, "rules", lambda detector: File({}, {"any": text}))
+    monkeypatch.setattr(wording, "rules", lambda detector: File({}, {"any": text, "clock": text}))
 
 
 def candidate(
@@ -245,6 +245,21 @@ def test_a_job_has_two_minutes_to_warm_up(folding: Folding) -> None:
     assert folding.ids() == ["gpu_fault:r07n01/1"]
     folding.see(candidate("straggler", gpus=("r07n02/0",)), looks=30)
     assert folding.ids() == ["straggler:r07n02/0"]
+
+
+@pytest.mark.parametrize(("poll", "looks"), [(5.0, 10), (15.0, 4), (30.0, 2)])
+def test_what_is_mostly_a_consequence_is_waited_for_in_whole_polls(poll: float, looks: int) -> None:
+    folding = Folding(poll=poll)
+    folding.see(candidate("straggler", gpus=("r07n01/0",)), looks=looks - 1)
+    assert folding.ids() == []
+    folding.see(candidate("straggler", gpus=("r07n01/0",)))
+    assert folding.ids() == ["straggler:r07n01/0"]
+
+
+def test_a_low_clock_has_one_cause_whatever_the_others_lose_by_it(folding: Folding) -> None:
+    slow = candidate("straggler", gpus=("r07n01/0",), variant="clock", loss=0.6)
+    folding.see(*hot("r07n01/0", loss=0.1), slow, looks=LONG)
+    assert folding.ids() == ["thermal_throttling:r07n01/0"]
 
 
 def test_what_is_still_warming_up_is_named(folding: Folding) -> None:
@@ -636,6 +651,16 @@ def test_a_job_that_ended_has_no_findings(folding: Folding) -> None:
     folding.snapshot = replace(QUIET, jobs=(), gpu_job=np.full_like(QUIET.gpu_job, -1))
     folding.see()
     assert folding.ids() == []
+
+
+def test_what_a_job_brought_to_its_boards_is_over_when_others_hold_them(folding: Folding) -> None:
+    job = JOB_AT["r07n01/0"]
+    found = (candidate("memory_exhaustion", gpus=("r07n01/0",)), *hot("r07n01/0"))
+    folding.see(*found, looks=2)
+    jobs = tuple(replace(one, since=folding.at + 1.0) if one is job else one for one in QUIET.jobs)
+    folding.snapshot = replace(QUIET, jobs=jobs)
+    folding.see()
+    assert folding.ids() == ["thermal_throttling:r07n01/0"]
 
 
 def test_thousands_of_hot_gpus_are_folded_quickly() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coldaisle.sources.facts import JobBook, holdings
+from coldaisle.sources.facts import UNHEARD_JOB_S, JobBook, holdings
 from coldaisle.sources.source import GpuRef
 from coldaisle.sources.translation import Job
 
@@ -39,3 +39,22 @@ def test_where_nobody_says_what_is_heard_labels_alone_count() -> None:
     book.update(holdings(held("slurm:7", *BOARDS)), AT)
     (less,) = book.update(holdings(held("slurm:7", *BOARDS[:3])), AT + 30)
     assert less.gpus == BOARDS[:3]
+
+
+def test_a_job_whose_boards_all_fall_silent_goes_on() -> None:
+    book = JobBook()
+    book.update(holdings(held("slurm:7", *BOARDS)), AT, heard=frozenset(BOARDS))
+    assert not book.update({}, AT + 60, heard=frozenset())
+    assert not book.update(holdings(held("slurm:7", *BOARDS)), AT + 360, heard=frozenset(BOARDS)), "as before"
+    assert not book.update({}, AT + 420, heard=frozenset())
+    (ended,) = book.update({}, AT + 480, heard=frozenset(BOARDS[:1]))
+    assert (ended.since, ended.until) == (AT, AT + 420), "a board of it is heard without it"
+
+
+def test_a_job_that_nobody_has_heard_for_long_ended_when_it_fell_silent() -> None:
+    book = JobBook()
+    book.update(holdings(held("slurm:7", *BOARDS)), AT, heard=frozenset(BOARDS))
+    assert not book.update({}, AT + 60, heard=frozenset())
+    (ended,) = book.update({}, AT + 60 + UNHEARD_JOB_S, heard=frozenset())
+    assert ended.until == AT + 60
+    assert not book.update({}, AT + 120 + UNHEARD_JOB_S, heard=frozenset())

@@ -122,6 +122,17 @@ def test_what_fits_nowhere_says_what_binds() -> None:
         ((*FINE, "--rank", "99999999"), "wider than"),
         ((*SERVE, "--price", "h100_sxm=2", "--price-date", "2999-01-01"), "still to come"),
         ((*SERVE, "--price", "h100_sxm=cheap", "--price-date", "2026-11-01"), "--price"),
+        (
+            ("serve", "--model", "llama-3.3-70b", "--part", "h100_sxm", "--replicas", "1000000"),
+            "at most 131,072",
+        ),
+        (("serve", "--model", "llama-3.3-70b", "--max-model-len", "1e12"), "longest request"),
+        (("serve", "--model", "llama-3.1-8b", "--layers", "1000000"), "at most 10,000"),
+        (("serve", "--model", "llama-3.1-8b", "--params", "1B"), "for attention alone"),
+        (("train", "--params", "7B", "--hidden", "1e30", "--tokens", "1T"), "more than anything has"),
+        ((*TRAIN[:3], "--tokens", "1e-3", "--part", "h100_sxm"), "at least one"),
+        ((*TRAIN, "--price", "2", "--price-date", "2026-11-01", "--used", "0"), "utilisation is 0"),
+        ((*TRAIN, "--part", "h100_sxm", "--gpus", "8", "--measured", "1e300"), "--measured"),
         (("guess",), "guess"),
     ],
 )
@@ -231,3 +242,46 @@ def test_a_hybrid_of_fewer_layers_keeps_its_share_that_have_keys_and_values(tmp_
 
     assert (layers(), layers("--layers", "24"), layers("--layers", "24", "--kv-layers", "8")) == (12, 6, 8)
     assert layers("--layers", "1") == 1
+
+
+def test_a_model_without_keys_and_values_is_served_and_trained() -> None:
+    shape = ("--params", "2.8B", "--layers", "64", "--hidden", "2560", "--kv-layers", "0")
+    (part,) = told("serve", *shape, "--part", "h100_sxm")["parts"]
+    kept = part["sections"]["keys and values"]["figures"]
+    assert (kept["a token"]["value"], kept["a request"]["value"]) == (0, 0)
+    assert kept["requests at once, full length"]["value"] == 2048  # the engine's limit
+    assert any("is not told, and counted as nothing" in warning for warning in part["warnings"])
+    told("train", *shape, "--tokens", "1T", "--part", "h100_sxm", "--gpus", "8")
+    size("serve", *shape[:-1], "-1", "--part", "h100_sxm", status=3)
+
+
+def test_json_says_whether_expert_parallelism_does_better() -> None:
+    (part,) = told("serve", "--model", "deepseek-v3", "--part", "h200_sxm", "--users", "500")["parts"]
+    found = part["sections"]["expert parallelism against the layout"]["figures"]
+    best, layout = found["throughput a GPU"]["value"], found["throughput a GPU of the layout"]["value"]
+    assert found["over the layout's"]["value"] == pytest.approx(best / layout)
+    degree = found["degree that serves most"]["value"]
+    table = part["sections"]["expert parallelism"]["figures"]
+    assert table[f"EP {degree:.0f}: throughput a GPU"]["value"] == best
+    assert found["fewest GPUs that hold it"]["value"] == 8
+
+
+def test_a_load_beyond_all_clusters_is_an_answer() -> None:
+    made = told("serve", "--model", "llama-3.1-8b", "--part", "h100_sxm", "--users", "1e12", status=2)
+    assert made["parts"][0]["gpus"] is None
+    assert made["parts"][0]["binding"]["name"] == "load"
+
+
+def test_the_longest_request_that_is_accepted_has_room() -> None:
+    asked = ("serve", "--model", "llama-3.1-8b", "--part", "h100_sxm")
+    few, many = (told(*asked, *more)["parts"][0]["gpus"]["value"] for more in ((), ("--max-model-len", "1M")))
+    assert (few, many) == (1, 2)
+    none = told(*asked, "--max-model-len", "1M", "--gpus", "1", status=2)["parts"][0]
+    assert "one request of 1,000,000 tokens needs" in none["answer"]
+
+
+def test_what_does_not_fit_beside_the_engine_says_so() -> None:
+    asked = ("serve", "--model", "llama-3.1-8b", "--part", "h100_sxm", "--memory-share", "1%")
+    (part,) = told(*asked, status=2)["parts"]
+    assert part["binding"]["name"] == "engine"
+    assert "and the engine itself" in part["answer"]

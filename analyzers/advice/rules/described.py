@@ -7,6 +7,7 @@ are the GPUs that they hold and those that the load which is described takes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -45,7 +46,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     params: float | None = None
     method: Literal["train", "full", "lora", "qlora", "serve"] = "train"
-    seq: int = 8192
+    seq: int | None = None
     tokens: float | None = None
     """Of one job, from start to end."""
     batch_tokens: float | None = None
@@ -58,6 +59,29 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """s that the first token may take."""
     itl: float | None = None
     """s between tokens."""
+
+    def __post_init__(self) -> None:
+        """Errors: ValueError for a size that is not above zero, and for keys that this method does not read."""
+        for key in ("params", *_OF_RUNS, *_OF_SERVERS):
+            if (size := getattr(self, key)) is not None and not 0 < size < math.inf:
+                raise ValueError(
+                    f"{key} is {size:g}; it has to be above zero, or left out where it is not known"
+                )
+        serves = self.method == "serve"
+        for key in _OF_RUNS if serves else _OF_SERVERS:
+            if getattr(self, key) is not None:
+                kind, remedy = ("runs", "another method") if serves else ("servers", 'method = "serve"')
+                raise ValueError(
+                    f"{key} is of {kind}, and method is {self.method}: leave it out, or write {remedy}"
+                )
+        if self.model and self.params is not None:
+            raise ValueError("model and params both; leave one out")
+
+
+_OF_RUNS = ("seq", "tokens", "batch_tokens")
+_OF_SERVERS = ("input_tokens", "output_tokens", "requests_s", "ttft", "itl")
+_SEQ = 8192
+"""Tokens of a sequence where nobody tells."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,10 +257,10 @@ def _plan(one: Description, part_id: str, gpus: int) -> Sheet:
     assert one.method != "serve"
     if one.method == "train":
         return plan_training(
-            model, one.tokens or _ANY, part, gpus=gpus, seq=one.seq, batch_tokens=one.batch_tokens, dtype=one.dtype
+            model, one.tokens or _ANY, part, gpus=gpus, seq=one.seq or _SEQ, batch_tokens=one.batch_tokens, dtype=one.dtype
         )  # fmt: skip
     return plan_finetuning(
-        model, one.tokens or _ANY, part, method=one.method, gpus=gpus, seq=one.seq, batch_tokens=one.batch_tokens,
+        model, one.tokens or _ANY, part, method=one.method, gpus=gpus, seq=one.seq or _SEQ, batch_tokens=one.batch_tokens,
         dtype=one.dtype,
     )  # fmt: skip
 

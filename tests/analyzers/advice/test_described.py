@@ -16,6 +16,7 @@ from coldaisle.analyzers.sizing.catalogue import model_named, part_named
 from coldaisle.analyzers.sizing.serving_site import figure_of
 from coldaisle.analyzers.sizing.training import plan_training
 from coldaisle.analyzers.usage import Usage
+from coldaisle.sources.errors import ConfigError
 
 EIGHT = {"name": "train*", "model": "llama-3.1-8b"}
 
@@ -115,3 +116,26 @@ def test_servers_are_held_against_the_gpus_that_their_load_takes() -> None:
     assert many.action.startswith("check the promises of train*")
     unknown = [one.why for one in refused(ran(), "described", site(**serves))]
     assert "its load is not described" in unknown[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"method": "serve", "requests_s": 0.0}, "requests_s is 0; it has to be above zero"),
+        ({"method": "serve", "itl": float("nan")}, "itl is nan"),
+        ({"tokens": -1e9}, "tokens is -1e"),
+        ({"seq": 0}, "seq is 0"),
+        ({"model": "", "params": float("inf")}, "params is inf"),
+        ({"method": "serve", "tokens": 1e9}, "tokens is of runs, and method is serve"),
+        ({"method": "serve", "seq": 4096}, "seq is of runs"),
+        ({"method": "lora", "requests_s": 4.0}, 'requests_s is of servers, and method is lora: leave it out, or write method = "serve"'),
+        ({"params": 8e9}, "model and params both"),
+    ],
+)  # fmt: skip
+def test_what_a_description_cannot_mean_is_an_error_and_not_ignored(
+    told: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        settings(site(**told))
+    assert said in str(error.value)
+    assert "described" in str(error.value)

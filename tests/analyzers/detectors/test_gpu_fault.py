@@ -67,6 +67,13 @@ def test_the_same_board_again_and_again_is_suspected() -> None:
     assert (once.variant, storm.variant, again.variant) == ("application", "application", "fault")
 
 
+def test_a_program_that_failed_is_not_the_job_that_came_after_it() -> None:
+    later = (job("2", GPUS, since=AT - 100.0),)
+    assert said(jobs=later, events=[xid("n01/3", 31, AT - 120)]) == ()
+    assert one(said(jobs=later, events=[xid("n01/3", 31, AT - 60)])).variant == "application"
+    assert one(said(jobs=later, events=[xid("n01/3", 79, AT - 120)])).variant == "lost", "the board's own"
+
+
 def test_many_boards_once_each_is_the_program() -> None:
     assert {c.variant for c in said(events=[xid(key, 31) for key in GPUS])} == {"application"}
 
@@ -336,6 +343,22 @@ def test_where_a_job_waits_fewer_polls_without_a_sample_tell_a_lost_board() -> N
         return 99
 
     assert 3 <= polls_until_said(waits=True) < polls_until_said(waits=False) <= 6
+
+
+def test_in_a_job_that_has_hung_for_minutes_silence_means_no_more_than_elsewhere() -> None:
+    dropped = np.random.default_rng(4).random(dense(len(GPUS), fields="default")["gpu.util"].shape) < 0.01
+
+    def is_said(missed: int, since: int) -> bool:
+        cells = dense(len(GPUS), fields="default")
+        idle(cells, [g for g in range(len(GPUS)) if g != 3], slice(-since, None))
+        for values in cells.values():
+            values[dropped] = np.nan
+            values[-missed:, 3] = np.nan
+        return bool(said(cells, jobs=JOB))
+
+    just_now = next(missed for missed in range(1, 12) if is_said(missed, missed))
+    assert not is_said(just_now, 40)
+    assert is_said(just_now + 2, 40)
 
 
 def test_a_feed_that_stands_for_a_moment_is_alive() -> None:

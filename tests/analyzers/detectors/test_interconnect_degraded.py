@@ -194,6 +194,18 @@ def test_a_pcie_link_below_what_it_can_under_load(key: str, value: float, normal
         assert one.words["now"] == words
 
 
+@pytest.mark.parametrize(("step", "polls"), [(5.0, 12), (30.0, 3)])
+def test_a_pcie_link_is_judged_by_its_newest_readings_at_work(step: float, polls: int) -> None:
+    def said(low: int) -> tuple[Candidate, ...]:
+        lanes = np.full((30, 8), 16.0)
+        lanes[-low:, 3] = 4.0
+        usual = {"gpu.util": np.full((30, 8), 0.99), "gpu.power": np.full((30, 8), 600.0)}
+        return found(NAME, window_of(gpus=gpus("n01"), metrics={**usual, "gpu.pcie_width": lanes}, step=step))
+
+    assert not said(polls - 1)
+    assert [one.roots.gpus for one in said(polls)] == [("n01/3",)]
+
+
 def test_a_pcie_link_that_rests_is_not_degraded() -> None:
     metrics = {"gpu.pcie_gen": np.full((30, 8), 1.0), "gpu.pcie_gen_max": np.full((30, 8), 5.0)}
     assert not of_boards(metrics, util=0.0)

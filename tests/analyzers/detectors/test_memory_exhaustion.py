@@ -50,6 +50,15 @@ def test_a_process_that_ended_of_it() -> None:
     assert candidate.is_immediate
 
 
+def test_what_a_board_held_before_its_job_was_another_programs() -> None:
+    cells = growing(0.99, 200)
+    cells["gpu.mem_ratio"][-12:, 3] = 0.3
+    ended = [xid("n01/3", 31, AT - 66.0)]
+    assert one(said(cells, events=ended)).roots.gpus == ("n01/3",)
+    assert said(cells, events=ended, jobs=(job("2", GPUS, since=AT - 62.0),)) == ()
+    assert said(growing(0.99, 60), jobs=(job("2", GPUS, since=AT - 400.0),)) != ()
+
+
 # --- boards that are just full --------------------------------------------------------------------------
 
 
@@ -111,6 +120,14 @@ def test_a_host_that_killed_the_job() -> None:
         said(cells, events=[Event(AT - 20, NodeRef("n01"), "oom", "Killed process 4711 (python)")])
     )
     assert (candidate.severity, candidate.since, candidate.is_immediate) == (Severity.CRITICAL, AT - 20, True)
+
+
+def test_a_kill_before_all_jobs_of_a_host_began_is_none_of_theirs() -> None:
+    kill = [Event(AT - 300, NodeRef("n01"), "oom", "Killed process 4711 (python)")]
+    later = job("2", GPUS[:4], since=AT - 200.0)
+    assert said(host(0.6, 0.0), events=kill, jobs=(later, job("3", GPUS[4:], since=AT - 100.0))) == ()
+    assert said(host(0.6, 0.0), events=kill, jobs=(later,)) != (), "whose boards are free now"
+    assert said(host(0.6, 0.0), events=kill, jobs=(later, job("3", GPUS[4:]))) != ()
 
 
 def test_a_kill_beside_a_job_that_goes_on() -> None:

@@ -120,3 +120,22 @@ def test_a_short_queue_beside_a_batch_with_room_is_how_requests_come() -> None:
     waiting = of(0.0, 0.0)
     waiting[-14:, 0] = 6.0
     assert not said({"serve.waiting": waiting, "serve.running": of(8.0, 8.0)}).candidates
+
+
+def test_a_queue_that_is_only_passed_through_costs_time_and_no_work() -> None:
+    def loss(waiting: float) -> float:
+        usual = {
+            "serve.waiting": of(waiting, 0.0),
+            "serve.running": of(64.0, 20.0),
+            "serve.max_running": of(64.0, 64.0),
+        }
+        times = {
+            "serve.queue_p50": of(10.0, 0.0),
+            "serve.e2e_p50": of(25.0, 15.0),
+            "serve.requests": of(4.0, 1.0),
+        }
+        (one,) = said({**usual, **times}).candidates
+        return one.loss
+
+    assert loss(40.0) == pytest.approx(0.0, abs=0.01)
+    assert loss(80.0) == pytest.approx(0.5, abs=0.01)

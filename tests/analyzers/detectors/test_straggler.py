@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.telemetry import AT, STEP, Cells, dense, found, gpus, jitter, job, window_of
+from lab.telemetry import AT, STEP, Cells, dense, found, gpus, jitter, job, verdict, window_of
 
 GPUS = gpus("n01", "n02")
 POLLS = 240
@@ -40,13 +40,20 @@ def team(
     return cells
 
 
-@pytest.mark.parametrize("is_told", [True, False])
 @pytest.mark.parametrize("more", [1.25, 1.6])
-def test_who_computes_on_while_the_others_wait_is_the_slow_one(more: float, is_told: bool) -> None:
-    cells = team((SLOW,), more, is_told=is_told)
+def test_who_computes_on_while_the_others_wait_is_the_slow_one(more: float) -> None:
+    cells = team((SLOW,), more)
     (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
     assert (candidate.variant, candidate.roots.gpus) == ("late", (GPUS[SLOW],))
     assert candidate.loss == pytest.approx(1 - 1 / more, abs=0.05)
+
+
+def test_watts_alone_do_not_tell_who_is_late_from_who_waits() -> None:
+    cells = team((SLOW,), 1.6, is_told=False)
+    said = verdict("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+    (doubt,) = said.undecided
+    assert not said.candidates
+    assert doubt.why.endswith("without gpu.sm_active")
 
 
 def test_a_node_of_slow_ranks() -> None:
@@ -92,3 +99,29 @@ def test_a_low_clock_at_the_power_limit_is_no_straggler(is_capped: bool) -> None
     assert [(one.variant, one.roots.gpus) for one in candidates] == (
         [] if is_capped else [("clock", (GPUS[SLOW],))]
     )
+
+
+def test_at_rare_polls_a_rank_with_gaps_is_seen_after_five_of_them() -> None:
+    cells = dense(len(GPUS), POLLS)
+    for key, least in (("gpu.gr_active", 0.7), ("gpu.util", 0.7), ("gpu.tensor_active", 0.35)):
+        cells[key][-5:, SLOW] *= least
+    cells["gpu.tensor_active"][-5:] *= 0.7
+    window = window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells, step=30.0)
+    assert [one.roots.gpus for one in found("straggler", window)] == [(GPUS[SLOW],)]
+
+
+def test_one_long_pause_is_no_straggler() -> None:
+    cells = dense(len(GPUS), POLLS)
+    cells["gpu.gr_active"][-6:-1, SLOW] = cells["gpu.util"][-6:-1, SLOW] = 0.02
+    cells["gpu.tensor_active"][-6:-1] = 0.01
+    assert not found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells, step=30.0))
+
+
+def test_all_wait_for_the_slowest_and_a_peer_whose_clock_is_a_little_lower_waits_too() -> None:
+    cells = dense(len(GPUS), POLLS)
+    cells["gpu.sm_clock"][BEGUN:, SLOW], cells["gpu.sm_clock"][BEGUN:, 2] = 765.0, 1605.0
+    cells["gpu.tensor_active"][BEGUN:] *= 0.6
+    cells["gpu.power"][BEGUN:] *= 0.7
+    cells["gpu.throttle"], cells["gpu.power_limit"] = np.zeros((POLLS, 1)), np.full((POLLS, 1), 700.0)
+    (candidate,) = found("straggler", window_of(gpus=GPUS, jobs=(job("1", GPUS),), metrics=cells))
+    assert (candidate.variant, candidate.roots.gpus) == ("clock", (GPUS[SLOW],))

@@ -70,11 +70,11 @@ def test_a_hang_on_boards_that_draw_a_third_of_their_limit_idle(hangs: bool) -> 
     assert [one.variant for one in world.found("communication_stall")] == (["hung"] if hangs else [])
 
 
-def _late_rank(lasts: float, *, holds: bool) -> World:
-    """Rank 0 runs no kernel, all others wait for it, and nobody tells of the hosts."""
+def _late_rank(lasts: float, *, holds: bool, rank: int = 0) -> World:
+    """A rank runs no kernel, all others wait for it, and nobody tells of the hosts."""
     made = working(World(nodes=2, span=2400.0))
     late = (made.ago < lasts)[:, None] & np.ones((1, 16), dtype=np.bool_)
-    alone = late & (np.arange(16) == 0)
+    alone = late & (np.arange(16) == rank)
     util, power = (np.asarray(made.values[key]) for key in ("gpu.util", "gpu.power"))
     made.set(
         gpu__util=np.where(alone, 0.0, np.where(late, 1.0, util)),
@@ -87,12 +87,21 @@ def _late_rank(lasts: float, *, holds: bool) -> World:
 
 
 @pytest.mark.parametrize(
-    ("lasts", "holds", "is_decided"), [(90.0, True, False), (300.0, True, True), (90.0, False, True)]
+    ("lasts", "holds", "rank", "is_decided"),
+    [
+        (90.0, True, 0, False),
+        (300.0, True, 0, False),
+        (700.0, True, 0, True),
+        (90.0, False, 0, True),
+        (90.0, True, 11, False),
+        (300.0, True, 11, True),
+    ],
 )
-def test_without_host_metrics_a_save_by_one_rank_is_told_from_a_rank_that_does_not_come_by_time_and_memory(
-    lasts: float, holds: bool, is_decided: bool
+def test_without_host_metrics_a_save_by_one_rank_is_told_from_one_that_does_not_come_by_time_memory_and_rank(
+    lasts: float, holds: bool, rank: int, is_decided: bool
 ) -> None:
-    verdict = _late_rank(lasts, holds=holds).verdict("communication_stall")
-    assert [one.roots.gpus for one in verdict.candidates] == ([("n00/0",)] if is_decided else [])
+    verdict = _late_rank(lasts, holds=holds, rank=rank).verdict("communication_stall")
+    key = f"n0{rank // 8}/{rank % 8}"
+    assert [one.roots.gpus for one in verdict.candidates] == ([(key,)] if is_decided else [])
     assert [one.scope.jobs for one in verdict.undecided] == ([] if is_decided else [("slurm:4711",)])
     assert all("node.disk_write" in one.why for one in verdict.undecided)

@@ -161,3 +161,14 @@ def test_a_dense_model_has_no_experts() -> None:
     assert "expert parallelism" not in {
         one.name for one in plan_serving(Request(DENSE, 2000, 500), H100).sections
     }
+
+
+def test_a_token_crosses_to_a_node_once_however_many_of_its_experts_stand_there() -> None:
+    """Of eight experts on two nodes, both hold some nearly always: one crossing, where each by itself would be four."""
+    sheet = plan_serving(Request(DEEPSEEK, 2000, 300, dtype="fp8", users=500.0), part_named("h200_sxm"))
+    found = section(sheet, "expert parallelism")
+    exposed, hop, port = 0.6, 60e-6, 50e9 * 0.85
+    one_way = found["EP 16: all-to-all"].value / (2 * 61) / (15 / 16)
+    once = 2 * (1 - 0.5**8) / 8
+    seconds = 2 * 61 * exposed * (one_way * once / 2 / port + hop)
+    assert found["EP 16: time"].value == pytest.approx(seconds, rel=1e-6)

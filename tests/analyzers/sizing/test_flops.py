@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from coldaisle.analyzers.sizing.catalogue import Model, model_named
 from coldaisle.analyzers.sizing.flops import (
+    attention_elements,
     flops_per_token,
     hfu,
     mfu,
@@ -45,6 +47,26 @@ def test_lora_spares_the_gradients_of_frozen_weights() -> None:
 def test_a_mixture_computes_its_active_parameters() -> None:
     model = model_named("deepseek-v3")
     assert training_flops(model, 1.0).value == 6 * 37e9
+
+
+def test_latent_attention_computes_with_whole_heads() -> None:
+    """DeepSeek-V3 (2505.09343, table 4): 272.8G tokens a day on 2,048 H800 are 432 TFLOP/s a GPU with full attention, 385 causal."""
+    model = model_named("deepseek-v3")
+    each = 272.80e9 / 86_400 / 2048
+    assert each * flops_per_token(model, 4096, "full") == pytest.approx(432e12, rel=0.02)
+    assert each * flops_per_token(model, 4096, "causal") == pytest.approx(385e12, rel=0.02)
+
+
+def test_layers_attend_as_far_as_they_see() -> None:
+    plain = Model("mine", 1e9, 1e9, layers=24, hidden=2048)
+    whole = attention_elements(plain, 8192)
+    assert whole == 24 * 2048 * 8192
+    windowed = replace(plain, window_layers=20, window=1024)
+    assert attention_elements(windowed, 8192) == 2048 * (4 * 8192 + 20 * 1024 * (2 - 1 / 8))
+    assert attention_elements(windowed, 1024) == attention_elements(plain, 1024)
+    assert attention_elements(replace(plain, kv_layers=6), 8192) == whole / 4
+    assert attention_elements(replace(plain, kv_layers=0), 8192) == 0
+    assert attention_elements(replace(plain, heads=16, head_dim=256), 8192) == 2 * whole
 
 
 def test_full_recompute_is_four_thirds() -> None:

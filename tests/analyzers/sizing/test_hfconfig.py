@@ -266,7 +266,39 @@ MAMBA_2 = {"mamba_d_conv": 4, "mamba_n_groups": 1}
 ZAMBA: Config = {
     "mamba_d_conv": 4, "mamba_headdim": 64, "num_key_value_heads": 32, "adapter_rank": 128, "use_shared_mlp_adapter": True,
 }  # fmt: skip
+KIMI_ATTENDS = [4, 8, 12, 16, 20, 24, 27]
+KIMI_LINEAR: Config = shape(
+    "kimi_linear", 27, 2304, 32, 9216, 163840, num_key_value_heads=32, head_dim=72, q_lora_rank=None, **MLA, num_experts=256,
+    num_experts_per_token=8, moe_intermediate_size=1024, num_shared_experts=1, first_k_dense_replace=1, tie_word_embeddings=False,
+    linear_attn_config={"head_dim": 128, "num_heads": 32, "short_conv_kernel_size": 4, "full_attn_layers": KIMI_ATTENDS,
+                        "kda_layers": [layer for layer in range(1, 28) if layer not in KIMI_ATTENDS]},
+)  # fmt: skip
+LFM2: Config = {
+    "model_type": "lfm2", "hidden_size": 2048, "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8,
+    "block_auto_adjust_ff_dim": True, "block_ff_dim": 12288, "block_ffn_dim_multiplier": 1.0, "block_multiple_of": 256,
+    "conv_L_cache": 3, "conv_bias": False, "vocab_size": 65536, "intermediate_size": 12288, "tie_embedding": True,
+    "layer_types": ["full_attention" if index in (2, 5, 8, 10, 12, 14) else "conv" for index in range(16)],
+}  # fmt: skip
+LLAVA: Config = {
+    "model_type": "llava", "tie_word_embeddings": False,
+    "text_config": {"model_type": "llama", "max_position_embeddings": 4096, "vocab_size": 32064},
+    "vision_config": {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "vocab_size": 32000},
+}  # fmt: skip
 KINDS = [
+    (KIMI_LINEAR, 49.12, 3.5, 7 * 576 * 2, 20 * (32 * 128 * 128 * 4 + 3 * 4096 * 3 * 2)),
+    (LFM2, 1.17, 1.17, 6 * 2 * 8 * 64 * 2, 10 * 2048 * 2 * 2),
+    (
+        {"model_type": "lfm2_moe", "hidden_size": 2048, "intermediate_size": 7168, "moe_intermediate_size": 1792,
+         "num_attention_heads": 32, "num_dense_layers": 2, "num_experts": 32, "num_experts_per_tok": 4, "num_hidden_layers": 24,
+         "num_key_value_heads": 8, "use_expert_bias": True, "vocab_size": 65536, "conv_L_cache": 3,
+         "layer_types": ["full_attention" if index in (2, 6, 10, 14, 18, 21) else "conv" for index in range(24)]},
+        8.34, 1.55, 6 * 2 * 8 * 64 * 2, 18 * 2048 * 2 * 2,
+    ),
+    (LLAVA, 6.74, 6.74, 524288, 0),
+    (
+        {"model_type": "llava_next", "text_config": {"model_type": "mistral", "num_key_value_heads": 8, "vocab_size": 32064}},
+        7.24, 7.24, 131072, 0,
+    ),
     (
         shape("falcon_h1", 44, 3072, 12, 12288, 130048, **MAMBA_2, num_key_value_heads=2, head_dim=128, mamba_d_head=128,
               mamba_n_heads=24, mamba_d_ssm=3072, mamba_d_state=256, tie_word_embeddings=False),
@@ -336,6 +368,33 @@ def test_models_of_other_layers(
     assert model.active_params / 1e9 == pytest.approx(active, rel=0.02)
     assert key_values(model).charged_in_full == kept
     assert model.state_bytes == state
+
+
+def test_what_a_model_that_sees_leaves_out_is_its_language_models_own(tmp_path: Path) -> None:
+    """And never where the language model stands alone: a shape that is not told is not guessed."""
+    assert read(tmp_path, LLAVA).layers == 32
+    with pytest.raises(SizingError, match="no num_hidden_layers"):
+        read(tmp_path, LLAVA["text_config"])
+
+
+def test_layers_of_lfm2_are_told_one_way_or_the_other(tmp_path: Path) -> None:
+    told = {**LFM2, "layer_types": None, "full_attn_idxs": [2, 5, 8, 10, 12, 14]}
+    assert read(tmp_path, told) == read(tmp_path, LFM2)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"kda_layers": [1, 2, 3]}, "which layers attend"),
+        ({"kda_layers": [1, 2], "full_attn_layers": [3]}, "not each of the 27 layers once"),
+        ({"kda_layers": [0, 1], "full_attn_layers": [-1]}, "full_attn_layers"),
+        ([1], "no JSON object"),
+        ({**KIMI_LINEAR["linear_attn_config"], "num_heads": None}, "its linear attention"),
+    ],
+)
+def test_layers_of_kimi_linear_are_each_of_one_kind(tmp_path: Path, told: Any, words: str) -> None:
+    with pytest.raises(SizingError, match=words):
+        read(tmp_path, {**KIMI_LINEAR, "linear_attn_config": told})
 
 
 def test_zambas_layers_that_attend_are_told_one_way_or_the_other(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ from coldaisle.sources.parts.catalogue import parts
         ("llama 3.1 8b", "Llama-3.x-8B"),
         ("Llama-3-70B", "Llama-3.x-70B"),
         ("deepseek-v3", "DeepSeek-V3/R1"),
-        ("mixtral", "Mixtral-8x7B"),
+        ("mixtral 8x7b", "Mixtral-8x7B"),
+        ("glm-4.6", "GLM-4.5/4.6"),
+        ("qwen3 32b", "Qwen3-32B"),
         ("gpt3", "GPT-3 175B"),
     ],
 )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from coldaisle.analyzers.sizing.catalogue import node_named
+from coldaisle.analyzers.sizing.catalogue import node_named, nodes
 from coldaisle.analyzers.sizing.power import (
     Prices,
     energy_kwh,
@@ -77,3 +77,10 @@ def test_a_gpu_hour_is_paid_by_hours_that_are_used() -> None:
 def test_prices_that_mean_nothing_are_refused(told: dict[str, object]) -> None:
     with pytest.raises(SizingError):
         Prices(**{"as_of": "2026-11-01", **told})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("id_", sorted(nodes()))
+def test_a_node_draws_no_more_on_the_mean_than_at_most(id_: str) -> None:
+    node = nodes()[id_]
+    made = node_power(parts()[node.part], node.gpus, node)
+    assert made.idle.value < made.busy.value <= made.peak.value <= made.nameplate.high * 1.001

@@ -374,6 +374,32 @@ async def test_jobs_of_the_past_begin_and_end(tmp_path: Path) -> None:
     assert second[-1].until is None
 
 
+async def test_a_job_of_the_past_that_comes_again_begins_anew_and_moves_when_it_moved(tmp_path: Path) -> None:
+    start = float(int(time.time()) - 7200)
+    first, second = (f'instance="n1:9400",UUID="GPU-{number}",Hostname="n1"' for number in (1, 2))
+    heard = [*range(100, 108), *range(140, 200)]
+    history = openmetrics(
+        "DCGM_FI_DEV_GPU_UTIL",
+        {
+            f'{first},hpc_job="41"': [(start + 15 * n, 5) for n in (*range(100), *range(108, 140))],
+            first: [(start + 15 * n, 5) for n in heard],
+            f'{second},hpc_job="41"': [(start + 15 * n, 5) for n in range(140, 200)],
+        },
+    )
+    with prometheus(tmp_path, history=history, flags=["--query.lookback-delta=14s"]) as server:
+        items = [item async for item in source_of(server).read(start + 1200, start + 2400, 15)]
+    jobs = [(number, item) for number, item in enumerate(items) if isinstance(item, JobFact)]
+    before, over, again, moved = (job for _, job in jobs)
+    assert over.until == pytest.approx(start + 1500, abs=30)
+    assert again.since == pytest.approx(start + 1620, abs=30)
+    assert again.until is None
+    assert before.gpus == again.gpus == (GpuRef("n1", "GPU-1"),)
+    assert (moved.since, moved.gpus) == (again.since, (GpuRef("n1", "GPU-2"),))
+    place = jobs[-1][0]
+    told = [item.at for item in items[:place] if isinstance(item, Batch)]
+    assert told[-1] == pytest.approx(start + 2100, abs=30), "between the samples of the time when it moved"
+
+
 async def test_a_victoria_metrics_is_watched_alike(tmp_path: Path) -> None:
     async with exporters(["n1"]) as pages:
         with victoria_metrics(tmp_path, [Scraped([pages["n1"].target])]) as server:

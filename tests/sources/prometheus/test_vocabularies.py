@@ -193,7 +193,8 @@ async def test_an_inference_server_is_told_and_dies(tmp_path: Path) -> None:
         host="127.0.31.1",
     )
     async with served(page):
-        with prometheus(tmp_path, [Scraped([page.target])]) as server:
+        pod = {"namespace": "team-a", "pod": "llama-0"}  # as service discovery writes them
+        with prometheus(tmp_path, [Scraped([page.target], labels=pod)]) as server:
             await server.until("up == 1")
             source = PrometheusSource(Api(PrometheusSettings(url=server.url)))
             ref = ServerRef("127.0.31.1", page.target)
@@ -210,6 +211,7 @@ async def test_an_inference_server_is_told_and_dies(tmp_path: Path) -> None:
                         break
     facts = [item for item in items if isinstance(item, ServerFact)]
     assert [(fact.server, fact.engine, fact.model) for fact in facts] == [(ref, "vLLM", "llama")]
+    assert [(fact.namespace, fact.pod) for fact in facts] == [("team-a", "llama-0")]
 
 
 @pytest.mark.parametrize("honours", [True, False])
