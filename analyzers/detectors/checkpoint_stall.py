@@ -32,8 +32,9 @@ from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
 LOOKBACK_S = 3600.0
-EDGE = 0.95
-"""Of what it does at work: a sample beside a dip that shows less has a part of it (engineering choice)."""
+EDGE, EDGE_MEAN = 0.95, 0.98
+"""Of what it does at work: a sample beside a dip that shows less has a part of it, and so has a minute's mean, which wavers less
+(engineering choice)."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,9 +234,10 @@ def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
         if len(run):
             first, last = int(run[0]), int(run[-1])
             around = np.arange(max(first - 1, 0), min(last + 2, len(past.times)))
-            level = past.level[around] / full[around]
-            missing = np.clip((1 - level) / (1 - floor), 0.0, 1.0)
-            missing[((around < first) | (around > last)) & (level >= EDGE)] = 0.0
+            level, works = past.level[around], full[around]
+            missing = np.clip((works - level) / np.maximum(works - floor, 0.1), 0.0, 1.0)
+            edge = np.where(is_mean[around], EDGE_MEAN, EDGE)
+            missing[((around < first) | (around > last)) & (level >= edge * works)] = 0.0
             cost = float((missing * past.width[around]).sum())
             saving = float(past.saves[run].mean()) >= 0.4
             stalls.append(
