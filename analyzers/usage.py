@@ -84,6 +84,13 @@ class Stay:
     """What it does, where that is known otherwise than by its name (see finding.Workload); empty: not known."""
     throughput: float = float("nan")
     """Work a second, in whatever unit its name always has: for how it scales."""
+    share: float = 1.0
+    """Of each of its GPUs that it holds; of one that is divided (MIG) its instances, of how many there are."""
+
+    @property
+    def gpus_held(self) -> float:
+        """As many whole GPUs as it holds, or waits for."""
+        return max(self.gpu_count, 0) * self.share
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,14 +137,28 @@ def audit_and_print(
     if request.baseline is not None:
         made = document.as_object(audit, drifts(document.read_baseline(request.baseline), made))
     # files first: who reads the summary may stop reading
-    for path in request.outputs:
-        _write(path, _form(path, made))
+    written, failed = _reports(request.outputs, made)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else text.WIDTH
     for line in text.summary(made, min(width, text.WIDTH)):
         say(line)
-    for path in request.outputs:
+    for path in written:
         sys.stderr.write(f"coldaisle: wrote {plain(str(path), ascii_only=True)}\n")
+    if failed is not None:
+        raise failed
     return 0
+
+
+def _reports(paths: Sequence[Path], made: Mapping[str, object]) -> tuple[list[Path], ColdaisleError | None]:
+    """(written, the first failure): a month is read for minutes, and one file that fails costs none of the others."""
+    written: list[Path] = []
+    failed: ColdaisleError | None = None
+    for path in paths:
+        try:
+            _write(path, _form(path, made))
+            written.append(path)
+        except ColdaisleError as error:
+            failed = failed or error
+    return written, failed
 
 
 def _form(path: Path, made: Mapping[str, object]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -55,9 +56,18 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as left:  # click's, when it completes words (0), or for a broken pipe (1)
         return BROKEN_PIPE if left.code == 1 else OK
     except Exception as error:  # supervision: the last line before a traceback on somebody's terminal
+        if _is_of_stdout(error):
+            _forget_stdout()
+            return complain(f"standard output: {os.strerror(error.errno or 0)}", "write to another place")
         _start_log()
         log.exception("crashed")
         return complain(f"a mistake of ours: {type(error).__name__}", _where_the_log_is())
+
+
+def _is_of_stdout(error: Exception) -> TypeGuard[OSError]:
+    """Whether it is what a full disk or a broken device says of a write; those of named files are errors of our own."""
+    full = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.filename is None and error.errno in full
 
 
 def _complain(
@@ -379,7 +389,9 @@ def check(
     multiple=True,
     help="A report: .html, .md, .json or .csv. Repeatable.",
 )
-@click.option("--pseudonyms", is_flag=True, help="Replace names of users, accounts, jobs, nodes and racks.")
+@click.option(
+    "--pseudonyms", is_flag=True, help="Replace names of users, accounts, jobs, nodes, racks, partitions."
+)
 @click.option("--baseline", type=_FILE, help="The .json of an earlier audit: say what has drifted since.")
 @click.option("--name", metavar="NAME", help="The cluster's name.")
 @click.option("--demo", is_flag=True, help="The simulated cluster, with --for.")

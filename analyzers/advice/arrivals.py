@@ -88,7 +88,7 @@ def _jobs(pool: Pool, load: Load) -> _Jobs:
 def _made_jobs(pool: Pool, load: Load) -> _Jobs:
     members = load.members
     stays = [pool.stays[number] for number in members.tolist()]
-    gpus = np.array([max(stay.gpu_count, 0) for stay in stays], dtype=np.float64)
+    gpus = np.array([stay.gpus_held for stay in stays], dtype=np.float64)
     limit = np.array([stay.limit_s for stay in stays], dtype=np.float64)
     asked, started, ended = submitted(pool)[members], pool.started[members], pool.ended[members]
     ran = ~np.isnan(started)

@@ -21,6 +21,8 @@ from coldaisle.analyzers.usage import Floats
 from coldaisle.sources.parts import nvlink_achievable
 from coldaisle.sources.parts.catalogue import Part
 
+CELLS_TOGETHER = CELLS_AT_ONCE // 16
+"""Some ten sums are made of a cell at once, in double precision."""
 RESOURCES = ("memory bandwidth", "compute", "communication", "I/O", "host", "latency")
 WORK = ("training", "finetuning", "inference", "interactive", "")
 """Of jobs; the last: not known."""
@@ -65,6 +67,8 @@ class Work:
     """[bin] bytes of device memory in use"""
     has_links: bool
     """Whether anything was said of NVLink."""
+    has_memory: bool
+    """Whether anything was said of device memory in use: else ``memory`` is no measure."""
 
     @property
     def coverage(self) -> float:
@@ -96,7 +100,7 @@ def _works(pool: Pool, bounds: Bounds) -> Iterator[Work]:
     place = {model: number for number, model in enumerate(models)}
     of_board = np.array([place[board.part] for board in pool.usage.boards], dtype=np.intp)
     sums = _Sums(pool, bounds, len(models))
-    step = max(CELLS_AT_ONCE // max(pool.bins, 1), 1)
+    step = max(CELLS_TOGETHER // max(pool.bins, 1), 1)
     for low in range(0, pool.size, step):
         chosen = slice(low, min(low + step, pool.size))
         sums.add(chosen, _marks(pool.holds, kinds, chosen, pool.bins), of_board[chosen])
@@ -120,6 +124,7 @@ def _works(pool: Pool, bounds: Bounds) -> Iterator[Work]:
                 sums.bandwidth[kind, model],
                 sums.memory[kind, model],
                 sums.links is not None,
+                pool.metric("gpu.mem_used") is not None or "gpu.mem_used" in pool.usage.peaks,
             )
 
 

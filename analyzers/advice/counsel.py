@@ -13,7 +13,7 @@ import numpy as np
 from coldaisle.analyzers.advice.advice import Advice, Counsel, Refused
 from coldaisle.analyzers.advice.measuring import utilisations
 from coldaisle.analyzers.advice.pool import Pool
-from coldaisle.analyzers.advice.rules.idle_gpus import reclaimable
+from coldaisle.analyzers.advice.reclaiming import reclaimable
 from coldaisle.analyzers.advice.settings import Common, Settings, Site, table
 from coldaisle.analyzers.advice.utilisation import NOT_KNOWN
 from coldaisle.analyzers.usage import Usage

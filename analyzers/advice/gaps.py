@@ -71,6 +71,13 @@ def dark_time(pool: Pool) -> Shares | None:
     return pool.cached("dark", make)
 
 
+def heard_share(pool: Pool) -> float:
+    """Of the time that boards were there, how much of it readings tell of."""
+    there = pool.usage.installed.T | pool.held
+    whole = float(there.sum())
+    return float(pool.share_measured.sum(where=there, dtype=np.float64)) / whole if whole else 0.0
+
+
 def opened(ratio: Quantity, whole: float, unknown: float) -> Quantity:
     """A share of ``whole``, with ``unknown`` more of the same unit of which none or all may belong to it."""
     if not unknown > 0 or not math.isfinite(unknown):

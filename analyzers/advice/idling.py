@@ -9,6 +9,10 @@ import numpy as np
 
 from coldaisle.analyzers.advice.pool import CELLS_AT_ONCE, Bools, Holds, Index, Numbers, Pool, over_holds
 
+GLIMPSE = 0.5
+"""Of the shortest stretch that counts: so much of one must be seen where gaps hide its ends, or a short pause beside a gap
+would count for one."""
+
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See ``[idle_gpus]`` of the TOML file."""
@@ -73,8 +77,10 @@ def idle_runs(pool: Pool, rules: Thresholds, least: float | None = None) -> Runs
         # It cannot show half an hour, but jobs are not judged before they have run for so long.
         life, is_seen_whole = pool.end - pool.started[holds.stay], np.zeros(len(holds), np.bool_)
     shortest = np.where(is_seen_whole, rules.whole_life_s, rules.run_s)
-    whole = (seen > 0) & (quiet >= rules.share * seen) & (life >= shortest)
-    enough = (quiet > 0) & (quiet * step >= rules.run_s * least)
+    glimpse = GLIMPSE * rules.run_s
+    is_seen = (seen > 0) & ((seen >= pool.common.least_coverage * holds.bins) | (seen * step >= glimpse))
+    whole = is_seen & (quiet >= rules.share * seen) & (life >= shortest)
+    enough = (quiet > 0) & (quiet * step >= max(rules.run_s * least, glimpse))
     parts = [
         _stretches(pool, rules, known, idle, chosen, least) for chosen in _slices(holds, ~whole & enough)
     ]
@@ -158,7 +164,7 @@ def _stretches(pool: Pool, rules: Thresholds, known: Bools, idle: Bools, chosen:
     first = np.minimum(first + spare, end)
     lasts = np.where(staged, (end - first) * step, lasts)
     known_bins = np.where(staged, np.maximum(count - spare, 0), count).astype(np.float64)
-    is_measured = known_bins >= least * (end - first)
+    is_measured = (known_bins >= least * (end - first)) & (known_bins * step >= GLIMPSE * rules.run_s)
     use = quiet[start] & (lasts >= rules.run_s) & is_measured
     return Runs(owner[use], first[use], end[use], known_bins[use], np.zeros(int(use.sum()), np.bool_))
 

@@ -94,7 +94,7 @@ def _load(pool: Pool, partition: str, members: Index, boards: Index) -> Load:
     step = max(AT, pool.usage.step)
     at: Numbers = np.arange(pool.start + pool.usage.step / 2, pool.end, step)
     stays = [pool.stays[number] for number in members.tolist()]
-    gpus = np.array([max(stay.gpu_count, 0) for stay in stays], dtype=np.float64)
+    gpus = np.array([stay.gpus_held for stay in stays], dtype=np.float64)
     started, ended = pool.started[members], pool.ended[members]
     ran = ~np.isnan(started)
     running = level(at, started[ran], ended[ran], gpus[ran])
@@ -174,7 +174,7 @@ def waits(pool: Pool, load: Load) -> Waits:
     members = load.members
     started, asked = pool.started[members], submitted(pool)[members]
     told = np.array([waits_for_hardware(pool.stays[number]) for number in members.tolist()], dtype=np.bool_)
-    gpus = np.array([pool.stays[number].gpu_count for number in members.tolist()], dtype=np.float64)
+    gpus = np.array([pool.stays[number].gpus_held for number in members.tolist()], dtype=np.float64)
     use: Bools = (started >= pool.start) & (started < pool.end) & (asked <= started) & told & (gpus > 0)
     return Waits(
         (started - asked)[use],

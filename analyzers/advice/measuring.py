@@ -7,14 +7,17 @@ with other days, or other jobs, of the same kind. Source: Cochran, Sampling Tech
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from coldaisle.analyzers.advice.gaps import Shares, dark_time, opened, unheard, unseen
+from coldaisle.analyzers.advice.gaps import Shares, dark_time, heard_share, opened, unheard, unseen
+from coldaisle.analyzers.advice.idling import Thresholds as Idling
+from coldaisle.analyzers.advice.placing import placed
 from coldaisle.analyzers.advice.pool import DAY, HOUR, Bools, Index, Numbers, Pool, tally
+from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import between
 from coldaisle.analyzers.advice.utilisation import Measured, Use, Utilisations
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
@@ -47,8 +50,18 @@ class Term(NamedTuple):
     """[board, bin] share of each cell that belongs to it and of which nothing is known; None: nowhere any."""
 
 
+class Sums(NamedTuple):
+    """A term summed up over the cells of each board and of each job, in any order of its groups."""
+
+    metric: str
+    of_boards: tuple[Numbers, ...]
+    """Above and below as [board, block], then [board] each: samples that were there, cells expected, known, unseen."""
+    of_stays: tuple[Numbers, ...]
+    """[stay] each: above, below, samples that were there, cells known, unseen."""
+
+
 class Blocks(NamedTuple):
-    """A term summed up: [block, group] each."""
+    """The same of groups: [block, group] each."""
 
     above: Numbers
     below: Numbers
@@ -65,10 +78,12 @@ def utilisations(pool: Pool) -> Utilisations:
     racks, partitions = _groups([b.rack for b in boards]), _groups([b.partition for b in boards])
     stays = pool.stays
     every = np.zeros(pool.size, dtype=np.intp)
+    # sums over nodes and more can be told from a likely placing, users' cannot
+    likely = placed(pool, table("idle_gpus", Idling, {})) or pool
     uses = {
-        "cluster": _uses_of_boards(pool, ("",), every),
-        "racks": _uses_of_boards(pool, *racks),
-        "partitions": _uses_of_boards(pool, *partitions),
+        "cluster": _uses_of_boards(likely, ("",), every),
+        "racks": _uses_of_boards(likely, *racks),
+        "partitions": _uses_of_boards(likely, *partitions),
     }
     cluster = replace(uses["cluster"][0], gpu_hours=_gpu_hours(pool))
     if not uses["partitions"]:
@@ -134,24 +149,27 @@ def _gpu_hours(pool: Pool) -> Quantity | None:
         return None
     held, dark = float(pool.gpu_s.sum()) / HOUR, dark_time(pool)
     if dark is not None and dark.any():
-        there = float((pool.usage.installed.T | pool.held).sum())
-        more, hours = float(dark.sum(dtype=np.float64)), pool.usage.step / HOUR
-        told = held * there / max(there - more, 1.0)
+        more = float(dark.sum(dtype=np.float64)) * pool.usage.step / HOUR
+        seen = float(pool.share_measured.sum(where=pool.held, dtype=np.float64)) * pool.usage.step / HOUR
+        told = seen / max(heard_share(pool), 1e-9)
         formula = "GPUs x time that labels named a job; time without readings all free to all held"
-        return between(held, min(told, held + more * hours), held + more * hours, "gpu_hours", formula)
+        return between(held, min(max(told, held), held + more), held + more, "gpu_hours", formula)
     return exact(float(pool.gpu_s.sum()) / HOUR, "gpu_hours", "GPUs x run time within the span")
+
+
+def _sums(pool: Pool) -> Mapping[str, Sums]:
+    """By term. Sums alone are kept, for several groupings: the cells of a term take more memory than two metrics."""
+
+    def make() -> Mapping[str, Sums]:
+        return {
+            term.name: Sums(term.metric, _by_board(pool, term), _by_stay(pool, term)) for term in _terms(pool)
+        }
+
+    return pool.cached("sums of terms", make)
 
 
 def _terms(pool: Pool) -> Iterator[Term]:
     """What is measured, of time held by jobs where jobs are known, else of all time."""
-
-    def make() -> tuple[Term, ...]:
-        return tuple(_made_terms(pool))
-
-    yield from pool.cached("terms", make)
-
-
-def _made_terms(pool: Pool) -> Iterator[Term]:
     busy = pool.busy
     if busy is None:
         return
@@ -221,7 +239,9 @@ def _uses_of_boards(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use
     if not len(names):
         return ()
     size = len(names)
-    found = {term.name: (term, _over_blocks(pool, term, group, size)) for term in _terms(pool)}
+    found = {
+        name: (sums.metric, _over_blocks(sums.of_boards, group, size)) for name, sums in _sums(pool).items()
+    }
     allocated = _allocated(pool, group, size)
     hours = (
         tally(group, pool.held.sum(axis=1) * pool.usage.step / HOUR, size) if pool.size else np.zeros(size)
@@ -247,7 +267,10 @@ def _uses_of_stays(pool: Pool, names: Sequence[str], group: Index) -> tuple[Use,
     size = len(names)
     hours = tally(group, pool.gpu_s / HOUR, size)
     order = np.argsort(-hours, kind="stable")[:MOST_GROUPS]
-    found = {term.name: (term, _over_stays(pool, term, group, size)) for term in _terms(pool)}
+    found = {
+        name: (sums.metric, _over_stays(pool, sums.of_stays, group, size))
+        for name, sums in _sums(pool).items()
+    }
     none = Measured(why="a share of what is installed is a pool's, not a user's")
     boards = _boards_used(pool, group, size)
     return tuple(
@@ -283,38 +306,42 @@ def block_starts(pool: Pool) -> Index:
     return pool.cached("blocks", make)
 
 
-def _over_blocks(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
-    """[block, group]; what is summed up of single boards is kept, since several groupings ask for it."""
+def _by_board(pool: Pool, term: Term) -> tuple[Numbers, ...]:
+    starts = block_starts(pool)
+    sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
+    known = np.einsum("ij,ij->i", term.known, pool.share_measured)
+    holes = np.zeros(pool.size) if term.unseen is None else term.unseen.sum(axis=1, dtype=np.float64)
+    cells = (known, _might(pool).sum(axis=1), term.known.sum(axis=1), holes)
+    return (*sums, *(one.astype(np.float64) for one in cells))
 
-    def make() -> tuple[Numbers, ...]:
-        starts = block_starts(pool)
-        sums = (np.add.reduceat(x, starts, axis=1).astype(np.float64) for x in (term.above, term.below))
-        holes = np.zeros(pool.size) if term.unseen is None else term.unseen.sum(axis=1, dtype=np.float64)
-        known = np.einsum("ij,ij->i", term.known, pool.share_measured).astype(np.float64)
-        return (*sums, known, _might(pool).sum(axis=1), term.known.sum(axis=1), holes)
 
-    above, below, known, expected, cells, holes = pool.cached(("blocks of", term.name), make)
-    columns = range(above.shape[1])
-    return Blocks(
-        np.stack([tally(group, above[:, column], size) for column in columns]),
-        np.stack([tally(group, below[:, column], size) for column in columns]),
-        tally(group, known, size)[None],
-        *(tally(group, one.astype(np.float64), size)[None] for one in (expected, cells, holes)),
+def _by_stay(pool: Pool, term: Term) -> tuple[Numbers, ...]:
+    known = term.known * pool.share_measured
+    nothing = np.zeros(len(pool.stays))
+    return (
+        *(pool.by_stay(pool.sums(one)) for one in (term.above, term.below, known, term.known)),
+        nothing if term.unseen is None else pool.by_stay(pool.sums(term.unseen)),
     )
 
 
-def _over_stays(pool: Pool, term: Term, group: Index, size: int) -> Blocks:
-    """[1, group], with the spread over jobs put into the first two rows' places by :func:`_spread_of_stays`."""
+def _over_blocks(sums: Sequence[Numbers], group: Index, size: int) -> Blocks:
+    """[block, group]"""
+    above, below, *cells = sums
+    columns = range(above.shape[1])
+    known, expected, seen, holes = (tally(group, one, size)[None] for one in cells)
+    return Blocks(
+        np.stack([tally(group, above[:, column], size) for column in columns]),
+        np.stack([tally(group, below[:, column], size) for column in columns]),
+        known,
+        expected,
+        seen,
+        holes,
+    )
 
-    def make() -> tuple[Numbers, ...]:
-        known = term.known * pool.share_measured
-        holes = term.unseen
-        return (
-            *(pool.by_stay(pool.sums(one)) for one in (term.above, term.below, known, term.known)),
-            np.zeros(len(pool.stays)) if holes is None else pool.by_stay(pool.sums(holes)),
-        )
 
-    above, below, known, cells, holes = pool.cached(("stays of", term.name), make)
+def _over_stays(pool: Pool, sums: Sequence[Numbers], group: Index, size: int) -> Blocks:
+    """[1, group]; of ``above`` a second row, with the spread of its ratio over jobs."""
+    above, below, known, cells, holes = sums
     expected = pool.by_stay(pool.holds.bins.astype(np.float64))
     total, whole = tally(group, above, size), tally(group, below, size)
     ratio = np.divide(total, whole, out=np.zeros(size), where=whole > 0)
@@ -340,21 +367,21 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
         why = f"which GPUs {unknown} jobs held is not known"
         return [Measured(why=why)] * size
     starts, dark = block_starts(pool), dark_time(pool)
-    open_ = tally(group, np.zeros(pool.size) if dark is None else dark.sum(axis=1, dtype=np.float64), size)
+    open_ = np.zeros(size) if dark is None else tally(group, dark.sum(axis=1, dtype=np.float64), size)
+    whole = tally(group, (usage.installed.T | pool.held).sum(axis=1).astype(np.float64), size)
+    lit = np.maximum(whole - open_, 0)
     held, there = pool.cached("held and installed in blocks", lambda: _in_blocks(pool, starts))
     boards = np.bincount(group[group >= 0], minlength=size)
     above = np.stack([tally(group, held[:, block], size) for block in range(len(starts))])
     below = np.stack([tally(group, there[:, block], size) for block in range(len(starts))])
-    installed_s = float(there.sum()) * usage.step
     found = []
     for number in range(size):
-        whole = float(below[:, number].sum())
-        told_of = max(whole - float(open_[number]), 0.0) / whole if whole else 1.0
-        ratio = _ratio(above[:, number], below[:, number] * told_of, FORMULAS["allocated"])
+        told_of = float(lit[number] / whole[number]) if whole[number] else 1.0
+        ratio = _ratio(above[:, number], below[:, number], FORMULAS["allocated"])
         if ratio is not None:
-            ratio = opened(ratio, whole * told_of, float(open_[number]))
+            ratio = opened(ratio, float(lit[number]), float(open_[number]))
         if unknown and ratio is not None:
-            told = float(min(pool.gpu_s.sum() / installed_s, 1.0))
+            told = float(min(pool.gpu_s.sum() / (whole.sum() * usage.step), 1.0))
             ratio = between(told, told, told, "ratio", "GPUs x run time of all jobs / GPU time installed")
         why = "nothing told of its GPUs" if ratio is None else ""
         found.append(Measured(ratio, int(boards[number]) * pool.bins, told_of, "jobs", why))
@@ -362,16 +389,26 @@ def _allocated(pool: Pool, group: Index, size: int) -> list[Measured]:
 
 
 def _in_blocks(pool: Pool, starts: Index) -> tuple[Numbers, Numbers]:
-    """[board, block] bins in which jobs held it, and in which it was there: what a job holds is."""
-    there = pool.usage.installed.T | pool.held
-    held, installed = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (pool.held, there))
-    return held, installed
+    """[board, block] bins in which jobs held it, and in which it was there: what a job holds is.
+
+    Where labels alone tell of jobs, of the bins with readings: between two of them a job goes on through a gap, a free board
+    does not.
+    """
+    held, there = pool.held, pool.usage.installed.T | pool.held
+    dark = dark_time(pool)
+    if dark is not None and pool.is_snapshot:
+        # a moment has no gaps that labels could bridge: who holds a silent board holds it
+        there = there & ~(dark > 0)
+    elif dark is not None:
+        held, there = (np.where(x, pool.share_measured, 0) for x in (held, there))
+    above, below = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (held, there))
+    return above, below
 
 
-def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, number: int) -> Measured:
+def _measured(pool: Pool, found: Mapping[str, tuple[str, Blocks]], key: str, number: int) -> Measured:
     if key not in found:
         return Measured(why=_why(pool, key))
-    term, blocks = found[key]
+    metric, blocks = found[key]
     above, below = blocks.above[:, number], blocks.below[:, number]
     known, expected = float(blocks.known[0, number]), float(blocks.expected[0, number])
     if len(above) == 2 and len(below) == 1:  # over jobs: sum and spread
@@ -382,7 +419,7 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
     if ratio is not None:
         ratio = _opened(ratio, blocks, number)
     if ratio is None:
-        why = "nothing ran on it" if expected == 0 else f"{term.metric} was not measured while it was busy"
+        why = "nothing ran on it" if expected == 0 else f"{metric} was not measured while it was busy"
         if known and not below.sum():
             why = "no kernel ran on it"
         if not known and expected and key in ("flops", "bandwidth") and not (of_parts(pool, key) > 0).any():
@@ -395,8 +432,8 @@ def _measured(pool: Pool, found: dict[str, tuple[Term, Blocks]], key: str, numbe
             and not _boards_known(pool)
         ):
             why = "which GPUs jobs held is not known"
-        return Measured(samples=int(known), coverage=share, metric=term.metric, why=why)
-    return Measured(ratio, int(known), share, term.metric)
+        return Measured(samples=int(known), coverage=share, metric=metric, why=why)
+    return Measured(ratio, int(known), share, metric)
 
 
 def _opened(ratio: Quantity, blocks: Blocks, number: int) -> Quantity:

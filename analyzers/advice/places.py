@@ -15,7 +15,7 @@ def short(pool: Pool, rule: str, days: float) -> Refused | None:
     if pool.is_snapshot:
         return Refused(rule, NOWHERE, f"a look of {pool.usage.span_s / 60:.0f} min sizes nothing")
     if pool.usage.span_s < 0.999 * days * DAY:
-        return Refused(rule, NOWHERE, f"{age(pool.usage.span_s)} of the {days:g} d that it takes")
+        return Refused(rule, NOWHERE, f"only {age(pool.usage.span_s)} of the {days:g} d that it takes")
     seen = measured_share(pool)
     if pool.usage.jobs_known and not pool.knows_submissions and seen < pool.common.least_coverage:
         # accounting knows of jobs that nobody heard of, labels do not

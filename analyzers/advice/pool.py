@@ -151,7 +151,7 @@ class Pool:
     @cached_property
     def gpu_s(self) -> Numbers:
         """[stay] GPU seconds within the span, known by board or not."""
-        counts = np.array([max(stay.gpu_count, 0) for stay in self.stays], dtype=np.float64)
+        counts = np.array([stay.gpus_held for stay in self.stays], dtype=np.float64)
         return self.inside_s * counts
 
     @cached_property
@@ -181,7 +181,7 @@ class Pool:
         counts = [len(boards or ()) for boards in self.boards_of]
         board = np.fromiter((b for boards in self.boards_of for b in boards or ()), np.intp, sum(counts))
         stay = np.repeat(np.arange(len(self.stays), dtype=np.intp), counts)
-        first, end = self._range(self.started), self._range(self.ended)
+        first, end = self.bins_of(self.started), self.bins_of(self.ended)
         use = (end > first)[stay]
         stay, board = stay[use], board[use]
         order = np.lexsort((first[stay], board))
@@ -205,7 +205,7 @@ class Pool:
         share: Floats = np.where(there, np.clip(np.nan_to_num(told.T, nan=1.0), 0, 1), 0).astype(np.float32)
         return share
 
-    def _range(self, at: Numbers) -> Index:
+    def bins_of(self, at: Numbers) -> Index:
         """The first bin whose middle lies at or after an instant; NaN: none does."""
         bins = np.ceil((at - self.start) / self.usage.step - 0.5) if self.bins else np.zeros_like(at)
         bins = np.where(np.isnan(at), self.bins, bins)

@@ -31,6 +31,8 @@ FAILED = (
 """Final states of work that was, as a rule, not finished."""
 HARDWARE = ("Resources", "Priority")
 MOST_ROWS = 500
+LITTLE_LOST = 0.95
+"""Of the GPUs at an instant: with so many heard, jobs are counted as labels show them."""
 BINS = 20
 """Of a distribution."""
 MAPPED = ("gpu.util", "gpu.sm_active", "gpu.tensor_active", "gpu.dram_active", "gpu.power")
@@ -118,6 +120,9 @@ class Recurring(NamedTuple):
     days: int
     """On which it was seen."""
     amount: float
+    low: float
+    high: float
+    """With what readings do not tell of. NaN: it is not known how much more it may have been."""
     unit: str
     """``gpu_hours``, ``times`` or ``h``"""
     where: tuple[str, ...]
@@ -203,7 +208,7 @@ def _inside(stays: Sequence[Stay], start: float, end: float) -> Numbers:
     began = np.array([s.started_at for s in stays])
     ended = np.array([s.ended_at for s in stays])
     seconds = np.minimum(np.where(np.isnan(ended), end, ended), end) - np.maximum(began, start)
-    gpus: Numbers = np.maximum(np.nan_to_num(seconds), 0) * np.array([max(s.gpu_count, 0) for s in stays])
+    gpus: Numbers = np.maximum(np.nan_to_num(seconds), 0) * np.array([s.gpus_held for s in stays])
     return gpus
 
 
@@ -257,24 +262,27 @@ def _load(usage: Usage, start: float) -> Load | None:
         began = stay.started_at
         ended = end if math.isnan(stay.ended_at) else stay.ended_at
         if began == began:
-            _add(running, began, ended, stay.gpu_count, start, step)
+            _add(running, began, ended, stay.gpus_held, start, step)
         waits_for_hardware = stay.state != PENDING or not stay.reason or stay.reason in HARDWARE
         # one that was cancelled before it ran waited until then
         until = began if began == began else ended
         if stay.submitted_at == stay.submitted_at and waits_for_hardware and until > stay.submitted_at:
-            _add(waiting, stay.submitted_at, until, stay.gpu_count, start, step)
+            _add(waiting, stay.submitted_at, until, stay.gpus_held, start, step)
             low, high = max(stay.submitted_at, start), min(until, end)
-            waited[at] = max(high - low, 0.0) * stay.gpu_count
+            waited[at] = max(high - low, 0.0) * stay.gpus_held
     now, queue = np.cumsum(running)[:-1], np.cumsum(waiting)[:-1]
-    asked = now + queue
-    counted = float(queue.sum() * step)
-    days = _day_of(usage.starts)
     knows_waits = any(stay.submitted_at == stay.submitted_at for stay in usage.stays)
+    now = now if knows_waits else _through_gaps(usage, now)
+    asked = now + queue
+    if np.isnan(asked).all():
+        return None
+    counted = float(queue.sum() * step)
+    days = np.where(np.isnan(now), -1, _day_of(usage.starts))
     return Load(
-        float(np.percentile(asked, 50)),
-        float(np.percentile(asked, 95)),
-        float(asked.max()),
-        float(np.percentile(now, 95)),
+        _percentile(asked, 50),
+        _percentile(asked, 95),
+        float(np.nanmax(asked)),
+        _percentile(now, 95),
         float(np.percentile(queue, 95)) if knows_waits else math.nan,
         len(usage.boards),
         _by_hour(asked, usage.starts),
@@ -284,14 +292,26 @@ def _load(usage: Usage, start: float) -> Load | None:
                 float(now[days == day].mean()),
                 float(queue[days == day].mean()),
             )
-            for day in np.unique(days)
+            for day in np.unique(days[days >= 0])
         ),
         knows_reasons,
         float(waited.sum()) / counted if counted else math.nan,
     )
 
 
-def _add(into: Numbers, low: float, high: float, gpus: int, start: float, step: float) -> None:
+def _through_gaps(usage: Usage, running: Numbers) -> Numbers:
+    """[bin] of jobs that labels alone show, as many as by the GPUs that were heard; NaN: fewer than half of them were."""
+    busy, held = usage.means.get("gpu.util", usage.means.get("gpu.gr_active")), _held(usage)
+    if busy is None or held is None or busy.shape != held.shape:
+        return running
+    there = usage.installed | held
+    heard = there & ~np.isnan(busy)
+    seen, whole = heard.sum(axis=1), there.sum(axis=1)
+    told = np.divide((held & heard).sum(axis=1) * whole, seen, out=np.full(len(seen), np.nan), where=seen > 0)
+    return np.where(seen >= LITTLE_LOST * whole, running, np.where(seen >= 0.5 * whole, told, np.nan))
+
+
+def _add(into: Numbers, low: float, high: float, gpus: float, start: float, step: float) -> None:
     """GPUs over the bins whose middles lie in [low, high)."""
     first, last = _between(low, high, start, step, len(into) - 1)
     into[first] += gpus
@@ -361,8 +381,9 @@ def _week(usage: Usage, key: str) -> Week:
 
 
 def _by_hour(values: Numbers, starts: Numbers) -> tuple[float, ...]:
-    hours = _hour_of_week(starts)
-    total, count = np.bincount(hours, weights=values, minlength=168), np.bincount(hours, minlength=168)
+    known = ~np.isnan(values)
+    hours = _hour_of_week(starts)[known]
+    total, count = np.bincount(hours, values[known], minlength=168), np.bincount(hours, minlength=168)
     return tuple(np.divide(total, count, out=np.full(168, np.nan), where=count > 0).tolist())
 
 
@@ -419,12 +440,17 @@ def _recurring(usage: Usage, incidents: Iterable[Incident]) -> tuple[Recurring, 
     for (kind, name), several in groups.items():
         places = Counter(f"{one.node}/{one.slot}" for one in several if one.node)
         days = sorted({one.day for one in several})
+        amount = sum(one.amount for one in several)
+        # alerts are counted by the minute; of XIDs one a GPU and day, and how many more there were is not known
+        off = math.nan if kind == "xid" else len(days) / 60
         found.append(
             Recurring(
                 kind,
                 name,
                 len(days),
-                sum(one.amount for one in several),
+                amount,
+                amount if kind == "xid" else max(amount - off, 0.0),
+                amount + off,
                 "times" if kind == "xid" else "h",
                 tuple(place for place, _ in places.most_common(5)),
                 days[0],
@@ -447,9 +473,21 @@ def _limited(usage: Usage) -> Iterable[Recurring]:
         days = np.unique(_day_of(usage.starts)[over.any(axis=1)])
         times = usage.starts[over.any(axis=1)]
         yield Recurring(
-            kind, f"{key} >= {least:.0%} of the time", len(days), float(amount.sum()), "gpu_hours",
+            kind, f"{key} >= {least:.0%} of the time", len(days), float(amount.sum()), float(amount.sum()),
+            float(amount.sum()) + _unheard(usage, values, over), "gpu_hours",
             tuple(usage.boards[at].key for at in worst if amount[at] > 0), float(times[0]), float(times[-1]),
         )  # fmt: skip
+
+
+def _unheard(usage: Usage, values: Floats, over: NDArray[np.bool_]) -> float:
+    """GPU-hours that may be limited where nothing was read: by the share of nine days of ten, at most."""
+    known = ~np.isnan(values)
+    dark = float((usage.installed & ~known).sum()) * usage.step / HOUR
+    days = _day_of(usage.starts)
+    limited = np.bincount(days, np.where(over, np.nan_to_num(values), 0.0).sum(axis=1))
+    heard = np.bincount(days, known.sum(axis=1))
+    shares = limited[heard > 0] / heard[heard > 0]
+    return dark * float(np.percentile(shares, 90)) if len(shares) else 0.0
 
 
 def _not_looked_at(usage: Usage, looked_at: Sequence[str]) -> tuple[str, ...]:

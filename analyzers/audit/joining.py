@@ -58,6 +58,7 @@ def joined(
         stays = [_with_hosts(stay, hosts_of) for stay in stays]
     if gathered is not None:
         remarks += _late(gathered, span)
+        remarks += _divided(gathered)
     usage = Usage(
         starts=span.starts,
         step=span.step,
@@ -93,6 +94,15 @@ def _late(gathered: Gathered, span: Span) -> Iterable[str]:
     moved = sum(board.was_elsewhere for board in gathered.boards)
     if moved:
         yield f"{moved} GPUs changed hosts: they count, with all that they did, where they were last"
+
+
+def _divided(gathered: Gathered) -> Iterable[str]:
+    divided = len({one.board for one in gathered.held if one.share < 1})
+    if divided:
+        yield (
+            f"{divided} GPUs are divided (MIG): a job counts for its share of their instances, and what an instance did for "
+            "what its GPU did; an instance that is idle beside a busy one is in the interval alone"
+        )
 
 
 def _order(stay: Stay) -> tuple[float, str]:
@@ -237,7 +247,13 @@ def _of_label(job: str, several: Sequence[Held], span: Span) -> Stay:
         state="RUNNING" if is_open else "",
         gpu_count=len({one.board for one in several}),
         boards=tuple(sorted({one.board for one in several})),
+        share=_share(several),
     )
+
+
+def _share(several: Sequence[Held]) -> float:
+    """Of each of its GPUs that a job holds."""
+    return sum(one.share for one in several) / len(several) if several else 1.0
 
 
 def _of_accounting(
@@ -263,7 +279,7 @@ def _of_accounting(
             wrong += 1
             # a label that stands at other boards, too, says of none which it is
             boards = None if len(boards) > gpus else boards
-        yield _stay(job, gpus, boards, number)
+        yield replace(_stay(job, gpus, boards, number), share=_share(mine))
     if accounted and without == len(accounted):
         remarks.append(
             f"accounting counts no GPUs ({without} jobs): AccountingStorageTRES=gres/gpu in slurm.conf brings them"

@@ -6,15 +6,28 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from coldaisle.analyzers.hints import named as workload_named
+from coldaisle.analyzers.advice.groups import workload_of
 from coldaisle.analyzers.usage import Usage
 from coldaisle.sources.errors import ConfigError
 
+PLAIN = frozenset(
+    {
+        "all", "batch", "big", "compute", "cpu", "cpus", "debug", "default", "dev", "exclusive", "express", "general",
+        "gpu", "gpus", "high", "highmem", "himem", "infer", "inference", "interactive", "jupyter", "large", "long",
+        "low", "main", "medium", "mem", "mig", "multi", "node", "nodes", "normal", "notebook", "part", "partition",
+        "preempt", "preemptible", "prio", "priority", "prod", "public", "queue", "serve", "serving", "shared", "short",
+        "single", "small", "standard", "test", "train", "training",
+    }
+)  # fmt: skip
+"""Words of partitions that name nobody."""
+_FIGURES = re.compile(r"(?:a|b|gb|gh|h|k|l|m|mi|p|rtx|t|v)\d{1,4}[a-z]{0,2}|\d+[a-z]?", re.ASCII)
+"""Models of boards, times, numbers."""
 KEY_BYTES = 32
 LETTERS = 8
 
@@ -37,8 +50,14 @@ class Pseudonyms:
         kind, _, rest = id_.partition(":")
         return id_ if kind == "slurm" and rest[:1].isdigit() else self.word("job", id_)
 
+    def partition(self, name: str) -> str:
+        """``gpu-long`` and ``a100`` name nobody, and stay; ``smithlab`` does not."""
+        words = re.split(r"[^a-z0-9]+", name.lower())
+        is_plain = all(word in PLAIN or _FIGURES.fullmatch(word) for word in words if word)
+        return name if is_plain and name.isascii() else self.word("partition", name)
+
     def usage(self, usage: Usage) -> Usage:
-        """The same usage, without a name in it. Partitions and models of boards keep theirs."""
+        """The same usage, without a name in it. Models of boards keep theirs, as do partitions that name nobody."""
         node, rack = self._of("node"), self._of("rack")
         return replace(
             usage,
@@ -48,6 +67,7 @@ class Pseudonyms:
                     key=f"{node(board.node)}/{board.key.rpartition('/')[2]}",
                     node=node(board.node),
                     rack=rack(board.rack),
+                    partition=self.partition(board.partition),
                 )
                 for board in usage.boards
             ),
@@ -59,8 +79,9 @@ class Pseudonyms:
                     name=self.word("job", stay.name),
                     user=self.word("user", stay.user),
                     account=self.word("account", stay.account),
-                    # what a name says of the work is not in its pseudonym
-                    workload=stay.workload or str(workload_named(stay.name) or ""),
+                    partition=self.partition(stay.partition),
+                    # what names say of the work is not in their pseudonyms
+                    workload=workload_of(stay),
                 )
                 for stay in usage.stays
             ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from coldaisle.analyzers.report.words import count, percent, value_of
+from coldaisle.analyzers.report.words import KINDS, count, of_what, percent, value_of
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 LEVELS = 8
@@ -65,10 +65,10 @@ def histogram(one: Mapping[str, Any]) -> str:
     return _svg(308, 110, [*bars, *axis], "distribution over GPU time")
 
 
-def utilisations(use: Mapping[str, Any], kinds: Sequence[tuple[str, str, str]]) -> str:
+def utilisations(use: Mapping[str, Any]) -> str:
     """A bar each with its interval; what is not known is empty."""
     parts = []
-    for row, (key, title, of) in enumerate(kinds):
+    for row, (key, title, _) in enumerate(KINDS):
         one, y = use[key], 6 + row * 44
         parts.append(f'<text x="0" y="{y + 11}" class="strong">{title}</text>')
         parts.append(f'<rect x="170" y="{y}" width="440" height="16" class="track"/>')
@@ -82,8 +82,8 @@ def utilisations(use: Mapping[str, Any], kinds: Sequence[tuple[str, str, str]]) 
                 f'<path d="M{low:.1f} {y + 8}H{high:.1f}M{low:.1f} {y + 4}v8M{high:.1f} {y + 4}v8" class="whisker"/>'
             )
         parts.append(f'<text x="620" y="{y + 13}" class="strong">{percent(one["value"])}</text>')
-        parts.append(f'<text x="170" y="{y + 29}" class="dim">{of}</text>')
-    return _svg(676, 44 * len(kinds), parts, "the utilisations")
+        parts.append(f'<text x="170" y="{y + 29}" class="dim">{of_what(key, one)}</text>')
+    return _svg(676, 44 * len(KINDS), parts, "the utilisations")
 
 
 def load(one: Mapping[str, Any]) -> str:

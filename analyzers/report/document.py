@@ -160,6 +160,8 @@ def _spread(one: Spread) -> dict[str, Any]:
 def _recurring(one: Recurring) -> dict[str, Any]:
     return {
         **one._asdict(),
+        "low": number(one.low),
+        "high": number(one.high),
         "where": list(one.where),
         "first": instant(one.first),
         "last": instant(one.last),

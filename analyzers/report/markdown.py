@@ -63,8 +63,8 @@ def _utilisations(made: Mapping[str, Any]) -> Iterator[str]:
     yield "## The utilisations"
     yield ""
     rows = [
-        (title, words.figure(use[key]) if use[key]["value"] is not None else "-", of if use[key]["value"] is not None else escaped(use[key]["why"], 200))
-        for key, title, of in words.KINDS
+        (title, words.figure(use[key]) if use[key]["value"] is not None else "-", words.of_what(key, use[key]) if use[key]["value"] is not None else escaped(use[key]["why"], 200))
+        for key, title, _ in words.KINDS
     ]  # fmt: skip
     yield from _table(("", "80 % interval", "of what"), rows)
 
@@ -131,7 +131,7 @@ def _findings(made: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         (
             f"{escaped(one['kind'])}: {escaped(one['name'])}", str(one["days"]),
-            f"{words.count(one['amount'])} {escaped(one['unit'])}", escaped(", ".join(one["where"])),
+            escaped(words.recurred(one)), escaped(", ".join(one["where"])),
         )
         for one in made["findings"]
     ]  # fmt: skip

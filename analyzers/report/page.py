@@ -28,11 +28,11 @@ def as_html(made: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
         "name": words.name, "percent": words.percent, "count": words.count, "figure": words.figure, "saved": words.saved,
-        "duration": words.duration, "span": words.span, "drifted": text.drifted, "sentence": words.sentence,
+        "duration": words.duration, "recurred": words.recurred, "span": words.span, "drifted": text.drifted, "sentence": words.sentence,
         "metric": lambda value, key: words.value_of(key, value),
         "gauge": drawn(charts.gauge), "heat_map": drawn(charts.heat_map), "histogram": drawn(charts.histogram),
         "load": drawn(charts.load), "coverage": drawn(charts.coverage),
-        "utilisations": drawn(lambda use: charts.utilisations(use, words.KINDS)),
+        "utilisations": drawn(charts.utilisations),
     }  # fmt: skip
     source = (files(__package__) / "page.html").read_text(encoding="utf-8")
     page: str = environment.from_string(source).render(

@@ -13,8 +13,8 @@ from typing import Any
 from coldaisle.sources.text import plain
 
 COLUMNS = ("section", "name", "figure", "value", "low", "high", "unit", "note")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""What makes a cell a formula, or a command, in one spreadsheet or another."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a cell a formula, or a command, in one spreadsheet or another; the last four are the first four in full width."""
 LONGEST = 500
 
 Row = tuple[object, ...]
@@ -89,7 +89,7 @@ def _advice(made: Mapping[str, Any]) -> Iterator[Row]:
 def _found(made: Mapping[str, Any]) -> Iterator[Row]:
     for one in made["findings"]:
         where = ", ".join(one["where"])
-        yield "findings", one["kind"], one["name"], one["amount"], None, None, one["unit"], where
+        yield "findings", one["kind"], one["name"], one["amount"], one["low"], one["high"], one["unit"], where
     for one in made.get("drift", ()):
         change = one["change"]
         note = f"was {one['before']:.6g}, is {one['now']:.6g}"

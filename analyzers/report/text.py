@@ -23,8 +23,9 @@ def summary(made: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
     )
     yield ""
     use = made["utilisations"]["cluster"]
-    for key, title, of in words.KINDS:
+    for key, title, _ in words.KINDS:
         one = use[key]
+        of = words.of_what(key, one)
         told = words.figure(one) if one["value"] is not None else f"{words.DASH} ({one['why']})"
         yield from _wrapped(
             f"  {title:<18}{told:<16}  {of if one['value'] is not None else ''}".rstrip(), width, 20

@@ -15,7 +15,7 @@ KINDS = (
     ("allocated", "Allocated", "GPU time that jobs held, of what is installed"),
     ("busy", "Busy", "time with a kernel resident, of what was allocated"),
     ("active", "Active", "SMs with work, of busy time"),
-    ("achieved_flops", "Achieved, compute", "of the flop/s that the busy boards could do"),
+    ("achieved_flops", "Achieved, compute", "of the flop/s that busy GPUs could do"),
     ("achieved_bandwidth", "Achieved, memory", "of the bytes/s that their memory could move"),
 )
 """The four utilisations: key, title, of what. The last one has two sides."""
@@ -67,6 +67,14 @@ def figure(one: Mapping[str, Any] | None) -> str:
     return told if is_exact else f"{told} [{count(low)} to {count(high)}]"
 
 
+def recurred(one: Mapping[str, Any]) -> str:
+    """How much of a finding: ``31 GPU-hours [31 to 40]``, ``3 times at least``"""
+    unit = UNITS.get(one["unit"], one["unit"])
+    if one["high"] is None:
+        return f"{count(one['amount'])} {unit} at least"
+    return figure({"value": one["amount"], "low": one["low"], "high": one["high"], "unit": unit})
+
+
 def duration(seconds: float | None) -> str:
     """``4 s``, ``3m29s``, ``2h10``"""
     return DASH if seconds is None else show(seconds, "s")
@@ -111,6 +119,8 @@ def points(made: Mapping[str, Any]) -> Iterator[Point]:
     yield Point("What binds the work?", binding(made))
 
 
+SHORT = " is short of "
+"""In advice on the offered load of a partition that has too few GPUs."""
 WIDE = 0.2
 """Of a figure: an interval wider than that is explained."""
 THIN = "How much was seen?"
@@ -133,17 +143,42 @@ def seen(made: Mapping[str, Any]) -> str | None:
 
 
 def busy(made: Mapping[str, Any]) -> str:
-    """The four utilisations in a sentence."""
+    """The four utilisations, for somebody who has never heard of them."""
     use = made["utilisations"]["cluster"]
-    told = [
-        f"{title.lower().replace(',', '')} {figure(use[key])}"
-        for key, title, _ in KINDS
-        if use[key]["value"] is not None
-    ]
-    if not told:
+    if all(use[key]["value"] is None for key, _, _ in KINDS):
         why = next((use[key]["why"] for key, _, _ in KINDS if use[key]["why"]), "nothing was measured")
         return f"Cannot be told: {why}."
-    return f"{count(made['gpus']) if made['gpus'] else 'The'} GPUs: {', '.join(told)}. Each is a share of the one before, the last two of what busy boards could do."
+    return " ".join([*_of_time(use), *_of_peaks(use)])
+
+
+def _of_time(use: Mapping[str, Any]) -> Iterator[str]:
+    """Of a hundred GPU-hours."""
+    allocated, busy_ = use["allocated"]["value"], use["busy"]["value"]
+    if allocated is None:
+        yield f"How much of the time jobs held them is not known: {use['allocated']['why']}."
+    elif busy_ is None:
+        yield f"Of 100 GPU-hours installed jobs held {allocated * 100:.0f}."
+    else:
+        yield f"Of 100 GPU-hours installed jobs held {allocated * 100:.0f}, and in {allocated * busy_ * 100:.0f} of them the GPUs had work."
+
+
+def _of_peaks(use: Mapping[str, Any]) -> Iterator[str]:
+    """What GPUs with work did of what they could."""
+    flops, bandwidth = use["achieved_flops"]["value"], use["achieved_bandwidth"]["value"]
+    told = [
+        f"{percent(value)} of {what}"
+        for value, what in ((flops, "the arithmetic"), (bandwidth, "the memory traffic"))
+        if value is not None
+    ]
+    if told:
+        yield f"While they had, they did {' and '.join(told)} that they are built for."
+
+
+def of_what(key: str, one: Mapping[str, Any]) -> str:
+    """What a utilisation is a share of; where tensor cores stand in for SMs, that."""
+    if key == "active" and one.get("metric") == "gpu.tensor_active":
+        return "tensor cores with work, of busy time: SMs are not measured"
+    return next(of for name, _, of in KINDS if name == key)
 
 
 def reclaim(made: Mapping[str, Any]) -> str:
@@ -161,7 +196,9 @@ def reclaim(made: Mapping[str, Any]) -> str:
         f"{figure(one)} that jobs held without using them: as much as {gpus:,.1f} GPUs all the time{share}."
     )
     if one["high"] - one["low"] > WIDE * one["value"]:
-        told += f" At least {count(one['low'])} were seen idle; the rest of the interval is time without readings."
+        told += (
+            f" At least {count(one['low'])} were seen idle; of the rest of the interval readings do not tell."
+        )
     return told
 
 
@@ -172,7 +209,10 @@ def demand(made: Mapping[str, Any]) -> str:
         return "Cannot be told without jobs: utilisation is cut off at what is installed. Slurm's accounting says who waited."
     text = f"jobs asked for {count(load['p50_gpus'])} GPUs half of the time and for {count(load['p95_gpus'])} or more 5 % of it"
     installed = load["installed_gpus"]
-    if (short := _is_short(made)) is not None:
+    advised = [one["action"] for one in made["advice"] if one["rule"] == "offered_load"]
+    if advised:
+        text = f"{'Yes' if any(SHORT in one for one in advised) else 'No'}: {text}"
+    elif (short := _is_short(made)) is not None:
         text = f"{'Part of the time' if short else 'No'}: {text}"
     if installed:
         text += f"; {count(installed)} are installed"
@@ -186,7 +226,7 @@ def demand(made: Mapping[str, Any]) -> str:
         )
     elif not any(one["wait_p50_s"] is not None for one in made["jobs_by"]["state"]):
         text += ". Who waited is not known without accounting, so this is what ran"
-    return sentence(text, 900)
+    return " ".join([sentence(text, 900), *(sentence(one, LONG) for one in advised[:2])])
 
 
 def _is_short(made: Mapping[str, Any]) -> bool | None:

@@ -22,7 +22,8 @@ from benchmarks.quality.watching import watch
 from coldaisle.sources.simulator.scenarios import SCENARIOS, Observed, world
 
 TUNING_PARTS, TEST_PARTS = ("H100", "A100"), ("H100", "A100", "H200", "B200")
-TUNING_SEEDS, TEST_SEEDS = (101, 102, 103), (9301, 9302, 9303, 9304)
+TUNING_SEEDS: tuple[int, ...] = (101, 102, 103)
+TEST_SEEDS: tuple[int, ...] = (9401, 9402, 9403, 9404)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ def run(work: Work) -> tuple[str, dict[str, Tally], float]:
 def works(args: argparse.Namespace) -> Iterator[Work]:
     """Everything that is asked for. Long scenarios are in worlds of their own, so that short ones need not wait for them."""
     seeds, parts = (TEST_SEEDS, TEST_PARTS) if args.split == "test" else (TUNING_SEEDS, TUNING_PARTS)
-    seeds = tuple(int(seed) for seed in args.seeds.split(",")) if args.seeds else seeds
+    if args.seeds:
+        seeds = tuple(map(int, args.seeds.split(",")))
     names = args.scenarios.split(",") if args.scenarios else list(SCENARIOS)
     by_length = defaultdict(list)
     for name in names:

@@ -187,6 +187,8 @@ class Held(NamedTuple):
     end: float
     is_open: bool
     """It was still there in the last bin."""
+    share: float = 1.0
+    """Of a GPU that is divided (MIG): its instances, of all that were seen at work or idle."""
 
 
 class Incident(NamedTuple):
@@ -254,6 +256,10 @@ class _Speech:
     """(job, GPU) -> [start, end] each."""
     jobs: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Job -> name, user, partition."""
+    instances: dict[EntityRef, set[str]] = field(default_factory=dict)
+    """Those of a divided GPU."""
+    held_instances: dict[tuple[str, EntityRef], set[str]] = field(default_factory=dict)
+    """Of them, those of a job."""
 
     @property
     def has_gpus(self) -> bool:
@@ -351,9 +357,9 @@ class Aggregates:
         return {key: found[key] for key in (*MEANS, *CONSTANTS) if key in found}
 
     def _lacking(self, found: Mapping[str, str]) -> tuple[Lacking, ...]:
-        speaks = [one.spoken.vocabulary for one in self._speeches if one.has_gpus] or list(
-            self._vocabularies[:1]
-        )
+        spoken = [one.spoken.vocabulary for one in self._speeches if one.has_gpus]
+        # where nobody speaks of GPUs, who might
+        speaks = spoken or [one for one in self._vocabularies if counters_for(["gpu.util"], one)]
         lacking = []
         for key in MEANS:
             if key in found or (key == "gpu.gr_active" and "gpu.util" in found):
@@ -571,6 +577,10 @@ class Aggregates:
                 continue
             samples = np.nan_to_num(values)
             counts[:, rows[ref]] += samples
+            instance = speech.boards[ref.node].ref(labels, whole=False)
+            mig = instance.mig if instance is not None else None
+            if mig is not None:
+                speech.instances.setdefault(ref, set()).add(str(mig))
             for job in jobs_of(labels, speech.job_words, ref):
                 own = job.id.startswith("k8s:") and is_exporters_own(
                     job.name, labels, speech.spoken.vocabulary.labels
@@ -578,6 +588,8 @@ class Aggregates:
                 if not own and len(speech.jobs) < MOST_JOBS:
                     speech.jobs.setdefault(job.id, (job.name, job.user, job.partition or ""))
                     self._run(speech, job.id, ref, samples, span, first)
+                    if mig is not None:
+                        speech.held_instances.setdefault((job.id, ref), set()).add(str(mig))
         speech.counts.append((first, rows, counts))
 
     def _run(
@@ -874,6 +886,8 @@ def _held(speech: _Speech, column: Mapping[EntityRef, int], span: Span, counted:
         if at is None:
             continue
         name, user, partition = speech.jobs[job]
+        mine, every = speech.held_instances.get((job, ref)), speech.instances.get(ref)
+        share = len(mine) / len(every) if mine and every else 1.0
         joined: list[list[float]] = []
         for start, end in sorted(runs):
             if joined and (
@@ -883,7 +897,7 @@ def _held(speech: _Speech, column: Mapping[EntityRef, int], span: Span, counted:
             else:
                 joined.append([start, end])
         for start, end in joined:
-            yield Held(job, name, user, partition, at, start, end, end > span.end - 1.5 * span.step)
+            yield Held(job, name, user, partition, at, start, end, end > span.end - 1.5 * span.step, share)
 
 
 def _is_silent(counts: Floats, span: Span, start: float, end: float) -> bool:

@@ -23,7 +23,7 @@ from services import require
 
 from coldaisle.sources.errors import ColdaisleError
 from coldaisle.sources.slurm.sacct import command
-from coldaisle.tui.audit import MOST_CELLS, request_of, step_for
+from coldaisle.tui.audit import MOST_CELLS, _reports, request_of, step_for
 
 WEEK = 7.0
 
@@ -306,3 +306,12 @@ def test_a_healthy_week_has_little_to_reclaim(tmp_path: Path) -> None:
     for site in site_of(tmp_path, made, 4.0):
         told = site.json(tmp_path, "--sacct", str(site.sacct))
         assert reclaimable(told) < 0.01 * told["gpu_hours"]["allocated"]["value"]
+
+
+def test_a_report_that_fails_costs_none_of_the_others(tmp_path: Path) -> None:
+    gone, kept = tmp_path / "gone" / "a.json", tmp_path / "b.json"
+    written, failed = _reports([gone, kept], {"schema": "coldaisle.audit/1"})
+    assert written == [kept]
+    assert kept.exists()
+    assert failed is not None
+    assert str(gone) in str(failed)

@@ -427,3 +427,12 @@ def test_the_bell_can_be_switched_off(shown: Shown) -> None:
     assert cli.run(["demo", "--no-bell"]) == 0
     assert shown.settings is not None
     assert shown.settings.screen.bell is False
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_standard_output_is_no_mistake_of_ours() -> None:
+    code = "from coldaisle.tui.start import main; main()"
+    script = f'"{sys.executable}" -c "{code}" --help > /dev/full'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("coldaisle: standard output: No space left on device")

@@ -7,46 +7,21 @@ how many GPUs the next ones would do. Source: the practice of Jobstats.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from coldaisle.analyzers.advice.advice import Advice, Grade, Ground, Refused, Saving
-from coldaisle.analyzers.advice.gaps import Shares, dark_time
-from coldaisle.analyzers.advice.idling import Runs, Thresholds, could_be_idle, idle_cells, idle_runs
-from coldaisle.analyzers.advice.intervals import agreeing
-from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Members, Numbers, Pool, tally
-from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, title, who
+from coldaisle.analyzers.advice.idling import Thresholds
+from coldaisle.analyzers.advice.pool import DAY, HOUR, WEEK, Bools, Index, Numbers, Pool, tally
+from coldaisle.analyzers.advice.reclaiming import SOURCE, Waste, waste
+from coldaisle.analyzers.advice.telling import between, counted, examples, lasting, named, title, who
 from coldaisle.analyzers.finding import NOWHERE, Scope, Workload
 from coldaisle.analyzers.hints import named as workload_named
 from coldaisle.analyzers.sizing.quantity import Quantity, exact
 from coldaisle.analyzers.usage import Stay
 
-__all__ = ["Thresholds", "advise", "reclaimable", "waste"]
+__all__ = ["Thresholds", "advise"]
 NAME = "idle_gpus"
-SOURCE = "counted: no kernel and no warp for the whole life, or for half an hour and more"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Waste:
-    """GPU seconds that jobs held and did not use, [stay] each."""
-
-    runs: Runs
-    run_stay: Index
-    """[run] whose."""
-    seconds: Numbers
-    low: Numbers
-    """Of them measured, less a bin for each end."""
-    high: Numbers
-    enough: Bools
-    """Whether so much of the job was measured that it can be judged."""
-    of_stay: Members
-    """Which runs are whose."""
-
-
-def waste(pool: Pool, rules: Thresholds) -> Waste | None:
-    """What is idle; None: nothing tells whether boards were busy."""
-    return pool.cached((NAME, "waste"), lambda: _waste(pool, rules))
 
 
 def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
@@ -62,106 +37,10 @@ def advise(pool: Pool, rules: Thresholds) -> Iterator[Advice | Refused]:
     groups = [] if pool.is_snapshot else _ended(pool, found, now, rules)
     lines = [*_running(pool, found, now), *(one for one in groups if isinstance(one, Advice))]
     lines.sort(key=_counted, reverse=True)
-    most = rules.most_lines
-    yield from lines[:most]
-    if len(lines) > most:
-        yield _sum(pool, lines[most:])
+    yield from lines[: rules.most_lines]
+    yield from _rest(pool, lines[rules.most_lines :], rules.most_lines)
     yield from (one for one in groups if isinstance(one, Refused))
     yield from _thin(pool, found)
-
-
-def reclaimable(pool: Pool, rules: Thresholds) -> Quantity | None:
-    """GPU-hours of the span that nobody used although somebody held them; None: it cannot be told.
-
-    Where readings lack, from what was seen idle to all that may have been.
-    """
-    found = waste(pool, rules) if pool.usage.jobs_known else None
-    if found is None:
-        return None
-    hours = pool.gpu_s / HOUR
-    judged, held = float(hours[found.enough].sum()), float(hours.sum())
-    if held > 0 and judged < pool.common.least_coverage * held:
-        if pool.is_snapshot or (bounded := _bounded(pool, found, rules)) is None:
-            return None
-        dark = dark_time(pool)
-        return bounded if dark is None else _with_dark(pool, bounded, dark)
-    total = _hours(found, found.enough)
-    dark = None if pool.is_snapshot else dark_time(pool)
-    if dark is not None and dark.any():
-        return _with_dark(pool, replace(total, high=total.high + max(held - judged, 0.0)), dark)
-    if pool.is_snapshot:
-        low, high = agreeing(len(found.runs), len(pool.holds))
-        return Quantity(total.value, min(low * held, total.value), max(high * held, total.value), total.unit,
-                        "idle of allocated GPUs, at another instant like this", "Clopper and Pearson")  # fmt: skip
-    return replace(total, high=total.high + max(held - judged, 0.0))
-
-
-def _with_dark(pool: Pool, seen: Quantity, dark: Shares) -> Quantity:
-    """With time in which it is not known who held boards: none of it to all of it, else as the rest."""
-    hours = float(dark.sum(dtype=np.float64)) * pool.usage.step / HOUR
-    there = float((pool.usage.installed.T | pool.held).sum()) * pool.usage.step / HOUR
-    told = seen.value * there / max(there - hours, 1e-9)
-    return replace(seen, value=min(told, seen.high + hours), high=seen.high + hours)
-
-
-def _bounded(pool: Pool, found: Waste, rules: Thresholds) -> Quantity | None:
-    """The same of a span with gaps; None: too little was seen to say anything at all."""
-    held = pool.gpu_s
-    seen = np.clip(np.nan_to_num(pool.coverage), 0, 1)
-    if float((seen * held).sum()) < rules.least_seen * float(held.sum()):
-        return None
-    runs = idle_runs(pool, rules, least=0.0)
-    assert runs is not None
-    holds, step, size = pool.holds, pool.usage.step, len(pool.stays)
-    cells = idle_cells(pool, rules)
-    assert cells is not None
-    known = pool.by_stay(pool.sums(cells[0])) * step
-    idle = tally(holds.stay[runs.hold], np.minimum(runs.known, runs.end - runs.first) * step, size)
-    open_ = pool.by_stay(could_be_idle(pool, rules, np.arange(len(holds), dtype=np.intp)))
-    thin = ~found.enough & (held > 0)
-    placed = known > 0
-    share = np.divide(idle, known, out=np.zeros(size), where=placed)
-    told = np.where(found.enough, found.seconds, np.minimum(share, 1) * held)
-    # of jobs of which nothing was seen: as of the others
-    others = float(told[placed].sum()) / max(float(held[placed].sum()), 1.0)
-    told = np.where(thin & ~placed, others * held, told)
-    nowhere = np.array([not boards for boards in pool.boards_of], dtype=np.bool_)
-    high = np.where(found.enough, found.high, np.where(nowhere, held, np.maximum(open_, idle)))
-    # of a bin's samples some lack, too
-    by_samples = pool.by_stay(pool.sums(pool.share_measured * cells[0])) * step
-    dense = np.divide(by_samples, known, out=np.zeros(size), where=placed)
-    low = np.where(found.enough, found.low, np.minimum(idle, held) * np.minimum(dense, 1))
-    value = min(max(float(told.sum()), float(low.sum())), float(high.sum()))
-    formula = "idle as measured, of jobs with gaps by what was seen of them; gaps of half an hour and more all busy to all idle"
-    return between(
-        float(low.sum()) / HOUR, value / HOUR, float(high.sum()) / HOUR, "gpu_hours", formula, SOURCE
-    )
-
-
-def _waste(pool: Pool, rules: Thresholds) -> Waste | None:
-    runs = idle_runs(pool, rules)
-    if runs is None:
-        return None
-    stay, step, size = pool.holds.stay[runs.hold], pool.usage.step, len(pool.stays)
-    bins = (runs.end - runs.first).astype(np.float64)
-    # Of a whole life to the second, else by bins.
-    seconds = np.where(runs.whole, pool.inside_s[stay], bins * step)
-    known = np.minimum(runs.known, bins) / np.maximum(bins, 1)
-    edges = np.where(runs.whole, 0.0, step)
-    return Waste(
-        runs,
-        stay,
-        tally(stay, seconds, size),
-        tally(stay, np.maximum(seconds * known - edges, 0), size),
-        tally(stay, seconds + edges, size),
-        np.asarray(pool.coverage >= pool.common.least_coverage),
-        Members(stay, size),
-    )
-
-
-def _hours(found: Waste, chosen: Bools | Index | Sequence[int]) -> Quantity:
-    low, value, high = (float(x[chosen].sum()) / HOUR for x in (found.low, found.seconds, found.high))
-    return between(low, value, high, "gpu_hours", "sum of the idle time of each GPU held", SOURCE)
 
 
 def _counted(line: Advice) -> float:
@@ -202,7 +81,9 @@ def _reclaim(pool: Pool, found: Waste, number: int, chosen: Index) -> Advice:
             jobs=(job.id,),
         ),
         quantity=exact(count, "gpus", "GPUs without a kernel", SOURCE),
-        saving=_saving(pool, _hours(found, [number]), _power(pool, chosen, found), count, job.limit_s - age),
+        saving=_saving(
+            pool, found.hours(np.array([number])), _power(pool, chosen, found), count, job.limit_s - age
+        ),
         grade=Grade.C if pool.is_snapshot else Grade.A if lasts >= 2 * HOUR else Grade.B,
         grounds=(_ground(pool, found, chosen, [job]),),
         because=f"{_of(count, job)} ran no kernel for {_since(pool, lasts, age)}",
@@ -232,13 +113,25 @@ def _ended(pool: Pool, found: Waste, now: Index, rules: Thresholds) -> list[Advi
         if judged < pool.common.least_coverage * pool.gpu_s[every].sum():
             unsure += 1
         else:
-            line = _ask_less(pool, found, wasted, len(every))
-            said += [line] if _counted(line) >= rules.least_gpu_hours else []
+            parts = [_ask_less(pool, found, alike, len(every)) for alike in _alike(pool, found, wasted)]
+            said += [line for line in parts if _counted(line) >= rules.least_gpu_hours]
     if unsure:
         least = f"{pool.common.least_coverage:.0%}"
         why = f"{counted(unsure, 'group')} of a user and a name measured for less than {least} of their GPU-hours"
         said.append(Refused(NAME, NOWHERE, why))
     return said
+
+
+def _alike(pool: Pool, found: Waste, members: Index) -> Iterator[Index]:
+    """A group that is advised on as one. Jobs without a name have nothing in common but what they left idle: all GPUs, some, or stretches."""
+    if pool.stays[members[0]].name:
+        yield members
+        return
+    is_all = found.seconds[members] >= 0.95 * pool.gpu_s[members]
+    some = tally(found.run_stay, found.runs.whole.astype(np.float64), len(pool.stays))[members] > 0
+    for chosen in (is_all, some & ~is_all, ~some & ~is_all):
+        if chosen.any():
+            yield members[chosen]
 
 
 def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
@@ -251,13 +144,14 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     unused = np.array(
         [found.runs.whole[found.of_stay[number]].sum() for number in members.tolist()], np.float64
     )
-    hours = _hours(found, members)
+    hours = found.hours(members)
     workload = jobs[0].workload or workload_named(name) or ""
     few = len(jobs) < pool.common.least_jobs
+    action, what = _request(jobs, held, idle, unused, hours.value)
     return Advice(
-        id=f"{NAME}:{user}/{name}",
+        id=f"{NAME}:{user}/{name or what}",
         rule=NAME,
-        action=_request(jobs, held, idle, unused, hours.value),
+        action=action,
         scope=Scope(jobs=tuple(job.id for job in jobs[:-201:-1])),
         quantity=between(
             low, middle, high, "gpus", "median over its jobs of idle GPU time / run time", SOURCE
@@ -276,27 +170,43 @@ def _ask_less(pool: Pool, found: Waste, members: Index, alike: int) -> Advice:
     )
 
 
-def _request(jobs: Sequence[Stay], held: Numbers, idle: Numbers, unused: Numbers, hours: float) -> str:
-    """What to ask for the next time; ``unused``: [job] GPUs that did nothing for its whole life."""
+def _request(
+    jobs: Sequence[Stay], held: Numbers, idle: Numbers, unused: Numbers, hours: float
+) -> tuple[str, str]:
+    """What to ask for the next time, and in a word; ``unused``: [job] GPUs that did nothing for its whole life."""
     of = f"{counted(len(jobs), 'job')} {title(jobs[0].user, jobs[0].name)}"
     if (idle >= 0.95 * held).all():
-        return f"move {of} off GPUs: none was used in {_hours_of(hours)}"
+        return f"move {of} off GPUs: none was used in {_hours_of(hours)}", "(all)"
     size, spare = float(np.median(held)), float(unused.min())
     if (held == size).all() and spare >= 1:
-        return (
-            f"ask for {size - spare:.0f} instead of {counted(size, 'GPU')} in {of}: {_hours_of(hours)} idle"
-        )
+        fewer = f"{size - spare:.0f} instead of {counted(size, 'GPU')}"
+        return f"ask for {fewer} in {of}: {_hours_of(hours)} idle", "(some)"
     if unused.any():
-        return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle"
-    return f"let go of the GPUs of {of} while they do nothing: {_hours_of(hours)} idle in stretches"
+        return f"ask for fewer GPUs in {of}: {_hours_of(hours)} idle", "(some)"
+    stretches = f"let go of the GPUs of {of} while they do nothing: {_hours_of(hours)} idle in stretches"
+    return stretches, "(stretches)"
 
 
 def _hours_of(hours: float) -> str:
     return counted(hours, "GPU-hour") if hours >= 10 else f"{hours:.2g} GPU-hours"
 
 
-def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
-    """What is not worth a line each."""
+def _rest(pool: Pool, lines: Sequence[Advice], most: int) -> Iterator[Advice]:
+    """What is not worth a line each: a line a user, and one for all whom that leaves."""
+    owner = {stay.id: stay.user for stay in pool.stays}
+    of_user: dict[str, list[Advice]] = {}
+    for line in lines:
+        of_user.setdefault(owner[line.scope.jobs[0]], []).append(line)
+    named_ = sorted(user for user in of_user if user)
+    named_.sort(key=lambda user: -sum(map(_counted, of_user[user])))
+    for user in named_[:most]:
+        yield _sum(pool, of_user.pop(user), user)
+    if others := [line for left in of_user.values() for line in left]:
+        yield _sum(pool, others)
+
+
+def _sum(pool: Pool, lines: Sequence[Advice], user: str = "") -> Advice:
+    """Several lines in one, of a user or of several."""
     hours = [line.saving.gpu_hours for line in lines if line.saving.gpu_hours is not None]
     total = Quantity(
         sum(h.value for h in hours),
@@ -307,10 +217,13 @@ def _sum(pool: Pool, lines: Sequence[Advice]) -> Advice:
         SOURCE,
     )
     gpus = sum(line.quantity.value for line in lines)
+    more = counted(len(lines), "more job or group", "more jobs and groups")
     return Advice(
-        id=f"{NAME}:others",
+        id=f"{NAME}:{user}/(more)" if user else f"{NAME}:others",
         rule=NAME,
-        action=f"look at {_hours_of(total.value)} that {counted(len(lines), 'more job or group', 'more jobs and groups')} left idle",
+        action=f"ask {named(user)} about {more} of theirs: {_hours_of(total.value)} idle"
+        if user
+        else f"look at {_hours_of(total.value)} that {more} left idle",
         scope=Scope(jobs=tuple(job for line in lines for job in line.scope.jobs)[:200]),
         quantity=exact(gpus, "gpus"),
         saving=_saving(pool, total, None, gpus, np.nan),

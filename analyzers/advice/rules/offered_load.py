@@ -107,7 +107,7 @@ def _by_arrivals(pool: Pool, rules: Thresholds, load: Load, overflow: Overflow) 
         because=(
             f"{overflow.words}, so this is by the work that arrives: {come.value:,.0f} GPU-hours an hour"
             f" [{come.low:,.0f}, {come.high:,.0f}] were submitted and {float(load.running.mean()):,.0f} done; {have:,} GPUs are"
-            f" installed, and jobs of {end:,.0f} waited at the end"
+            f" installed, and jobs of {counted(end, 'GPU')} waited at the end"
         ),
         would_change=(
             f"how long jobs run that have not ended: {1 - found.known:.0%} of the work is reckoned from those that have;"

@@ -24,7 +24,7 @@ from coldaisle.analyzers.advice.load import whole
 from coldaisle.analyzers.advice.measuring import block_starts
 from coldaisle.analyzers.advice.places import short
 from coldaisle.analyzers.advice.pool import HOUR, Index, Numbers, Pool
-from coldaisle.analyzers.advice.rules.idle_gpus import waste
+from coldaisle.analyzers.advice.reclaiming import reclaimable
 from coldaisle.analyzers.advice.rules.offered_load import asked
 from coldaisle.analyzers.advice.settings import table
 from coldaisle.analyzers.advice.telling import counted, examples, named
@@ -277,7 +277,7 @@ def _parts(pool: Pool, rules: Thresholds, work: Work, bound: Bound, own: Rules, 
             f" and {best.binding} decides the count; option zero: {zero.note}"
         ),
         would_change=f"a run on the new part; p{own.q * 100:.0f} of {demand.value:,.0f} busy GPUs is what is sized for",
-        but=_but(pool, own),
+        but=_but(pool, own, work),
     )
 
 
@@ -408,10 +408,8 @@ def _zero(pool: Pool, work: Work, own: Rules) -> Option:
 
 def _idle(pool: Pool) -> float:
     """GPUs, on average over the span, that jobs held and did not use."""
-    found = waste(pool, table("idle_gpus", Idling, {}))
-    if found is None:
-        return 0.0
-    return float(found.seconds[found.enough].sum()) / max(pool.usage.span_s, 1.0)
+    found = reclaimable(pool, table("idle_gpus", Idling, {}))
+    return 0.0 if found is None else found.value * HOUR / max(pool.usage.span_s, 1.0)
 
 
 def _demand(work: Work, own: Rules, bound: Bound) -> str:
@@ -422,10 +420,15 @@ def _demand(work: Work, own: Rules, bound: Bound) -> str:
     told = f"p{own.q * 100:.0f} over time {rate / 1e12:,.3g} TB/s"
     if bound.resource == "compute":
         told = f"p{own.q * 100:.0f} over time {flops / 1e15:,.3g} Pflop/s"
-    return f"{told}, {memory / 1e12:,.3g} TB held"
+    return f"{told}, {memory / 1e12:,.3g} TB held" if work.has_memory else told
 
 
-def _but(pool: Pool, own: Rules) -> str:
+def _but(pool: Pool, own: Rules, work: Work) -> str:
+    told = _unless(pool, own)
+    return told if work.has_memory else f"{told}; device memory in use is not measured, and may take more"
+
+
+def _unless(pool: Pool, own: Rules) -> str:
     said = "reclaim idle GPUs first; each job must still fit the new boards' memory"
     installed = whole(pool).installed
     return said if _is_short(pool, own) else f"nothing is short: {installed:,} GPUs serve what is asked for"

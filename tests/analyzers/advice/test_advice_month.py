@@ -110,3 +110,19 @@ def test_ten_minutes_size_nothing() -> None:
     counsel = counsel_of(made.usage)
     assert {one.rule for one in counsel.given if one.rule in OF_JOBS} == {"idle_gpus"}
     assert OF_JOBS - {one.rule for one in counsel.refused} == {"idle_gpus"}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_where_only_nodes_are_known_what_is_idle_is_told_for_all_jobs_together(seed: int) -> None:
+    made = month(nodes=8, days=14, seed=seed)
+    stays = tuple(replace(stay, boards=None) for stay in made.usage.stays)
+    counsel = counsel_of(replace(made.usage, stays=stays))
+    found, planted = counsel.reclaimable, made.planted.reclaimable_gpu_hours
+    assert found is not None
+    assert found.value == pytest.approx(planted, rel=0.05)
+    assert found.low <= planted <= found.high
+    assert "of jobs of which only nodes are known" in found.formula
+    # of single jobs nothing is said
+    told = [one for one in counsel.given if one.rule == "idle_gpus"]
+    whole = {stay.id for stay in stays if stay.gpu_count == 8 * len(stay.hosts)}
+    assert whole.issuperset(job for one in told for job in one.scope.jobs)

@@ -185,12 +185,28 @@ def test_names_are_made_inert() -> None:
 
 
 def test_many_lines_are_summed_up() -> None:
-    works = [Work(0, 48, 1, n, RESTS, {"name": f"n{n}"}) for n in range(16)]
+    users = ["rsun"] * 8 + ["ann"] * 6 + [""] * 2
+    works = [Work(0, 48, 1, n, RESTS, {"name": f"n{n}", "user": user}) for n, user in enumerate(users)]
     lines = given(usage_of(works), RULE, {"idle_gpus": {"most_lines": 5}})
-    assert len(lines) == 6
-    (rest,) = [one for one in lines if one.id == "idle_gpus:others"]
-    assert rest.saving.gpu_hours is not None
-    assert rest.saving.gpu_hours.value == pytest.approx(11 * 48)
+    rest = {one.id: one for one in lines if one.id.endswith(("(more)", ":others"))}
+    assert len(lines) == 5 + len(rest)
+    hours = {id_: one.saving.gpu_hours.value / 48 for id_, one in rest.items() if one.saving.gpu_hours}
+    assert sum(hours.values()) == pytest.approx(11)
+    assert set(hours) <= {"idle_gpus:rsun/(more)", "idle_gpus:ann/(more)", "idle_gpus:others"}
+    assert "idle_gpus:ann/(more)" in hours
+    assert "more jobs and groups of theirs" in rest["idle_gpus:ann/(more)"].action
+
+
+def test_jobs_without_a_name_are_told_apart_by_what_they_left_idle() -> None:
+    unnamed = {"name": "", "user": ""}
+    works = [
+        *series(6, reads=RESTS, stay=unnamed, gpus=4),
+        *series(6, reads=HALF, stay=unnamed, first=8),
+    ]
+    idle, half = sorted(given(usage_of(works), RULE), key=lambda one: one.id)
+    assert (idle.id, half.id) == ("idle_gpus:/(all)", "idle_gpus:/(some)")
+    assert idle.action == "move 6 jobs without a name off GPUs: none was used in 96 GPU-hours"
+    assert half.action == "ask for 4 instead of 8 GPUs in 6 jobs without a name: 96 GPU-hours idle"
 
 
 def test_a_look_of_minutes_tells_gross_waste_with_binomial_bounds() -> None:
@@ -203,3 +219,33 @@ def test_a_look_of_minutes_tells_gross_waste_with_binomial_bounds() -> None:
     # 4 of 12 GPUs: Clopper-Pearson at 80 % is 0.153 to 0.564.
     share = [x / 2.0 for x in (counsel.reclaimable.low, counsel.reclaimable.value, counsel.reclaimable.high)]
     assert share == pytest.approx([0.1535, 1 / 3, 0.5590], abs=0.01)
+
+
+def test_a_short_pause_beside_a_gap_is_none_that_lasts() -> None:
+    """Ten minutes of every four hours, each with a gap of three hours after it: nobody saw half an hour of rest."""
+    usage = usage_of([Work(0, 48)])
+    at = np.arange(len(usage.starts)) % 48
+    for key in ("gpu.util", "gpu.sm_active"):
+        usage.means[key][at < 2, :8] = 0.0
+        usage.means[key][(at >= 2) & (at < 38), :8] = np.nan
+    found = counsel_of(usage).reclaimable
+    assert found is not None
+    assert found.low == found.value == 0
+    assert found.high > 200
+
+
+def test_through_gaps_labels_go_on_and_free_boards_do_not() -> None:
+    """Half of the time one job holds eight GPUs and leaves half of them idle, then they are free; two hours of three are dark."""
+    usage = usage_of([Work(0, 24, reads=HALF, stay={"submitted_at": np.nan})], nodes=1)
+    dark = np.arange(len(usage.starts)) % 36 >= 12
+    for values in usage.means.values():
+        values[dark] = np.nan
+    counsel = counsel_of(usage)
+    held, found = counsel.utilisations.cluster.gpu_hours, counsel.reclaimable
+    allocated = counsel.utilisations.cluster.allocated.ratio
+    assert held is not None
+    assert found is not None
+    assert allocated is not None
+    assert allocated.value == pytest.approx(0.5, rel=0.02)
+    assert held.value == pytest.approx(8 * 24, rel=0.02)
+    assert found.value == pytest.approx(4 * 24, rel=0.03)

@@ -289,3 +289,13 @@ def test_a_format_that_the_old_part_lacks_is_not_credited() -> None:
     assert ratio("compute", v100, h100, 0.1).value == pytest.approx(
         h100.peak("fp16") / v100.peak("fp16"), rel=0.01
     )
+
+
+def test_memory_that_nobody_measured_is_not_told_as_none() -> None:
+    usage = month(nodes=4, days=8).usage
+    bare = replace(usage, means={k: v for k, v in usage.means.items() if k != "gpu.mem_used"}, peaks={})
+    lines = given(bare, "purchase")
+    assert lines
+    assert not any("TB held" in one.because for one in lines)
+    told = [one for one in lines if one.options[1:]]
+    assert all("device memory in use is not measured" in one.but for one in told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,24 @@ def test_findings_that_recur_are_counted_by_day() -> None:
     codes = [Incident("xid", "79", "r01n01", "3", START + DAY * day, 1.0) for day in (1, 2)]
     (found,) = facts_of(usage([]), codes, ("ALERTS", "DCGM_FI_DEV_XID_ERRORS")).recurring
     assert (found.name, found.days, found.where) == ("79", 2, ("r01n01/3",))
+    # one a GPU and day is counted: how many there were is not known
+    assert (found.amount, found.low) == (2.0, 2.0)
+    assert math.isnan(found.high)
+
+
+def test_what_gaps_hide_of_a_finding_is_in_its_interval() -> None:
+    whole = usage([])
+    limited = np.full((len(whole.starts), 8), 0.25, np.float32)
+    told = replace(whole, means={**whole.means, "gpu.thermal_violation": limited})
+    (found,) = facts_of(told).recurring
+    hours = len(whole.starts) * whole.step / HOUR * 8
+    assert found.low == found.amount == pytest.approx(hours / 4)
+    assert found.high == pytest.approx(found.amount)
+    dark = limited.copy()
+    dark[::2] = np.nan
+    (found,) = facts_of(replace(told, means={**whole.means, "gpu.thermal_violation": dark})).recurring
+    assert found.low == pytest.approx(hours / 8, rel=0.05)
+    assert found.high == pytest.approx(hours / 4, rel=0.05)
 
 
 # -- joining
@@ -143,6 +162,31 @@ def accounted(id_: str, gpus: int, begin: float, end: float | None, state: str =
     start = START + begin * HOUR
     return Accounted(id_, "", "", "", "", state, start - 60, None, start, None if end is None else START + end * HOUR, None,
                      ("n01.example.org",), gpus, 8, None, None, None)  # fmt: skip
+
+
+def test_a_job_on_an_instance_of_a_divided_gpu_holds_its_share() -> None:
+    span = Span(START, 3600.0, 24)
+    boards = [Seen("r01n01", "0", ("GPU-0",), "", "", 0, 23)]
+    both = [held(job, 0, 0, 24)._replace(share=0.5) for job in ("1", "2")]
+    gathered = Gathered(
+        span,
+        boards=boards,
+        hosts=["r01n01"],
+        held=both,
+        jobs_known=True,
+        means={"gpu.util": np.full((24, 1), 0.5, np.float32)},
+        coverage=np.ones((24, 1), np.float32),
+    )
+    made = joined(span, gathered, None)
+    assert [(one.gpu_count, one.gpus_held) for one in made.usage.stays] == [(1, 0.5), (1, 0.5)]
+    assert made.remarks[0].startswith("1 GPUs are divided (MIG)")
+    counsel = advise(made.usage, settings())
+    assert counsel.utilisations.cluster.gpu_hours is not None
+    assert counsel.utilisations.cluster.gpu_hours.value == pytest.approx(24)
+    # both may have been idle in turn
+    assert counsel.reclaimable is not None
+    assert counsel.reclaimable.value == 0
+    assert counsel.reclaimable.high == pytest.approx(24)
 
 
 def held(job: str, board: int, begin: float, end: float, *, is_open: bool = False) -> Held:
@@ -234,3 +278,27 @@ def test_boards_that_came_late_count_as_installed_from_then_on() -> None:
 )
 def test_pods_without_an_owner_belong_together_by_what_their_names_begin_with(pod: str, name: str) -> None:
     assert pods_of(pod) == name
+
+
+def test_what_runs_in_the_dark_is_not_told_as_none() -> None:
+    """By labels alone: eight GPUs, four of them always held, and nothing heard of any for two thirds of the time."""
+    made = month(nodes=1, days=3.0).usage
+    stay = replace(
+        made.stays[0],
+        submitted_at=math.nan,
+        started_at=START,
+        ended_at=math.nan,
+        gpu_count=4,
+        boards=(0, 1, 2, 3),
+    )
+    told = replace(made, stays=(stay,), means={"gpu.util": np.full((len(made.starts), 8), 0.9, np.float32)})
+    dark = np.arange(len(made.starts)) % 36 >= 12
+    told.means["gpu.util"][dark] = np.nan
+    # what labels do not show at a dark instant
+    gone = replace(told, stays=tuple(
+        replace(stay, id=f"slurm:{n}", started_at=at, ended_at=at + 12 * made.step) for n, at in enumerate(made.starts[::36])
+    ))  # fmt: skip
+    load = facts_of(gone).load
+    assert load is not None
+    assert (load.p50, load.p95, load.most) == (4.0, 4.0, 4.0)
+    assert all(running == 4.0 for _, running, _ in load.by_day)

@@ -16,6 +16,7 @@ import pytest
 from lab.month import START, month
 
 from coldaisle.analyzers.advice.counsel import settings
+from coldaisle.analyzers.advice.groups import workload_of
 from coldaisle.analyzers.audit.audit import audited
 from coldaisle.analyzers.audit.drift import drifts
 from coldaisle.analyzers.audit.joining import Joined
@@ -25,13 +26,13 @@ from coldaisle.analyzers.report.markdown import as_markdown
 from coldaisle.analyzers.report.page import as_html
 from coldaisle.analyzers.report.table import COLUMNS, as_csv, inert
 from coldaisle.analyzers.report.text import summary
-from coldaisle.analyzers.report.words import demand
+from coldaisle.analyzers.report.words import demand, points
 from coldaisle.analyzers.usage import Usage
 from coldaisle.sources.errors import ConfigError
 
 HOSTILE = (
     "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "@SUM(1)", "+1+1", "-2+3", "\t=1", "a|b\nc", "]]>&\"'",
-    "\x1b]0;x\x07", "{{ 7*7 }}", "[x](javascript:alert(1))", "![x](http://evil/x.png)", "\u202eevil",
+    "\x1b]0;x\x07", "{{ 7*7 }}", "[x](javascript:alert(1))", "![x](http://evil/x.png)", "\u202eevil", "\uff1d1+1",
 )  # fmt: skip
 
 
@@ -156,6 +157,39 @@ def test_pseudonyms_leave_no_name_anywhere_and_are_stable() -> None:
     assert plain["gpu_hours"] == hidden["gpu_hours"]
 
 
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("gpu-long", True),
+        ("A100", True),
+        ("mi300x_2d", True),
+        ("smithlab", False),
+        ("gpu-smith", False),
+        ("gpu\u00e9", False),
+    ],
+)
+def test_partitions_that_name_nobody_keep_their_names(name: str, stays: bool) -> None:
+    assert (Pseudonyms(b"k" * 32).partition(name) == name) is stays
+
+
+def test_what_names_say_of_work_outlives_them() -> None:
+    stays = tuple(replace(one, name="sft-moonshot", partition="smithlab") for one in usage().stays)
+    hidden = Pseudonyms(b"k" * 32).usage(replace(usage(), stays=stays))
+    assert {workload_of(one) for one in hidden.stays} == {"finetuning"}
+    assert not any("smithlab" in one.partition for one in hidden.stays)
+
+
+def test_the_first_page_is_read_without_knowing_the_trade() -> None:
+    told = made()
+    text = next(point.text for point in points(told) if point.title == "How busy are the GPUs?")
+    use = told["utilisations"]["cluster"]
+    busy = use["allocated"]["value"] * use["busy"]["value"]
+    assert text.startswith(
+        f"Of 100 GPU-hours installed jobs held {use['allocated']['value'] * 100:.0f}, and in {busy * 100:.0f}"
+    )
+    assert not any(word in text for word in ("kernel", "SM", "flop", "board", "["))
+
+
 def test_the_key_of_pseudonyms_is_kept_and_is_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "state" / "pseudonyms.key"
     assert key_from(path) == key_from(path)
@@ -232,5 +266,19 @@ def test_whether_more_is_needed_is_said_where_waits_are_known(load: dict[str, An
         "offered_load": {"p50_gpus": 30, **load},
         "utilisations": {"racks": []},
         "jobs_by": {"partition": [], "state": []},
+        "advice": [],
     }
     assert demand(made).startswith(begins)
+
+
+def test_whether_more_is_needed_is_said_as_the_advice_on_it_says() -> None:
+    load = {"p50_gpus": 60, "p95_gpus": 80, "installed_gpus": 64, "waiting_p95_gpus": 20}
+    made = {"offered_load": load, "utilisations": {"racks": []}, "jobs_by": {"partition": [], "state": []}}
+    no, yes = (
+        "buy no GPUs for gpu: 61 needed, 64 installed",
+        "gpu is short of 9 GPUs: 73 needed, 64 installed",
+    )
+    said = [demand({**made, "advice": [{"rule": "offered_load", "action": one}]}) for one in (no, yes)]
+    assert said[0].startswith("No: ")
+    assert said[0].endswith("Buy no GPUs for gpu: 61 needed, 64 installed.")
+    assert said[1].startswith("Yes: ")
