@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coldaisle.analyzers.exchange import fullest
 from coldaisle.analyzers.features import (
     Hosts,
     activity,
@@ -36,6 +37,10 @@ COMPUTE_TENSOR, COMPUTE_SHARE, COMPUTE_PIPE = 0.4, 0.5, 0.6
 """Tensor activity, the same as a share of SM activity, or another pipe's."""
 MEMORY_DRAM, MEMORY_TENSOR = 0.6, 0.3
 LATENCY_SM, LATENCY_TENSOR, LATENCY_DRAM = 0.4, 0.15, 0.3
+FULL = 0.75
+"""Of what a link can reach, on average, from which a job that does not fill its tensor cores has its speed from it."""
+HALF_POWER = 0.5
+"""Of the power range, at most: the same where nobody counts tensor cores."""
 WAITS = 0.5
 """Share of samples in which kernels only wait."""
 TRAINING_TENSOR_SHARE, TRAINING_POWER, TRAINING_SYNC = 0.25, 0.55, 0.6
@@ -60,6 +65,8 @@ class Means(NamedTuple):
     traffic: Floats
     """Bytes a second a GPU over NVLink, or a node over the fabric, whichever is more."""
     host_waits: Floats
+    links: Floats
+    """How full the fullest kind of its links is, of what it can reach."""
 
 
 def classify(window: Window) -> dict[str, JobClass]:
@@ -141,6 +148,8 @@ def _bound(means: Means, number: int) -> tuple[Bound, str]:
         return _without_profiling(means, number)
     if tensor >= COMPUTE_TENSOR or pipe >= COMPUTE_PIPE or (sm >= 0.3 and tensor / sm >= COMPUTE_SHARE):
         return Bound.COMPUTE, f"tensor cores {tensor:.0%}"
+    if means.links[number] >= FULL:
+        return Bound.COMMUNICATION, _full_links(means, number)
     if dram >= MEMORY_DRAM and not tensor >= MEMORY_TENSOR:
         return Bound.MEMORY, f"memory {dram:.0%}"
     if sm < LATENCY_SM and not tensor >= LATENCY_TENSOR and not dram >= LATENCY_DRAM:
@@ -148,10 +157,16 @@ def _bound(means: Means, number: int) -> tuple[Bound, str]:
     return Bound.MIXED, ""
 
 
+def _full_links(means: Means, number: int) -> str:
+    return f"its links carry {min(float(means.links[number]), 1.0):.0%} of what they can reach"
+
+
 def _without_profiling(means: Means, number: int) -> tuple[Bound, str]:
     level, memory = float(means.intensity[number]), float(means.memory[number])
     if level >= 0.8 and not memory >= 0.6:
         return Bound.COMPUTE, f"at {level:.0%} of the power range (no profiling metrics: less sure)"
+    if means.links[number] >= FULL and level < HALF_POWER:
+        return Bound.COMMUNICATION, _full_links(means, number)
     if memory >= 0.6 and level < 0.7:
         return Bound.MEMORY, f"memory controller {memory:.0%} (no profiling metrics: less sure)"
     if level < 0.25 and not memory >= 0.2:
@@ -195,6 +210,7 @@ def _means(window: Window) -> Means:
             team.mean(nvlink(window, SECONDS)[None])[0], team.node_mean(fabric(window, SECONDS)[None])[0]
         ),
         np.fmax(host.waits_cpu, host.waits_io),
+        fullest(window),
     )
     return Means(*(_of_jobs(window, values) for values in found))
 

@@ -81,7 +81,7 @@ def _progress(window: Window, seconds: float, counts: Bools | None = None) -> Pr
         # Not every program uses tensor cores.
         uses = np.fmax.reduce(np.nan_to_num(sharp_past), axis=0, initial=0.0) > 0.02
         now, past = np.where(uses, sharp, now), np.where(uses, sharp_past, past)
-    past = _since_start(window, team, past)
+    past = since_start(window, team, past)
     reference = np.where((~np.isnan(past)).sum(axis=0) >= LEAST_MINUTES, quantile(past, 0.85), np.nan)
     return Progress(now.astype(np.float32), reference.astype(np.float32))
 
@@ -96,7 +96,7 @@ def _work(window: Window, key: str, seconds: float) -> tuple[Floats, Floats]:
     return now, past
 
 
-def _since_start(window: Window, team: Teams, minutes: Floats) -> Floats:
+def since_start(window: Window, team: Teams, minutes: Floats) -> Floats:
     """[minute, team] without what lies before a job's third minute."""
     number = window.at // 60 - len(minutes) + np.arange(len(minutes))
     first = number[np.argmax(~np.isnan(minutes), axis=0)] if len(minutes) else np.zeros(len(team))

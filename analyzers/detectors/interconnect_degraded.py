@@ -85,10 +85,12 @@ class Sign(NamedTuple):
     metric: str
     now: float
     normal: float
-    """What its siblings have."""
+    """What its siblings have, or it had before."""
     unit: str
     since: float | None = None
     """None: by its samples."""
+    beside: str = "its siblings"
+    """Whose ``normal`` is."""
 
 
 def _ports(window: Window, rules: Thresholds) -> tuple[Candidate, ...]:
@@ -151,21 +153,20 @@ def _errs(window: Window, rules: Thresholds) -> dict[int, Sign]:
 def _waits(window: Window, rules: Thresholds) -> dict[int, Sign]:
     """Ports that cannot send, and far less than their siblings can; or that are told to slow down all the time (RoCE)."""
     found: dict[int, Sign] = {}
-    for key, scale, limit, unit in (
-        ("port.cnp_handled", 1.0, rules.cnp, "/s"),
-        ("port.xmit_wait", rules.ticks, rules.wait, "ratio"),
-    ):
+    for key, limit in (("port.cnp_handled", rules.cnp), ("port.xmit_wait", rules.wait * rules.ticks)):
         if window.has(key):
-            level = mean(window.recent(key, rules.window_s, rules.polls).values) / np.float32(scale)
+            level = mean(window.recent(key, rules.window_s, rules.polls).values)
             if not (level >= limit).any():
                 continue
             normal = _normal(window, level)
-            usual = quantile(window.minutes(key).mean, 0.25) / np.float32(scale)
+            usual = quantile(window.minutes(key).mean, 0.25)
             rises = (level >= limit) & (level >= rules.above_past * usual) & _carries_no_more(window, rules)
             waits = (_stands_out(level, normal, limit, rules) | rises) & ~_fills_itself(window, rules)
             for port in np.flatnonzero(waits).tolist():
-                beside = usual[port] if rises[port] else normal[port]
-                found[port] = Sign("congested", key, float(level[port]), float(np.nan_to_num(beside)), unit)
+                is_alone = level[port] >= rules.above_peers * normal[port]
+                held, whose = (usual, "before") if rises[port] and not is_alone else (normal, "its siblings")
+                known = float(np.nan_to_num(held[port]))
+                found[port] = Sign("congested", key, float(level[port]), known, "/s", beside=whose)
     return found
 
 
@@ -241,9 +242,7 @@ def _grew(window: Window, key: str) -> tuple[Floats, Times]:
 def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate:
     part = window.layout.ports[port]
     loss, job, is_known = _lost(window, port, sign)
-    evidence = [
-        Evidence(sign.metric, part.key, sign.now, "/s" if sign.unit == "ratio" else sign.unit, _beside(sign))
-    ]
+    evidence = [Evidence(sign.metric, part.key, sign.now, sign.unit, _beside(sign))]
     if window.has("port.tx"):
         carried = float(mean(window.recent("port.tx", rules.window_s).values)[port])
         evidence.append(Evidence("port.tx", part.key, carried, "B/s", "what it carries"))
@@ -258,7 +257,7 @@ def _port(window: Window, rules: Thresholds, port: int, sign: Sign) -> Candidate
 
 
 def _beside(sign: Sign) -> str:
-    return f"siblings {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
+    return f"{sign.beside.removeprefix('its ')} {show(sign.normal, sign.unit) if sign.unit == 'B/s' else f'{sign.normal:.3g}'}"
 
 
 def _severity(sign: Sign, loss: float, rules: Thresholds, *, is_known: bool) -> Severity:
@@ -276,7 +275,8 @@ def _words(what: str, sign: Sign, loss: float, device: str = "") -> dict[str, st
     return {
         "what": what, "now": _shown(sign.now, sign.unit), "normal": _shown(sign.normal, sign.unit), "device": device.partition("/")[0],
         "how": f"is told to slow down {sign.now:.0f} times a second" if sign.metric == "port.cnp_handled"
-        else f"could not send {_shown(sign.now, sign.unit)} of the time",
+        else f"counts {show(sign.now, '1')} ticks a second in which it cannot send",
+        "beside": f"{sign.beside} {show(sign.normal, '1')}" if sign.unit == "/s" else "",
         "pace": f"; its job has lost {loss:.0%} of its pace" if loss >= NOTICEABLE else "",
     }  # fmt: skip
 
@@ -284,7 +284,7 @@ def _words(what: str, sign: Sign, loss: float, device: str = "") -> dict[str, st
 def _shown(value: float, unit: str) -> str:
     if unit == "B/s":
         return f"{8 * value / 1e9:.0f} Gb/s"
-    return f"{value:.0%}" if unit == "ratio" else f"{value:.3g}"
+    return f"{value:.3g}"
 
 
 def _lost(window: Window, port: int, sign: Sign) -> tuple[float, str, bool]:
@@ -329,10 +329,7 @@ def _since(window: Window, sign: Sign, entity: int) -> tuple[float, bool]:
     recent = window.recent(sign.metric, 900.0)
     line = recent.values[:, entity]
     known = ~np.isnan(line)
-    if sign.unit in (
-        "/s",
-        "ratio",
-    ):  # counted, and rare events leave samples without any: where the mean changed
+    if sign.unit == "/s":  # counted, and rare events leave samples without any: where the mean changed
         steady = Line(recent.times[known], line[known].astype(np.float64))
         return shifted(steady, 0.3 * float(np.nan_to_num(mean(line[-_newest(recent.step) :, None])[0])))
     middle = (sign.now + sign.normal) / 2

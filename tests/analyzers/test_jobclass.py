@@ -28,6 +28,9 @@ def profiled(sm: float, tensor: float, dram: float, **over: float) -> World:
             profiled(0.165, 0.0, 0.01, gpu__util=1.0, gpu__power=150.0, gpu__mem_util=0.01),
             Bound.COMMUNICATION,
         ),
+        # Links at what they can reach; beside dense compute they are well overlapped.
+        (profiled(0.36, 0.115, 0.2, gpu__nvlink_bandwidth=7.2e11, gpu__power=420.0), Bound.COMMUNICATION),
+        (profiled(0.88, 0.58, 0.37, gpu__nvlink_bandwidth=7.2e11), Bound.COMPUTE),
     ],
 )
 def test_bound_by_what_the_gpus_do(world: World, bound: Bound) -> None:

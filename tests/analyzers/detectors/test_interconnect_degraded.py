@@ -112,8 +112,22 @@ def test_out_of_sequence_on_roce() -> None:
 def test_a_port_that_cannot_send() -> None:
     (one,) = of_job({"port.xmit_wait": only(1e8, 1e5, since=100) * jitter((POLLS, len(PORTS)), 0.2)})
     assert (one.variant, one.roots.ports) == ("congested", (PORTS[LAME],))
-    assert one.words["how"].startswith("could not send")
+    # Ticks are of the vendor's length: no share of the time can be said.
+    assert one.words["how"] == "counts 106 M ticks a second in which it cannot send"
+    assert one.words["beside"].startswith("its siblings ")
+    assert one.evidence[0].value == pytest.approx(1e8, rel=0.2)
     assert one.since == pytest.approx(AT - 79 * 5.0, abs=60)
+
+
+def test_ports_that_all_wait_more_than_they_used_to() -> None:
+    """Congestion of the fabric: held against their own past, for their siblings wait as much."""
+    waits = flat(1e5, 0.2)
+    waits[120:] *= 1e4
+    (one,) = of_job({"port.xmit_wait": waits})
+    assert (one.variant, len(one.roots.ports)) == ("congested", len(PORTS))
+    assert one.words["how"].endswith("G ticks a second in which it cannot send")
+    assert one.words["beside"].startswith("before ")
+    assert one.evidence[0].rule.startswith("before ")
 
 
 def test_a_port_told_to_slow_down() -> None:

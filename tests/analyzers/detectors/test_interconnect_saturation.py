@@ -122,3 +122,92 @@ def test_it_began_when_the_pace_was_lost_where_the_link_was_as_full_before() -> 
     """What degrades a link later explains it: a rail that was busy all along cost nothing until then."""
     (one,) = seen({**WAITS, "port.tx": turns(2.9e10, 3.9e10), "port.rx": turns(2.9e10, 3.9e10)})
     assert one.since == pytest.approx(AT - (POLLS - TURN) * 5.0, abs=90)
+
+
+# --- full since the job began: its past is its own, and holds no better pace -----------------------
+
+BEGAN = AT - (POLLS - 120) * 5.0
+"""Twenty minutes ago; before, another job had these boards."""
+YOUNG = job("4712", GPUS, since=BEGAN)
+WAITING = {"gpu.sm_active": 0.36, "gpu.tensor_active": 0.115, "gpu.power": 420.0}
+"""A quarter of a step computes (SMs .9, tensor .45), the rest exchanges (SMs .165)."""
+
+
+def since_began(before: float, after: float) -> NDArray[np.float64]:
+    values = np.full((POLLS, len(GPUS)), before)
+    values[120:] = after
+    return values * jitter(values.shape, 0.02)
+
+
+def of_young(full: dict[str, tuple[float, float]], **waiting: float) -> tuple[Candidate, ...]:
+    """What two jobs did one after the other: links (before, after), the second waiting for them."""
+    metrics = {key: since_began(*rates) for key, rates in full.items()}
+    usual = {"gpu.sm_active": 0.88, "gpu.tensor_active": 0.45, "gpu.power": 620.0}
+    metrics |= {key: since_began(usual[key], value) for key, value in {**WAITING, **waiting}.items()}
+    return seen(metrics, jobs=[YOUNG])
+
+
+@pytest.mark.parametrize(
+    ("variant", "full"),
+    [
+        ("nvlink", {"gpu.nvlink_tx": (4e10, 3.65e11)}),
+        ("network", {"port.tx": (9e9, 4.55e10), "port.rx": (9e9, 4.55e10)}),
+        ("pcie", {"gpu.pcie_rx": (3e9, 5.1e10)}),
+        ("pcie", {"gpu.pcie_tx": (1e9, 5.1e10)}),  # the other way: activations that go to the host
+        ("nvlink", {"gpu.nvlink_tx": (3.65e11, 3.65e11)}),  # the job before filled them, too
+    ],
+)
+def test_a_link_that_is_full_since_the_job_began(variant: str, full: dict[str, tuple[float, float]]) -> None:
+    """The job before was quicker: that is nothing of this one's pace, nor is its traffic this one's past."""
+    (one,) = of_young(full)
+    assert (one.variant, one.roots.jobs, one.is_open) == (variant, ("slurm:4712",), True)
+    assert one.since == pytest.approx(BEGAN, abs=1)
+    assert not one.since_bound
+    assert one.loss == pytest.approx(0.6 if variant == "pcie" else 0.735, abs=0.02)  # copies take no SMs
+    assert one.confidence < 0.8
+    assert one.evidence[1].metric == "gpu.sm_active"
+    assert one.evidence[1].value == pytest.approx(0.36, abs=0.01)
+    assert "no better pace of its own is known; by its SM activity" in one.words["lost"]
+
+
+def test_two_rails_of_eight_that_are_full_since_the_job_began() -> None:
+    """Rails that a job does not use are no part of its past either."""
+    used = np.arange(len(PORTS)) % 8 < 2
+    rail = {key: since_began(9e9, 4.55e10) * used for key in ("port.tx", "port.rx")}
+    waiting = {key: since_began(0.45, value) for key, value in WAITING.items()}
+    (one,) = seen({**waiting, **rail}, jobs=[YOUNG])
+    assert (one.variant, one.words["rate"]) == ("network", "45.5 GB/s")
+
+
+def test_loss_without_sm_activity_and_without_profiling() -> None:
+    full = since_began(4e10, 3.65e11)
+    tensor = {"gpu.tensor_active": since_began(0.45, 0.1), "gpu.power": since_began(620.0, 420.0)}
+    (one,) = seen({**tensor, "gpu.nvlink_tx": full}, jobs=[YOUNG])
+    assert one.loss == pytest.approx(0.75, abs=0.02)
+    assert "by its tensor activity" in one.words["lost"]
+    power = {
+        "gpu.power": since_began(620.0, 260.0),
+        "gpu.nvlink_bandwidth": 2 * full,
+        "gpu.util": np.full((POLLS, 16), 0.99),
+    }
+    (one,) = found(NAME, window_of(gpus=GPUS, metrics=power, jobs=[YOUNG]))
+    assert "by its power" in one.words["lost"]
+
+
+def test_a_full_link_under_full_compute_since_the_job_began_is_good_overlap() -> None:
+    assert not of_young(
+        {"gpu.nvlink_tx": (4e10, 3.65e11)},
+        **{"gpu.tensor_active": 0.4, "gpu.power": 600.0, "gpu.sm_active": 0.9},
+    )
+
+
+def test_half_full_links_since_the_job_began_are_silent() -> None:
+    """Tensor-parallel decoding: no tensor activity to speak of, and links far from full."""
+    assert not of_young({"gpu.nvlink_tx": (4e10, 2.0e11)}, **{"gpu.tensor_active": 0.06})
+
+
+def test_a_job_that_was_there_before_all_samples_may_have_been_saturated_for_longer() -> None:
+    full = np.full((POLLS, 16), 3.65e11)
+    waiting = {key: np.full((POLLS, 16), value) for key, value in WAITING.items()}
+    (one,) = seen({**waiting, "gpu.nvlink_tx": full * jitter(full.shape, 0.01)})
+    assert one.since_bound
