@@ -65,7 +65,10 @@ def _learnt_idle(window: Window) -> Floats:
 
     def make() -> Floats:
         power, util = window.minutes("gpu.power"), window.minutes("gpu.util")
-        return quantile(np.where(util.high <= 0.01, power.mean, np.nan), 0.5)
+        rests = util.high <= 0.01
+        if window.has("gpu.gr_active"):  # averaged where utilisation is only glimpsed
+            rests &= ~(window.minutes("gpu.gr_active").high > 0.01)
+        return quantile(np.where(rests, power.mean, np.nan), 0.5)
 
     return window.cached("learnt_idle", make)
 
@@ -187,6 +190,15 @@ def activity(window: Window, seconds: float = 120.0) -> Activity:
     return window.cached(("activity", seconds), make)
 
 
+def averaged_busy(window: Window, seconds: float = 120.0) -> Floats:
+    """[gpu] share of the time with a kernel over the whole window: by the engine's own average, where there is none by glimpses,
+    which may all fall into the gaps of a rhythm."""
+    glimpsed = mean(activity(window, seconds).busy)
+    if not window.has("gpu.gr_active"):
+        return glimpsed
+    return _fill(mean(window.recent("gpu.gr_active", seconds).values), glimpsed)
+
+
 def _draws_little(window: Window, seconds: float, strong: Recent) -> Bools:
     """[time, gpu] power little above idle; where that is a guess, far below what the board draws at work."""
     little: Bools = strong.values <= SPIN_INTENSITY
@@ -246,6 +258,17 @@ def synchrony(window: Window, seconds: float = 120.0) -> Floats:
         return np.fmax(_synchrony(team, values), _synchrony(team, level))
 
     return window.cached(("synchrony", seconds), make)
+
+
+def hourly_synchrony(window: Window) -> Floats:
+    """[team] the same by the minutes of the last hour: GPUs whose pace changes together are in step, though a rhythm that is quicker
+    than the polls shows none of it in samples."""
+
+    def make() -> Floats:
+        key = "gpu.gr_active" if window.has("gpu.gr_active") else "gpu.util"
+        return _synchrony(teams(window), window.minutes(key).mean)
+
+    return window.cached("hourly_synchrony", make)
 
 
 def variance(values: Floats) -> Floats:

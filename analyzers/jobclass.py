@@ -9,13 +9,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldaisle.analyzers.exchange import fullest
-from coldaisle.analyzers.features import Hosts, activity, fabric, hosts, nvlink, synchrony
+from coldaisle.analyzers.features import (
+    Hosts,
+    activity,
+    averaged_busy,
+    fabric,
+    hosts,
+    idle_power,
+    nvlink,
+    power_limit,
+    synchrony,
+)
 from coldaisle.analyzers.finding import Bound, JobClass, Workload
 from coldaisle.analyzers.hints import workload_of
 from coldaisle.analyzers.teams import teams
-from coldaisle.analyzers.window import Window, mean
+from coldaisle.analyzers.window import MINUTES, Window, mean
 from coldaisle.sources.source import Floats
 
 SECONDS = 300.0
@@ -34,6 +45,8 @@ WAITS = 0.5
 """Share of samples in which kernels only wait."""
 TRAINING_TENSOR_SHARE, TRAINING_POWER, TRAINING_SYNC = 0.25, 0.55, 0.6
 """Tensor share of SM activity, intensity, and ranks in step: no single one is enough."""
+TRAINED_MINUTES, TRAINED_BOARDS = 4, 0.8
+"""So many minutes, and such a share of a job's boards, tell that it trained. Engineering choice."""
 HOST_WAITS = 0.1
 
 
@@ -101,6 +114,24 @@ def _shown(means: Means, number: int) -> tuple[Workload, str]:
     return Workload.UNKNOWN, "telemetry does not tell"
 
 
+def trained(window: Window, gpus: NDArray[np.intp], start: float, end: float) -> bool:
+    """Whether boards worked in the minutes of [start, end) as training does: tensor cores at a share of the SMs' time (where that
+    is not told, of the engine's, which is no less) that decoding does not reach, and at much of the power range."""
+    minutes = window.at // 60 * 60 - 60.0 * np.arange(MINUTES, 0, -1.0)
+    rows = (minutes >= start) & (minutes + 60.0 <= end)
+    if rows.sum() < TRAINED_MINUTES or not window.has("gpu.tensor_active"):
+        return False
+
+    def level(key: str) -> Floats:
+        return mean(window.minutes(key).mean[rows][:, gpus])
+
+    works = level("gpu.sm_active" if window.has("gpu.sm_active") else "gpu.gr_active")
+    idle = idle_power(window)[gpus]
+    intensity = (level("gpu.power") - idle) / np.maximum(power_limit(window)[gpus] - idle, 1.0)
+    is_hard = (level("gpu.tensor_active") >= TRAINING_TENSOR_SHARE * works) & (intensity >= TRAINING_POWER)
+    return bool(is_hard.mean() >= TRAINED_BOARDS)
+
+
 def _bound(means: Means, number: int) -> tuple[Bound, str]:
     """The first that holds; without profiling metrics power and memory activity say less."""
     busy, waits = float(means.busy[number]), float(means.waits[number])
@@ -166,7 +197,7 @@ def _means(window: Window) -> Means:
     waits = team.mean(mean(np.where(work.have, work.spin, np.nan).astype(np.float32))[None])[0]
     host: Hosts = hosts(window, SECONDS)
     found = Means(
-        team.mean(mean(work.busy)[None])[0],
+        team.mean(averaged_busy(window, SECONDS)[None])[0],
         waits,
         in_work(work.intensity),
         level("gpu.sm_active"),

@@ -13,6 +13,7 @@ import numpy as np
 from coldaisle.analyzers.features import idle_power, power_limit, usual_clock
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
+from coldaisle.sources.cluster import Rows
 from coldaisle.sources.source import Floats
 
 SPIN_SHARE = 0.075
@@ -55,16 +56,28 @@ def lost_by(window: Window, gpu: int) -> float:
     return float(progress(window).lost[team]) if team >= 0 else float("nan")
 
 
-def _progress(window: Window, seconds: float) -> Progress:
+def progress_without(window: Window, gpus: Rows, seconds: float) -> Progress:
+    """The same of those of each team beside ``gpus``: a rank that is slow computes for longer in every step, not more."""
+    others = np.ones(len(window.layout.gpus), dtype=np.bool_)
+    others[gpus] = False
+    return _progress(window, seconds, others)
+
+
+def _progress(window: Window, seconds: float, counts: Bools | None = None) -> Progress:
+    """``counts``: [gpu] whose work is looked at; None: everybody's."""
     team = teams(window)
     if not len(team):
         nothing = np.zeros(0, dtype=np.float32)
         return Progress(nothing, nothing)
-    now, past = _work(window, "gpu.power", seconds)
-    now, past = team.mean(now[None])[0], team.mean(past)
+
+    def of_teams(now: Floats, past: Floats) -> tuple[Floats, Floats]:
+        if counts is not None:
+            now, past = (np.where(counts, values, np.float32(np.nan)) for values in (now, past))
+        return team.mean(now[None])[0], team.mean(past)
+
+    now, past = of_teams(*_work(window, "gpu.power", seconds))
     if window.has("gpu.tensor_active"):
-        sharp, sharp_past = _work(window, "gpu.tensor_active", seconds)
-        sharp, sharp_past = team.mean(sharp[None])[0], team.mean(sharp_past)
+        sharp, sharp_past = of_teams(*_work(window, "gpu.tensor_active", seconds))
         # Not every program uses tensor cores.
         uses = np.fmax.reduce(np.nan_to_num(sharp_past), axis=0, initial=0.0) > 0.02
         now, past = np.where(uses, sharp, now), np.where(uses, sharp_past, past)

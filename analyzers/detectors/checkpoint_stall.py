@@ -32,6 +32,9 @@ from coldaisle.sources.source import Floats, Kind
 
 NAME = "checkpoint_stall"
 LOOKBACK_S = 3600.0
+EDGE, EDGE_MEAN = 0.95, 0.98
+"""Of what it does at work: a sample beside a dip that shows less has a part of it, and so has a minute's mean, which wavers less
+(engineering choice)."""
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,24 +203,42 @@ def _power_key(window: Window, rules: Thresholds) -> str:
     return "gpu.energy" if exact else "gpu.power"
 
 
+def _at_work(past: Past, is_mean: Bools) -> Series:
+    """[time] what such a sample shows of work without a dip: an instant is of one phase of a step, a minute's mean is of all, and
+    may hold a part of a dip."""
+    works = ~past.dips
+    instant = past.level[works & ~is_mean]
+    minute = past.level[works & is_mean]
+    return np.where(
+        is_mean,
+        float(np.quantile(minute, 0.75)) if len(minute) else 1.0,
+        float(instant.mean()) if len(instant) else 1.0,
+    )
+
+
 def _stalls(past: Past, rules: Thresholds) -> list[Stall]:
     """Dips that lie together."""
     stalls: list[Stall] = []
     if not past.dips.any():
         return stalls
-    fine = past.level[past.dips & (past.width <= rules.slow_poll_s)]
+    is_mean = past.width > rules.slow_poll_s
+    fine = past.level[past.dips & past.saves & ~is_mean]
     floor = float(np.clip(np.median(fine), 0.0, 0.5)) if len(fine) else 0.05
+    full = _at_work(past, is_mean)
     places = np.flatnonzero(past.dips)
-    gaps = np.flatnonzero(np.diff(past.times[places]) > 2.5 * past.width[places][1:]) + 1
-    for run in np.split(places, gaps):
+    # A whole minute of work lies between two saves; an instant may be a sample that was lost, or another's.
+    is_apart = (np.diff(past.times[places]) > 2.5 * past.width[places][1:]) | (
+        is_mean[places][1:] & (np.diff(places) > 1)
+    )
+    for run in np.split(places, np.flatnonzero(is_apart) + 1):
         if len(run):
             first, last = int(run[0]), int(run[-1])
             around = np.arange(max(first - 1, 0), min(last + 2, len(past.times)))
-            missing = np.clip(1 - past.level[around], 0, None) / (1 - floor)
-            missing[(around < first) | (around > last)] *= (
-                past.level[around][(around < first) | (around > last)] < 0.9
-            )
-            cost = float((np.minimum(missing, 1) * past.width[around]).sum())
+            level, works = past.level[around], full[around]
+            missing = np.clip((works - level) / np.maximum(works - floor, 0.1), 0.0, 1.0)
+            edge = np.where(is_mean[around], EDGE_MEAN, EDGE)
+            missing[((around < first) | (around > last)) & (level >= edge * works)] = 0.0
+            cost = float((missing * past.width[around]).sum())
             saving = float(past.saves[run].mean()) >= 0.4
             stalls.append(
                 Stall(

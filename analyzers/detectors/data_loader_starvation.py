@@ -21,6 +21,7 @@ from coldaisle.analyzers.features import (
     aligned,
     fell,
     hosts,
+    hourly_synchrony,
     line,
     synchrony,
 )
@@ -34,6 +35,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.hints import workload_of
+from coldaisle.analyzers.jobclass import trained
 from coldaisle.analyzers.saves import saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Window, mean, quantile
@@ -175,17 +177,20 @@ def _judge(window: Window, rules: Thresholds, gaps: Gaps, number: int) -> Candid
     if workload in (Workload.INFERENCE, Workload.INTERACTIVE):
         return None
     in_step = float(np.nan_to_num(synchrony(window, rules.window_s)[number]))
-    if job is None and in_step < rules.sync:
+    if job is None and not max(in_step, float(np.nan_to_num(hourly_synchrony(window)[number]))) >= rules.sync:
         return None
     now = float(gaps.busy[number])
-    change = _change(window, rules, number, job.since + rules.start_s if job else -np.inf)
+    start = job.since + rules.start_s if job else -np.inf
+    change = _change(window, rules, number, start)
     busy = _busy_between_saves(window, rules, number, change, now)
     if busy is None or _has_one_that_goes_on(window, rules, team.members(number), change.since):
         return None
     is_worse = not change.bound and change.reference - now >= rules.worse
     cause: Cause | Undecided | None = _cause(hosts(window, rules.window_s), number, rules)
     if cause is None and is_worse and now <= rules.blind * change.reference:
-        cause = _unseen(window, rules, number, change, now, _trains(window, rules, number, workload, in_step))
+        trains = _trains(window, rules, number, workload, in_step)
+        trains = trains or trained(window, team.members(number), start, change.since)
+        cause = _unseen(window, rules, number, change, now, trains)
     if not isinstance(cause, Cause):
         return cause
     loss = float(np.clip(1 - busy / max(change.reference, 0.05), 0.0, 1.0))
@@ -399,5 +404,5 @@ def _words(host: Hosts, number: int, seen: Starved) -> dict[str, str]:
         "before": f", {seen.change.reference:.0%} before" if seen.is_worse else "",
         "waits": f"{seen.cause.value:.0%}",
         "reads": f"{float(np.nan_to_num(host.reads[number])) / 1e6:.0f} MB/s",
-        "host_cpu": f"{float(np.nan_to_num(host.cpu[number])):.0%}",
+        "host_cpu": "not measured" if np.isnan(host.cpu[number]) else f"{host.cpu[number]:.0%}",
     }

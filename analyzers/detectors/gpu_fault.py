@@ -313,8 +313,34 @@ def _gone(window: Window, rules: Thresholds) -> dict[int, Candidate]:
                 f"no sample for > {limit:.0f} s",
             ),
         )
-        made[gpu] = _made(window, gpu, "lost", Severity.CRITICAL, 1.0, at, [], how, evidence)
+        lost = _made(window, gpu, "lost", Severity.CRITICAL, 1.0, at, [], how, evidence)
+        job = _job_that_misses(window, gpu, at)
+        made[gpu] = lost if job is None else replace(lost, roots=replace(lost.roots, jobs=(job,)))
     return made
+
+
+def _job_that_misses(window: Window, gpu: int, since: float) -> str | None:
+    """The job of a board that nobody names a job of: a label goes with the series that it stood beside. The boards of its node that
+    told more are all of one job, which ran before and stands still since. None: the board's job is known, or not to be told."""
+    if window.gpu_job[gpu] >= 0:
+        return None
+    groups = window.groups
+    others = groups.is_board & (groups.gpu_node == groups.gpu_node[gpu])
+    others &= window.snapshot.gpu_seen > since + window.poll
+    jobs = np.unique(window.gpu_job[others])
+    if len(jobs) != 1 or jobs[0] < 0:
+        return None
+    job = window.jobs[int(jobs[0])]
+    return job.id if job.since <= since and _stands_still(window, others) else None
+
+
+def _stands_still(window: Window, boards: Bools) -> bool:
+    """Whether boards did nothing, or only waited, in the last samples that they told."""
+    seen = activity(window, 900.0)
+    have = seen.have[:, boards]
+    last = np.flatnonzero(have.any(axis=1))[-4:]
+    still = (seen.spin | seen.quiet)[:, boards]
+    return bool(len(last)) and bool(still[last][have[last]].mean() >= 0.5)
 
 
 def _missed(window: Window, gpu: int, since: float) -> int:

@@ -66,16 +66,13 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
 
 def _idle(window: Window, rules: Thresholds) -> Idle:
     """The minutes at the end in which a GPU did nothing, and the newest samples."""
-    util = window.minutes("gpu.util" if window.has("gpu.util") else "gpu.gr_active")
-    known = ~np.isnan(util.mean)
-    quiet = (util.high <= rules.util) | (util.mean <= rules.util / 10)
+    known, quiet = _without_kernel(window, rules)
     if window.has("gpu.sm_active"):
         quiet &= ~(window.minutes("gpu.sm_active").mean > rules.sm_active)
     floor = idle_power(window)
     most = floor + rules.intensity * (power_limit(window) - floor)
     quiet &= ~(window.minutes("gpu.power").mean > most)
     busy = known & ~quiet
-    now = window.recent("gpu.util" if window.has("gpu.util") else "gpu.gr_active", 60.0, polls=2)
     worked: Bools = np.asarray(busy.any(axis=0))
     last = np.where(worked, MINUTES - 1 - np.argmax(busy[::-1], axis=0), -1)
     first = np.where(known.any(axis=0), np.argmax(known, axis=0), MINUTES)
@@ -85,10 +82,33 @@ def _idle(window: Window, rules: Thresholds) -> Idle:
     is_told = (known & inside).sum(axis=0) >= rules.known * count
     end = window.at // 60 * 60
     since = end - 60.0 * (MINUTES - start)
-    is_idle = (
-        is_told & (start < MINUTES) & ~(now.values > rules.util).any(axis=0) & ~window.groups.has_instances
-    )
+    is_idle = is_told & (start < MINUTES) & ~_runs_now(window, rules) & ~window.groups.has_instances
     return Idle(np.where(is_idle, since, np.nan), worked, ~worked)
+
+
+def _without_kernel(window: Window, rules: Thresholds) -> tuple[Bools, Bools]:
+    """[minute, gpu] whether anything is known, and whether no kernel ran by all that is: utilisation is glimpsed, and misses what
+    the engine's own average over the time between two samples shows."""
+    known = np.zeros((MINUTES, len(window.layout.gpus)), dtype=np.bool_)
+    quiet = np.ones_like(known)
+    for key in _kernels(window):
+        seen = window.minutes(key)
+        known |= ~np.isnan(seen.mean)
+        quiet &= ~((seen.high > rules.util) & (seen.mean > rules.util / 10))
+    return known, quiet
+
+
+def _runs_now(window: Window, rules: Thresholds) -> Bools:
+    """[gpu] the newest samples show a kernel."""
+    runs = np.zeros(len(window.layout.gpus), dtype=np.bool_)
+    for key in _kernels(window):
+        runs |= (window.recent(key, 60.0, polls=2).values > rules.util).any(axis=0)
+    return runs
+
+
+def _kernels(window: Window) -> tuple[str, ...]:
+    """What tells how much of the time a kernel runs."""
+    return tuple(key for key in ("gpu.gr_active", "gpu.util") if window.has(key))
 
 
 def _teams(window: Window, rules: Thresholds, idle: Idle, lasting: Bools) -> list[Candidate | None]:
@@ -181,8 +201,10 @@ def _is_staging(window: Window, rules: Thresholds, team: int) -> bool:
 
 def _works(window: Window, rules: Thresholds, gpus: NDArray[np.intp]) -> bool:
     """Whether some of them do something."""
-    key = "gpu.util" if window.has("gpu.util") else "gpu.gr_active"
-    return bool((mean(window.recent(key, 120.0).values[:, gpus]) >= rules.works).any())
+    return any(
+        bool((mean(window.recent(key, 120.0).values[:, gpus]) >= rules.works).any())
+        for key in _kernels(window)
+    )
 
 
 def _has_context(window: Window, rules: Thresholds) -> Bools:

@@ -25,7 +25,19 @@ from coldaisle.analyzers.finding import (
 )
 from coldaisle.analyzers.progress import slowed
 from coldaisle.analyzers.snapshot import Times
-from coldaisle.analyzers.window import Bools, Window, began, carried, mean, median, present, quantile, share
+from coldaisle.analyzers.teams import teams
+from coldaisle.analyzers.window import (
+    Bools,
+    Recent,
+    Window,
+    began,
+    carried,
+    mean,
+    median,
+    present,
+    quantile,
+    share,
+)
 from coldaisle.sources.source import Floats
 
 LOOKBACK_S = 3600.0
@@ -37,6 +49,8 @@ FOLLOWS = 0.55
 
 
 DECIDING = ("gpu.power_limit", "gpu.throttle", "gpu.power_brake_violation")
+PINNED = "run at one clock that does not move, below their usual one and their power"
+LOCKED = "cannot tell locked clocks from a hardware slowdown without gpu.throttle"
 BLIND = "cannot tell a power cap from heat or locked clocks without gpu.power_limit or gpu.throttle"
 
 
@@ -51,6 +65,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_share: float
     slow_clock: float
     blind_clock: float
+    pinned_mhz: float
+    drift_mhz: float
     busy: float
     keep: float
     exponent: float
@@ -97,7 +113,8 @@ def detect(window: Window, rules: Thresholds) -> Verdict:
 
 
 def _undecided(window: Window, rules: Thresholds) -> tuple[Undecided, ...]:
-    """Jobs with boards at work far below their usual clock and their power, of which nobody says what holds them back."""
+    """Jobs with boards at work below their usual clock and their power, far or at one clock that does not move, of which nobody says
+    what holds them back."""
     told = np.zeros(len(window.layout.gpus), dtype=np.bool_)
     for key in DECIDING:
         told |= present(window.current(key))
@@ -105,22 +122,47 @@ def _undecided(window: Window, rules: Thresholds) -> tuple[Undecided, ...]:
         return ()
     util = window.recent("gpu.util", rules.window_s)
     busy = (util.samples >= LEAST) & (mean(util.values) >= rules.busy) & window.groups.is_board & ~told
-    slow = mean(window.recent("gpu.sm_clock", rules.window_s).values) <= rules.blind_clock * usual_clock(
-        window
-    )
     eased = _upper(window.recent("gpu.power", rules.window_s).values) <= rules.near * power_limit(window)
+    clocks, usual = window.recent("gpu.sm_clock", rules.window_s), usual_clock(window)
+    slow = mean(clocks.values) <= rules.blind_clock * usual
+    return (
+        *_of_jobs(window, busy & eased & slow, f"run far below their usual clock; {BLIND}"),
+        *_of_jobs(
+            window,
+            _of_most(window, busy & eased & ~slow & _is_pinned(rules, clocks, usual)),
+            f"{PINNED}; {LOCKED}",
+        ),
+    )
+
+
+def _is_pinned(rules: Thresholds, clocks: Recent, usual: Floats) -> Bools:
+    """[gpu] clocks that stand still below what they were: a governor that keeps to watts or to a temperature steps up and down."""
+    highest, lowest = (pick.reduce(clocks.values, axis=0) for pick in (np.fmax, np.fmin))
+    still = (clocks.samples >= LEAST) & (highest - lowest <= rules.pinned_mhz)
+    pinned: Bools = still & (highest <= rules.clock_share * usual) & (usual - highest >= rules.drift_mhz)
+    return pinned
+
+
+def _of_most(window: Window, gpus: Bools) -> Bools:
+    """Those of teams of which most are meant: where a few differ from the others, they are stragglers."""
+    team = teams(window)
+    if not len(team):
+        return np.zeros_like(gpus)
+    share_of_team = team.mean(gpus.astype(np.float32)[None])[0]
+    most: Bools = gpus & (team.of >= 0) & (share_of_team[np.maximum(team.of, 0)] > 0.5)
+    return most
+
+
+def _of_jobs(window: Window, gpus: Bools, what: str) -> list[Undecided]:
+    """What is not decided of some boards, job by job."""
     held: dict[tuple[str, ...], list[str]] = {}
-    for gpu in np.flatnonzero(busy & slow & eased).tolist():
+    for gpu in np.flatnonzero(gpus).tolist():
         job = int(window.gpu_job[gpu])
         held.setdefault((window.jobs[job].id,) if job >= 0 else (), []).append(window.layout.gpus[gpu].key)
-    return tuple(
-        Undecided(
-            NAME,
-            Scope(gpus=tuple(gpus), jobs=jobs),
-            f"{len(gpus)} GPUs run far below their usual clock; {BLIND}",
-        )
-        for jobs, gpus in held.items()
-    )
+    return [
+        Undecided(NAME, Scope(gpus=tuple(keys), jobs=jobs), f"{len(keys)} GPUs {what}")
+        for jobs, keys in held.items()
+    ]
 
 
 def _variant(brake: bool, unequal: bool) -> str:

@@ -4,7 +4,7 @@ The sign is inverted: who waits in a collective is busy, the slow rank is the on
 with a lower clock, or the only one that goes on computing while the others spend more of their time waiting. Two signals: that a few GPUs, or those of one node, differ so from the others of their team, and that the
 team has lost of its own pace. What differs by design since the start (pipeline stages, experts) has lost nothing.
 
-Loss: what the team lost of its own best pace; where that is not known, what the slow rank lacks.
+Loss: what those that wait lost of their own best pace; where that is not known, what the slow rank lacks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from coldaisle.analyzers.finding import (
     severity_of,
 )
 from coldaisle.analyzers.hints import workload_of
-from coldaisle.analyzers.progress import progress
+from coldaisle.analyzers.progress import progress, progress_without
 from coldaisle.analyzers.saves import share_of_saves
 from coldaisle.analyzers.teams import Teams, teams
 from coldaisle.analyzers.window import Bools, Recent, Window, mean, median, quantile, share
@@ -383,7 +383,7 @@ def _candidate(
 ) -> Candidate:
     others = np.setdiff1d(team.members(number), slow.gpus)
     nodes, peers = (np.unique(window.groups.gpu_node[gpus]) for gpus in (slow.gpus, others))
-    loss = lost if not np.isnan(lost) else slow.lack
+    loss = _loss(window, rules, number, slow, lost)
     begun, bound = _began(window, team, number, others, lost)
     keys = tuple(window.layout.gpus[gpu].key for gpu in slow.gpus.tolist())
     scope = team.scope(window, number)
@@ -430,6 +430,15 @@ def _candidate(
             "cpu_peers": _percent(float(np.median(cpu[peers])) if len(peers) else float("nan")),
         },
     )  # fmt: skip
+
+
+def _loss(window: Window, rules: Thresholds, number: int, slow: Slow, lost: float) -> float:
+    """Of the team's work: what those that wait have lost of their own best pace; where that is not known, what the slow rank lacks."""
+    if np.isnan(lost):
+        return slow.lack
+    waiting = progress_without(window, slow.gpus, max(rules.window_s, rules.polls * window.poll))
+    of_others = float(waiting.lost[number])
+    return lost if np.isnan(of_others) else of_others
 
 
 def _percent(value: float) -> str:

@@ -65,6 +65,8 @@ def test_a_server_on_its_gpus_makes_it_inference() -> None:
 def test_idle_and_unheard_of() -> None:
     world = working(World(span=900.0)).set(gpu__util=0.0, gpu__power=118.0)
     assert classify(world.window())["slurm:4711"].workload is Workload.IDLE
+    glimpsed = working(World(span=900.0)).set(gpu__util=0.0, gpu__gr_active=0.45, gpu__power=130.0)
+    assert classify(glimpsed.window())["slurm:4711"].workload is not Workload.IDLE
     nothing = World(span=900.0).set(gpu__util=np.nan)
     assert classify(nothing.window())["slurm:4711"].bound is Bound.UNKNOWN
     assert classify(World(job=None, span=60.0).set(gpu__util=1.0).window()) == {}

@@ -114,3 +114,16 @@ def test_rare_polls_of_uneven_power_hide_no_long_save() -> None:
         node__nfs_write=np.where(saved, 9e8, 1e5),
     )
     assert not world.found(NAME)
+
+
+def test_saves_two_minutes_apart_are_two_and_cost_what_is_missing_of_work_as_it_is() -> None:
+    """The phases of a step draw unlike watts, of which a minute shows the mean; every save of 45 s lies alone among full minutes."""
+    world = World(nodes=2, span=3600.0, job_fact={"since": World().end - 3400})
+    calm_hosts(working(world))
+    phases = np.where((world.times // world.step) % 2, 600.0, 480.0)[:, None]
+    world.values["gpu.power"] = np.asarray(world.values["gpu.power"]) - 560.0 + phases
+    still = world.ago % 180 < 45
+    (found,) = put(world, still, still).found(NAME)
+    assert found.variant == "periodic"
+    assert found.loss == pytest.approx(0.25, abs=0.02)
+    assert int(found.words["events"]) >= 17

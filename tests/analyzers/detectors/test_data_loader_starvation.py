@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.teamwork import World, calm_hosts, working
+from lab.teamwork import World, calm_hosts, noise, working
 from numpy.typing import NDArray
 
 NAME = "data_loader_starvation"
@@ -95,6 +95,43 @@ def test_fewer_requests_without_a_word_are_not_decided() -> None:
     said = world.verdict(NAME)
     assert not said.candidates
     assert "cannot tell starvation from fewer requests" in said.undecided[0].why
+
+
+def beaten(world: World, busy: float, since: float, *, tensor: float = 0.45) -> World:
+    """Pauses in step with the polls: no glimpse falls on work, only averages over the time between two samples show it."""
+    world = calm_hosts(working(world))
+    work = np.where(world.ago <= since, busy, 0.97)[:, None] * (1 + noise(world, 0.01, 7))
+    put(world, np.where(world.ago <= since, 0.0, 1.0))
+    return world.set(gpu__gr_active=work, gpu__sm_active=0.87 * work, gpu__tensor_active=tensor * work)
+
+
+def test_a_job_that_trained_before_and_whose_hosts_are_calm_is_host_bound() -> None:
+    (found,) = beaten(two(job_fact={"name": "run-7"}), 0.45, 700.0).found(NAME)
+    assert (found.variant, found.roots.jobs) == ("host", ("slurm:4711",))
+    assert found.loss == pytest.approx(0.54, abs=0.05)
+    assert found.words["host_cpu"] == "12%"
+
+
+def test_a_job_that_may_have_decoded_before_is_not_decided() -> None:
+    said = beaten(two(job_fact={"name": "run-7"}), 0.45, 700.0, tensor=0.13).verdict(NAME)
+    assert not said.candidates
+    assert "cannot tell starvation from fewer requests" in said.undecided[0].why
+
+
+def test_what_hosts_do_is_not_said_where_nobody_measures_it() -> None:
+    world = beaten(two(job_fact={"name": "run-7"}), 0.45, 700.0)
+    world.values = {key: value for key, value in world.values.items() if not key.startswith("node.")}
+    (found,) = world.found(NAME)
+    assert found.words["host_cpu"] == "not measured"
+
+
+def test_boards_of_a_node_without_a_job_that_slow_down_together_are_in_step() -> None:
+    world = beaten(two(job=None), 0.45, 700.0).set(node__psi_io_some=0.5)
+    assert {one.variant for one in world.found(NAME)} == {"io"}
+    apart = np.asarray(world.values["gpu.gr_active"])
+    for gpu in range(apart.shape[1]):  # each by itself, at times of its own
+        apart[:, gpu] = np.where((world.times + 97 * gpu) % 811 < 400, 0.9, 0.5)
+    assert not world.found(NAME)
 
 
 def test_work_at_full_speed_is_silent() -> None:

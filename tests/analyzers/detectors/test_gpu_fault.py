@@ -97,6 +97,29 @@ def test_a_board_that_is_silent_after_an_xid_is_told_with_it() -> None:
     assert candidate.words["how"].startswith("its series ended")
 
 
+def silent(cells: Cells, gpu: int = 3, polls: int = 40) -> Cells:
+    for key in cells:
+        cells[key][-polls:, gpu] = np.nan
+    return cells
+
+
+def test_a_board_whose_label_went_with_its_series_is_the_job_s_that_stands_still_since() -> None:
+    rest = tuple(key for key in GPUS if key != "n01/3")
+    hangs = silent(idle(dense(len(GPUS)), range(len(GPUS)), slice(-40, None)))
+    before, after = job("1", rest), job("1", rest, since=AT - 100.0)
+    assert one(said(hangs, jobs=(before,))).roots.jobs == (before.id,)
+    assert one(said(hangs, jobs=(after,))).roots.jobs == ()
+    assert (
+        one(said(silent(dense(len(GPUS))), jobs=(before,))).roots.jobs == ()
+    )  # it goes on without that board
+
+
+def test_of_two_jobs_on_a_node_neither_is_said_to_have_had_the_board() -> None:
+    two = (job("1", GPUS[:3]), job("2", GPUS[4:]))
+    hangs = silent(idle(dense(len(GPUS)), range(len(GPUS)), slice(-40, None)))
+    assert one(said(hangs, jobs=two)).roots.jobs == ()
+
+
 # --- boards that are back -------------------------------------------------------------------------------
 
 

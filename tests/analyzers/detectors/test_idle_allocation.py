@@ -92,3 +92,18 @@ def test_without_jobs_memory_tells_who_is_held() -> None:
 def test_work_at_a_low_rate_is_not_idle() -> None:
     world = working(World())
     assert not world.set(gpu__util=0.12, gpu__power=140.0).found(NAME)
+
+
+def test_bursts_that_utilisation_never_glimpses_are_work() -> None:
+    """Averages of the engine between two samples show what glimpses of a sixth of a second miss."""
+    world = idle(working(World(gpus=1, step=30.0)), 3600.0)
+    every_second = np.where(np.arange(len(world.times)) % 2, 0.15, 0.0)
+    assert not world.set(gpu__gr_active=every_second).found(NAME)
+    assert world.set(gpu__gr_active=0.0).found(NAME)
+
+
+def test_without_utilisation_the_engine_tells() -> None:
+    world = idle(working(World()), 3600.0).set(gpu__gr_active=0.0)
+    del world.values["gpu.util"]
+    assert world.found(NAME)
+    assert not world.set(gpu__gr_active=np.nan).found(NAME)

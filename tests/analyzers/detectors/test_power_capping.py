@@ -137,6 +137,30 @@ def test_without_limits_and_reasons_a_clock_far_below_the_usual_is_not_decided()
     assert "without gpu.power_limit or gpu.throttle" in undecided.why
 
 
+def locked(clock: float, boards: slice = slice(None)) -> Cells:
+    """Clocks that somebody locked, as dcgm-exporter's default fields have it."""
+    cells = dense(len(GPUS), fields="default")
+    cells["gpu.sm_clock"][-SINCE:, boards] = clock
+    cells["gpu.power"][-SINCE:, boards] *= 0.8
+    return cells
+
+
+def test_clocks_that_stand_still_below_what_they_were_are_not_decided_without_reasons() -> None:
+    told = verdict("power_capping", window_of(gpus=GPUS, jobs=JOB, metrics=locked(1710.0)))
+    assert not told.candidates
+    (undecided,) = told.undecided
+    assert undecided.scope.gpus == GPUS
+    assert "cannot tell locked clocks from a hardware slowdown without gpu.throttle" in undecided.why
+
+
+def test_a_clock_as_ever_one_that_wavers_and_one_board_s_own_are_not_even_undecided() -> None:
+    wavers = locked(1710.0)
+    wavers["gpu.sm_clock"][-SINCE::2] += 30.0
+    for cells in (locked(1905.0), wavers, locked(1710.0, slice(0, 1))):
+        told = verdict("power_capping", window_of(gpus=GPUS, jobs=JOB, metrics=cells))
+        assert (told.candidates, told.undecided) == ((), ())
+
+
 def test_dense_work_at_its_watts_is_not_even_undecided() -> None:
     cells = dense(len(GPUS))
     for key in ("gpu.power_limit", "gpu.power_max", "gpu.throttle", "gpu.power_violation"):
