@@ -110,8 +110,8 @@ def _score_label(
         tally.delays.append(delay)
         tally.delays_polls.append(delay / poll)
         said = max(loud, key=lambda seen: seen.last - seen.first)
-        # of the second half of its time: what it says once the condition is over is not what that cost
-        losses = [loss for at, loss in said.losses if at <= label.end]
+        # of the second half of the time in which the cause acts: what it says afterwards is not what that cost
+        losses = [loss for at, loss in said.losses if at <= label.acts_until]
         if losses and not math.isnan(label.loss):
             tally.errors.append(abs(median(losses[len(losses) // 2 :]) - label.loss))
     elif _abstained(watched, label, grace):

@@ -19,6 +19,8 @@ class Label:
     evident: float
     """When its effect could first be seen if one sampled without end."""
     end: float
+    acts_until: float
+    """When the cause ends: its effect may outlive it, as a queue does the load that made it."""
     samples: int = 0
     """How many in a row tell it from samples that get lost or stand still by chance; 0: the first one does."""
     gpus: tuple[str, ...] = ()
@@ -31,7 +33,8 @@ class Label:
     victims: tuple[str, ...] = ()
     """GPUs that suffer without being the cause."""
     loss: float = 0.0
-    """Mean share of its jobs' work that is lost from ``evident`` to ``end``: steps done, against the same world without the cause.
+    """Mean share of its jobs' work that is lost from ``evident`` until ``acts_until``: steps done, against the same world
+    without the cause.
 
     Of a service: of the tokens that it would have generated for the same requests if cache, batch and prefill had room for all
     of them, the share that it did not generate (requests still wait, were given up, or were computed twice). NaN where the job

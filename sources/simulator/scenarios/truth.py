@@ -42,7 +42,7 @@ def label_of(
     weak = bool(scenario.condition) and costs and lost < WEAK if piece.weak is None else piece.weak
     return Label(
         scenario.name, scenario.condition, scenario.lookalike_of, start + min(piece.start, end), start + evident,
-        start + over_at(stage, number, real, end), piece.evident_samples,
+        start + over_at(stage, number, real, end), start + end, piece.evident_samples,
         gpus=roots,
         nodes=tuple(names.nodes[first + n] for n in piece.root_nodes),
         racks=(names.racks[number],) if piece.root_rack else (),
