@@ -28,10 +28,14 @@ def lost_gpus(window: Window, held: Iterable[Held]) -> tuple[Lost, Loss]:
     """What these candidates cost together, by GPU and in sum."""
     lost: dict[int, float] = {}
     unplaced: dict[int, float] = {}
+    of_servers = 0.0  # of those whose GPUs nobody knows: a share, and no GPU-hours
     for one in held:
         loss = min(max(one.candidate.loss, 0.0), 1.0) if one.candidate.loss == one.candidate.loss else 0.0
-        for gpu in _bearers(window, one.reach):
+        bearers = _bearers(window, one.reach)
+        for gpu in bearers:
             lost[gpu] = max(lost.get(gpu, 0.0), loss)
+        if not bearers and one.reach.servers:
+            of_servers = max(of_servers, loss)
         for job in one.reach.jobs:
             if not window.jobs[job].gpus:
                 unplaced[job] = max(unplaced.get(job, 0.0), loss)
@@ -41,7 +45,7 @@ def lost_gpus(window: Window, held: Iterable[Held]) -> tuple[Lost, Loss]:
         count = window.jobs[job].gpu_count or 0
         hours += loss * count
         size += count
-    return lost, Loss(hours / size if size else max(unplaced.values(), default=0.0), hours)
+    return lost, Loss(hours / size if size else max([of_servers, *unplaced.values()]), hours)
 
 
 def _bearers(window: Window, reach: Reach) -> set[int]:

@@ -540,6 +540,15 @@ def test_a_replica_that_lacks_cache_does_not_explain_the_queue_of_another() -> N
     assert set(folding.ids()) == {"kv_cache_pressure:s0:8000", "request_queueing:s1:8000"}
 
 
+def test_a_server_whose_gpus_nobody_knows_loses_a_share_and_no_hours() -> None:
+    world = served()
+    servers = tuple(replace(server, gpus=()) for server in world.layout.servers)
+    folding = Folding(replace(world, layout=replace(world.layout, servers=servers)))
+    folding.see(candidate("request_queueing", servers=(servers[0].key,), loss=0.6), looks=6)
+    assert folding.one.loss.fraction == pytest.approx(0.6)
+    assert folding.one.loss.gpu_hours_per_hour == 0.0
+
+
 # --- what it costs --------------------------------------------------------------------------------------------------
 
 
